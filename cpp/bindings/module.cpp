@@ -1,0 +1,431 @@
+// The only place that knows pybind11.  Two kinds of functions:
+//
+// - the fast path (quantize, dequantize, fake_quantize): one look at dtype, layout and parameters,
+//   then allocate and loop; whatever is not plain is declined by returning None, and Python
+//   normalises or explains it;
+// - the *_into functions behind Python's checks: contiguous arrays in, results written to a given
+//   array.  They check what memory safety needs and nothing else.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "zeropoint/core.hpp"
+
+namespace py = pybind11;
+namespace zp = zeropoint;
+
+namespace {
+
+// Below this many elements a call is over before another thread could use the GIL.
+constexpr std::size_t release_gil_from = 1 << 15;
+
+// ---- NumPy arrays ----------------------------------------------------------------------------
+
+const py::detail::PyArray_Proxy& proxy(py::handle array) {
+    return *py::detail::array_proxy(array.ptr());
+}
+
+bool is_array(py::handle object) {
+    return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+}
+
+// NumPy's type number of a native-endian array, else -1.
+int type_number(py::handle array) {
+    const auto* descr = py::detail::array_descriptor_proxy(proxy(array).descr);
+    const char foreign = PY_LITTLE_ENDIAN ? '>' : '<';
+    return descr->byteorder == foreign ? -1 : descr->type_num;
+}
+
+std::optional<zp::DType> dtype_of(py::handle array) {
+    using api = py::detail::npy_api;
+    switch (type_number(array)) {
+        case 23:  // NPY_HALF, which pybind11 does not name
+            return zp::DType::f16;
+        case api::NPY_FLOAT_:
+            return zp::DType::f32;
+        case api::NPY_DOUBLE_:
+            return zp::DType::f64;
+        case api::NPY_BYTE_:
+            return zp::DType::i8;
+        case api::NPY_UBYTE_:
+            return zp::DType::u8;
+        case api::NPY_SHORT_:
+            return zp::DType::i16;
+        case api::NPY_USHORT_:
+            return zp::DType::u16;
+        case api::NPY_INT_:
+            return zp::DType::i32;
+        case api::NPY_UINT_:
+            return zp::DType::u32;
+        case api::NPY_LONG_:
+            return sizeof(long) == 8 ? zp::DType::i64 : zp::DType::i32;
+        case api::NPY_ULONG_:
+            return sizeof(long) == 8 ? zp::DType::u64 : zp::DType::u32;
+        case api::NPY_LONGLONG_:
+            return zp::DType::i64;
+        case api::NPY_ULONGLONG_:
+            return zp::DType::u64;
+        default:
+            return std::nullopt;
+    }
+}
+
+constexpr int plain_flags =
+    py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int out_flags = plain_flags | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+
+bool has_flags(py::handle array, int flags) { return (proxy(array).flags & flags) == flags; }
+
+std::size_t size_of(py::handle array) {
+    std::size_t n = 1;
+    for (int i = 0; i < proxy(array).nd; ++i) n *= static_cast<std::size_t>(proxy(array).dimensions[i]);
+    return n;
+}
+
+bool same_shape(py::handle a, py::handle b) {
+    if (proxy(a).nd != proxy(b).nd) return false;
+    for (int i = 0; i < proxy(a).nd; ++i)
+        if (proxy(a).dimensions[i] != proxy(b).dimensions[i]) return false;
+    return true;
+}
+
+bool overlap(py::handle a, std::size_t a_bytes, py::handle b, std::size_t b_bytes) {
+    const auto first = reinterpret_cast<std::uintptr_t>(proxy(a).data);
+    const auto second = reinterpret_cast<std::uintptr_t>(proxy(b).data);
+    return first < second + b_bytes && second < first + a_bytes;
+}
+
+py::object empty_like(py::handle array, zp::DType dtype) {
+    static const py::handle f16 = py::dtype("float16").release(), f32 = py::dtype("float32").release(),
+                            f64 = py::dtype("float64").release(), u8 = py::dtype("uint8").release(),
+                            i8 = py::dtype("int8").release();
+    const py::handle descr = dtype == zp::DType::u8    ? u8
+                             : dtype == zp::DType::i8  ? i8
+                             : dtype == zp::DType::f32 ? f32
+                             : dtype == zp::DType::f64 ? f64
+                                                       : f16;
+    const auto& api = py::detail::npy_api::get();
+    PyObject* result =
+        api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.inc_ref().ptr(), proxy(array).nd,
+                                  proxy(array).dimensions, nullptr, nullptr, 0, nullptr);
+    if (!result) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(result);
+}
+
+// ---- parameters ------------------------------------------------------------------------------
+
+struct NativeParams {
+    zp::Params core;
+    std::optional<std::ptrdiff_t> axis;
+    std::size_t block;
+};
+
+std::optional<zp::Grid> grid_of(py::handle array, std::optional<std::ptrdiff_t> axis_or_none,
+                                std::size_t block) {
+    zp::Grid grid;
+    if (!axis_or_none) {
+        grid.inner = size_of(array);
+        return grid;
+    }
+    const std::ptrdiff_t ndim = proxy(array).nd;
+    const std::ptrdiff_t axis = *axis_or_none < 0 ? *axis_or_none + ndim : *axis_or_none;
+    if (axis < 0 || axis >= ndim) return std::nullopt;
+    const auto length = [&](std::ptrdiff_t i) {
+        return static_cast<std::size_t>(proxy(array).dimensions[i]);
+    };
+    grid.kind = block ? zp::Grid::Kind::block : zp::Grid::Kind::channel;
+    grid.block = block ? block : 1;
+    grid.axis = length(axis);
+    grid.inner = 1;
+    for (std::ptrdiff_t i = 0; i < axis; ++i) grid.outer *= length(i);
+    for (std::ptrdiff_t i = axis + 1; i < ndim; ++i) grid.inner *= length(i);
+    return grid;
+}
+
+// The grid of `array` if the parameters fit it.
+std::optional<zp::Grid> fitting_grid(py::handle array, const NativeParams& params) {
+    const auto grid = grid_of(array, params.axis, params.block);
+    return grid && grid->parameters() == params.core.size() ? grid : std::nullopt;
+}
+
+template <class T>
+std::vector<T> to_vector(const py::array& array) {
+    if (!array.dtype().is(py::dtype::of<T>())) throw py::type_error("unexpected dtype of parameters");
+    if (!has_flags(array, plain_flags)) throw py::value_error("parameters are not contiguous");
+    const T* data = static_cast<const T*>(array.data());
+    return {data, data + array.size()};
+}
+
+NativeParams make_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
+                         bool is_signed, int convention, std::optional<std::ptrdiff_t> axis,
+                         std::size_t block) {
+    if (convention < 0 || convention > static_cast<int>(zp::Convention::tflite))
+        throw py::value_error("unknown convention");
+    if (scale.size() != zero.size()) throw py::value_error("scale and zero point differ in size");
+    const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
+    const auto recipe = static_cast<zp::Convention>(convention);
+    auto zeros = to_vector<std::int32_t>(zero);
+    if (dtype_of(scale) == zp::DType::f64)
+        return {{to_vector<double>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
+    return {{to_vector<float>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
+}
+
+// ---- a call ----------------------------------------------------------------------------------
+
+// Runs `work(poll)`; large ones without the GIL, looking for Ctrl-C between slices.
+template <class Work>
+void call(std::size_t n, Work&& work) {
+    if (n < release_gil_from) {
+        work(zp::Poll{});
+        return;
+    }
+    const auto keep_going = [](void*) {
+        const py::gil_scoped_acquire acquire;
+        return PyErr_CheckSignals() == 0;
+    };
+    bool finished;
+    {
+        const py::gil_scoped_release release;
+        finished = work(zp::Poll{keep_going, nullptr});
+    }
+    if (!finished) throw py::error_already_set();
+}
+
+void check_isa(std::size_t isa) {
+    if (isa >= zp::isas().size()) throw py::index_error("no such ISA");
+}
+
+// Whether `out` can be written at once: an ndarray like `x` but of `dtype`, and disjoint from it
+// (`in_place`: or exactly x).
+bool plain_out(py::handle out, py::handle x, std::size_t x_bytes, std::size_t n, zp::DType dtype,
+               bool in_place) {
+    return is_array(out) && dtype_of(out) == dtype && has_flags(out, out_flags) &&
+           same_shape(out, x) &&
+           (!overlap(x, x_bytes, out, n * zp::size_of(dtype)) ||
+            (in_place && proxy(x).data == proxy(out).data));
+}
+
+bool is_real(std::optional<zp::DType> dtype) {
+    return dtype == zp::DType::f32 || dtype == zp::DType::f64 || dtype == zp::DType::f16;
+}
+
+// The fast path: `Run` is a core function; None where anything is not plain.
+template <class Run>
+py::object fast(std::size_t isa, py::handle x, const NativeParams& params, py::handle out,
+                zp::DType source, zp::DType target, bool in_place, Run&& run) {
+    check_isa(isa);
+    const auto grid = fitting_grid(x, params);
+    if (!grid) return py::none();
+    const std::size_t n = grid->size();
+    py::object result;
+    if (out.is_none()) {
+        result = empty_like(x, target);
+    } else {
+        if (!plain_out(out, x, n * zp::size_of(source), n, target, in_place)) return py::none();
+        result = py::reinterpret_borrow<py::object>(out);
+    }
+    const void* from = proxy(x).data;
+    void* to = proxy(result).data;
+    call(n, [&](zp::Poll poll) { return run(from, to, *grid, poll); });
+    return result;
+}
+
+py::object quantize(std::size_t isa, py::handle x, const NativeParams& params, py::handle out) {
+    if (!is_array(x) || !has_flags(x, plain_flags)) return py::none();
+    const auto dtype = dtype_of(x);
+    if (!is_real(dtype) || !params.core.usable_for(*dtype)) return py::none();
+    return fast(isa, x, params, out, *dtype, params.core.code(), false,
+                [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
+                    return zp::quantize(isa, {from, *dtype}, to, grid, params.core, poll);
+                });
+}
+
+py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& params, py::handle out) {
+    if (!is_array(x) || !has_flags(x, plain_flags)) return py::none();
+    const auto dtype = dtype_of(x);
+    if (!is_real(dtype) || !params.core.usable_for(*dtype)) return py::none();
+    return fast(isa, x, params, out, *dtype, *dtype, true,
+                [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
+                    return zp::fake_quantize(isa, {from, *dtype}, to, grid, params.core, poll);
+                });
+}
+
+py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params, py::handle out) {
+    if (!is_array(q) || !has_flags(q, plain_flags)) return py::none();
+    if (dtype_of(q) != params.core.code()) return py::none();
+    std::optional<zp::DType> target = zp::DType::f32;
+    if (is_array(out)) target = dtype_of(out);
+    if (!is_real(target)) return py::none();
+    return fast(isa, q, params, out, params.core.code(), *target, false,
+                [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
+                    return zp::dequantize(isa, from, {to, *target}, grid, params.core, poll);
+                });
+}
+
+// ---- behind Python's checks ------------------------------------------------------------------
+
+zp::DType dtype_or_throw(py::handle array, bool bfloat16) {
+    const auto dtype = dtype_of(array);
+    if (!dtype || (bfloat16 && *dtype != zp::DType::u16)) throw py::type_error("unexpected dtype");
+    return bfloat16 ? zp::DType::bf16 : *dtype;
+}
+
+zp::DType real_or_throw(zp::DType dtype) {
+    if (!is_real(dtype) && dtype != zp::DType::bf16) throw py::type_error("not a real dtype");
+    return dtype;
+}
+
+void expect(bool condition) {
+    if (!condition) throw py::type_error("unexpected dtype");
+}
+
+// Source and target of a general call: C-contiguous, aligned, of one shape.
+struct Arrays {
+    Arrays(std::size_t isa, const py::array& source, py::array& target, bool source_bf16,
+           bool target_bf16)
+        : x{source.data(), dtype_or_throw(source, source_bf16)},
+          y{target.mutable_data(), dtype_or_throw(target, target_bf16)},
+          n(size_of(source)) {
+        check_isa(isa);
+        if (!has_flags(source, plain_flags) || !has_flags(target, out_flags) ||
+            !same_shape(source, target))
+            throw py::value_error("arrays must be C-contiguous, aligned and of one shape");
+    }
+    zp::ConstView x;
+    zp::View y;
+    std::size_t n;
+};
+
+zp::Grid grid_or_throw(const py::array& source, const NativeParams& params) {
+    const auto grid = fitting_grid(source, params);
+    if (!grid) throw py::value_error("parameters do not fit the array");
+    return *grid;
+}
+
+void quantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                   bool target_bf16, const NativeParams& params) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    const auto grid = grid_or_throw(source, params);
+    real_or_throw(a.x.dtype);
+    expect(a.y.dtype == params.core.code());
+    call(a.n, [&](zp::Poll poll) { return zp::quantize(isa, a.x, a.y.data, grid, params.core, poll); });
+}
+
+void dequantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                     bool target_bf16, const NativeParams& params) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    const auto grid = grid_or_throw(source, params);
+    real_or_throw(a.y.dtype);
+    expect(a.x.dtype == params.core.code());
+    call(a.n, [&](zp::Poll poll) { return zp::dequantize(isa, a.x.data, a.y, grid, params.core, poll); });
+}
+
+void fake_quantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                        bool target_bf16, const NativeParams& params) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    const auto grid = grid_or_throw(source, params);
+    expect(real_or_throw(a.x.dtype) == a.y.dtype);
+    call(a.n,
+         [&](zp::Poll poll) { return zp::fake_quantize(isa, a.x, a.y.data, grid, params.core, poll); });
+}
+
+void requantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                     bool target_bf16, const NativeParams& params, const py::array& multiplier) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    const auto grid = grid_or_throw(source, params);
+    const auto multipliers = to_vector<float>(multiplier);
+    expect(a.x.dtype == zp::DType::i32 && a.y.dtype == params.core.code());
+    if (multipliers.size() != 1 && multipliers.size() != params.core.size())
+        throw py::value_error("multiplier does not fit");
+    call(a.n, [&](zp::Poll poll) {
+        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, grid,
+                              params.core, multipliers, poll);
+    });
+}
+
+void saturate_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                   bool target_bf16, std::int64_t low, std::int64_t high) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    const bool whole = a.x.dtype == zp::DType::i16 || a.x.dtype == zp::DType::i32 ||
+                       a.x.dtype == zp::DType::i64;
+    expect(a.x.dtype == a.y.dtype);
+    if (!whole) real_or_throw(a.x.dtype);
+    call(a.n, [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y.data, a.n, low, high, poll); });
+}
+
+void saturate_cast_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                        bool target_bf16, bool is_signed) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    expect(a.y.dtype == (is_signed ? zp::DType::i8 : zp::DType::u8));
+    call(a.n, [&](zp::Poll poll) { return zp::saturate_cast(isa, a.x, a.y, a.n, poll); });
+}
+
+void round_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
+                bool target_bf16, bool ties_away) {
+    const Arrays a(isa, source, target, source_bf16, target_bf16);
+    expect(real_or_throw(a.x.dtype) == a.y.dtype);
+    call(a.n, [&](zp::Poll poll) { return zp::round(isa, a.x, a.y.data, a.n, ties_away, poll); });
+}
+
+std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source,
+                                        std::optional<std::ptrdiff_t> axis, std::size_t block,
+                                        bool bfloat16) {
+    check_isa(isa);
+    const auto dtype = real_or_throw(dtype_or_throw(source, bfloat16));
+    const auto grid = grid_of(source, axis, block);
+    if (!grid || grid->size() == 0 || !has_flags(source, plain_flags))
+        throw py::value_error("min_max needs data, C-contiguous and aligned, and a valid axis");
+    std::vector<py::ssize_t> shape;  // of the parameters
+    for (std::ptrdiff_t i = 0, ndim = source.ndim(); axis && i < ndim; ++i) {
+        const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
+        if (!block && !along) continue;
+        shape.push_back(block && along ? static_cast<py::ssize_t>(grid->blocks()) : source.shape(i));
+    }
+    const py::dtype result(dtype == zp::DType::f64 ? "float64" : "float32");
+    py::array low(result, shape), high(result, shape);
+    call(grid->size(), [&, l = low.mutable_data(), h = high.mutable_data()](zp::Poll poll) {
+        return zp::min_max(isa, {source.data(), dtype}, l, h, *grid, poll);
+    });
+    return {std::move(low), std::move(high)};
+}
+
+py::dict info() {
+    py::dict found;
+    found["compiler"] =
+#if defined(__clang__)
+        "Clang " __clang_version__;
+#elif defined(__GNUC__)
+        "GCC " __VERSION__;
+#elif defined(_MSC_VER)
+        "MSVC " PYBIND11_TOSTRING(_MSC_VER);
+#else
+        "unknown";
+#endif
+    found["kernels"] = zp::kernel_names();
+    return found;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+    m.doc() = "The compiled core of zeropoint; used by zeropoint._backend alone.";
+    py::class_<NativeParams>(m, "Params").def(py::init(&make_params));
+    m.def("isas", &zp::isas);
+    m.def("info", &info);
+    m.def("quantize", &quantize);
+    m.def("dequantize", &dequantize);
+    m.def("fake_quantize", &fake_quantize);
+    m.def("quantize_into", &quantize_into);
+    m.def("dequantize_into", &dequantize_into);
+    m.def("fake_quantize_into", &fake_quantize_into);
+    m.def("requantize_into", &requantize_into);
+    m.def("saturate_into", &saturate_into);
+    m.def("saturate_cast_into", &saturate_cast_into);
+    m.def("round_into", &round_into);
+    m.def("min_max", &min_max);
+}

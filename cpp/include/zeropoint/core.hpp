@@ -1,0 +1,98 @@
+// The type-erased core: what the Python bindings use, and any typed API is a thin layer over it.
+//
+// Arrays are C-contiguous, aligned to their element, and described by a pointer, a dtype and a Grid.
+// Everything here is safe to call from many threads at once; nothing here knows Python.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace zeropoint {
+
+enum class DType : std::uint8_t { f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64 };
+std::size_t size_of(DType) noexcept;
+
+enum class Convention : std::uint8_t { numpy, onnx, torch, tflite };
+
+/// The shape of an array as its parameters see it: outer * axis * inner elements.
+///   per tensor:  {1, 1, n}
+///   per channel: `axis` channels; block == 1
+///   per block:   `axis` is cut into blocks of `block` elements, the last may be short;
+///                parameters have the shape {outer, ceil(axis / block), inner}
+struct Grid {
+    enum class Kind : std::uint8_t { tensor, channel, block };
+    Kind kind = Kind::tensor;
+    std::size_t outer = 1, axis = 1, inner = 0, block = 1;
+
+    std::size_t size() const noexcept { return outer * axis * inner; }
+    std::size_t blocks() const noexcept { return (axis + block - 1) / block; }
+    std::size_t parameters() const noexcept {
+        return kind == Kind::tensor ? 1 : kind == Kind::channel ? axis : outer * blocks() * inner;
+    }
+};
+
+struct ConstView {
+    const void* data;
+    DType dtype;
+};
+struct View {
+    void* data;
+    DType dtype;
+};
+
+/// Asked between slices of a large call; false stops it (the output is then partly written).
+struct Poll {
+    bool (*keep_going)(void*) = nullptr;
+    void* context = nullptr;
+};
+
+/// Validated parameters, ready for the loops.  The caller guarantees finite positive scales and
+/// qmin < qmax inside the code type; zero points lie in [qmin, qmax] unless the convention is numpy.
+class Params {
+public:
+    Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
+           DType code, Convention convention);
+    Params(std::vector<double> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
+           DType code, Convention convention);
+    Params(Params&&) noexcept;
+    Params& operator=(Params&&) noexcept;
+    ~Params();
+
+    std::size_t size() const noexcept;
+    DType code() const noexcept;
+    DType precision() const noexcept;  ///< of the scale: f32 or f64
+    /// Whether the scales survive the cast to the precision in which data of `x` is computed.
+    bool usable_for(DType x) const;
+
+    struct Data;
+    const Data& data() const noexcept { return *data_; }
+
+private:
+    std::unique_ptr<Data> data_;
+};
+
+/// The ISAs this CPU can run, best first; functions below take an index into this list.
+const std::vector<std::string>& isas();
+/// "operation A B" for every kernel, in the order of kernels.def.
+std::vector<std::string> kernel_names();
+
+// Each returns false if `poll` stopped it.  Input and output must not overlap, except that
+// fake_quantize, saturate and round may work in place.
+bool quantize(std::size_t isa, ConstView x, void* q, const Grid&, const Params&, Poll = {});
+bool dequantize(std::size_t isa, const void* q, View x, const Grid&, const Params&, Poll = {});
+bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid&, const Params&, Poll = {});
+/// clip(rint(float(acc) * multiplier) + z); `multiplier` has one element, or params.size().
+bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid&, const Params&,
+                const std::vector<float>& multiplier, Poll = {});
+bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
+              std::int64_t high, Poll = {});
+bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
+bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll = {});
+/// Least and greatest element for each parameter of the grid, float (double for f64 data); a zero
+/// is +0; both are NaN where the data has a NaN or an Inf.
+bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid&, Poll = {});
+
+}  // namespace zeropoint

@@ -1,0 +1,241 @@
+// The type-erased entry points: which kernels, one after the other, make up an operation.
+#include "zeropoint/core.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "layout.h"
+#include "params.h"
+#include "targets.h"
+
+namespace zeropoint {
+
+static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag starts with DType");
+
+namespace {
+
+constexpr Tag tag(DType dtype) { return static_cast<Tag>(dtype); }
+constexpr Tag tag(Convention c) {
+    return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
+}
+constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
+
+Grid flat(std::size_t n) {
+    Grid grid;
+    grid.inner = n;
+    return grid;
+}
+
+// The kernels of one call, in order.
+class Pipeline {
+public:
+    explicit Pipeline(std::size_t isa) : table_(*targets().at(isa).table) {}
+
+    Stage& add(Op op, DType in, DType out, Tag a, Tag b) {
+        stages_[count_] = Stage{table_.at(op, a, b), size_of(in), size_of(out)};
+        return stages_[count_++];
+    }
+    void convert(DType from, DType to) {
+        if (from != to) add(Op::convert, from, to, tag(from), tag(to));
+    }
+    template <class T>
+    static void bind(Stage& stage, const std::vector<T>& scale, const std::vector<T>& zero) {
+        // kernels that are given parameters only read them; min_max writes, and is not bound here
+        stage.scale = const_cast<T*>(scale.data());
+        stage.zero = const_cast<T*>(zero.data());
+        stage.parameter_size = sizeof(T);
+    }
+    void quantize(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::quantize, x, p.code, tag(x), tag(p.convention));
+        stage.low = p.qmin;
+        stage.high = p.qmax;
+        if (x == DType::f32)
+            bind(stage, p.quantizer<float>().scale, p.quantizer<float>().zero);
+        else
+            bind(stage, p.quantizer<double>().scale, p.quantizer<double>().zero);
+    }
+    void dequantize(const Params::Data& p) {
+        Stage& stage = add(Op::dequantize, p.code, p.precision, tag(p.code), tag(p.precision));
+        if (p.precision == DType::f32)
+            bind(stage, p.dequantizer<float>().scale, p.dequantizer<float>().zero);
+        else
+            bind(stage, p.dequantizer<double>().scale, p.dequantizer<double>().zero);
+    }
+    bool run(const Grid& grid, const void* in, void* out, Poll poll) {
+        return zeropoint::run(grid, in, out, stages_, count_, poll);
+    }
+
+private:
+    const Table& table_;
+    Stage stages_[4];
+    std::size_t count_ = 0;
+};
+
+}  // namespace
+
+std::size_t size_of(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::i8:
+        case DType::u8:
+            return 1;
+        case DType::f16:
+        case DType::bf16:
+        case DType::i16:
+        case DType::u16:
+            return 2;
+        case DType::f32:
+        case DType::i32:
+        case DType::u32:
+            return 4;
+        default:
+            return 8;
+    }
+}
+
+const std::vector<std::string>& isas() {
+    static const std::vector<std::string> names = [] {
+        std::vector<std::string> all;
+        for (const Target& target : targets()) all.emplace_back(target.name);
+        return all;
+    }();
+    return names;
+}
+
+std::vector<std::string> kernel_names() {
+    return {
+#define ZP_KERNEL(op, a, b) #op " " #a " " #b,
+#include "kernels.def"
+#undef ZP_KERNEL
+    };
+}
+
+bool quantize(std::size_t isa, ConstView x, void* q, const Grid& grid, const Params& params, Poll poll) {
+    Pipeline pipeline(isa);
+    pipeline.convert(x.dtype, working(x.dtype));
+    pipeline.quantize(working(x.dtype), params.data());
+    return pipeline.run(grid, x.data, q, poll);
+}
+
+bool dequantize(std::size_t isa, const void* q, View x, const Grid& grid, const Params& params,
+                Poll poll) {
+    Pipeline pipeline(isa);
+    pipeline.dequantize(params.data());
+    pipeline.convert(params.precision(), x.dtype);
+    return pipeline.run(grid, q, x.data, poll);
+}
+
+bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid& grid, const Params& params,
+                   Poll poll) {
+    Pipeline pipeline(isa);
+    pipeline.convert(x.dtype, working(x.dtype));
+    pipeline.quantize(working(x.dtype), params.data());
+    pipeline.dequantize(params.data());
+    pipeline.convert(params.precision(), x.dtype);
+    return pipeline.run(grid, x.data, y, poll);
+}
+
+bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid& grid,
+                const Params& params, const std::vector<float>& multiplier, Poll poll) {
+    // clip(rint(x * inverse) + z) with x = float(acc) and the multiplier as the inverse: the loop
+    // of the torch convention
+    const Params::Data& p = params.data();
+    std::vector<float> inverse(multiplier), zero(p.zero_point.begin(), p.zero_point.end());
+    if (inverse.size() == 1) inverse.resize(p.size(), multiplier[0]);
+    Pipeline pipeline(isa);
+    pipeline.convert(DType::i32, DType::f32);
+    Stage& stage = pipeline.add(Op::quantize, DType::f32, p.code, Tag::f32, Tag::torch);
+    stage.low = p.qmin;
+    stage.high = p.qmax;
+    Pipeline::bind(stage, inverse, zero);
+    return pipeline.run(grid, acc, q, poll);
+}
+
+bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
+              std::int64_t high, Poll poll) {
+    const bool half = x.dtype == DType::f16 || x.dtype == DType::bf16;
+    const DType inner = half ? DType::f32 : x.dtype;
+    Pipeline pipeline(isa);
+    pipeline.convert(x.dtype, inner);
+    Stage& stage = pipeline.add(Op::saturate, inner, inner, tag(inner), tag(inner));
+    stage.low = low;
+    stage.high = high;
+    pipeline.convert(inner, x.dtype);
+    return pipeline.run(flat(n), x.data, y, poll);
+}
+
+bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll poll) {
+    // The torch loop with an inverse of 1 and a zero point of 0.  Integers go through float32: the
+    // conversion is monotone, and exact up to 2^24, far beyond the last code.
+    static const std::vector<float> one32{1}, zero32{0};
+    static const std::vector<double> one64{1}, zero64{0};
+    const DType inner = working(x.dtype);
+    Pipeline pipeline(isa);
+    pipeline.convert(x.dtype, inner);
+    Stage& stage = pipeline.add(Op::quantize, inner, q.dtype, tag(inner), Tag::torch);
+    const bool is_signed = q.dtype == DType::i8;
+    stage.low = is_signed ? -128 : 0;
+    stage.high = is_signed ? 127 : 255;
+    if (inner == DType::f32)
+        Pipeline::bind(stage, one32, zero32);
+    else
+        Pipeline::bind(stage, one64, zero64);
+    return pipeline.run(flat(n), x.data, q.data, poll);
+}
+
+bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll poll) {
+    const DType inner = working(x.dtype);
+    Pipeline pipeline(isa);
+    pipeline.convert(x.dtype, inner);
+    pipeline.add(Op::round, inner, inner, tag(inner), ties_away ? Tag::away : Tag::even);
+    pipeline.convert(inner, x.dtype);
+    return pipeline.run(flat(n), x.data, y, poll);
+}
+
+namespace {
+
+template <class T>
+void fold_min_max(const Grid& grid, std::size_t copies, const void* tiled_low, const void* tiled_high,
+                  void* low, void* high) {
+    const T* lows = static_cast<const T*>(tiled_low);
+    const T* highs = static_cast<const T*>(tiled_high);
+    T* l = static_cast<T*>(low);
+    T* h = static_cast<T*>(high);
+    for (std::size_t t = 0; t < copies; ++t)
+        for (std::size_t c = 0; c < grid.axis; ++c)
+            for (std::size_t i = 0; i < grid.inner; ++i, ++lows, ++highs) {
+                const T spoilt = *lows - *lows;  // NaN for NaN, and then it stays
+                l[c] = (*lows < l[c] ? *lows : l[c]) + spoilt;
+                h[c] = (*highs > h[c] ? *highs : h[c]) + spoilt;
+            }
+}
+
+template <class T>
+bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Grid& grid, Poll poll) {
+    const DType inner = working(x.dtype);
+    const std::size_t n = grid.parameters();
+    std::fill(low, low + n, std::numeric_limits<T>::infinity());
+    std::fill(high, high + n, -std::numeric_limits<T>::infinity());
+    Pipeline pipeline(isa);
+    pipeline.convert(x.dtype, inner);
+    Stage& stage = pipeline.add(Op::min_max, inner, inner, tag(inner), tag(inner));
+    stage.scale = low;
+    stage.zero = high;
+    stage.parameter_size = sizeof(T);
+    stage.fold = fold_min_max<T>;
+    if (!pipeline.run(grid, x.data, nullptr, poll)) return false;
+    for (std::size_t i = 0; i < n; ++i) {
+        low[i] += 0;  // -0 becomes +0
+        high[i] += 0;
+    }
+    return true;
+}
+
+}  // namespace
+
+bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid& grid, Poll poll) {
+    if (x.dtype == DType::f64)
+        return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), grid, poll);
+    return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), grid, poll);
+}
+
+}  // namespace zeropoint

@@ -1,0 +1,47 @@
+// The floating-point state that the loops need: round to nearest, no flush to zero, exceptions
+// masked.  The host's own state is put back when the guard goes.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__x86_64__) || defined(_M_X64) || defined(__SSE2__)
+#define ZEROPOINT_HAS_MXCSR
+#include <xmmintrin.h>
+#endif
+
+namespace zeropoint {
+
+class FpGuard {
+public:
+    FpGuard() noexcept : host_(read()) {
+        if (host_ != needed) write(needed);
+    }
+    ~FpGuard() { write(host_); }  // its sticky flags too: the host's are neither lost nor raised
+    FpGuard(const FpGuard&) = delete;
+    FpGuard& operator=(const FpGuard&) = delete;
+
+private:
+#if defined(ZEROPOINT_HAS_MXCSR)
+    using State = unsigned;
+    static constexpr State needed = 0x1F80;
+    static State read() noexcept { return _mm_getcsr(); }
+    static void write(State state) noexcept { _mm_setcsr(state); }
+#elif defined(__aarch64__)
+    using State = std::uint64_t;
+    static constexpr State needed = 0;
+    static State read() noexcept {
+        State state;
+        __asm__ volatile("mrs %0, fpcr" : "=r"(state));
+        return state;
+    }
+    static void write(State state) noexcept { __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory"); }
+#else
+    using State = int;
+    static constexpr State needed = 0;
+    static State read() noexcept { return 0; }
+    static void write(State) noexcept {}
+#endif
+    State host_;
+};
+
+}  // namespace zeropoint

@@ -1,0 +1,189 @@
+#include "layout.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "fpstate.h"
+
+namespace zeropoint {
+
+namespace {
+
+constexpr std::size_t slice = std::size_t(1) << 20;   // elements between two looks at Poll
+constexpr std::size_t chunk = 1024;                   // elements staged through L1 at a time
+constexpr std::size_t max_stages = 4;
+constexpr std::size_t narrow = 32;    // runs shorter than this are not worth a loop of their own
+constexpr std::size_t wide = 256;     // tiled rows are made at least this long
+
+// A piece of the grid: `rows` x `cols` elements from `element` on, parameters from `parameter` on.
+struct Piece {
+    std::size_t element, rows, cols, parameter;
+    bool per_column;
+};
+
+class Runner {
+public:
+    Runner(const void* in, void* out, Stage* stages, std::size_t count, Poll poll)
+        : in_(static_cast<const char*>(in)),
+          out_(static_cast<char*>(out)),
+          stages_(stages),
+          count_(count),
+          limit_(count > 1 ? chunk : slice),
+          poll_(poll) {}
+
+    // Cuts a piece into parts of at most `limit_` elements: whole rows if they fit, else columns.
+    bool operator()(const Piece& piece) {
+        if (piece.cols == 0) return true;
+        const std::size_t rows_at_once = std::max<std::size_t>(1, limit_ / piece.cols);
+        const std::size_t cols_at_once = std::min(piece.cols, limit_);
+        for (std::size_t r = 0; r < piece.rows; r += rows_at_once) {
+            for (std::size_t c = 0; c < piece.cols; c += cols_at_once) {
+                Piece part = piece;
+                part.rows = std::min(rows_at_once, piece.rows - r);
+                part.cols = std::min(cols_at_once, piece.cols - c);
+                part.element += r * piece.cols + c;
+                part.parameter += piece.per_column ? c : r;
+                execute(part);
+                if (!go_on(part.rows * part.cols)) return false;
+            }
+        }
+        return true;
+    }
+
+private:
+    void execute(const Piece& part) {
+        const void* in = in_ + part.element * stages_[0].in_size;
+        for (std::size_t i = 0; i < count_; ++i) {
+            const Stage& stage = stages_[i];
+            const bool last = i + 1 == count_;
+            void* out = !last ? buffers_[i % 2]
+                              : out_ ? out_ + part.element * stage.out_size : nullptr;
+            const std::size_t offset = part.parameter * stage.parameter_size;
+            stage.kernel({in, out, part.rows, part.cols,
+                          stage.scale ? static_cast<char*>(stage.scale) + offset : nullptr,
+                          stage.zero ? static_cast<char*>(stage.zero) + offset : nullptr,
+                          part.per_column, stage.low, stage.high});
+            in = out;
+        }
+    }
+
+    bool go_on(std::size_t n) {
+        since_poll_ += n;
+        if (since_poll_ < slice || !poll_.keep_going) return true;
+        since_poll_ = 0;
+        return poll_.keep_going(poll_.context);
+    }
+
+    const char* in_;
+    char* out_;
+    Stage* stages_;
+    std::size_t count_, limit_;
+    Poll poll_;
+    std::size_t since_poll_ = 0;
+    alignas(64) char buffers_[2][chunk * sizeof(double)];
+};
+
+// The parameters of short runs, repeated so that they lie beside their elements: `tiles` rows of
+// channels * inner elements, as if that many rows of the array were one.
+class Tiling {
+public:
+    Tiling(const Grid& grid, const Stage* stages, std::size_t count)
+        : grid_(grid),
+          row_(grid.axis * grid.inner),
+          tiles_(std::min(grid.outer, (wide + row_ - 1) / row_)),
+          untiled_(stages, stages + count),
+          stages_(untiled_) {
+        for (Stage& stage : stages_) {
+            if (!stage.parameter_size) continue;
+            stage.scale = repeat(stage.scale, stage.parameter_size);
+            stage.zero = repeat(stage.zero, stage.parameter_size);
+        }
+    }
+    std::size_t rows() const { return tiles_; }
+    std::size_t cols() const { return tiles_ * row_; }
+    Stage* stages() { return stages_.data(); }
+    void fold() const {
+        for (std::size_t i = 0; i < stages_.size(); ++i)
+            if (const auto fold = stages_[i].fold)
+                fold(grid_, tiles_, stages_[i].scale, stages_[i].zero, untiled_[i].scale,
+                     untiled_[i].zero);
+    }
+
+private:
+    void* repeat(const void* from, std::size_t size) {
+        storage_.emplace_back(tiles_ * row_ * size);
+        char* to = storage_.back().data();
+        for (std::size_t t = 0; t < tiles_; ++t)
+            for (std::size_t c = 0; c < grid_.axis; ++c)
+                for (std::size_t i = 0; i < grid_.inner; ++i, to += size)
+                    std::memcpy(to, static_cast<const char*>(from) + c * size, size);
+        return storage_.back().data();
+    }
+    const Grid& grid_;
+    std::size_t row_, tiles_;
+    std::vector<Stage> untiled_, stages_;
+    std::vector<std::vector<char>> storage_;
+};
+
+// Every form of a grid as pieces: runs with one parameter each, or rows with one parameter an
+// element.
+template <class Visit>
+bool walk(const Grid& grid, std::size_t tiled_rows, std::size_t tiled_cols, Visit&& visit) {
+    const std::size_t plane = grid.axis * grid.inner;
+    switch (grid.kind) {
+        case Grid::Kind::tensor:
+            return visit(Piece{0, 1, grid.size(), 0, false});
+        case Grid::Kind::channel:
+            if (tiled_rows) {
+                const std::size_t whole = grid.outer / tiled_rows, rest = grid.outer % tiled_rows;
+                return visit(Piece{0, whole, tiled_cols, 0, true}) &&
+                       visit(Piece{whole * tiled_cols, 1, rest * plane, 0, true});
+            }
+            for (std::size_t o = 0; o < grid.outer; ++o)
+                if (!visit(Piece{o * plane, grid.axis, grid.inner, 0, false})) return false;
+            return true;
+        case Grid::Kind::block:
+            if (grid.inner == 1 && grid.axis % grid.block == 0)
+                return visit(Piece{0, grid.outer * grid.blocks(), grid.block, 0, false});
+            for (std::size_t o = 0; o < grid.outer; ++o) {
+                const std::size_t first = o * grid.blocks();
+                const std::size_t whole = grid.axis / grid.block, rest = grid.axis % grid.block;
+                if (grid.inner == 1) {
+                    if (!visit(Piece{o * plane, whole, grid.block, first, false}) ||
+                        !visit(Piece{o * plane + whole * grid.block, 1, rest, first + whole, false}))
+                        return false;
+                    continue;
+                }
+                for (std::size_t b = 0; b < grid.blocks(); ++b) {
+                    const std::size_t start = b * grid.block;
+                    if (!visit(Piece{o * plane + start * grid.inner,
+                                     std::min(grid.block, grid.axis - start), grid.inner,
+                                     (first + b) * grid.inner, true}))
+                        return false;
+                }
+            }
+            return true;
+    }
+    return true;
+}
+
+}  // namespace
+
+bool run(const Grid& grid, const void* in, void* out, Stage* stages, std::size_t count, Poll poll) {
+    if (grid.size() == 0) return true;
+    const FpGuard guard;
+    // short runs become long rows, if enough of them share the tiled parameters
+    if (grid.kind == Grid::Kind::channel && grid.inner < narrow &&
+        (grid.inner == 1 || grid.outer >= 8)) {
+        Tiling tiling(grid, stages, count);
+        Runner runner(in, out, tiling.stages(), count, poll);
+        const bool finished = walk(grid, tiling.rows(), tiling.cols(), runner);
+        tiling.fold();
+        return finished;
+    }
+    Runner runner(in, out, stages, count, poll);
+    return walk(grid, 0, 0, runner);
+}
+
+}  // namespace zeropoint

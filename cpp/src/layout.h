@@ -1,0 +1,31 @@
+// From a Grid to Jobs: the one walk over the layout, the staging of several kernels through L1, and
+// the slices between which a large call can be stopped.
+#pragma once
+
+#include <cstddef>
+
+#include "types.h"
+#include "zeropoint/core.hpp"
+
+namespace zeropoint {
+
+/// A kernel and its parameters: `scale` and `zero` point to one element of `parameter_size` bytes
+/// for each parameter of the grid (null where the kernel takes none).
+struct Stage {
+    Kernel kernel;
+    std::size_t in_size, out_size;  // bytes an element
+    void* scale = nullptr;
+    void* zero = nullptr;
+    std::size_t parameter_size = 0;
+    std::int64_t low = 0, high = 0;
+    /// For a kernel that writes its parameters: short runs give it `copies` of each in a row of
+    /// axis * inner, which this folds back into `scale` and `zero`.
+    void (*fold)(const Grid&, std::size_t copies, const void* tiled_scale, const void* tiled_zero,
+                 void* scale, void* zero) = nullptr;
+};
+
+/// Runs the stages one after the other over the whole grid, a chunk at a time if there are several.
+/// False if `poll` stopped it.
+bool run(const Grid&, const void* in, void* out, Stage* stages, std::size_t count, Poll);
+
+}  // namespace zeropoint

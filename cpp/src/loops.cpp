@@ -1,0 +1,210 @@
+// One loop an operation.  This source is compiled once per ISA (see CMakeLists.txt) with
+// ZEROPOINT_ISA set to its name; each object exports its table and nothing else.
+#include "scalar.h"
+#include "types.h"
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+// The iterations are independent: input and output are disjoint, or one and the same array.
+#if defined(__clang__)
+#define ZP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define ZP_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define ZP_INDEPENDENT
+#endif
+
+namespace {
+
+using zeropoint::Job;
+using zeropoint::Kernel;
+using zeropoint::Op;
+using zeropoint::Table;
+using zeropoint::Tag;
+using std::size_t;
+
+// ---- quantize, dequantize --------------------------------------------------------------------
+
+template <class X, class Convention>
+void quantize(const Job& job) noexcept {
+    const X* x = static_cast<const X*>(job.in);
+    u8* q = static_cast<u8*>(job.out);
+    const X* scale = static_cast<const X*>(job.scale);
+    const X* zero = static_cast<const X*>(job.zero);
+    const X low = static_cast<X>(job.low), high = static_cast<X>(job.high);
+    const size_t n = job.cols;
+    for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
+        if (job.per_column) {
+            ZP_INDEPENDENT
+            for (size_t i = 0; i < n; ++i)
+                q[i] = Convention::code(x[i], scale[i], zero[i], low, high);
+        } else {
+            const X s = scale[row], z = zero[row];
+            ZP_INDEPENDENT
+            for (size_t i = 0; i < n; ++i) q[i] = Convention::code(x[i], s, z, low, high);
+        }
+    }
+}
+
+template <class Q, class X>
+void dequantize(const Job& job) noexcept {
+    const Q* q = static_cast<const Q*>(job.in);
+    X* x = static_cast<X*>(job.out);
+    const X* scale = static_cast<const X*>(job.scale);
+    const X* zero = static_cast<const X*>(job.zero);
+    const size_t n = job.cols;
+    for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
+        if (job.per_column) {
+            ZP_INDEPENDENT
+            for (size_t i = 0; i < n; ++i) x[i] = value_of(q[i], scale[i], zero[i]);
+        } else {
+            const X s = scale[row], z = zero[row];
+            ZP_INDEPENDENT
+            for (size_t i = 0; i < n; ++i) x[i] = value_of(q[i], s, z);
+        }
+    }
+}
+
+// ---- convert ---------------------------------------------------------------------------------
+
+// What an instruction converts faster than a plain loop: the elements done, the rest is the loop's.
+template <class From, class To>
+struct Bulk {
+    static size_t convert(const From*, To*, size_t) { return 0; }
+};
+
+#if defined(__F16C__)
+template <>
+struct Bulk<f16, f32> {
+    static size_t convert(const f16* x, f32* y, size_t n) {
+        size_t i = 0;
+#if defined(__AVX512F__)
+        for (; i + 16 <= n; i += 16)
+            _mm512_storeu_ps(
+                y + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i))));
+#endif
+        for (; i + 8 <= n; i += 8)
+            _mm256_storeu_ps(
+                y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+        return i;
+    }
+};
+template <>
+struct Bulk<f32, f16> {
+    static size_t convert(const f32* x, f16* y, size_t n) {
+        size_t i = 0;
+#if defined(__AVX512F__)
+        for (; i + 16 <= n; i += 16)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + i),
+                                _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+        for (; i + 8 <= n; i += 8)
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
+                             _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+        return i;
+    }
+};
+#endif
+
+template <class From, class To>
+void convert(const Job& job) noexcept {
+    const From* x = static_cast<const From*>(job.in);
+    To* y = static_cast<To*>(job.out);
+    const size_t n = job.rows * job.cols;
+    size_t i = Bulk<From, To>::convert(x, y, n);
+    ZP_INDEPENDENT
+    for (; i < n; ++i) y[i] = Convert<To, From>::of(x[i]);
+}
+
+// ---- saturate, round -------------------------------------------------------------------------
+
+template <class T, class>
+void saturate(const Job& job) noexcept {
+    const T* x = static_cast<const T*>(job.in);
+    T* y = static_cast<T*>(job.out);
+    const T low = static_cast<T>(job.low), high = static_cast<T>(job.high);
+    const size_t n = job.rows * job.cols;
+    ZP_INDEPENDENT
+    for (size_t i = 0; i < n; ++i) y[i] = saturated(x[i], low, high);
+}
+
+template <class T, class Rule>
+void round(const Job& job) noexcept {
+    const T* x = static_cast<const T*>(job.in);
+    T* y = static_cast<T*>(job.out);
+    const size_t n = job.rows * job.cols;
+    ZP_INDEPENDENT
+    for (size_t i = 0; i < n; ++i) y[i] = rounded<T, Rule>(x[i]);
+}
+
+// ---- min_max ---------------------------------------------------------------------------------
+
+// A NaN or an Inf makes both results NaN, and they stay so: a NaN minimum fails every comparison.
+template <class T>
+inline void include(T v, T& low, T& high, T& spoilt) {
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+    spoilt += v - v;  // 0 for every finite v, else NaN
+}
+
+// One running minimum is a chain of dependent instructions; many are vectors.
+template <class T>
+void min_max_row(const T* x, size_t n, T& low, T& high) {
+    constexpr size_t lanes = 32;
+    T lows[lanes], highs[lanes], spoilts[lanes], spoilt = 0;
+    size_t i = 0;
+    if (n >= lanes) {
+        for (size_t j = 0; j < lanes; ++j) lows[j] = highs[j] = x[j], spoilts[j] = x[j] - x[j];
+        for (i = lanes; i + lanes <= n; i += lanes)
+            for (size_t j = 0; j < lanes; ++j) include(x[i + j], lows[j], highs[j], spoilts[j]);
+        for (size_t j = 0; j < lanes; ++j) {
+            low = lows[j] < low ? lows[j] : low;
+            high = highs[j] > high ? highs[j] : high;
+            spoilt += spoilts[j];
+        }
+    }
+    for (; i < n; ++i) include(x[i], low, high, spoilt);
+    low += spoilt;
+    high += spoilt;
+}
+
+template <class T, class>
+void min_max(const Job& job) noexcept {
+    const T* x = static_cast<const T*>(job.in);
+    T* low = static_cast<T*>(job.scale);
+    T* high = static_cast<T*>(job.zero);
+    const size_t n = job.cols;
+    for (size_t row = 0; row < job.rows; ++row, x += n) {
+        if (job.per_column) {
+            ZP_INDEPENDENT
+            for (size_t i = 0; i < n; ++i) {
+                const T v = x[i], spoilt = v - v;
+                low[i] = (v < low[i] ? v : low[i]) + spoilt;
+                high[i] = (v > high[i] ? v : high[i]) + spoilt;
+            }
+        } else {
+            min_max_row(x, n, low[row], high[row]);
+        }
+    }
+}
+
+constexpr Table make_table() {
+    Table table{};
+#define ZP_KERNEL(op, a, b) \
+    table.kernels[static_cast<int>(Op::op)][static_cast<int>(Tag::a)][static_cast<int>(Tag::b)] = \
+        &op<a, b>;
+#include "kernels.def"
+#undef ZP_KERNEL
+    return table;
+}
+
+}  // namespace
+
+#define ZP_JOIN2(a, b) a##b
+#define ZP_JOIN(a, b) ZP_JOIN2(a, b)
+namespace zeropoint {
+extern const Table ZP_JOIN(table_, ZEROPOINT_ISA);
+const Table ZP_JOIN(table_, ZEROPOINT_ISA) = make_table();
+}  // namespace zeropoint

@@ -1,0 +1,88 @@
+#include "params.h"
+
+#include <cmath>
+#include <utility>
+
+#include "fpstate.h"
+
+namespace zeropoint {
+
+namespace {
+
+template <class T>
+std::unique_ptr<Params::Data> make(std::vector<T> scale, std::vector<std::int32_t> zero_point,
+                                   int qmin, int qmax, DType code, Convention convention) {
+    auto data = std::make_unique<Params::Data>();
+    if constexpr (sizeof(T) == sizeof(float)) {
+        data->scale32 = std::move(scale);
+        data->precision = DType::f32;
+    } else {
+        data->scale64 = std::move(scale);
+        data->precision = DType::f64;
+    }
+    data->zero_point = std::move(zero_point);
+    data->qmin = qmin;
+    data->qmax = qmax;
+    data->code = code;
+    data->convention = convention;
+    return data;
+}
+
+}  // namespace
+
+Params::Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
+               DType code, Convention convention)
+    : data_(make(std::move(scale), std::move(zero_point), qmin, qmax, code, convention)) {}
+Params::Params(std::vector<double> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
+               DType code, Convention convention)
+    : data_(make(std::move(scale), std::move(zero_point), qmin, qmax, code, convention)) {}
+Params::Params(Params&&) noexcept = default;
+Params& Params::operator=(Params&&) noexcept = default;
+Params::~Params() = default;
+
+std::size_t Params::size() const noexcept { return data_->size(); }
+DType Params::code() const noexcept { return data_->code; }
+DType Params::precision() const noexcept { return data_->precision; }
+
+template <class T>
+const Stream<T>& Params::Data::cast(Lazy<T>& lazy, bool reciprocal) const {
+    std::call_once(lazy.once, [&] {
+        const FpGuard guard;
+        const std::size_t n = size();
+        lazy.stream.scale.resize(n);
+        lazy.stream.zero.resize(n);
+        for (std::size_t i = 0; i < n; ++i) {
+            const T s = static_cast<T>(precision == DType::f32 ? scale32[i] : scale64[i]);
+            // a scale that was lost in the cast must not come back as the reciprocal of 0 or Inf
+            lazy.stream.scale[i] = reciprocal && s > 0 ? 1 / s : s;
+            lazy.stream.zero[i] = static_cast<T>(zero_point[i]);
+        }
+    });
+    return lazy.stream;
+}
+
+template <>
+const Stream<float>& Params::Data::quantizer<float>() const {
+    return cast(quantizer32_, convention == Convention::torch);
+}
+template <>
+const Stream<double>& Params::Data::quantizer<double>() const {
+    return cast(quantizer64_, convention == Convention::torch);
+}
+template <>
+const Stream<float>& Params::Data::dequantizer<float>() const {
+    return cast(dequantizer32_, false);
+}
+template <>
+const Stream<double>& Params::Data::dequantizer<double>() const {
+    return cast(dequantizer64_, false);
+}
+
+bool Params::usable_for(DType x) const {
+    if (x == DType::f64 || data_->precision == DType::f32) return true;
+    for (const float s : data_->quantizer<float>().scale)
+        if (!(s > 0) || !std::isfinite(s)) return false;
+    return true;
+}
+
+}  // namespace zeropoint

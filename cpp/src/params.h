@@ -1,0 +1,48 @@
+// Params as the loops read them: scale and zero point in each working precision, cast once.
+#pragma once
+
+#include <mutex>
+#include <vector>
+
+#include "types.h"
+#include "zeropoint/core.hpp"
+
+namespace zeropoint {
+
+/// Scale (or what stands for it) and zero point in one precision, one pair a parameter.
+template <class T>
+struct Stream {
+    std::vector<T> scale, zero;
+};
+
+struct Params::Data {
+    std::vector<float> scale32;   // one of the two, by `precision`
+    std::vector<double> scale64;
+    std::vector<std::int32_t> zero_point;
+    int qmin, qmax;
+    DType code, precision;
+    Convention convention;
+
+    std::size_t size() const noexcept { return zero_point.size(); }
+
+    /// For quantize, in the working precision T of the data: the scale, or under the torch
+    /// convention its reciprocal.
+    template <class T>
+    const Stream<T>& quantizer() const;
+    /// For dequantize, in the precision T of the scale.
+    template <class T>
+    const Stream<T>& dequantizer() const;
+
+private:
+    template <class T>
+    struct Lazy {
+        std::once_flag once;
+        Stream<T> stream;
+    };
+    template <class T>
+    const Stream<T>& cast(Lazy<T>&, bool reciprocal) const;
+    mutable Lazy<float> quantizer32_, dequantizer32_;
+    mutable Lazy<double> quantizer64_, dequantizer64_;
+};
+
+}  // namespace zeropoint

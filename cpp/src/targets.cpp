@@ -1,0 +1,65 @@
+#include "targets.h"
+
+#if defined(ZEROPOINT_X86) && defined(_MSC_VER)
+#include <immintrin.h>
+#include <intrin.h>
+#endif
+
+namespace zeropoint {
+
+extern const Table table_baseline;
+
+namespace {
+
+bool always() { return true; }
+
+#if defined(ZEROPOINT_X86)
+#if defined(_MSC_VER)
+// __builtin_cpu_supports by hand: CPUID leaf 7, and whether the OS saves the wide registers.
+bool has(int ebx_mask, unsigned long long xcr0_mask) {
+    int leaf1[4], leaf7[4];
+    __cpuid(leaf1, 1);
+    __cpuidex(leaf7, 7, 0);
+    constexpr int osxsave_fma_f16c = 1 << 27 | 1 << 12 | 1 << 29;
+    return (leaf1[2] & osxsave_fma_f16c) == osxsave_fma_f16c &&
+           (_xgetbv(0) & xcr0_mask) == xcr0_mask && (leaf7[1] & ebx_mask) == ebx_mask;
+}
+bool has_avx2() { return has(1 << 5, 0x6); }
+bool has_avx512() { return has_avx2() && has(1 << 16 | 1 << 17 | 1 << 30 | 1 << 31, 0xE6); }
+#else
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+#endif
+
+}  // namespace
+
+#if defined(ZEROPOINT_X86)
+extern const Table table_avx512, table_avx2;
+#endif
+
+const std::vector<Target>& targets() {
+    static const std::vector<Target> found = [] {
+        // Best first.  A new ISA is a row here and a line in CMakeLists.txt.
+        const Target all[] = {
+#if defined(ZEROPOINT_X86)
+            {"avx512", has_avx512, &table_avx512},
+            {"avx2", has_avx2, &table_avx2},
+#endif
+            {"baseline", always, &table_baseline},
+        };
+        std::vector<Target> supported;
+        for (const Target& target : all)
+            if (target.supported()) supported.push_back(target);
+        return supported;
+    }();
+    return found;
+}
+
+}  // namespace zeropoint

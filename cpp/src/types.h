@@ -1,0 +1,43 @@
+// Words shared by the loops and by those who call them: element types, operations, Job, Table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace zeropoint {
+
+// What a kernel can be made for.  The element types stand in the order of the public DType.
+enum class Tag : std::uint8_t {
+    f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64,  // element types
+    numpy, onnx, torch, tflite,                                 // conventions
+    even, away,                                                 // tie rules
+    count
+};
+
+enum class Op : std::uint8_t { quantize, dequantize, convert, saturate, round, min_max, count };
+
+// rows x cols contiguous elements.  Parameters: one per row, or with `per_column` one per column
+// that all rows share.  min_max has its running minima and maxima in place of scale and zero.
+struct Job {
+    const void* in;
+    void* out;
+    std::size_t rows, cols;
+    void* scale;
+    void* zero;
+    bool per_column;
+    std::int64_t low, high;
+};
+
+using Kernel = void (*)(const Job&) noexcept;
+
+constexpr int op_count = static_cast<int>(Op::count);
+constexpr int tag_count = static_cast<int>(Tag::count);
+
+struct Table {
+    Kernel kernels[op_count][tag_count][tag_count];
+    Kernel at(Op op, Tag a, Tag b) const noexcept {
+        return kernels[static_cast<int>(op)][static_cast<int>(a)][static_cast<int>(b)];
+    }
+};
+
+}  // namespace zeropoint

@@ -1,0 +1,56 @@
+"""Exact and fast 8-bit affine quantization.
+
+``q = clip(round(x / scale + zero_point), qmin, qmax)`` and back ``x' = (q - zero_point) * scale``,
+over uint8 and int8, in C++ kernels that equal the NumPy reference bit for bit.
+
+>>> import numpy as np, zeropoint as zp
+>>> x = np.array([-0.75, -0.45, 1.75], np.float32)
+>>> params = zp.choose_params(x)
+>>> zp.quantize(x, params)
+array([  0,  30, 254], dtype=uint8)
+"""
+
+from ._api import (
+    choose_params,
+    dequantize,
+    fake_quantize,
+    min_max,
+    quantize,
+    quantize_dynamic,
+    requantize,
+    round,
+    saturate,
+    saturate_cast,
+    shift,
+)
+from ._backend import VerificationError, backend, backends, use_backend, verify
+from ._compare import Comparison, ErrorStats, compare, error_stats
+from ._conventions import CONVENTIONS
+from ._params import QuantParams
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CONVENTIONS",
+    "Comparison",
+    "ErrorStats",
+    "QuantParams",
+    "VerificationError",
+    "backend",
+    "backends",
+    "choose_params",
+    "compare",
+    "dequantize",
+    "error_stats",
+    "fake_quantize",
+    "min_max",
+    "quantize",
+    "quantize_dynamic",
+    "requantize",
+    "round",
+    "saturate",
+    "saturate_cast",
+    "shift",
+    "use_backend",
+    "verify",
+]

@@ -1,0 +1,612 @@
+"""The public functions.
+
+Each asks the core's fast path first; what that declines is normalised or explained here, above
+both backends, by `_checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _backend, _checks, _conventions, _reference
+from ._params import QuantParams
+from ._reference import Array, working_dtype
+
+RULES = ("max", "min", "least_error")
+
+
+# ---------------------------------------------------------------------------------------------
+# Quantize, dequantize
+
+
+def quantize(
+    x: Any, params: QuantParams, *, out: Array | None = None, check_finite: bool = False
+) -> Array:
+    """Real values to 8-bit codes: ``clip(round(x / scale + zero_point), qmin, qmax)``.
+
+    The formula to the bit is the one of ``params.convention`` (`zeropoint.CONVENTIONS`).
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64, any shape and strides: whatever NumPy can view.
+    params
+        The parameters; with an axis their length must fit `x`.
+    out
+        Where to put the codes: an array of ``params.dtype`` in the shape of `x`, any strides; it
+        may overlap `x`.
+    check_finite
+        Raise ValueError, before anything is written, if `x` holds a NaN or an Inf.  Otherwise NaN
+        becomes qmin, and +-Inf qmax or qmin.
+
+    Returns
+    -------
+    numpy.ndarray
+        Codes of ``params.dtype`` in the shape of `x` (C-contiguous), or `out`.
+
+    Raises
+    ------
+    TypeError
+        `x` is not of a supported float dtype; `out` has another dtype or byte order.
+    ValueError
+        Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
+        precision; `out` of a wrong shape or read-only.
+    """
+    isa = _backend.current().fast
+    if isa >= 0 and check_finite is False and type(params) is QuantParams:
+        codes = _backend.fast_quantize(isa, x, params._native, out)
+        if codes is not None:
+            return codes
+    params = _params(params)
+    x = _checks.real_array(x)
+    axis = params._check_fits(x.shape)
+    params._check_precision(working_dtype(x.dtype))
+    out = _checks.output(out, x.shape, params.dtype)
+    if _checks.flag(check_finite, "check_finite"):
+        _checks.finite(x, "x")
+    return _backend.elementwise(
+        "quantize_into",
+        x,
+        params.dtype,
+        out,
+        (params._native,),
+        lambda x: _quantize(x, params, axis),
+    )
+
+
+def _quantize(x: Array, params: QuantParams, axis: int | None) -> Array:
+    scale, zero = params._spread(x.shape, axis)
+    return _reference.quantize(
+        x,
+        scale,
+        zero,
+        qmin=params.qmin,
+        qmax=params.qmax,
+        convention=params.convention,
+        dtype=params.dtype,
+    )
+
+
+def _dequantize(q: Array, params: QuantParams, axis: int | None, dtype: np.dtype[Any]) -> Array:
+    return _reference.dequantize(q, *params._spread(q.shape, axis), dtype=dtype)
+
+
+def dequantize(
+    q: Any, params: QuantParams, *, dtype: Any = None, out: Array | None = None
+) -> Array:
+    """8-bit codes to real values: ``(q - zero_point) * scale``.
+
+    Computed in the precision of the scale and rounded once to the output dtype.
+
+    Parameters
+    ----------
+    q
+        Codes of ``params.dtype``, any shape and strides.
+    params
+        The parameters.
+    dtype
+        float16, bfloat16, float32 or float64; by default that of `out`, else float32.
+    out
+        Where to put the values: the shape of `q`; it may overlap `q`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Values in the shape of `q` (C-contiguous), or `out`.
+
+    Raises
+    ------
+    TypeError
+        `q` is not of ``params.dtype``; `dtype` or `out` is not of a supported float dtype.
+    ValueError
+        Parameters that do not fit the shape; `out` of a wrong shape or read-only.
+    """
+    isa = _backend.current().fast
+    if isa >= 0 and dtype is None and type(params) is QuantParams:
+        values = _backend.fast_dequantize(isa, q, params._native, out)
+        if values is not None:
+            return values
+    params = _params(params)
+    q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
+    if dtype is not None:
+        target = _checks.real_dtype(dtype)
+    elif isinstance(out, np.ndarray):
+        target = _checks.real_dtype(out.dtype, "out's dtype")
+    else:
+        target = np.dtype(np.float32)
+    axis = params._check_fits(q.shape)
+    out = _checks.output(out, q.shape, target)
+    return _backend.elementwise(
+        "dequantize_into",
+        q,
+        target,
+        out,
+        (params._native,),
+        lambda q: _dequantize(q, params, axis, target),
+    )
+
+
+def fake_quantize(x: Any, params: QuantParams, *, out: Array | None = None) -> Array:
+    """``dequantize(quantize(x))`` in one pass: what quantization makes of `x`, in its own dtype.
+
+    Parameters, errors and the treatment of NaN and Inf are those of `quantize`; `out` has the
+    dtype of `x` and may be `x` itself.
+    """
+    isa = _backend.current().fast
+    if isa >= 0 and type(params) is QuantParams:
+        values = _backend.fast_fake_quantize(isa, x, params._native, out)
+        if values is not None:
+            return values
+    params = _params(params)
+    x = _checks.real_array(x)
+    axis = params._check_fits(x.shape)
+    params._check_precision(working_dtype(x.dtype))
+    out = _checks.output(out, x.shape, x.dtype)
+    return _backend.elementwise(
+        "fake_quantize_into",
+        x,
+        x.dtype,
+        out,
+        (params._native,),
+        lambda x: _dequantize(_quantize(x, params, axis), params, axis, x.dtype),
+    )
+
+
+def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | None = None) -> Array:
+    """int32 accumulators to 8-bit codes: ``clip(rint(float32(acc) * M) + zero_point)``.
+
+    ``M = float32(float64(acc_scale) / params.scale)``, the float multiplier of ONNX Runtime's and
+    XNNPACK's requantization.  TFLite's fixed-point multiplier is another arithmetic and is not
+    matched.  The convention of `params` plays no part.
+
+    Parameters
+    ----------
+    acc
+        int32 accumulators, any shape and strides.
+    acc_scale
+        Size of one step of `acc` (input scale times weight scale): a number, or one per channel
+        of ``params.axis``.
+    params
+        Parameters of the result, per tensor or per channel.
+    out
+        Where to put the codes, as in `quantize`.
+
+    Raises
+    ------
+    TypeError
+        `acc` is not int32; `acc_scale` is not a real number.
+    ValueError
+        `acc_scale` or M is not finite and > 0, or does not fit; parameters with `block_size`, or
+        with a zero point outside [qmin, qmax].
+    """
+    params = _params(params)
+    acc = _checks.exact_array(acc, np.dtype(np.int32), "acc", "pass acc.astype(numpy.int32)")
+    if params.block_size is not None:
+        raise ValueError(
+            f"params has block_size {params.block_size}; requantize works per tensor or per channel"
+        )
+    axis = params._check_fits(acc.shape)
+    zero = np.asarray(params.zero_point)
+    if zero.size and not params.qmin <= zero.min() <= zero.max() <= params.qmax:
+        raise ValueError(
+            f"zero_point must lie in [qmin, qmax] = [{params.qmin}, {params.qmax}] for requantize"
+        )
+    multiplier = _multiplier(acc_scale, params)
+    out = _checks.output(out, acc.shape, params.dtype)
+    rescale = QuantParams(
+        np.ones_like(multiplier) if multiplier.ndim else 1,
+        params.zero_point,
+        params.dtype,
+        qmin=params.qmin,
+        qmax=params.qmax,
+        axis=params.axis,
+    )
+
+    def reference(acc: Array) -> Array:
+        return _reference.requantize(
+            acc,
+            _reference.spread(multiplier, acc.shape, axis, None),
+            rescale._spread(acc.shape, axis)[1],
+            qmin=params.qmin,
+            qmax=params.qmax,
+            dtype=params.dtype,
+        )
+
+    return _backend.elementwise(
+        "requantize_into", acc, params.dtype, out, (rescale._native, multiplier), reference
+    )
+
+
+def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
+    scales = np.asarray(acc_scale)
+    if scales.dtype.kind not in "fiu":
+        raise TypeError(f"acc_scale must be a real number or an array of them, not {acc_scale!r}")
+    if scales.ndim and scales.shape != np.shape(params.scale):
+        raise ValueError(
+            f"acc_scale has shape {scales.shape}; pass one number, or one per channel of "
+            f"params.axis: shape {np.shape(params.scale)}"
+        )
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise ValueError(f"acc_scale {acc_scale!r} must be finite and > 0")
+    with np.errstate(all="ignore"):
+        multiplier = np.asarray(
+            (scales.astype(np.float64) / np.asarray(params.scale, np.float64)).astype(np.float32)
+        )
+    if not (np.isfinite(multiplier) & (multiplier > 0)).all():
+        raise ValueError(
+            f"acc_scale / params.scale must be a positive float32; {acc_scale!r} is too far from "
+            "params.scale"
+        )
+    return multiplier
+
+
+def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
+    """uint8 codes to int8 or back, exactly: codes, zero point and range move by 128.
+
+    Returns the codes of the other dtype and their parameters; `dequantize` gives the same values.
+    """
+    params = _params(params)
+    q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
+    params._check_fits(q.shape)
+    by = -128 if params.dtype == np.uint8 else 128
+    other = np.dtype(np.int8 if by < 0 else np.uint8)
+    zero = np.asarray(params.zero_point, np.int64) + by
+    moved = QuantParams(
+        params.scale,
+        zero if zero.ndim else int(zero),
+        other,
+        qmin=params.qmin + by,
+        qmax=params.qmax + by,
+        axis=params.axis,
+        block_size=params.block_size,
+        convention=params.convention,
+        include_zero=params.include_zero,
+    )
+    return np.bitwise_xor(q.view(np.uint8), np.uint8(128), order="C").view(other), moved
+
+
+# ---------------------------------------------------------------------------------------------
+# The choice of parameters
+
+
+def choose_params(
+    x: Any,
+    dtype: Any = "uint8",
+    *,
+    zero_point_from: str | None = None,
+    include_zero: bool = True,
+    symmetric: bool = False,
+    qmin: int | None = None,
+    qmax: int | None = None,
+    axis: int | None = None,
+    block_size: int | None = None,
+    convention: str = "numpy",
+) -> QuantParams:
+    """Scale and zero point for the data `x`: ``scale = (max - min) / (qmax - qmin)``.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64, not empty, without NaN and Inf.
+    dtype, qmin, qmax
+        Type and range of the codes.
+    zero_point_from
+        ``"max"``: ``qmax - rint(max / scale)``; ``"min"``: ``qmin - rint(min / scale)``;
+        ``"least_error"``: of these two the one whose range ends move less in a round trip (the
+        larger of both ends' errors, the differences taken in float64), ``"max"`` only if strictly
+        better.  None: the convention's own rule (`zeropoint.CONVENTIONS`).
+    include_zero
+        Widen the range to hold 0 first, as every engine does.  False is the article's literal
+        formula (``numpy`` convention alone); the zero point may then be any int32.
+    symmetric
+        ``zero_point = (qmin + qmax + 1) // 2`` and ``scale = max|x| / min(qmax - z, z - qmin)``.
+    axis, block_size
+        One scale and zero point per channel, or per block, as in `QuantParams`.
+    convention
+        The convention of the result, an alias is fine.
+
+    Returns
+    -------
+    QuantParams
+        With a float64 scale for float64 data, else float32.  Float32 data with the rules ``max``
+        and ``min`` and ``include_zero=False`` give the bits of the article's code on NumPy >= 2.
+
+    Raises
+    ------
+    TypeError
+        `x` is not of a supported float dtype.
+    ValueError
+        No data; NaN or Inf in `x` (count and first index); constant data with
+        ``include_zero=False``; a zero point beyond int32; options that exclude each other.
+
+    Notes
+    -----
+    All-zero data: scale 1 and the code nearest to 0.  Where the scale overflows or is subnormal
+    it is the smallest number of its precision that is not below the exact quotient.
+    """
+    chosen = _Choice(dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention)
+    array = _checks.real_array(x)
+    low, high = _range(array, axis, block_size)
+    return chosen.params(low, high, axis, block_size)
+
+
+def params_from_range(low: Array, high: Array, **keywords: Any) -> QuantParams:
+    """`choose_params` for data that is known to lie in [low, high] (float32 or float64 arrays)."""
+    axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
+    names = ("dtype", "zero_point_from", "include_zero", "symmetric", "qmin", "qmax", "convention")
+    values = ["uint8", None, True, False, None, None, "numpy"]
+    for name, value in keywords.items():
+        if name not in names:
+            raise TypeError(f"choose_params has no keyword {name!r}; it has {', '.join(names)}")
+        values[names.index(name)] = value
+    return _Choice(*values).params(low, high, axis, block_size)
+
+
+class _Choice:
+    """The checked keywords of `choose_params`."""
+
+    def __init__(
+        self,
+        dtype: Any,
+        rule: Any,
+        include_zero: Any,
+        symmetric: Any,
+        qmin: Any,
+        qmax: Any,
+        convention: Any,
+    ) -> None:
+        self.convention = _conventions.canonical(convention)
+        self.dtype = _checks.code_dtype(dtype)
+        self.qmin, self.qmax = _checks.code_range(qmin, qmax, self.dtype)
+        self.include_zero = _checks.flag(include_zero, "include_zero")
+        self.symmetric = _checks.flag(symmetric, "symmetric")
+        self.rule = rule
+        if rule is not None and rule not in RULES:
+            raise ValueError(
+                f"zero_point_from {rule!r} is unknown; choose one of {', '.join(RULES)}, or None for "
+                "the convention's own rule"
+            )
+        if symmetric and rule is not None:
+            raise ValueError(
+                f"symmetric=True fixes the zero point, so zero_point_from {rule!r} cannot apply; "
+                "leave one of them out"
+            )
+        if symmetric and not include_zero:
+            raise ValueError(
+                "symmetric=True always holds 0, so include_zero=False cannot apply; leave one out"
+            )
+        if not include_zero and self.convention != "numpy":
+            raise ValueError(
+                f"include_zero=False is for the numpy convention alone, not {convention!r}"
+            )
+        if symmetric and self.qmax - self.qmin < 2:
+            raise ValueError(
+                f"symmetric=True needs at least three codes; [{self.qmin}, {self.qmax}] has two"
+            )
+
+    def params(
+        self, low: Array, high: Array, axis: int | None, block_size: int | None
+    ) -> QuantParams:
+        constant = low == high
+        if not self.include_zero and np.any(constant):
+            value = low[np.unravel_index(int(np.argmax(constant)), low.shape)]
+            raise ValueError(
+                f"x is constant ({value}), so its range has no steps with include_zero=False; "
+                "use include_zero=True"
+            )
+        scale, zero = _reference.choose(
+            low,
+            high,
+            rule=self.rule,
+            include_zero=self.include_zero,
+            symmetric=self.symmetric,
+            qmin=self.qmin,
+            qmax=self.qmax,
+            convention=self.convention,
+            dtype=self.dtype,
+        )
+        if not np.isfinite(scale).all():
+            raise ValueError(
+                f"the range of x is too wide: (max - min) / {self.qmax - self.qmin} is beyond "
+                f"{scale.dtype}; scale x down, or use more codes"
+            )
+        int32 = _checks.INT32
+        outside = ~((zero >= int32.min) & (zero <= int32.max))
+        if outside.any():
+            value = zero[np.unravel_index(int(np.argmax(outside)), zero.shape)]
+            raise ValueError(
+                f"the zero point would be {value}, beyond int32: x lies too far from 0 for its "
+                "range; use include_zero=True, or subtract the mean first"
+            )
+        zero = zero.astype(np.int32)
+        return QuantParams(
+            scale if scale.ndim else scale[()],
+            zero if zero.ndim else int(zero),
+            self.dtype,
+            qmin=self.qmin,
+            qmax=self.qmax,
+            axis=axis,
+            block_size=block_size,
+            convention=self.convention,
+            include_zero=self.include_zero,
+        )
+
+
+def quantize_dynamic(
+    x: Any, dtype: Any = "uint8", *, out: Array | None = None, **keywords: Any
+) -> tuple[Array, QuantParams]:
+    """Choose the parameters for `x` and quantize it: ``(codes, params)``.
+
+    The keywords and errors are those of `choose_params`; `out` as in `quantize`.
+    """
+    x = _checks.real_array(x)
+    out = _checks.output(out, x.shape, _checks.code_dtype(dtype))
+    params = choose_params(x, dtype, **keywords)
+    return quantize(x, params, out=out), params
+
+
+def min_max(x: Any, *, axis: int | None = None) -> tuple[Any, Any]:
+    """Least and greatest element of `x` in one pass; a zero is +0.0.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64.
+    axis
+        The channel axis, which is kept: the results are 1-D, one element a channel.
+
+    Returns
+    -------
+    tuple
+        Two scalars, or two 1-D arrays, of float64 for float64 data and else float32 (the
+        working precision, which holds them exactly).
+
+    Raises
+    ------
+    ValueError
+        No data; NaN or Inf in `x` (count and first index).
+    """
+    low, high = _range(_checks.real_array(x), axis, None)
+    return (low[()], high[()]) if axis is None else (low, high)
+
+
+def _range(x: Array, axis: int | None, block_size: int | None) -> tuple[Array, Array]:
+    if block_size is not None:
+        block_size = _checks.block(block_size)
+        if axis is None:
+            raise ValueError(f"block_size {block_size} needs an axis; pass axis=-1 for the last one")
+    if axis is not None:
+        axis = _checks.normal_axis(_checks.integer(axis, "axis"), x.ndim)
+    if x.size == 0:
+        raise ValueError(f"x has no data (shape {x.shape}); pass at least one element a channel")
+    low, high = _backend.min_max(x, axis, block_size)
+    if np.isnan(low).any():
+        _checks.finite(x, "x")
+    return low, high
+
+
+# ---------------------------------------------------------------------------------------------
+# Saturate and round
+
+
+def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array:
+    """``clip(x, qmin, qmax)`` in the dtype of `x`, the article's `saturate`; NaN passes through.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32, float64, int16, int32 or int64.
+    qmin, qmax
+        Integers with qmin < qmax that the dtype of `x` can hold exactly.
+    out
+        An array in the shape and dtype of `x`; it may be `x` itself.
+    """
+    x = _checks.number_array(x)
+    if x.dtype.kind in "iu" and x.dtype.name not in ("int16", "int32", "int64"):
+        raise TypeError(
+            f"x has dtype {x.dtype}; saturate takes floats, int16, int32 and int64: convert x first"
+        )
+    low, high = _checks.integer(qmin, "qmin"), _checks.integer(qmax, "qmax")
+    _checks.ordered(low, high)
+    for name, value in (("qmin", low), ("qmax", high)):
+        if not _holds_exactly(x.dtype, value):
+            raise ValueError(f"{name} {value} is not a {x.dtype}; choose a value that it can hold")
+    out = _checks.output(out, x.shape, x.dtype)
+    return _backend.elementwise(
+        "saturate_into", x, x.dtype, out, (low, high), lambda x: _reference.saturate(x, low, high)
+    )
+
+
+def _holds_exactly(dtype: np.dtype[Any], value: int) -> bool:
+    if dtype.kind == "i":
+        info = np.iinfo(dtype)
+        return bool(info.min <= value <= info.max)
+    bits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[dtype.name]
+    largest = 65504 if dtype.name == "float16" else np.iinfo(np.int64).max
+    magnitude = abs(value)
+    trailing = (magnitude & -magnitude).bit_length() - 1 if magnitude else 0
+    return magnitude <= largest and magnitude.bit_length() - trailing <= bits
+
+
+def saturate_cast(x: Any, dtype: Any, *, out: Array | None = None) -> Array:
+    """Round halves to even, clip to the range of `dtype`, cast: never wraps.
+
+    Parameters
+    ----------
+    x
+        Any float dtype that `quantize` takes, or any integer dtype.
+    dtype
+        ``"uint8"`` or ``"int8"``.  NaN becomes its minimum, +-Inf its ends.
+    out
+        An array of `dtype` in the shape of `x`.
+    """
+    target = _checks.code_dtype(dtype)
+    x = _checks.number_array(x)
+    out = _checks.output(out, x.shape, target)
+    return _backend.elementwise(
+        "saturate_cast_into",
+        x,
+        target,
+        out,
+        (target.kind == "i",),
+        lambda x: _reference.saturate_cast(x, target),
+    )
+
+
+def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
+    """The nearest integer, in the dtype of `x`; NaN, Inf and the sign of zero pass through.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64.
+    ties
+        Where halves go: ``"even"`` (IEEE 754, `numpy.rint`) or ``"away"`` from zero (C `round`).
+    out
+        An array in the shape and dtype of `x`; it may be `x` itself.
+    """
+    if ties not in ("even", "away"):
+        raise ValueError(f"ties {ties!r} is unknown; choose 'even' or 'away'")
+    x = _checks.real_array(x)
+    out = _checks.output(out, x.shape, x.dtype)
+    return _backend.elementwise(
+        "round_into",
+        x,
+        x.dtype,
+        out,
+        (ties == "away",),
+        lambda x: _reference.round(x, ties),
+    )
+
+
+def _params(params: object) -> QuantParams:
+    if not isinstance(params, QuantParams):
+        raise TypeError(
+            f"params must be a QuantParams, not {type(params).__name__}; build one with "
+            "QuantParams(scale, zero_point) or choose_params(x)"
+        )
+    return params
+
+

@@ -1,0 +1,259 @@
+"""Which implementation answers: the core's ISAs or the NumPy reference; and `verify()`.
+
+Nothing else in the package touches `_core`.  Above this module every call is the same for all
+backends; below it there is either a kernel or the reference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _conventions, _reference
+from ._reference import Array, is_bfloat16
+
+_core: ModuleType | None = None
+if importlib.util.find_spec(f"{__package__}._core") is not None:
+    _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
+
+_NATIVE: tuple[str, ...] = tuple(_core.isas()) if _core else ()
+_ALL: tuple[str, ...] = (*_NATIVE, "numpy")
+
+
+class VerificationError(AssertionError):
+    """Under `verify()`: a kernel's result differs from the reference's."""
+
+
+class _State(NamedTuple):
+    fast: int  #: index of the ISA if calls may go straight to the core, else -1
+    isa: int  #: index of the ISA, -1 for the reference
+    verify: bool
+    chosen: bool  #: named by the user, so that the reference needs no warning
+
+
+def _state(name: str, verify: bool, chosen: bool) -> _State:
+    isa = _NATIVE.index(name) if name in _NATIVE else -1
+    return _State(-1 if verify else isa, isa, verify, chosen)
+
+
+def _named(name: object, source: str) -> str:
+    if name not in _ALL:
+        raise ValueError(
+            f"{source} {name!r} is not a backend of this machine; choose one of {', '.join(_ALL)}"
+        )
+    return str(name)
+
+
+_from_environment = os.environ.get("ZEROPOINT_BACKEND")
+_default = (
+    _state(_named(_from_environment, "ZEROPOINT_BACKEND"), False, True)
+    if _from_environment
+    else _state(_ALL[0], False, False)
+)
+_current: ContextVar[_State] = ContextVar("zeropoint_backend", default=_default)
+current = _current.get
+_warned = False
+
+
+def backends() -> tuple[str, ...]:
+    """The backends that this machine can run, best first; ``"numpy"`` is always the last."""
+    return _ALL
+
+
+def backend() -> str:
+    """The backend that answers calls in this context."""
+    return _ALL[current().isa]
+
+
+def reason() -> str:
+    """Why `backend()` is the chosen one (for `zeropoint info`)."""
+    if current().chosen:
+        return "named by use_backend or ZEROPOINT_BACKEND"
+    return "the best this CPU runs" if _core else "the compiled core is absent"
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the context (context-local), calls go to the backend `name`.
+
+    Raises ValueError, listing the choices, if this machine does not have it.
+    """
+    state = _state(_named(name, "backend"), current().verify, True)
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextlib.contextmanager
+def verify() -> Iterator[None]:
+    """Within the context (context-local), every call also runs on the NumPy reference.
+
+    The first element that differs by a bit raises `VerificationError`; NaNs equal each other.
+    """
+    token = _current.set(_state(backend(), True, current().chosen))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def core_info() -> dict[str, Any]:
+    """Compiler and kernels of the core; empty where it is absent."""
+    return dict(_core.info()) if _core else {}
+
+
+# ---------------------------------------------------------------------------------------------
+# The fast path: None where it declines, then the caller normalises or explains
+
+
+def _declines(*_: Any) -> None:
+    return None
+
+
+fast_quantize: Callable[..., Array | None] = _core.quantize if _core else _declines
+fast_dequantize: Callable[..., Array | None] = _core.dequantize if _core else _declines
+fast_fake_quantize: Callable[..., Array | None] = _core.fake_quantize if _core else _declines
+
+
+def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
+    """The core's form of `params`, None where the core is absent."""
+    if _core is None:
+        return None
+    return _core.Params(
+        scale,
+        zero_point,
+        params.qmin,
+        params.qmax,
+        params.dtype.kind == "i",
+        list(_conventions.CONVENTIONS).index(params.convention),
+        params.axis,
+        params.block_size or 0,
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# The general path: valid arrays in any layout
+
+
+def elementwise(
+    kernel: str,
+    x: Array,
+    dtype: np.dtype[Any],
+    out: Array | None,
+    native: tuple[Any, ...],
+    reference: Callable[[Array], Array],
+) -> Array:
+    """Run one operation that maps `x` to an array of its shape and of `dtype`.
+
+    `kernel` is the core's function, `native` its further arguments; `reference` the same on
+    NumPy.  Results go to `out`, or to a fresh C-contiguous array.
+    """
+    state = _state_for_call()
+    expected = reference(x) if state.isa < 0 or state.verify else None
+    if state.isa < 0:
+        assert expected is not None
+        result = np.ascontiguousarray(expected) if x.ndim else expected
+    else:
+        result = _run(kernel, state.isa, x, dtype, out, native)
+        if expected is not None:
+            _compare(kernel, x, result, expected)
+    if out is None:
+        return result
+    if result is not out:
+        np.copyto(out, result)
+    return out
+
+
+def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
+    """`_reference.min_max` on the current backend."""
+    state = _state_for_call()
+    expected = _reference.min_max(x, axis, block) if state.isa < 0 or state.verify else None
+    if state.isa < 0:
+        assert expected is not None
+        return expected
+    assert _core is not None
+    low, high = _core.min_max(state.isa, _bits(_contiguous(x)), axis, block or 0, is_bfloat16(x.dtype))
+    if expected is not None:
+        for got, want in zip((low, high), expected, strict=True):
+            _compare("min_max", x, got, want)
+    return low, high
+
+
+def _state_for_call() -> _State:
+    global _warned
+    if _core is None and not _warned and not current().chosen:
+        _warned = True
+        warnings.warn(
+            "zeropoint runs on its NumPy fallback: the compiled core is absent, because no C++ "
+            "compiler was found at install time; install one and reinstall zeropoint, or set "
+            "ZEROPOINT_BACKEND=numpy to accept it",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return current()
+
+
+def _run(
+    kernel: str,
+    isa: int,
+    x: Array,
+    dtype: np.dtype[Any],
+    out: Array | None,
+    native: tuple[Any, ...],
+) -> Array:
+    source = _contiguous(x)
+    direct = (
+        out is not None
+        and out.flags.c_contiguous
+        and out.flags.aligned
+        and not np.may_share_memory(out, source)
+    )
+    target = out if direct and out is not None else np.empty(x.shape, dtype)
+    getattr(_core, kernel)(
+        isa, _bits(source), _bits(target), is_bfloat16(x.dtype), is_bfloat16(dtype), *native
+    )
+    return target
+
+
+def _contiguous(x: Array) -> Array:
+    """`x` itself if C-contiguous and aligned, else a copy that is."""
+    if x.flags.c_contiguous and x.flags.aligned:
+        return x
+    return np.array(x, order="C", copy=True, subok=False)
+
+
+def _bits(x: Array) -> Array:
+    """bfloat16 goes to the core as its 16 bits: pybind11 knows no such dtype."""
+    return x.view(np.uint16) if is_bfloat16(x.dtype) else x
+
+
+def _compare(kernel: str, x: Array, got: Array, want: Array) -> None:
+    if got.dtype != want.dtype or got.shape != want.shape:
+        raise VerificationError(
+            f"{kernel} on {backend()} gives {got.dtype}{got.shape}, the reference "
+            f"{want.dtype}{want.shape}"
+        )
+    got, want = np.atleast_1d(got), np.atleast_1d(want)
+    unsigned = np.dtype(f"u{got.dtype.itemsize}")
+    differs = np.ascontiguousarray(got).view(unsigned) != np.ascontiguousarray(want).view(unsigned)
+    if got.dtype.kind not in "iu":
+        differs &= ~(np.isnan(_reference.widen(got)) & np.isnan(_reference.widen(want)))
+    if differs.any():
+        first = tuple(int(i) for i in np.unravel_index(int(np.argmax(differs)), differs.shape))
+        value = f", x {np.atleast_1d(x)[first]!r}" if x.size == got.size else ""
+        raise VerificationError(
+            f"{kernel} on {backend()} differs from the reference in {np.count_nonzero(differs)} of "
+            f"{got.size} elements, the first at index {first}: got {got[first]!r}, reference "
+            f"{want[first]!r}{value}"
+        )

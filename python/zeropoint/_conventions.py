@@ -1,0 +1,57 @@
+"""The conventions: whose arithmetic `quantize` matches.  One table for the code, docs and tests.
+
+A fifth convention costs a row here, a line in `_reference.CODE`, and a function in
+`cpp/src/scalar.h` with its rows in `cpp/src/kernels.def`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Convention(NamedTuple):
+    aliases: tuple[str, ...]
+    formula: str  #: of `quantize`; every operation is rounded to the working precision
+    same_bits_as: str
+    own_rule: str  #: what `zero_point_from=None` means
+
+
+CONVENTIONS = {
+    "numpy": Convention(
+        (),
+        "clip(rint(x / s + z), qmin, qmax)",
+        "the article's code, NumPy written by hand",
+        "min",
+    ),
+    "onnx": Convention(
+        ("onnxruntime",),
+        "clip(rint(x / s) + z, qmin, qmax)",
+        "ONNX QuantizeLinear, ONNX Runtime",
+        "DynamicQuantizeLinear",
+    ),
+    "torch": Convention(
+        ("litert", "xnnpack"),
+        "clip(rint(x * (1 / s)) + z, qmin, qmax)",
+        "torch.fake_quantize, PT2E/torchao, LiteRT's default kernels, XNNPACK",
+        "MinMaxObserver",
+    ),
+    "tflite": Convention(
+        ("litert_reference",),
+        "clip(half_away(x / s) + z, qmin, qmax)",
+        "the TFLite specification's reference kernels",
+        "ChooseQuantizationParams",
+    ),
+}
+
+_BY_NAME = {
+    name: canonical for canonical, row in CONVENTIONS.items() for name in (canonical, *row.aliases)
+}
+
+
+def canonical(name: object) -> str:
+    """The canonical name of a convention or of one of its aliases."""
+    if not isinstance(name, str):
+        raise TypeError(f"convention must be a string, not {type(name).__name__}")
+    if name not in _BY_NAME:
+        raise ValueError(f"convention {name!r} is unknown; choose one of {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]

@@ -1,0 +1,317 @@
+"""The NumPy reference: every operation of the library, written to be read.
+
+It is the fallback where the core is absent, the judge in the tests, and what ``verify()`` compares
+with.  It sees only valid arrays in native byte order (`_checks` and `_api` stand above both
+backends) and imports NumPy alone.
+
+Arithmetic: each operation is rounded to the *working precision*, float32 for float16, bfloat16
+and float32 data and float64 for float64 data.  NumPy's ufuncs do exactly that.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# ---------------------------------------------------------------------------------------------
+# Number formats
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` is ml_dtypes' bfloat16 (told by its name: ml_dtypes need not be there)."""
+    return dtype.name == "bfloat16"
+
+
+def widen(x: Array) -> Array:
+    """float16 and bfloat16 become float32, exactly; anything else stays as it is."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
+def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The precision in which data of `dtype` is computed."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def narrow(y: Array, dtype: np.dtype[Any]) -> Array:
+    """`y` (float32 or float64) rounded once, halves to even, to any supported float dtype."""
+    if not is_bfloat16(dtype):
+        return y.astype(dtype)
+    if y.dtype == np.float64:
+        y = _round_to_odd(y)
+    bits = y.view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    quiet_nan = (bits >> np.uint32(16)) | np.uint32(0x40)
+    return np.where(np.isnan(y), quiet_nan, rounded).astype(np.uint16).view(dtype)
+
+
+def _round_to_odd(y: Array) -> Array:
+    """float64 to float32 so that a second rounding to fewer bits equals one rounding.
+
+    Where the value is inexact the last bit is set (Boldo and Melquiond, "When double rounding is
+    odd", 2005); plain `astype` would round twice on the way to bfloat16.
+    """
+    f = np.asarray(y.astype(np.float32))
+    away = np.abs(f.astype(np.float64)) > np.abs(y)
+    toward_zero = np.asarray(np.where(away, np.nextafter(f, np.float32(0)), f))
+    inexact = toward_zero.astype(np.float64) != y
+    bits = toward_zero.view(np.uint32) | (inexact & ~np.isnan(y)).astype(np.uint32)
+    return bits.view(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------
+# Rounding
+
+
+def round_half_even(x: Array) -> Array:
+    """The nearest integer, halves to even (IEEE 754 roundToIntegralTiesToEven)."""
+    return np.asarray(np.rint(x))
+
+
+def round_half_away(x: Array) -> Array:
+    """The nearest integer, halves away from zero (C's `round`)."""
+    whole = np.trunc(x)
+    up = np.abs(x - whole) >= 0.5  # exact: x and its integer part share an exponent range
+    return np.asarray(np.copysign(np.where(up, whole + np.copysign(1, x), whole), x))
+
+
+def round(x: Array, ties: str) -> Array:
+    with np.errstate(all="ignore"):
+        y = (round_half_even if ties == "even" else round_half_away)(widen(x))
+        y = np.where(np.isfinite(y), y, widen(x))
+    return narrow(np.asarray(y), x.dtype)
+
+
+# ---------------------------------------------------------------------------------------------
+# Quantize and dequantize
+
+#: The unclipped code of x for scale s and zero point z, all of one float dtype: the four recipes.
+CODE = {
+    "numpy": lambda x, s, z: round_half_even(x / s + z),
+    "onnx": lambda x, s, z: round_half_even(x / s) + z,
+    "torch": lambda x, s, z: round_half_even(x * (1 / s)) + z,
+    "tflite": lambda x, s, z: round_half_away(x / s) + z,
+}
+
+
+def spread(parameter: Array, shape: tuple[int, ...], axis: int | None, block: int | None) -> Array:
+    """`parameter` in a shape that broadcasts against data of `shape`.
+
+    Per tensor it is 0-d; per channel (`axis`) 1-d; per block it has the data's shape with `axis`
+    divided by `block`, and every value is repeated `block` times along it (the last block may be
+    short).
+    """
+    if axis is None:
+        return parameter
+    if block is None:
+        return parameter.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    index = np.arange(shape[axis]) // block
+    return np.take(parameter, index, axis=axis)
+
+
+def unclipped(x: Array, scale: Array, zero_point: Array, convention: str) -> Array:
+    """The code before it is clipped, an integer in the working precision of x."""
+    x = widen(x)
+    one = x.dtype.type
+    with np.errstate(all="ignore"):
+        code = CODE[convention](x, scale.astype(one), zero_point.astype(one))
+    return np.asarray(code)
+
+
+def quantize(
+    x: Array,
+    scale: Array,
+    zero_point: Array,
+    *,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    dtype: np.dtype[Any],
+) -> Array:
+    """clip(code, qmin, qmax); NaN becomes qmin."""
+    code = unclipped(x, scale, zero_point, convention)
+    code = np.where(np.isnan(code), qmin, code)
+    return np.asarray(np.clip(code, qmin, qmax)).astype(dtype)
+
+
+def dequantize(q: Array, scale: Array, zero_point: Array, *, dtype: np.dtype[Any]) -> Array:
+    """(q - z) * s in the precision of the scale, rounded once to `dtype`."""
+    one = scale.dtype.type
+    with np.errstate(all="ignore"):
+        x = np.asarray((q.astype(one) - zero_point.astype(one)) * scale)
+        return narrow(x, dtype)
+
+
+def requantize(
+    acc: Array, multiplier: Array, zero_point: Array, *, qmin: int, qmax: int, dtype: np.dtype[Any]
+) -> Array:
+    """clip(rint(float32(acc) * M) + z, qmin, qmax) for int32 accumulators."""
+    with np.errstate(all="ignore"):
+        code = np.rint(acc.astype(np.float32) * multiplier) + zero_point.astype(np.float32)
+    return np.asarray(np.clip(code, qmin, qmax)).astype(dtype)
+
+
+def saturate(x: Array, qmin: int, qmax: int) -> Array:
+    """clip(x, qmin, qmax) in x's dtype; NaN passes through."""
+    y = np.clip(widen(x), qmin, qmax)
+    return narrow(np.asarray(y), x.dtype) if x.dtype.kind not in "iu" else np.asarray(y)
+
+
+def saturate_cast(x: Array, dtype: np.dtype[Any]) -> Array:
+    """clip(rint(x)) to the whole range of `dtype`; NaN becomes its minimum."""
+    info = np.iinfo(dtype)
+    if x.dtype.kind not in "iu":
+        x = np.rint(widen(x))
+        x = np.where(np.isnan(x), info.min, x)
+    # as Python ints the bounds of uint8 and int8 fit every dtype but the unsigned ones
+    low = max(int(info.min), 0) if x.dtype.kind == "u" else int(info.min)
+    high = min(int(info.max), int(np.iinfo(x.dtype).max)) if x.dtype.kind in "iu" else info.max
+    return np.asarray(np.clip(x, low, high)).astype(dtype)
+
+
+def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
+    """Least and greatest element, in the working precision; a zero is +0.0.
+
+    Per tensor 0-d; per channel 1-d; per block in the shape of the parameters.  Where the data has
+    a NaN or an Inf both results are NaN.
+    """
+    y = widen(x)
+    if axis is None:
+        low, high = y.min(), y.max()
+    elif block is None:
+        others = tuple(i for i in range(y.ndim) if i != axis)
+        low, high = y.min(axis=others), y.max(axis=others)
+    else:
+        starts = np.arange(0, y.shape[axis], block)
+        low = np.minimum.reduceat(y, starts, axis=axis)
+        high = np.maximum.reduceat(y, starts, axis=axis)
+    finite = np.isfinite(low) & np.isfinite(high)
+    nan = y.dtype.type(np.nan)
+    return np.asarray(np.where(finite, low + 0, nan)), np.asarray(np.where(finite, high + 0, nan))
+
+
+# ---------------------------------------------------------------------------------------------
+# The choice of scale and zero point
+
+TORCH_SMALLEST_SCALE = 2.0**-23  # torch.ao.quantization.MinMaxObserver: finfo(float32).eps
+
+
+def choose(
+    low: Array,
+    high: Array,
+    *,
+    rule: str | None,
+    include_zero: bool,
+    symmetric: bool,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    dtype: np.dtype[Any],
+) -> tuple[Array, Array]:
+    """Scale and zero point (float64 integers, perhaps not finite) for data in [low, high].
+
+    `rule` is "max", "min", "least_error" or None, which means the convention's own.  The formulas
+    are those of the article, of ONNX's DynamicQuantizeLinear, of torch's MinMaxObserver and of
+    TFLite's ChooseQuantizationParams.  Evaluated in the dtype of `low` and `high`, as NumPy >= 2
+    evaluates the article's code.
+    """
+    real = low.dtype.type
+    if symmetric:
+        centre = (qmin + qmax + 1) // 2
+        reach = min(qmax - centre, centre - qmin)
+        peak = np.maximum(np.abs(low), np.abs(high))
+        scale = step(np.zeros_like(peak), peak, reach)
+        scale = np.where(peak == 0, real(1), scale)
+        return scale, np.full(scale.shape, centre, np.float64)
+
+    if include_zero:
+        low, high = np.minimum(low, real(0)), np.maximum(high, real(0))
+    scale = step(low, high, qmax - qmin)
+    if rule is None and convention == "torch":
+        scale = np.maximum(scale, real(TORCH_SMALLEST_SCALE))
+    empty = scale == 0  # all zeros: scale 1 and the code nearest to 0
+    scale = np.where(empty, real(1), scale)
+
+    with np.errstate(all="ignore"):
+        from_min = qmin - np.rint(low / scale)
+        from_max = qmax - np.rint(high / scale)
+        if rule == "max":
+            zero_point = from_max
+        elif rule == "least_error":
+            ends = [
+                np.maximum(
+                    _round_trip_error(low, scale, z, qmin, qmax, convention, dtype),
+                    _round_trip_error(high, scale, z, qmin, qmax, convention, dtype),
+                )
+                for z in (from_max, from_min)
+            ]
+            zero_point = np.where(ends[0] < ends[1], from_max, from_min)
+        elif rule is None and convention == "onnx":
+            zero_point = np.clip(np.rint(qmin - low / scale), qmin, qmax)
+        elif rule is None and convention == "torch":
+            zero_point = np.clip(from_min, qmin, qmax)
+        elif rule is None and convention == "tflite":
+            zero_point = _tflite_zero_point(low, high, scale, qmin, qmax)
+        else:
+            zero_point = from_min
+    zero_point = np.where(empty, np.clip(0, qmin, qmax), zero_point)
+    return scale, np.asarray(zero_point, np.float64)
+
+
+def step(low: Array, high: Array, steps: int) -> Array:
+    """(high - low) / steps, the size of one step.
+
+    Where that overflows or is subnormal it is instead the smallest number of the dtype that is
+    not below the exact quotient, so that no element lies beyond the last code.
+    """
+    with np.errstate(all="ignore"):
+        scale = np.asarray((high - low) / steps)
+    normal = np.isfinite(scale) & (scale >= np.finfo(scale.dtype).smallest_normal)
+    for i in np.flatnonzero((high > low) & ~normal):
+        exact = (Fraction(float(high.flat[i])) - Fraction(float(low.flat[i]))) / steps
+        scale.flat[i] = smallest_at_least(exact, scale.dtype)
+    return scale
+
+
+def smallest_at_least(exact: Fraction, dtype: np.dtype[Any]) -> Any:
+    """The smallest number of the float `dtype` that is >= `exact` (> 0); Inf where there is none."""
+    real = dtype.type
+    if exact > Fraction(float(np.finfo(dtype).max)):
+        return real(np.inf)
+    with np.errstate(all="ignore"):
+        guess = min(real(float(exact)), np.finfo(dtype).max)
+    while Fraction(float(guess)) < exact:
+        guess = np.nextafter(guess, real(np.inf))
+    while guess > 0 and Fraction(float(np.nextafter(guess, real(0)))) >= exact:
+        guess = np.nextafter(guess, real(0))
+    return guess
+
+
+def _round_trip_error(
+    end: Array,
+    scale: Array,
+    zero_point: Array,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    dtype: np.dtype[Any],
+) -> Array:
+    """How far `end` moves when it is quantized and dequantized, the difference in float64."""
+    q = quantize(end, scale, zero_point, qmin=qmin, qmax=qmax, convention=convention, dtype=dtype)
+    back = dequantize(q, scale, zero_point, dtype=scale.dtype)
+    return np.asarray(np.abs(back.astype(np.float64) - end.astype(np.float64)))
+
+
+def _tflite_zero_point(low: Array, high: Array, scale: Array, qmin: int, qmax: int) -> Array:
+    """TFLite's ChooseQuantizationParams: float64, from the end with the smaller error bound."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    exact = (high - low) / (float(qmax) - float(qmin))
+    normal = np.isfinite(exact) & (scale >= np.finfo(scale.dtype).smallest_normal)
+    s = np.where(normal, exact, scale.astype(np.float64))
+    from_min, from_max = qmin - low / s, qmax - high / s
+    use_min = abs(qmin) + np.abs(low / s) < abs(qmax) + np.abs(high / s)
+    candidate = np.asarray(np.where(use_min, from_min, from_max))
+    return np.clip(round_half_away(candidate), qmin, qmax)
