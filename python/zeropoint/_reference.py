@@ -28,7 +28,7 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
 
 def widen(x: Array) -> Array:
     """float16 and bfloat16 become float32, exactly; anything else stays as it is."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -156,8 +156,7 @@ def requantize(
 
 def saturate(x: Array, qmin: int, qmax: int) -> Array:
     """clip(x, qmin, qmax) in x's dtype; NaN passes through."""
-    y = np.clip(widen(x), qmin, qmax)
-    return narrow(np.asarray(y), x.dtype) if x.dtype.kind not in "iu" else np.asarray(y)
+    return narrow(np.asarray(np.clip(widen(x), qmin, qmax)), x.dtype)
 
 
 def saturate_cast(x: Array, dtype: np.dtype[Any]) -> Array:

@@ -1,0 +1,87 @@
+"""Exact arithmetic for judging the reference: Fractions, rounded by hand."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+#: significand bits and least exponent of the unit in the last place
+FORMATS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}
+LARGEST = {
+    "float16": Fraction(65504),
+    "bfloat16": Fraction((2**8 - 1) * 2**120),
+    "float32": Fraction((2**24 - 1) * 2**104),
+    "float64": Fraction((2**53 - 1) * 2**971),
+}
+
+
+def half_even(value: Fraction) -> int:
+    return round(value)  # Python rounds a Fraction to the nearest int, halves to even
+
+
+def half_away(value: Fraction) -> int:
+    return int(math.copysign(1, value)) * math.floor(abs(value) + Fraction(1, 2))
+
+
+def rounded(value: Fraction, dtype: str) -> Fraction | float:
+    """`value` rounded once to the float format: to nearest, halves to even; +-inf beyond it."""
+    if value == 0:
+        return value
+    digits, least = FORMATS[dtype]
+    size = abs(value)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    if size < Fraction(2) ** exponent:
+        exponent -= 1
+    ulp = Fraction(2) ** max(exponent - digits + 1, least)
+    result = half_even(value / ulp) * ulp
+    return math.copysign(math.inf, value) if abs(result) > LARGEST[dtype] else result
+
+
+def code(x: Any, s: Any, z: int, qmin: int, qmax: int, convention: str, dtype: str) -> int:
+    """The code of one finite x, every operation rounded to `dtype` in exact arithmetic."""
+
+    def fl(value: Fraction | float) -> Fraction | float:
+        return value if isinstance(value, float) else rounded(value, dtype)
+
+    x, s = Fraction(float(x)), Fraction(float(s))
+    zero = fl(Fraction(z))
+    assert isinstance(zero, Fraction)
+    v = fl(x / s)
+    if convention == "torch":
+        inverse = fl(1 / s)
+        assert isinstance(inverse, Fraction)
+        v = fl(x * inverse)
+    if isinstance(v, float):
+        return qmax if v > 0 else qmin
+    if convention == "numpy":
+        v = fl(v + zero)
+        assert isinstance(v, Fraction)
+        return min(max(half_even(v), qmin), qmax)
+    near = half_away(v) if convention == "tflite" else half_even(v)
+    return min(max(near + z, qmin), qmax)
+
+
+def value(q: int, s: Any, z: int, precision: str, dtype: str) -> Fraction | float:
+    """The value of one code: (q - z) * s in `precision`, rounded once more to `dtype`."""
+    zero = rounded(Fraction(z), precision)
+    assert isinstance(zero, Fraction)
+    difference = rounded(Fraction(q) - zero, precision)
+    assert isinstance(difference, Fraction)
+    product = rounded(difference * Fraction(float(s)), precision)
+    return product if isinstance(product, float) else rounded(product, dtype)
+
+
+def as_fraction(number: Any) -> Fraction | float:
+    """A float of any format as a Fraction, or as +-inf."""
+    number = float(number)
+    return number if math.isinf(number) else Fraction(number)
+
+
+def neighbours(values: Any, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    """The values in `dtype` with the floats just below and above each."""
+    v = np.asarray(values, dtype)
+    inf = np.asarray(np.inf, dtype)
+    return np.concatenate([np.nextafter(v, -inf), v, np.nextafter(v, inf)])

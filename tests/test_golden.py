@@ -1,0 +1,183 @@
+"""Golden tables, worked out by hand.  They judge the reference and every backend alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+NAN, INF = np.nan, np.inf
+# scale 0.5 and zero point 3 make every step exact, so that the ties are real ties
+TIES = [-1.25, -0.75, -0.25, -0.0, 0.25, 0.75, 1.25, 1.75]
+# x / s:  -2.5   -1.5   -0.5   -0    0.5   1.5   2.5   3.5
+TIE_CODES = {
+    "numpy": [0, 2, 2, 3, 4, 4, 6, 6],  # 0.5 1.5 2.5 3 3.5 4.5 5.5 6.5, each to even
+    "onnx": [1, 1, 3, 3, 3, 5, 5, 7],  # -2 -2 -0 0 0 2 2 4, plus 3
+    "torch": [1, 1, 3, 3, 3, 5, 5, 7],  # 1 / 0.5 is exact
+    "tflite": [0, 1, 2, 3, 4, 5, 6, 7],  # -3 -2 -1 0 1 2 3 4, plus 3
+}
+ALIASES = {
+    "onnxruntime": "onnx",
+    "litert": "torch",
+    "xnnpack": "torch",
+    "litert_reference": "tflite",
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("convention", TIE_CODES)
+def test_ties(backend: str, convention: str, dtype: type) -> None:
+    params = zp.QuantParams(0.5, 3, convention=convention)
+    assert params.quantize(np.array(TIES, dtype)).tolist() == TIE_CODES[convention]
+
+
+def test_the_reciprocal_is_not_the_quotient(backend: str) -> None:
+    # 0.78 / 0.12 is 6.5 in float32, a tie that goes to 6; 0.78 * (1 / 0.12) is the next float
+    x, s = np.float32(0.78), np.float32(0.12)
+    assert x / s == np.float32(6.5)
+    assert x * (np.float32(1) / s) > np.float32(6.5)
+    codes = {c: int(zp.quantize(x, zp.QuantParams(s, 0, convention=c))) for c in TIE_CODES}
+    assert codes == {"numpy": 6, "onnx": 6, "torch": 7, "tflite": 7}
+
+
+@pytest.mark.parametrize("convention", TIE_CODES)
+@pytest.mark.parametrize(("dtype", "low", "high"), [("uint8", 0, 255), ("int8", -128, 127)])
+def test_ends(backend: str, convention: str, dtype: str, low: int, high: int) -> None:
+    params = zp.QuantParams(0.5, 5, dtype, convention=convention)
+    x = np.array([NAN, -NAN, INF, -INF, 1e30, -1e30, 3.4e38, -3.4e38, 1e-45, -0.0], np.float32)
+    expected = [low, low, high, low, high, low, high, low, 5, 5]
+    assert params.quantize(x).tolist() == expected
+
+
+def test_sub_range(backend: str) -> None:
+    params = zp.QuantParams(1.0, 0, "int8", qmin=-8, qmax=7)
+    x = np.array([-9, -8.5, -8, -0.5, 0.5, 6.5, 7, 7.5, 100, NAN], np.float32)
+    assert params.quantize(x).tolist() == [-8, -8, -8, 0, 0, 6, 7, 7, 7, -8]
+
+
+def test_dequantize(backend: str) -> None:
+    q = np.array([0, 1, 127, 128, 255], np.uint8)
+    params = zp.QuantParams(0.25, 128)
+    assert params.dequantize(q).tolist() == [-32.0, -31.75, -0.25, 0.0, 31.75]
+    q8 = np.array([-128, -1, 0, 127], np.int8)
+    params = zp.QuantParams(0.5, -1, "int8")
+    assert params.dequantize(q8).tolist() == [-63.5, 0.0, 0.5, 64.0]
+
+
+def test_dequantize_rounds_once_from_the_precision_of_the_scale(backend: str) -> None:
+    q = np.array([3], np.uint8)
+    assert zp.QuantParams(0.1, 0).dequantize(q, dtype="float64")[0] == float(
+        np.float32(3) * np.float32(0.1)
+    )
+    assert zp.QuantParams(np.float64(0.1), 0).dequantize(q, dtype="float64")[0] == 3 * 0.1
+    # in float64 1 + 2^-11 + 2^-40 lies above the tie of float16; by way of float32 it would be one
+    scale = np.float64(1 + 2**-11 + 2**-40)
+    one = np.array([1], np.uint8)
+    assert zp.QuantParams(scale, 0).dequantize(one, dtype="float16")[0] == np.float16(1 + 2**-10)
+
+
+def test_bfloat16_rounds_once(backend: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    one = np.array([1], np.uint8)
+    # above the tie between 1 and 1 + 2^-7 by less than float32 can tell
+    above = zp.QuantParams(np.float64(1 + 2**-8 + 2**-40), 0)
+    tie = zp.QuantParams(np.float64(1 + 2**-8), 0)
+    below = zp.QuantParams(np.float64(1 + 2**-8 - 2**-40), 0)
+    values = [p.dequantize(one, dtype=ml_dtypes.bfloat16)[0] for p in (above, tie, below)]
+    assert [float(v) for v in values] == [1 + 2**-7, 1.0, 1.0]
+
+
+def test_fake_quantize(backend: str) -> None:
+    params = zp.QuantParams(0.5, 3, convention="onnx")
+    x = np.array([-1.25, 0.3, 1000, -1000, NAN], np.float32)
+    assert params.fake_quantize(x).tolist() == [-1.0, 0.5, 126.0, -1.5, -1.5]
+
+
+def test_round(backend: str) -> None:
+    x = np.array([-2.5, -1.5, -0.5, -0.49999997, -0.0, 0.49999997, 0.5, 1.5, 2.5, 8388607.5])
+    for dtype in (np.float32, np.float64):
+        even = zp.round(x.astype(dtype))
+        away = zp.round(x.astype(dtype), ties="away")
+        assert even.tolist() == [-2, -2, 0, 0, 0, 0, 0, 2, 2, 8388608]
+        assert away.tolist() == [-3, -2, -1, 0, 0, 0, 1, 2, 3, 8388608]
+        assert np.signbit(even).tolist() == [True] * 5 + [False] * 5
+        assert np.signbit(away).tolist() == [True] * 5 + [False] * 5
+    special = np.array([INF, -INF, 1e30, -1e30, 16777217.0], np.float32)
+    assert zp.round(special).tolist() == special.tolist()
+    assert np.isnan(zp.round(np.array([NAN], np.float32))).all()
+
+
+def test_saturate(backend: str) -> None:
+    x = np.array([-5, -0.5, 0.5, 300, INF, -INF], np.float32)
+    assert zp.saturate(x, 0, 255).tolist() == [0, 0, 0.5, 255, 255, 0]
+    assert np.isnan(zp.saturate(np.array([NAN], np.float32), 0, 1)).all()
+    assert zp.saturate(np.array([-70000, 5, 70000]), -128, 127).tolist() == [-128, 5, 127]
+
+
+def test_saturate_cast(backend: str) -> None:
+    x = np.array([-1e10, -128.5, -0.5, 0.5, 1.5, 127.5, 254.5, 255.5, 1e10, NAN, INF, -INF])
+    for dtype in (np.float32, np.float64):
+        u8 = zp.saturate_cast(x.astype(dtype), "uint8")
+        assert u8.tolist() == [0, 0, 0, 0, 2, 128, 254, 255, 255, 0, 255, 0]
+        i8 = zp.saturate_cast(x.astype(dtype), "int8")
+        assert i8.tolist() == [-128, -128, 0, 0, 2, 127, 127, 127, 127, -128, 127, -128]
+    for dtype in (np.int16, np.int32, np.int64):
+        info = np.iinfo(dtype)
+        whole = np.array([info.min, -129, -128, -1, 0, 127, 128, 255, 256, info.max], dtype)
+        assert zp.saturate_cast(whole, "uint8").tolist() == [0, 0, 0, 0, 0, 127, 128, 255, 255, 255]
+        i8 = zp.saturate_cast(whole, "int8")
+        assert i8.tolist() == [-128, -128, -128, -1, 0, 127, 127, 127, 127, 127]
+    assert zp.saturate_cast(np.array([0, 127, 128, 255], np.uint8), "int8").tolist() == [0, 127, 127, 127]
+    assert zp.saturate_cast(np.array([-128, -1, 0, 127], np.int8), "uint8").tolist() == [0, 0, 0, 127]
+
+
+def test_requantize(backend: str) -> None:
+    acc = np.array([-(2**31), -3, -1, 0, 1, 3, 5, 2**31 - 1], np.int32)
+    params = zp.QuantParams(1.0, 10)
+    # M = 0.5: -1.5 -0.5 0 0.5 1.5 2.5 to even, plus 10
+    assert zp.requantize(acc, 0.5, params).tolist() == [0, 8, 10, 10, 10, 12, 12, 255]
+    per_channel = zp.QuantParams([1.0, 2.0], [0, 1], "int8", axis=1)
+    acc = np.array([[3, 3], [-7, -7]], np.int32)
+    assert zp.requantize(acc, [0.5, 0.5], per_channel).tolist() == [[2, 2], [-4, -1]]
+
+
+def test_shift(backend: str) -> None:
+    params = zp.QuantParams(0.5, 3)
+    q, moved = zp.shift(np.array([0, 3, 128, 255], np.uint8), params)
+    assert q.dtype == np.int8
+    assert q.tolist() == [-128, -125, 0, 127]
+    assert (moved.zero_point, moved.qmin, moved.qmax) == (-125, -128, 127)
+    back, original = zp.shift(q, moved)
+    assert back.tolist() == [0, 3, 128, 255]
+    assert original == params
+
+
+def test_min_max(backend: str) -> None:
+    x = np.array([[3, -0.0, 2], [-5, 0.0, 7]], np.float32)
+    assert zp.min_max(x) == (-5, 7)
+    low, high = zp.min_max(x, axis=1)
+    assert low.tolist() == [-5, 0, 2]
+    assert high.tolist() == [3, 0, 7]
+    assert not np.signbit(low[1])
+    assert not np.signbit(high[1])
+    low, high = zp.min_max(x, axis=0)
+    assert low.tolist() == [0, -5]
+    assert high.tolist() == [3, 7]
+
+
+def test_per_channel_and_block(backend: str) -> None:
+    x = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
+    rows = zp.QuantParams([1.0, 10.0], [0, 5], axis=0)
+    assert rows.quantize(x).tolist() == [[1, 2, 3], [6, 7, 8]]
+    columns = zp.QuantParams([1.0, 2.0, 3.0], 0, axis=-1)
+    assert columns.quantize(x).tolist() == [[1, 1, 1], [10, 10, 10]]
+    blocks = zp.QuantParams([[1.0, 3.0], [10.0, 30.0]], 0, axis=1, block_size=2)
+    assert blocks.quantize(x).tolist() == [[1, 2, 1], [1, 2, 1]]
+    down = zp.QuantParams([[1.0, 2.0, 3.0]], 0, axis=0, block_size=2)
+    assert down.quantize(x).tolist() == [[1, 1, 1], [10, 10, 10]]
+
+
+@pytest.mark.parametrize(("alias", "canonical"), ALIASES.items())
+def test_aliases(alias: str, canonical: str) -> None:
+    assert zp.QuantParams(1.0, 0, convention=alias).convention == canonical

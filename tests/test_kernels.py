@@ -1,0 +1,181 @@
+"""Every kernel against the reference: each ISA, dtype, convention, size, alignment and layout.
+
+The `isa` fixture runs the tests under `verify()`, which compares every element's bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+from .exact import neighbours
+
+REALS = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
+#: j * 2^k +- 1 up to four vectors of the widest ISA, and beyond one staged chunk
+SIZES = sorted(
+    {j << k for j in (1, 3) for k in range(9)}
+    | {(j << k) + 1 for j in (1, 3) for k in range(9)}
+    | {(j << k) - 1 for j in (1, 3) for k in range(9)}
+    | {1023, 1024, 1025, 3071, 5000}
+)
+RNG = np.random.default_rng(20261123)
+HARD = np.array(
+    [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38, 65504, 2**23]
+    + [2**23 + 1, 2**31, -(2**31), 2**32, 1e10, 0.5, -0.5, 1.5, 2.5, 127.5, 128.5, 254.5, 255.5, -128.5],
+    np.float32,
+)
+
+
+def sample(n: int, dtype: np.dtype[Any], scale: float = 0.03, zero: int = 100) -> np.ndarray[Any, Any]:
+    """Random values, half steps with their neighbours and hard cases, shuffled."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = neighbours((RNG.integers(-300, 300, max(n // 3, 1)) + 0.5) * scale)
+        spread = RNG.normal(size=n).astype(np.float32) * np.float32(scale * 90)
+        values = np.concatenate([HARD, steps, spread]).astype(dtype)
+    return RNG.permutation(values)[:n] if n < values.size else values
+
+
+def offset(x: np.ndarray[Any, Any], elements: int) -> np.ndarray[Any, Any]:
+    """The same values at an address that is `elements` past an aligned one."""
+    room = np.empty(x.size + elements, x.dtype)
+    room[elements:] = x.ravel()
+    return room[elements:].reshape(x.shape)
+
+
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
+def test_sizes(isa: str, convention: str, dtype: np.dtype[Any]) -> None:
+    params = {
+        "uint8": zp.QuantParams(0.03, 100, convention=convention),
+        "int8": zp.QuantParams(np.float64(0.07), -3, "int8", qmin=-100, convention=convention),
+    }
+    for size in SIZES:
+        x = sample(size, dtype)[:size]
+        for p in params.values():
+            q = p.quantize(x)
+            p.fake_quantize(x)
+            p.dequantize(q, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+def test_other_operations(isa: str, dtype: np.dtype[Any]) -> None:
+    for size in SIZES:
+        x = sample(size, dtype)[:size]
+        zp.round(x)
+        zp.round(x, ties="away")
+        zp.saturate(x, -4, 4)
+        zp.saturate_cast(x, "uint8")
+        zp.saturate_cast(x, "int8")
+        finite = np.where(np.isfinite(x), x, np.asarray(1, dtype)).astype(dtype)
+        if size:
+            zp.min_max(finite)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_integers(isa: str, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    for size in SIZES:
+        x = RNG.integers(info.min, info.max, size, dtype, endpoint=True)
+        near = RNG.integers(max(info.min, -300), min(info.max, 300), size).astype(dtype)
+        for values in (x, near):
+            zp.saturate_cast(values, "uint8")
+            zp.saturate_cast(values, "int8")
+            if dtype in ("i2", "i4", "i8"):
+                zp.saturate(values, -100, 100)
+            if dtype == "i4":
+                zp.requantize(values, 3e-9, zp.QuantParams(0.05, 9))
+
+
+@pytest.mark.parametrize("shift", range(1, 17, 3))
+def test_alignments(isa: str, shift: int) -> None:
+    params = zp.QuantParams(0.03, 100)
+    for size in (15, 16, 17, 64, 100, 1000):
+        x = offset(sample(size, np.dtype(np.float32)), shift)
+        q = offset(np.zeros(x.size, np.uint8), shift)
+        params.quantize(x, out=q)
+        y = offset(np.zeros(x.size, np.float32), (shift * 3) % 16)
+        params.dequantize(q, out=y)
+        params.fake_quantize(x, out=y)
+        params.fake_quantize(x, out=x)
+
+
+SHAPES = [(7,), (33,), (3, 5), (5, 300), (300, 5), (4, 3, 1), (9, 4, 7), (2, 64, 33), (40, 3, 11), (2, 1, 70)]
+
+
+@pytest.mark.parametrize("dtype", [REALS[0], REALS[2], REALS[3]], ids=str)
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_channels(isa: str, shape: tuple[int, ...], convention: str, dtype: np.dtype[Any]) -> None:
+    x = np.resize(sample(int(np.prod(shape)), dtype), shape)
+    finite = np.where(np.isfinite(x), x, np.asarray(0.3, dtype)).astype(dtype)
+    for axis in range(len(shape)):
+        n = shape[axis]
+        scale = RNG.uniform(0.01, 0.1, n).astype(np.float64 if n % 2 else np.float32)
+        params = zp.QuantParams(
+            scale, RNG.integers(0, 256, n), axis=axis - len(shape), convention=convention
+        )
+        q = params.quantize(x)
+        params.dequantize(q, dtype=dtype)
+        params.fake_quantize(x)
+        low, high = zp.min_max(finite, axis=axis)
+        assert low.shape == high.shape == (n,)
+        zp.choose_params(finite, axis=axis, convention=convention)
+        if convention == "onnx":
+            acc = RNG.integers(-1000, 1000, shape, np.int32)
+            zp.requantize(acc, RNG.uniform(1e-4, 1e-3, n), params)
+
+
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
+@pytest.mark.parametrize("block", [1, 2, 3, 32, 64])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_blocks(isa: str, shape: tuple[int, ...], block: int, convention: str) -> None:
+    x = np.resize(sample(int(np.prod(shape)), REALS[2]), shape)
+    finite = np.where(np.isfinite(x), x, np.float32(0.3))
+    for axis in range(len(shape)):
+        params = zp.choose_params(finite, axis=axis, block_size=block, convention=convention)
+        q = params.quantize(x)
+        params.dequantize(q)
+        params.fake_quantize(x)
+
+
+def test_many_elements_without_the_gil(isa: str) -> None:
+    x = sample(3_000_001, REALS[2])[:3_000_001]
+    params = zp.QuantParams(0.03, 100)
+    q = params.quantize(x)
+    params.dequantize(q)
+    zp.min_max(np.nan_to_num(x))
+
+
+def test_all_float16(isa: str) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    for convention in zp.CONVENTIONS:
+        for scale, zero in [(0.03, 100), (2.0**-24, 0), (300.0, 255)]:
+            params = zp.QuantParams(scale, zero, convention=convention)
+            params.quantize(every)
+            params.fake_quantize(every)
+    zp.round(every)
+    zp.round(every, ties="away")
+    zp.saturate(every, -7, 2048)
+
+
+def test_every_kernel_is_a_known_operation() -> None:
+    if zp.backends() == ("numpy",):
+        pytest.skip("the core is absent")
+    kernels = zp._backend.core_info()["kernels"]
+    assert len(kernels) == len(set(kernels)) > 30
+    operations = {kernel.split()[0] for kernel in kernels}
+    assert operations == {"quantize", "dequantize", "convert", "saturate", "round", "min_max"}
+
+
+def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """verify() can fail: with a reference of another tie rule the first tie raises."""
+    monkeypatch.setitem(zp._reference.CODE, "onnx", zp._reference.CODE["tflite"])
+    x = np.array([0.0, 1.0, 2.5], np.float32)
+    params = zp.QuantParams(1.0, 0, convention="onnx")
+    with pytest.raises(zp.VerificationError, match=r"index \(2,\): got .*2.*, reference .*3"):
+        params.quantize(x)

@@ -1,0 +1,119 @@
+"""The reference against exact arithmetic: every formula redone in Fractions, rounded by hand."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zeropoint as zp
+from zeropoint import _reference
+
+from . import exact
+
+CONVENTIONS = tuple(zp.CONVENTIONS)
+scales = st.floats(min_value=2.0**-140, max_value=2.0**120, width=32)
+reals = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def codes_of(x: Any, s: Any, z: int, convention: str, qmin: int, qmax: int) -> list[int]:
+    with zp.use_backend("numpy"):
+        dtype = "int8" if qmin < 0 else "uint8"
+        return zp.QuantParams(s, z, dtype, convention=convention).quantize(x).tolist()
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.sampled_from(CONVENTIONS), scales, st.integers(-128, 127), reals)
+def test_quantize_anywhere(convention: str, s: float, z: int, x: float) -> None:
+    if convention == "torch" and s < 2.0**-126:
+        s += 2.0**-126
+    values = np.array([x], np.float32)
+    want = exact.code(values[0], np.float32(s), z, -128, 127, convention, "float32")
+    assert codes_of(values, np.float32(s), z, convention, -128, 127) == [want]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_quantize_at_half_steps(convention: str, real: Any) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        s = real(np.exp(rng.uniform(np.log(1e-6), np.log(1e3))))
+        z = int(rng.integers(0, 256))
+        steps = rng.integers(-z - 2, 258 - z, 40) + 0.5
+        x = exact.neighbours((steps * float(s)).astype(real), real)
+        want = [exact.code(v, s, z, 0, 255, convention, np.dtype(real).name) for v in x]
+        assert codes_of(x, s, z, convention, 0, 255) == want
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_dequantize(precision: str, dtype: str) -> None:
+    target = np.dtype(getattr(pytest.importorskip("ml_dtypes"), dtype) if dtype == "bfloat16" else dtype)
+    rng = np.random.default_rng(2)
+    q = np.arange(256, dtype=np.uint8)
+    for i in range(40):
+        s = np.dtype(precision).type(np.exp(rng.uniform(-100 if i % 4 == 0 else -9, 7)))
+        z = int(rng.integers(0, 256))
+        with zp.use_backend("numpy"):
+            x = zp.QuantParams(s, z).dequantize(q, dtype=target)
+        want = [exact.value(int(code), s, z, precision, dtype) for code in q]
+        assert [exact.as_fraction(v) for v in x] == want
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_narrow(dtype: str, real: Any) -> None:
+    target = np.dtype(getattr(pytest.importorskip("ml_dtypes"), dtype) if dtype == "bfloat16" else dtype)
+    rng = np.random.default_rng(3)
+    every = np.arange(0, 1 << 16, 97, dtype=np.uint16).view(target)
+    every = every[np.isfinite(every)].astype(real)
+    halves = every[1:] / 2 + every[:-1] / 2
+    tiny = rng.normal(size=200).astype(real) * real(2.0**-14)
+    x = np.concatenate([exact.neighbours(every[::4], real), exact.neighbours(halves[::4], real), tiny])
+    with np.errstate(over="ignore"):
+        got = _reference.narrow(x, target)
+    want = [exact.rounded(Fraction(float(v)), dtype) for v in x]
+    assert [exact.as_fraction(v) for v in got] == want
+
+
+def test_requantize() -> None:
+    rng = np.random.default_rng(4)
+    acc = rng.integers(-(2**31), 2**31, 500).astype(np.int32)
+    for scale, acc_scale in [(0.02, 1e-9), (0.1, 3e-10), (1.0, 7e-8)]:
+        params = zp.QuantParams(scale, 7, "int8")
+        multiplier = np.float32(np.float64(acc_scale) / np.float64(np.float32(scale)))
+        want = []
+        for a in acc:
+            product = exact.rounded(
+                exact.rounded(Fraction(int(a)), "float32") * Fraction(float(multiplier)), "float32"
+            )
+            want.append(min(max(exact.half_even(product) + 7, -128), 127))
+        with zp.use_backend("numpy"):
+            assert zp.requantize(acc, acc_scale, params).tolist() == want
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_round(x: float) -> None:
+    value = np.array([x], np.float32)
+    for ties, rule in (("even", exact.half_even), ("away", exact.half_away)):
+        got = _reference.round(value, ties)
+        assert Fraction(float(got[0])) == rule(Fraction(x))
+        assert np.signbit(got[0]) == np.signbit(value[0])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.fractions(min_value=Fraction(1, 2**160), max_value=Fraction(2**127)))
+def test_smallest_at_least(quotient: Fraction) -> None:
+    found = _reference.smallest_at_least(quotient, np.dtype(np.float32))
+    assert Fraction(float(found)) >= quotient
+    assert Fraction(float(np.nextafter(found, np.float32(0)))) < quotient
+
+
+def test_smallest_at_least_beyond_the_largest() -> None:
+    assert _reference.smallest_at_least(Fraction(2**128), np.dtype(np.float32)) == np.inf
+    assert _reference.smallest_at_least(Fraction(2**1024), np.dtype(np.float64)) == np.inf
