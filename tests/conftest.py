@@ -13,25 +13,31 @@ KNOWN_BACKENDS = ("avx512", "avx2", "baseline", "numpy")
 ran: Counter[str] = Counter()
 
 
-@pytest.fixture(params=KNOWN_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    name: str = request.param
+def require(name: str) -> str:
     if name not in zp.backends():
         pytest.skip(f"this machine cannot run {name}: it has {', '.join(zp.backends())}")
-    with zp.use_backend(name):
-        yield name
     ran[name] += 1
+    return name
+
+
+@pytest.fixture(params=KNOWN_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    with zp.use_backend(require(request.param)):
+        yield request.param
 
 
 @pytest.fixture(params=KNOWN_BACKENDS[:-1])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Like `backend`, for tests that compare a kernel with the reference."""
-    name: str = request.param
-    if name not in zp.backends():
-        pytest.skip(f"this machine cannot run {name}: it has {', '.join(zp.backends())}")
-    with zp.use_backend(name), zp.verify():
-        yield name
-    ran[name] += 1
+def native(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Like `backend`, the ISAs of the core alone."""
+    with zp.use_backend(require(request.param)):
+        yield request.param
+
+
+@pytest.fixture
+def isa(native: str) -> Iterator[str]:
+    """Like `native`, and every call is compared with the reference."""
+    with zp.verify():
+        yield native
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 #: significand bits and least exponent of the unit in the last place
-FORMATS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}
+FORMATS = {
+    "float16": (11, -24),
+    "bfloat16": (8, -133),
+    "float32": (24, -149),
+    "float64": (53, -1074),
+}
 LARGEST = {
     "float16": Fraction(65504),
     "bfloat16": Fraction((2**8 - 1) * 2**120),

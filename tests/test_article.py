@@ -92,7 +92,9 @@ def test_the_worked_example(backend: str) -> None:
         assert params.scale == np.float32(0.009803922)
         assert params.zero_point == z
         assert params.quantize(x).tolist() == codes
-        assert params.dequantize(params.quantize(x)).tolist() == [float(np.float32(v)) for v in values]
+        assert params.dequantize(params.quantize(x)).tolist() == [
+            float(np.float32(v)) for v in values
+        ]
 
 
 def test_saturate(backend: str) -> None:

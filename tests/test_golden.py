@@ -128,8 +128,18 @@ def test_saturate_cast(backend: str) -> None:
         assert zp.saturate_cast(whole, "uint8").tolist() == [0, 0, 0, 0, 0, 127, 128, 255, 255, 255]
         i8 = zp.saturate_cast(whole, "int8")
         assert i8.tolist() == [-128, -128, -128, -1, 0, 127, 127, 127, 127, 127]
-    assert zp.saturate_cast(np.array([0, 127, 128, 255], np.uint8), "int8").tolist() == [0, 127, 127, 127]
-    assert zp.saturate_cast(np.array([-128, -1, 0, 127], np.int8), "uint8").tolist() == [0, 0, 0, 127]
+    assert zp.saturate_cast(np.array([0, 127, 128, 255], np.uint8), "int8").tolist() == [
+        0,
+        127,
+        127,
+        127,
+    ]
+    assert zp.saturate_cast(np.array([-128, -1, 0, 127], np.int8), "uint8").tolist() == [
+        0,
+        0,
+        0,
+        127,
+    ]
 
 
 def test_requantize(backend: str) -> None:

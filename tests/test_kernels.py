@@ -24,14 +24,15 @@ SIZES = sorted(
     | {1023, 1024, 1025, 3071, 5000}
 )
 RNG = np.random.default_rng(20261123)
-HARD = np.array(
-    [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38, 65504, 2**23]
-    + [2**23 + 1, 2**31, -(2**31), 2**32, 1e10, 0.5, -0.5, 1.5, 2.5, 127.5, 128.5, 254.5, 255.5, -128.5],
-    np.float32,
-)
+INTEGERS = [65504, 2**23, 2**23 + 1, 2**31, -(2**31), 2**32, 10**10]
+HALVES = [0.5, -0.5, 1.5, 2.5, 127.5, 128.5, 254.5, 255.5, -128.5]
+ENDS = [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38]
+HARD = np.array([*INTEGERS, *HALVES, *ENDS], np.float32)
 
 
-def sample(n: int, dtype: np.dtype[Any], scale: float = 0.03, zero: int = 100) -> np.ndarray[Any, Any]:
+def sample(
+    n: int, dtype: np.dtype[Any], scale: float = 0.03, zero: int = 100
+) -> np.ndarray[Any, Any]:
     """Random values, half steps with their neighbours and hard cases, shuffled."""
     with np.errstate(over="ignore", invalid="ignore"):
         steps = neighbours((RNG.integers(-300, 300, max(n // 3, 1)) + 0.5) * scale)
@@ -104,7 +105,18 @@ def test_alignments(isa: str, shift: int) -> None:
         params.fake_quantize(x, out=x)
 
 
-SHAPES = [(7,), (33,), (3, 5), (5, 300), (300, 5), (4, 3, 1), (9, 4, 7), (2, 64, 33), (40, 3, 11), (2, 1, 70)]
+SHAPES = [
+    (7,),
+    (33,),
+    (3, 5),
+    (5, 300),
+    (300, 5),
+    (4, 3, 1),
+    (9, 4, 7),
+    (2, 64, 33),
+    (40, 3, 11),
+    (2, 1, 70),
+]
 
 
 @pytest.mark.parametrize("dtype", [REALS[0], REALS[2], REALS[3]], ids=str)

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -83,7 +84,8 @@ bool has_flags(py::handle array, int flags) { return (proxy(array).flags & flags
 
 std::size_t size_of(py::handle array) {
     std::size_t n = 1;
-    for (int i = 0; i < proxy(array).nd; ++i) n *= static_cast<std::size_t>(proxy(array).dimensions[i]);
+    for (int i = 0; i < proxy(array).nd; ++i)
+        n *= static_cast<std::size_t>(proxy(array).dimensions[i]);
     return n;
 }
 
@@ -101,7 +103,8 @@ bool overlap(py::handle a, std::size_t a_bytes, py::handle b, std::size_t b_byte
 }
 
 py::object empty_like(py::handle array, zp::DType dtype) {
-    static const py::handle f16 = py::dtype("float16").release(), f32 = py::dtype("float32").release(),
+    static const py::handle f16 = py::dtype("float16").release(),
+                            f32 = py::dtype("float32").release(),
                             f64 = py::dtype("float64").release(), u8 = py::dtype("uint8").release(),
                             i8 = py::dtype("int8").release();
     const py::handle descr = dtype == zp::DType::u8    ? u8
@@ -155,7 +158,10 @@ std::optional<zp::Grid> fitting_grid(py::handle array, const NativeParams& param
 
 template <class T>
 std::vector<T> to_vector(const py::array& array) {
-    if (!array.dtype().is(py::dtype::of<T>())) throw py::type_error("unexpected dtype of parameters");
+    constexpr auto expected = std::is_same_v<T, float>    ? zp::DType::f32
+                              : std::is_same_v<T, double> ? zp::DType::f64
+                                                          : zp::DType::i32;
+    if (dtype_of(array) != expected) throw py::type_error("unexpected dtype of parameters");
     if (!has_flags(array, plain_flags)) throw py::value_error("parameters are not contiguous");
     const T* data = static_cast<const T*>(array.data());
     return {data, data + array.size()};
@@ -171,7 +177,8 @@ NativeParams make_params(const py::array& scale, const py::array& zero, int qmin
     const auto recipe = static_cast<zp::Convention>(convention);
     auto zeros = to_vector<std::int32_t>(zero);
     if (dtype_of(scale) == zp::DType::f64)
-        return {{to_vector<double>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
+        return {
+            {to_vector<double>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
     return {{to_vector<float>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
 }
 
@@ -245,7 +252,8 @@ py::object quantize(std::size_t isa, py::handle x, const NativeParams& params, p
                 });
 }
 
-py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& params, py::handle out) {
+py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& params,
+                         py::handle out) {
     if (!is_array(x) || !has_flags(x, plain_flags)) return py::none();
     const auto dtype = dtype_of(x);
     if (!is_real(dtype) || !params.core.usable_for(*dtype)) return py::none();
@@ -313,7 +321,8 @@ void quantize_into(std::size_t isa, const py::array& source, py::array target, b
     const auto grid = grid_or_throw(source, params);
     real_or_throw(a.x.dtype);
     expect(a.y.dtype == params.core.code());
-    call(a.n, [&](zp::Poll poll) { return zp::quantize(isa, a.x, a.y.data, grid, params.core, poll); });
+    call(a.n,
+         [&](zp::Poll poll) { return zp::quantize(isa, a.x, a.y.data, grid, params.core, poll); });
 }
 
 void dequantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
@@ -322,16 +331,19 @@ void dequantize_into(std::size_t isa, const py::array& source, py::array target,
     const auto grid = grid_or_throw(source, params);
     real_or_throw(a.y.dtype);
     expect(a.x.dtype == params.core.code());
-    call(a.n, [&](zp::Poll poll) { return zp::dequantize(isa, a.x.data, a.y, grid, params.core, poll); });
+    call(a.n, [&](zp::Poll poll) {
+        return zp::dequantize(isa, a.x.data, a.y, grid, params.core, poll);
+    });
 }
 
-void fake_quantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
-                        bool target_bf16, const NativeParams& params) {
+void fake_quantize_into(std::size_t isa, const py::array& source, py::array target,
+                        bool source_bf16, bool target_bf16, const NativeParams& params) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
     const auto grid = grid_or_throw(source, params);
     expect(real_or_throw(a.x.dtype) == a.y.dtype);
-    call(a.n,
-         [&](zp::Poll poll) { return zp::fake_quantize(isa, a.x, a.y.data, grid, params.core, poll); });
+    call(a.n, [&](zp::Poll poll) {
+        return zp::fake_quantize(isa, a.x, a.y.data, grid, params.core, poll);
+    });
 }
 
 void requantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
@@ -351,15 +363,16 @@ void requantize_into(std::size_t isa, const py::array& source, py::array target,
 void saturate_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
                    bool target_bf16, std::int64_t low, std::int64_t high) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
-    const bool whole = a.x.dtype == zp::DType::i16 || a.x.dtype == zp::DType::i32 ||
-                       a.x.dtype == zp::DType::i64;
+    const bool whole =
+        a.x.dtype == zp::DType::i16 || a.x.dtype == zp::DType::i32 || a.x.dtype == zp::DType::i64;
     expect(a.x.dtype == a.y.dtype);
     if (!whole) real_or_throw(a.x.dtype);
-    call(a.n, [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y.data, a.n, low, high, poll); });
+    call(a.n,
+         [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y.data, a.n, low, high, poll); });
 }
 
-void saturate_cast_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
-                        bool target_bf16, bool is_signed) {
+void saturate_cast_into(std::size_t isa, const py::array& source, py::array target,
+                        bool source_bf16, bool target_bf16, bool is_signed) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
     expect(a.y.dtype == (is_signed ? zp::DType::i8 : zp::DType::u8));
     call(a.n, [&](zp::Poll poll) { return zp::saturate_cast(isa, a.x, a.y, a.n, poll); });
@@ -384,7 +397,8 @@ std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source
     for (std::ptrdiff_t i = 0, ndim = source.ndim(); axis && i < ndim; ++i) {
         const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
         if (!block && !along) continue;
-        shape.push_back(block && along ? static_cast<py::ssize_t>(grid->blocks()) : source.shape(i));
+        shape.push_back(block && along ? static_cast<py::ssize_t>(grid->blocks())
+                                       : source.shape(i));
     }
     const py::dtype result(dtype == zp::DType::f64 ? "float64" : "float32");
     py::array low(result, shape), high(result, shape);

@@ -109,7 +109,8 @@ std::vector<std::string> kernel_names() {
     };
 }
 
-bool quantize(std::size_t isa, ConstView x, void* q, const Grid& grid, const Params& params, Poll poll) {
+bool quantize(std::size_t isa, ConstView x, void* q, const Grid& grid, const Params& params,
+              Poll poll) {
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, working(x.dtype));
     pipeline.quantize(working(x.dtype), params.data());
@@ -194,8 +195,8 @@ bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away,
 namespace {
 
 template <class T>
-void fold_min_max(const Grid& grid, std::size_t copies, const void* tiled_low, const void* tiled_high,
-                  void* low, void* high) {
+void fold_min_max(const Grid& grid, std::size_t copies, const void* tiled_low,
+                  const void* tiled_high, void* low, void* high) {
     const T* lows = static_cast<const T*>(tiled_low);
     const T* highs = static_cast<const T*>(tiled_high);
     T* l = static_cast<T*>(low);
@@ -234,7 +235,8 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Grid& grid,
 
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid& grid, Poll poll) {
     if (x.dtype == DType::f64)
-        return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), grid, poll);
+        return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), grid,
+                          poll);
     return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), grid, poll);
 }
 

@@ -34,7 +34,9 @@ private:
         __asm__ volatile("mrs %0, fpcr" : "=r"(state));
         return state;
     }
-    static void write(State state) noexcept { __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory"); }
+    static void write(State state) noexcept {
+        __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
+    }
 #else
     using State = int;
     static constexpr State needed = 0;

@@ -10,11 +10,11 @@ namespace zeropoint {
 
 namespace {
 
-constexpr std::size_t slice = std::size_t(1) << 20;   // elements between two looks at Poll
-constexpr std::size_t chunk = 1024;                   // elements staged through L1 at a time
+constexpr std::size_t slice = std::size_t(1) << 20;  // elements between two looks at Poll
+constexpr std::size_t chunk = 1024;                  // elements staged through L1 at a time
 constexpr std::size_t max_stages = 4;
-constexpr std::size_t narrow = 32;    // runs shorter than this are not worth a loop of their own
-constexpr std::size_t wide = 256;     // tiled rows are made at least this long
+constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
+constexpr std::size_t wide = 256;   // tiled rows are made at least this long
 
 // A piece of the grid: `rows` x `cols` elements from `element` on, parameters from `parameter` on.
 struct Piece {
@@ -57,8 +57,9 @@ private:
         for (std::size_t i = 0; i < count_; ++i) {
             const Stage& stage = stages_[i];
             const bool last = i + 1 == count_;
-            void* out = !last ? buffers_[i % 2]
-                              : out_ ? out_ + part.element * stage.out_size : nullptr;
+            void* out = !last  ? buffers_[i % 2]
+                        : out_ ? out_ + part.element * stage.out_size
+                               : nullptr;
             const std::size_t offset = part.parameter * stage.parameter_size;
             stage.kernel({in, out, part.rows, part.cols,
                           stage.scale ? static_cast<char*>(stage.scale) + offset : nullptr,
@@ -151,7 +152,8 @@ bool walk(const Grid& grid, std::size_t tiled_rows, std::size_t tiled_cols, Visi
                 const std::size_t whole = grid.axis / grid.block, rest = grid.axis % grid.block;
                 if (grid.inner == 1) {
                     if (!visit(Piece{o * plane, whole, grid.block, first, false}) ||
-                        !visit(Piece{o * plane + whole * grid.block, 1, rest, first + whole, false}))
+                        !visit(
+                            Piece{o * plane + whole * grid.block, 1, rest, first + whole, false}))
                         return false;
                     continue;
                 }

@@ -18,12 +18,12 @@
 
 namespace {
 
+using std::size_t;
 using zeropoint::Job;
 using zeropoint::Kernel;
 using zeropoint::Op;
 using zeropoint::Table;
 using zeropoint::Tag;
-using std::size_t;
 
 // ---- quantize, dequantize --------------------------------------------------------------------
 
@@ -83,7 +83,8 @@ struct Bulk<f16, f32> {
 #if defined(__AVX512F__)
         for (; i + 16 <= n; i += 16)
             _mm512_storeu_ps(
-                y + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i))));
+                y + i,
+                _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i))));
 #endif
         for (; i + 8 <= n; i += 8)
             _mm256_storeu_ps(
@@ -192,7 +193,7 @@ void min_max(const Job& job) noexcept {
 
 constexpr Table make_table() {
     Table table{};
-#define ZP_KERNEL(op, a, b) \
+#define ZP_KERNEL(op, a, b)                                                                       \
     table.kernels[static_cast<int>(Op::op)][static_cast<int>(Tag::a)][static_cast<int>(Tag::b)] = \
         &op<a, b>;
 #include "kernels.def"

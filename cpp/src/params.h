@@ -16,7 +16,7 @@ struct Stream {
 };
 
 struct Params::Data {
-    std::vector<float> scale32;   // one of the two, by `precision`
+    std::vector<float> scale32;  // one of the two, by `precision`
     std::vector<double> scale64;
     std::vector<std::int32_t> zero_point;
     int qmin, qmax;

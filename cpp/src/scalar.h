@@ -93,7 +93,7 @@ struct away {
     template <class T>
     static T near(T v) {
         T r = even::near(v);
-        r = r > v ? r - 1 : r;                        // floor
+        r = r > v ? r - 1 : r;                            // floor
         return v - r >= static_cast<T>(0.5) ? r + 1 : r;  // exact: v - r needs no more bits than v
     }
 };
@@ -171,12 +171,14 @@ struct Convert<f32, f16> {
         const u32 sign = static_cast<u32>(v.bits & 0x8000) << 16;
         const u32 finite = bits(bits_as<f32>(magnitude) * 0x1p112f);
         const u32 quiet = magnitude > 0x0F800000u ? 0x00400000u : 0u;  // a NaN leaves quiet
-        return bits_as<f32>(sign | (magnitude >= 0x0F800000u ? magnitude | 0x70000000u | quiet : finite));
+        return bits_as<f32>(sign |
+                            (magnitude >= 0x0F800000u ? magnitude | 0x70000000u | quiet : finite));
     }
 };
 
 // To float16 and bfloat16 from float32 or float64, for the parts that no instruction does.
-// `digits` is the stored significand of the target, `bias` its exponent bias, both in a 16-bit word.
+// `digits` is the stored significand of the target, `bias` its exponent bias, both in a 16-bit
+// word.
 template <class T, int digits, int bias>
 inline u16 narrowed(T v) {
     using Bits = typename Format<T>::Bits;

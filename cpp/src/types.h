@@ -8,9 +8,24 @@ namespace zeropoint {
 
 // What a kernel can be made for.  The element types stand in the order of the public DType.
 enum class Tag : std::uint8_t {
-    f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64,  // element types
-    numpy, onnx, torch, tflite,                                 // conventions
-    even, away,                                                 // tie rules
+    f16,
+    bf16,
+    f32,
+    f64,
+    i8,
+    u8,
+    i16,
+    u16,
+    i32,
+    u32,
+    i64,
+    u64,  // element types
+    numpy,
+    onnx,
+    torch,
+    tflite,  // conventions
+    even,
+    away,  // tie rules
     count
 };
 

@@ -385,8 +385,8 @@ class _Choice:
         self.rule = rule
         if rule is not None and rule not in RULES:
             raise ValueError(
-                f"zero_point_from {rule!r} is unknown; choose one of {', '.join(RULES)}, or None for "
-                "the convention's own rule"
+                f"zero_point_from {rule!r} is unknown; choose one of {', '.join(RULES)}, or "
+                "None for the convention's own rule"
             )
         if symmetric and rule is not None:
             raise ValueError(
@@ -496,7 +496,9 @@ def _range(x: Array, axis: int | None, block_size: int | None) -> tuple[Array, A
     if block_size is not None:
         block_size = _checks.block(block_size)
         if axis is None:
-            raise ValueError(f"block_size {block_size} needs an axis; pass axis=-1 for the last one")
+            raise ValueError(
+                f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
+            )
     if axis is not None:
         axis = _checks.normal_axis(_checks.integer(axis, "axis"), x.ndim)
     if x.size == 0:
@@ -608,5 +610,3 @@ def _params(params: object) -> QuantParams:
             "QuantParams(scale, zero_point) or choose_params(x)"
         )
     return params
-
-

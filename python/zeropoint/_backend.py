@@ -183,7 +183,9 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         assert expected is not None
         return expected
     assert _core is not None
-    low, high = _core.min_max(state.isa, _bits(_contiguous(x)), axis, block or 0, is_bfloat16(x.dtype))
+    low, high = _core.min_max(
+        state.isa, _bits(_contiguous(x)), axis, block or 0, is_bfloat16(x.dtype)
+    )
     if expected is not None:
         for got, want in zip((low, high), expected, strict=True):
             _compare("min_max", x, got, want)

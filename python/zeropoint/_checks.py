@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._reference import Array, is_bfloat16
+from ._reference import Array, widen
 
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
 INT32 = np.iinfo(np.int32)
@@ -57,7 +57,9 @@ def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)  # type: ignore[call-overload]
     except TypeError:
-        raise TypeError(f"{name} {dtype!r} is not a dtype; choose one of {_listed(_FLOATS)}") from None
+        raise TypeError(
+            f"{name} {dtype!r} is not a dtype; choose one of {_listed(_FLOATS)}"
+        ) from None
     if found.name not in _FLOATS or not found.isnative:
         raise TypeError(f"{name} {dtype!r} is not supported; choose a native {_listed(_FLOATS)}")
     return found  # type: ignore[no-any-return]
@@ -186,7 +188,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
 
 def finite(x: Array, name: str) -> None:
     """ValueError with the count and the first index if `x` has a NaN or an Inf."""
-    bad = ~np.isfinite(x)
+    bad = ~np.isfinite(widen(x))
     count = int(np.count_nonzero(bad))
     if count:
         first = np.unravel_index(int(np.argmax(bad)), x.shape)

@@ -58,19 +58,16 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     codes = quantize(x, params)
     # back in the precision of the scale or of x, whichever is finer: no rounding is added
     finer = np.promote_types(np.asarray(params.scale).dtype, np.dtype(widen(x[:0]).dtype))
-    sums = _Sums(float(np.abs(_extreme(x))))
+    sums = _Sums(max(abs(float(x.min())), abs(float(x.max()))))
     for part, q, part_params in _parts(x, codes, params):
         back = dequantize(q, part_params, dtype=finer)
         sums.add(part, back, _saturated(part, part_params))
     return sums.stats(x.size, int(np.count_nonzero(np.bincount(codes.ravel().view(np.uint8)))))
 
 
-def _extreme(x: Array) -> Any:
-    low, high = x.min(), x.max()
-    return max(abs(float(low)), abs(float(high)))
-
-
-def _parts(x: Array, codes: Array, params: QuantParams) -> Iterator[tuple[Array, Array, QuantParams]]:
+def _parts(
+    x: Array, codes: Array, params: QuantParams
+) -> Iterator[tuple[Array, Array, QuantParams]]:
     """Pieces of about `_CHUNK` elements with their parameters; whole where there is an axis."""
     if params.axis is not None or x.size <= _CHUNK:
         yield x, codes, params
@@ -87,16 +84,16 @@ def _saturated(x: Array, params: QuantParams) -> int:
 
 
 class _Sums:
-    """Running sums in units of the largest |x|, so that no square overflows."""
+    """Running sums in units of a power of two near the largest |x|, so that no square overflows."""
 
     def __init__(self, peak: float) -> None:
-        self.peak = peak or 1.0
+        self.unit = math.ldexp(1.0, min(math.frexp(peak)[1], 1023))
         self.worst = self.absolute = self.noise = self.signal = self.back = self.dot = 0.0
         self.saturated = 0
 
     def add(self, x: Array, back: Array, saturated: int) -> None:
-        a = x.astype(np.float64).ravel() / self.peak
-        b = back.astype(np.float64).ravel() / self.peak
+        a = x.astype(np.float64).ravel() / self.unit
+        b = back.astype(np.float64).ravel() / self.unit
         error = np.abs(b - a)
         self.worst = max(self.worst, float(error.max()))
         self.absolute += float(error.sum())
@@ -114,9 +111,9 @@ class _Sums:
         norms = math.sqrt(self.signal) * math.sqrt(self.back)
         cosine = min(1.0, self.dot / norms) if norms else float(self.signal == self.back)
         return ErrorStats(
-            max_abs_error=self.worst * self.peak,
-            mean_abs_error=self.absolute / n * self.peak,
-            mse=self.noise / n * self.peak * self.peak,
+            max_abs_error=self.worst * self.unit,
+            mean_abs_error=self.absolute / n * self.unit,
+            mse=self.noise / n * self.unit * self.unit,
             sqnr_db=sqnr,
             cosine=cosine,
             saturated=self.saturated,
@@ -298,7 +295,9 @@ def _advice(rows: list[ComparisonRow], best: ComparisonRow) -> str:
     if mse(best) > 0:
         loss = 10 * math.log10(mse(safe) / mse(best))
         return (
-            f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is best, "
-            f"{loss:.2f} dB behind."
+            f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is "
+            f"best, {loss:.2f} dB behind."
         )
-    return f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is best."
+    return (
+        f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is best."
+    )

@@ -128,9 +128,8 @@ class QuantParams:
 
     def _key(self) -> tuple[Any, ...]:
         scale, zero = np.asarray(self.scale), np.asarray(self.zero_point)
-        return (scale.dtype.name, scale.shape, scale.tobytes(), zero.tobytes()) + tuple(
-            getattr(self, name) for name in _FIELDS[2:]
-        )
+        rest = (getattr(self, name) for name in _FIELDS[2:])
+        return scale.dtype.name, scale.shape, scale.tobytes(), zero.tobytes(), *rest
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, QuantParams) else NotImplemented
@@ -194,10 +193,12 @@ class QuantParams:
         kind = fields.get("scale_dtype", "float32")
         if kind not in ("float32", "float64"):
             raise ValueError(f"scale_dtype {kind!r} must be 'float32' or 'float64'")
-        if _holds(fields["scale"], str):
-            raise TypeError("scale must hold numbers, not strings")
-        if _holds(fields["zero_point"], float):
-            raise TypeError("zero_point must hold integers, not floats")
+        for name, kinds in (("scale", (int, float)), ("zero_point", (int,))):
+            if not _holds_only(fields[name], kinds):
+                raise TypeError(
+                    f"{name} must hold {' or '.join(kind.__name__ for kind in kinds)} values "
+                    f"alone, not {fields[name]!r}"
+                )
         values = {name: fields[name] for name in _FIELDS if name in fields}
         with np.errstate(over="ignore"):
             values["scale"] = np.asarray(values["scale"], kind)
@@ -241,11 +242,11 @@ def _rebuild(*values: Any) -> QuantParams:
     return QuantParams(**dict(zip(_FIELDS, values, strict=True)))
 
 
-def _holds(value: Any, kind: type) -> bool:
-    """Whether `value`, or a list in it at any depth, holds a `kind`."""
-    if isinstance(value, (list, tuple)):
-        return any(_holds(item, kind) for item in value)
-    return isinstance(value, kind)
+def _holds_only(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether `value`, or everything in it if it is a list of any depth, is one of `kinds`."""
+    if isinstance(value, list):
+        return all(_holds_only(item, kinds) for item in value)
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _scale_array(scale: Any, convention: str) -> Array:
@@ -283,10 +284,13 @@ def _check_rank(scales: Array, fields: dict[str, Any]) -> None:
     axis, block_size, shape = fields["axis"], fields["block_size"], scales.shape
     if axis is None:
         if block_size is not None:
-            raise ValueError(f"block_size {block_size} needs an axis; pass axis=-1 for the last one")
+            raise ValueError(
+                f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
+            )
         if shape:
             raise ValueError(
-                f"scale has shape {shape} but axis is None; name the channel axis, or pass one number"
+                f"scale has shape {shape} but axis is None; name the channel axis, or "
+                "pass one number"
             )
     elif block_size is None:
         if len(shape) != 1:
@@ -317,12 +321,16 @@ def _zero_array(zero_point: Any, shape: tuple[int, ...], fields: dict[str, Any])
             )
     else:
         found = np.asarray(_checks.integer(zero_point, "zero_point"), object)
-    low, high = (fields["qmin"], fields["qmax"]) if fields["include_zero"] else (INT32.min, INT32.max)
+    low, high = (
+        (fields["qmin"], fields["qmax"]) if fields["include_zero"] else (INT32.min, INT32.max)
+    )
     outside = (found < low) | (found > high)
     if np.any(outside):
         value = found[np.unravel_index(int(np.argmax(outside)), found.shape)]
         mend = "" if fields["include_zero"] or fields["convention"] != "numpy" else " (any int32)"
-        raise ValueError(f"zero_point {value} is outside [{low}, {high}]{mend}; clip it to that range")
+        raise ValueError(
+            f"zero_point {value} is outside [{low}, {high}]{mend}; clip it to that range"
+        )
     return np.array(np.broadcast_to(found, shape), np.int32, order="C")
 
 

@@ -10,6 +10,7 @@ and float32 data and float64 for float64 data.  NumPy's ufuncs do exactly that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -28,7 +29,10 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
 
 def widen(x: Array) -> Array:
     """float16 and bfloat16 become float32, exactly; anything else stays as it is."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x
+    if x.dtype.itemsize != 2 or x.dtype.kind in "iu":
+        return x
+    with np.errstate(invalid="ignore"):  # a signalling NaN is no news
+        return x.astype(np.float32)
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -59,7 +63,7 @@ def _round_to_odd(y: Array) -> Array:
     toward_zero = np.asarray(np.where(away, np.nextafter(f, np.float32(0)), f))
     inexact = toward_zero.astype(np.float64) != y
     bits = toward_zero.view(np.uint32) | (inexact & ~np.isnan(y)).astype(np.uint32)
-    return bits.view(np.float32)
+    return np.asarray(bits.view(np.float32))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ def round(x: Array, ties: str) -> Array:
 # Quantize and dequantize
 
 #: The unclipped code of x for scale s and zero point z, all of one float dtype: the four recipes.
-CODE = {
+CODE: dict[str, Callable[[Array, Array, Array], Array]] = {
     "numpy": lambda x, s, z: round_half_even(x / s + z),
     "onnx": lambda x, s, z: round_half_even(x / s) + z,
     "torch": lambda x, s, z: round_half_even(x * (1 / s)) + z,
@@ -276,7 +280,7 @@ def step(low: Array, high: Array, steps: int) -> Array:
 
 
 def smallest_at_least(exact: Fraction, dtype: np.dtype[Any]) -> Any:
-    """The smallest number of the float `dtype` that is >= `exact` (> 0); Inf where there is none."""
+    """The smallest number of the float `dtype` that is >= `exact`; Inf where there is none."""
     real = dtype.type
     if exact > Fraction(float(np.finfo(dtype).max)):
         return real(np.inf)

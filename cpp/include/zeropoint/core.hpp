@@ -1,7 +1,7 @@
 // The type-erased core: what the Python bindings use, and any typed API is a thin layer over it.
 //
-// Arrays are C-contiguous, aligned to their element, and described by a pointer, a dtype and a Grid.
-// Everything here is safe to call from many threads at once; nothing here knows Python.
+// Arrays are C-contiguous, aligned to their element, and described by a pointer, a dtype and a
+// Grid. Everything here is safe to call from many threads at once; nothing here knows Python.
 #pragma once
 
 #include <cstddef>
@@ -50,7 +50,8 @@ struct Poll {
 };
 
 /// Validated parameters, ready for the loops.  The caller guarantees finite positive scales and
-/// qmin < qmax inside the code type; zero points lie in [qmin, qmax] unless the convention is numpy.
+/// qmin < qmax inside the code type; zero points lie in [qmin, qmax] unless the convention is
+/// numpy.
 class Params {
 public:
     Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,

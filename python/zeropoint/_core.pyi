@@ -1,0 +1,67 @@
+"""The compiled core; `_backend` alone touches it."""
+
+from typing import Any
+
+from ._reference import Array
+
+class Params:
+    def __init__(
+        self,
+        scale: Array,
+        zero_point: Array,
+        qmin: int,
+        qmax: int,
+        is_signed: bool,
+        convention: int,
+        axis: int | None,
+        block: int,
+        /,
+    ) -> None: ...
+
+def isas() -> list[str]: ...
+def info() -> dict[str, Any]: ...
+
+# the fast path: None where anything is not plain
+def quantize(isa: int, x: object, params: Params, out: object, /) -> Array | None: ...
+def dequantize(isa: int, q: object, params: Params, out: object, /) -> Array | None: ...
+def fake_quantize(isa: int, x: object, params: Params, out: object, /) -> Array | None: ...
+
+# behind Python's checks: C-contiguous, aligned arrays of one shape; bfloat16 as uint16
+def quantize_into(
+    isa: int, source: Array, target: Array, source_bf16: bool, target_bf16: bool, params: Params, /
+) -> None: ...
+def dequantize_into(
+    isa: int, source: Array, target: Array, source_bf16: bool, target_bf16: bool, params: Params, /
+) -> None: ...
+def fake_quantize_into(
+    isa: int, source: Array, target: Array, source_bf16: bool, target_bf16: bool, params: Params, /
+) -> None: ...
+def requantize_into(
+    isa: int,
+    source: Array,
+    target: Array,
+    source_bf16: bool,
+    target_bf16: bool,
+    params: Params,
+    multiplier: Array,
+    /,
+) -> None: ...
+def saturate_into(
+    isa: int,
+    source: Array,
+    target: Array,
+    source_bf16: bool,
+    target_bf16: bool,
+    low: int,
+    high: int,
+    /,
+) -> None: ...
+def saturate_cast_into(
+    isa: int, source: Array, target: Array, source_bf16: bool, target_bf16: bool, is_signed: bool, /
+) -> None: ...
+def round_into(
+    isa: int, source: Array, target: Array, source_bf16: bool, target_bf16: bool, ties_away: bool, /
+) -> None: ...
+def min_max(
+    isa: int, source: Array, axis: int | None, block: int, bfloat16: bool, /
+) -> tuple[Array, Array]: ...

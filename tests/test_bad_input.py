@@ -1,0 +1,445 @@
+"""The bad-input table of the design, row by row, on every backend: same results, same messages."""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+P = zp.QuantParams(0.5, 10)
+NAN, INF = np.nan, np.inf
+F32 = np.arange(6, dtype=np.float32).reshape(2, 3)
+U8 = np.zeros((2, 3), np.uint8)
+CHANNELS = zp.QuantParams([0.5, 0.5, 0.5], 0, axis=1)
+
+
+def read_only(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+class Cuda:
+    """Something on another device."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("not reached")
+
+
+NOT_REAL = {
+    "int": np.arange(3),
+    "bool": np.ones(3, bool),
+    "complex": np.ones(3, complex),
+    "longdouble": np.ones(3, np.longdouble),
+    "object": np.array([1.0, None]),
+    "decimal": [decimal.Decimal(1)],
+    "string": np.array(["1"]),
+    "str": "1.0",
+    "none": None,
+    "list of ints": [1, 2],
+    "masked": np.ma.masked_array([1.0, 2.0], [0, 1]),
+    "datetime": np.array(["2026-01-01"], "M8[D]"),
+    "structured": np.zeros(2, "f4,f4"),
+    "ragged": [[1.0], [1.0, 2.0]],
+    "device": Cuda(),
+}
+
+Case = tuple[Callable[[], Any], type[Exception], str]
+ROWS: dict[str, Case] = {
+    # x
+    "check_finite": (
+        lambda: zp.quantize(np.array([1, NAN, INF], np.float32), P, check_finite=True),
+        ValueError,
+        r"x has 2 NaN or Inf of 3 elements, the first \(nan\) at index \(1,\)",
+    ),
+    "check_finite not a bool": (
+        lambda: zp.quantize(F32, P, check_finite=1),  # type: ignore[arg-type]
+        TypeError,
+        "check_finite must be True or False",
+    ),
+    "NaN in choose_params": (
+        lambda: zp.choose_params(np.array([[0, 1], [NAN, INF]], np.float32)),
+        ValueError,
+        r"x has 2 NaN or Inf of 4 elements, the first \(nan\) at index \(1, 0\)",
+    ),
+    "Inf in min_max": (
+        lambda: zp.min_max(np.array([0, -INF])),
+        ValueError,
+        r"x has 1 NaN or Inf of 2 elements, the first \(-inf\) at index \(1,\)",
+    ),
+    "NaN in a channel": (
+        lambda: zp.min_max(np.array([[0, 1], [2, NAN]], np.float32), axis=1),
+        ValueError,
+        r"x has 1 NaN or Inf",
+    ),
+    "NaN in quantize_dynamic": (
+        lambda: zp.quantize_dynamic(np.array([NAN], np.float32)),
+        ValueError,
+        "x has 1 NaN or Inf",
+    ),
+    "NaN in error_stats": (
+        lambda: zp.error_stats(np.array([NAN], np.float32), P),
+        ValueError,
+        "x has 1 NaN or Inf",
+    ),
+    "choose_params of no data": (
+        lambda: zp.choose_params(np.zeros((0, 3), np.float32)),
+        ValueError,
+        r"x has no data \(shape \(0, 3\)\)",
+    ),
+    "min_max of no data": (lambda: zp.min_max(np.zeros(0)), ValueError, "x has no data"),
+    "params missing": (
+        lambda: zp.quantize(F32, 0.5),
+        TypeError,
+        "params must be a QuantParams, not float",
+    ),  # type: ignore[arg-type]
+    "codes of another dtype": (
+        lambda: zp.dequantize(U8.astype(np.int8), P),
+        TypeError,
+        "q has dtype int8 where uint8 is needed",
+    ),
+    "dequantize to int": (
+        lambda: zp.dequantize(U8, P, dtype="int32"),
+        TypeError,
+        "dtype 'int32' is not",
+    ),
+    "dequantize to nonsense": (
+        lambda: zp.dequantize(U8, P, dtype="x8"),
+        TypeError,
+        "dtype 'x8' is not",
+    ),
+    "acc not int32": (
+        lambda: zp.requantize(F32, 0.1, P),
+        TypeError,
+        "acc has dtype float32 where int32 is needed",
+    ),
+    "acc_scale negative": (
+        lambda: zp.requantize(U8.astype(np.int32), -1.0, P),
+        ValueError,
+        "acc_scale -1.0 must be finite and > 0",
+    ),
+    "ties": (
+        lambda: zp.round(F32, ties="up"),
+        ValueError,
+        "ties 'up' is unknown; choose 'even' or 'away'",
+    ),
+    # scale
+    "scale zero": (
+        lambda: zp.QuantParams(0.0, 0),
+        ValueError,
+        "scale is 0.0: a scale must be finite and > 0",
+    ),
+    "scale negative": (lambda: zp.QuantParams(-1.0, 0), ValueError, "scale is -1.0"),
+    "scale NaN": (lambda: zp.QuantParams(NAN, 0), ValueError, "scale is nan"),
+    "scale Inf": (lambda: zp.QuantParams(INF, 0), ValueError, "scale is inf"),
+    "scale of a channel": (
+        lambda: zp.QuantParams([1.0, 0.0], 0, axis=0),
+        ValueError,
+        "scale of channel 1 is 0.0",
+    ),
+    "scale of a block": (
+        lambda: zp.QuantParams([[1.0, -2.0]], 0, axis=0, block_size=2),
+        ValueError,
+        r"scale of block \(0, 1\) is -2.0",
+    ),
+    "scale string": (lambda: zp.QuantParams("1", 0), TypeError, "scale must be a real number"),
+    "scale bool": (lambda: zp.QuantParams(True, 0), TypeError, "scale must be a real number"),
+    "scale lost in float32": (
+        lambda: zp.QuantParams(1e-60, 0),
+        ValueError,
+        "scale, stored as float32, is 0.0",
+    ),
+    "float64 scale lost for float32 data": (
+        lambda: zp.quantize(F32, zp.QuantParams(np.float64(1e-60), 0)),
+        ValueError,
+        "scale, cast to float32 as the data is, is 0.0",
+    ),
+    "1/s under torch": (
+        lambda: zp.QuantParams(1e-39, 0, convention="torch"),
+        ValueError,
+        "1/scale must be finite under the torch convention",
+    ),
+    "1/s under torch, cast": (
+        lambda: zp.quantize(F32, zp.QuantParams(np.float64(1e-39), 0, convention="torch")),
+        ValueError,
+        "1/scale must be finite under the torch convention",
+    ),
+    # zero point
+    "zero_point float": (
+        lambda: zp.QuantParams(1.0, 3.0),
+        TypeError,
+        "zero_point must be an integer",
+    ),
+    "zero_point NaN": (
+        lambda: zp.QuantParams(1.0, NAN),
+        TypeError,
+        "zero_point must be an integer",
+    ),
+    "zero_point bool": (
+        lambda: zp.QuantParams(1.0, True),
+        TypeError,
+        "zero_point must be an integer",
+    ),
+    "zero_point floats": (
+        lambda: zp.QuantParams([1.0], [3.0], axis=0),
+        TypeError,
+        "zero_point must hold integers, not float64",
+    ),
+    "zero_point outside": (
+        lambda: zp.QuantParams(1.0, 256),
+        ValueError,
+        r"zero_point 256 is outside \[0, 255\]",
+    ),
+    "zero_point outside the sub-range": (
+        lambda: zp.QuantParams(1.0, -128, "int8", qmin=-127),
+        ValueError,
+        r"zero_point -128 is outside \[-127, 127\]",
+    ),
+    "zero_point beyond int32": (
+        lambda: zp.QuantParams(1.0, 2**31, include_zero=False),
+        ValueError,
+        "zero_point 2147483648 is outside",
+    ),
+    "zero_point far beyond": (lambda: zp.QuantParams(1.0, 2**80), ValueError, "is outside"),
+    "data too far from zero": (
+        lambda: zp.choose_params(np.array([1e9, 1e9 + 1]), include_zero=False),
+        ValueError,
+        "zero point would be .*, beyond int32",
+    ),
+    # range, dtype, names
+    "qmin >= qmax": (
+        lambda: zp.QuantParams(1.0, 5, qmin=5, qmax=5),
+        ValueError,
+        "qmin 5 must be less than qmax 5",
+    ),
+    "qmin outside": (
+        lambda: zp.QuantParams(1.0, 0, qmin=-1),
+        ValueError,
+        "qmin -1 is outside uint8",
+    ),
+    "qmax outside": (
+        lambda: zp.QuantParams(1.0, 0, "int8", qmax=128),
+        ValueError,
+        "qmax 128 is outside int8",
+    ),
+    "qmax float": (lambda: zp.QuantParams(1.0, 0, qmax=5.0), TypeError, "qmax must be an integer"),  # type: ignore[arg-type]
+    "dtype": (
+        lambda: zp.QuantParams(1.0, 0, "int16"),
+        ValueError,
+        "dtype 'int16' is not a type of codes",
+    ),
+    "convention": (
+        lambda: zp.QuantParams(1.0, 0, convention="tf"),
+        ValueError,
+        "convention 'tf' is unknown; choose one of numpy",
+    ),
+    "rule": (
+        lambda: zp.choose_params(F32, zero_point_from="mid"),
+        ValueError,
+        "zero_point_from 'mid' is unknown",
+    ),
+    "symmetric with a rule": (
+        lambda: zp.choose_params(F32, symmetric=True, zero_point_from="max"),
+        ValueError,
+        "symmetric=True fixes the zero point",
+    ),
+    "symmetric without zero": (
+        lambda: zp.choose_params(F32, symmetric=True, include_zero=False),
+        ValueError,
+        "symmetric=True always holds 0",
+    ),
+    "symmetric with two codes": (
+        lambda: zp.choose_params(F32, symmetric=True, qmax=1),
+        ValueError,
+        "symmetric=True needs at least three codes",
+    ),
+    "include_zero=False for an engine": (
+        lambda: zp.choose_params(F32, include_zero=False, convention="onnx"),
+        ValueError,
+        "include_zero=False is for the numpy convention alone",
+    ),
+    "constant data": (
+        lambda: zp.choose_params(np.full(3, 2.5), include_zero=False),
+        ValueError,
+        r"x is constant \(2.5\)",
+    ),
+    "range beyond float32": (
+        lambda: zp.choose_params(np.array([-3.4e38, 3.4e38], np.float32), qmax=1),
+        ValueError,
+        "the range of x is too wide",
+    ),
+    "saturate reversed": (
+        lambda: zp.saturate(F32, 5, 5),
+        ValueError,
+        "qmin 5 must be less than qmax 5",
+    ),
+    "saturate beyond the dtype": (
+        lambda: zp.saturate(F32, 0, 2**24 + 1),
+        ValueError,
+        "qmax 16777217 is not a float32",
+    ),
+    "saturate_cast to int16": (
+        lambda: zp.saturate_cast(F32, "int16"),
+        ValueError,
+        "dtype 'int16' is not",
+    ),
+    # axis and shape
+    "axis out of bounds": (
+        lambda: zp.min_max(F32, axis=2),
+        np.exceptions.AxisError,
+        "axis 2 is out of bounds",
+    ),
+    "axis of the parameters": (
+        lambda: zp.quantize(F32, zp.QuantParams([1.0], 0, axis=5)),
+        np.exceptions.AxisError,
+        "axis 5 is out of bounds",
+    ),
+    "axis float": (lambda: zp.choose_params(F32, axis=1.0), TypeError, "axis must be an integer"),  # type: ignore[arg-type]
+    "length": (
+        lambda: zp.quantize(F32.T, CHANNELS),
+        ValueError,
+        r"scale has shape \(3,\); data of shape \(3, 2\) with axis 1 .* needs shape \(2,\)",
+    ),
+    "length for dequantize": (
+        lambda: zp.dequantize(U8.T.copy(), CHANNELS),
+        ValueError,
+        r"needs shape \(2,\)",
+    ),
+    "block shape": (
+        lambda: zp.quantize(F32, zp.QuantParams([[1.0]], 0, axis=1, block_size=2)),
+        ValueError,
+        r"needs shape \(2, 2\)",
+    ),
+    "block_size zero": (
+        lambda: zp.choose_params(F32, axis=0, block_size=0),
+        ValueError,
+        "block_size 0 must be at least 1",
+    ),
+    "block_size without axis": (
+        lambda: zp.choose_params(F32, block_size=2),
+        ValueError,
+        "block_size 2 needs an axis",
+    ),
+    "scales without axis": (
+        lambda: zp.QuantParams([1.0], 0),
+        ValueError,
+        "scale has shape .* but axis is None",
+    ),
+    "one scale with axis": (lambda: zp.QuantParams(1.0, 0, axis=0), ValueError, "it must be 1-D"),
+    "zero points of another length": (
+        lambda: zp.QuantParams([1.0, 1.0], [0], axis=0),
+        ValueError,
+        r"zero_point has shape \(1,\) and scale has shape \(2,\)",
+    ),
+    # out
+    "out not an array": (lambda: P.quantize(F32, out=[0]), TypeError, "out must be a NumPy array"),  # type: ignore[arg-type]
+    "out dtype": (
+        lambda: P.quantize(F32, out=U8.astype(np.int8)),
+        TypeError,
+        "out has dtype int8 where native uint8 is needed",
+    ),
+    "out byte order": (
+        lambda: P.fake_quantize(F32, out=F32.astype(">f4")),
+        TypeError,
+        "out has dtype >f4 where native float32",
+    ),
+    "out of dequantize": (lambda: P.dequantize(U8, out=U8), TypeError, "out's dtype"),
+    "out against dtype": (
+        lambda: P.dequantize(U8, dtype="float64", out=np.zeros((2, 3), np.float32)),
+        TypeError,
+        "out has dtype float32 where native float64",
+    ),
+    "out shape": (
+        lambda: P.quantize(F32, out=np.zeros(6, np.uint8)),
+        ValueError,
+        r"out has shape \(6,\) where \(2, 3\) is needed",
+    ),
+    "out read-only": (lambda: P.quantize(F32, out=read_only(U8)), ValueError, "out is read-only"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_table(backend: str, row: str) -> None:
+    call, error, message = ROWS[row]
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("kind", NOT_REAL)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: zp.quantize(x, P),
+        lambda x: zp.fake_quantize(x, P),
+        zp.choose_params,
+        zp.quantize_dynamic,
+        zp.min_max,
+        zp.round,
+        zp.compare,
+        lambda x: zp.error_stats(x, P),
+    ],
+)
+def test_only_floats_are_quantized(backend: str, kind: str, call: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match="^x "):
+        call(NOT_REAL[kind])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda out: zp.quantize(np.array([1, NAN], np.float32), P, out=out, check_finite=True),
+        lambda out: zp.quantize_dynamic(np.array([1, NAN], np.float32), out=out),
+        lambda out: zp.quantize(np.ones(2, np.float32), zp.QuantParams([1.0], 0, axis=0), out=out),
+        lambda out: zp.quantize(
+            np.ones(2, np.float32), zp.QuantParams(np.float64(1e-60), 0), out=out
+        ),
+    ],
+)
+def test_nothing_is_written_before_an_error(backend: str, call: Callable[[Any], Any]) -> None:
+    out = np.full(2, 77, np.uint8)
+    with pytest.raises(ValueError, match="x has|scale"):
+        call(out)
+    assert out.tolist() == [77, 77]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (1, 1, 1)])
+def test_empty_and_scalar(backend: str, shape: tuple[int, ...]) -> None:
+    x = np.full(shape, 2.0, np.float32)
+    q = P.quantize(x)
+    assert isinstance(q, np.ndarray)
+    assert (q.shape, q.dtype) == (shape, np.uint8)
+    assert (q == 14).all()
+    for y in (P.dequantize(q), P.fake_quantize(x), zp.round(x), zp.saturate(x, 0, 5)):
+        assert isinstance(y, np.ndarray)
+        assert (y.shape, y.dtype) == (shape, np.float32)
+        assert (y == 2).all()
+    if x.size:
+        assert zp.min_max(x) == (2, 2)
+
+
+def test_subnormal_scales_are_exact(backend: str) -> None:
+    for convention in ("numpy", "onnx", "tflite"):
+        params = zp.QuantParams(1e-45, 10, convention=convention)  # the smallest float
+        x = np.array([1e-45, -3e-45, 2.8e-45, 1.0], np.float32)
+        assert params.quantize(x).tolist() == [11, 8, 12, 255]
+        assert params.dequantize(np.array([11, 8, 12], np.uint8)).tolist() == x[:3].tolist()
+
+
+def test_unknown_backend() -> None:
+    for name in ("avx1024", "", None):
+        with (
+            pytest.raises(
+                ValueError, match="is not a backend of this machine; choose one of .*numpy"
+            ),
+            zp.use_backend(name),
+        ):  # type: ignore[arg-type]
+            pass

@@ -1,0 +1,124 @@
+"""The layering of the design, section 5, read off the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CPP = ROOT / "cpp"
+PACKAGE = ROOT / "python" / "zeropoint"
+
+#: what each C++ file may include of ours; everything else is the standard library or an ISA header
+ALLOWED = {
+    "include/zeropoint/core.hpp": set(),
+    "src/types.h": set(),
+    "src/scalar.h": set(),
+    "src/fpstate.h": set(),
+    "src/loops.cpp": {"scalar.h", "types.h", "kernels.def"},
+    "src/targets.h": {"types.h"},
+    "src/targets.cpp": {"targets.h"},
+    "src/params.h": {"types.h", "zeropoint/core.hpp"},
+    "src/params.cpp": {"params.h", "fpstate.h"},
+    "src/layout.h": {"types.h", "zeropoint/core.hpp"},
+    "src/layout.cpp": {"layout.h", "fpstate.h"},
+    "src/core.cpp": {"zeropoint/core.hpp", "layout.h", "params.h", "targets.h", "kernels.def"},
+    "bindings/module.cpp": {"zeropoint/core.hpp"},
+}
+
+
+def sources() -> list[Path]:
+    return sorted(p for p in CPP.rglob("*") if p.suffix in (".h", ".hpp", ".cpp"))
+
+
+def test_every_source_is_listed() -> None:
+    assert {str(p.relative_to(CPP)) for p in sources()} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_includes(name: str) -> None:
+    text = (CPP / name).read_text()
+    assert set(re.findall(r'#include "(.+)"', text)) == ALLOWED[name]
+    if name != "bindings/module.cpp":
+        assert "pybind11" not in text
+        assert "Python.h" not in text
+
+
+def test_only_targets_asks_the_cpu() -> None:
+    for path in sources():
+        asks = re.search(r"__builtin_cpu_supports|cpuid", path.read_text())
+        assert not asks or path.name == "targets.cpp", path
+
+
+def test_only_loops_gets_isa_flags() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text()
+    function = text[text.index("function(zeropoint_isa") : text.index("endfunction()")]
+    assert "cpp/src/loops.cpp" in function
+    for line in text.splitlines():
+        if "-mavx" in line or "/arch:" in line:
+            before = text[: text.index(line)]
+            assert "zeropoint_isa(" in line or before.rstrip().splitlines()[-1].strip().startswith(
+                "zeropoint_isa("
+            )
+
+
+def test_files_with_isa_flags_use_no_inline_functions_of_std() -> None:
+    # a weak symbol compiled for AVX-512 could be the one that the linker keeps for every CPU
+    for name in ("src/loops.cpp", "src/scalar.h", "src/types.h"):
+        text = (CPP / name).read_text()
+        assert set(re.findall(r"#include <(.+)>", text)) <= {"cstddef", "cstdint", "immintrin.h"}
+        assert set(re.findall(r"std::(\w+)", text)) <= {"size_t"} | set(
+            re.findall(r"u?int\d+_t", text)
+        )
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that `path` imports at any depth, ours as ".name"."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f".{node.module or alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_reference_imports_numpy_alone() -> None:
+    outside = imports(PACKAGE / "_reference.py") - set(sys.stdlib_module_names)
+    assert outside == {"numpy"}
+
+
+def test_only_backend_touches_the_core() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        touches = re.search(r"\b_core\b", path.read_text())
+        assert not touches or path.name == "_backend.py", path
+
+
+def test_python_layers() -> None:
+    """Each module imports only from the layers below it (and _params its methods' home, _api)."""
+    layers = ["_reference", "_conventions", "_checks", "_backend", "_params", "_api", "_compare"]
+    for i, layer in enumerate(layers):
+        ours = {name[1:] for name in imports(PACKAGE / f"{layer}.py") if name.startswith(".")}
+        above = ours & set(layers[i:])
+        assert above <= ({"_api"} if layer == "_params" else set()), layer
+
+
+def test_import_pulls_in_numpy_alone() -> None:
+    code = (
+        "import sys, numpy; before = set(sys.modules); import zeropoint; "
+        "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(out.stdout.split()) - set(sys.stdlib_module_names) - {"numpy"} <= {
+        "zeropoint",
+        "__editable___zeropoint_finder",
+    }
+    for optional in ("argparse", "asyncio", "email", "importlib.metadata"):
+        assert optional not in out.stdout.split()

@@ -1,0 +1,227 @@
+"""QuantParams as a value, and the choice of parameters."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import zeropoint as zp
+
+EXAMPLES = [
+    zp.QuantParams(0.1, 3),
+    zp.QuantParams(np.float64(0.1), -3, "int8", qmin=-127, convention="onnx"),
+    zp.QuantParams([0.1, 0.2], [1, 2], axis=-1, convention="litert"),
+    zp.QuantParams(np.array([0.1, 0.2]), 0, "int8", axis=0),
+    zp.QuantParams([[0.1], [0.2]], 7, axis=1, block_size=32),
+    zp.QuantParams(1e-45, -(2**31), include_zero=False),
+]
+
+
+@pytest.mark.parametrize("params", EXAMPLES, ids=str)
+def test_value(params: zp.QuantParams) -> None:
+    copies = [
+        pickle.loads(pickle.dumps(params)),
+        zp.QuantParams.from_dict(json.loads(json.dumps(params.to_dict()))),
+        eval(repr(params), {"QuantParams": zp.QuantParams})
+        if np.ndim(params.scale) == 0 and params.scale.dtype == np.float32
+        else params,
+    ]
+    for copy in copies:
+        assert copy == params
+        assert hash(copy) == hash(params)
+        assert copy.scale.dtype == params.scale.dtype
+    assert len(set(EXAMPLES)) == len(EXAMPLES)
+    assert params != "something else"
+
+
+def test_immutable() -> None:
+    params = zp.QuantParams([0.1, 0.2], 0, axis=0)
+    with pytest.raises(AttributeError, match="immutable"):
+        params.scale = 1
+    with pytest.raises(AttributeError, match="immutable"):
+        del params.scale
+    with pytest.raises(ValueError, match="read-only"):
+        params.scale[0] = 1
+    source = np.array([0.1, 0.2])
+    params = zp.QuantParams(source, 0, axis=0)
+    source[0] = 5
+    assert params.scale[0] == 0.1
+
+
+def test_precision_of_the_scale() -> None:
+    assert zp.QuantParams(0.1, 0).scale.dtype == np.float32
+    assert zp.QuantParams([0.1], 0, axis=0).scale.dtype == np.float32
+    assert zp.QuantParams(1, 0).scale.dtype == np.float32
+    assert zp.QuantParams(np.float64(0.1), 0).scale.dtype == np.float64
+    assert zp.QuantParams(np.float16(0.1), 0).scale == np.float32(np.float16(0.1))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"extra": 1}, ValueError, "unknown keys"),
+        ({"scale": None}, TypeError, "scale"),
+        ({"scale": "0.1"}, TypeError, "scale must hold int or float"),
+        ({"zero_point": 1.5}, TypeError, "zero_point must hold int"),
+        ({"scale_dtype": "float128"}, ValueError, "scale_dtype"),
+        ({"dtype": "int4"}, ValueError, "dtype"),
+        ({"scale": 1e39}, ValueError, "scale"),
+        ({"scale": [[1.0], [1.0, 2.0]]}, ValueError, "inhomogeneous"),
+        ({"include_zero": 1}, TypeError, "include_zero"),
+    ],
+)
+def test_hostile_dict(change: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        zp.QuantParams.from_dict({**EXAMPLES[0].to_dict(), **change})
+
+
+def test_missing_keys() -> None:
+    with pytest.raises(ValueError, match=r"missing keys \['zero_point'\]"):
+        zp.QuantParams.from_dict({"scale": 1.0})
+    with pytest.raises(TypeError, match="takes a dict"):
+        zp.QuantParams.from_dict([])  # type: ignore[arg-type]
+
+
+# ---- the choice --------------------------------------------------------------------------------
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+data = hnp.arrays(np.float32, st.integers(1, 12), elements=finite)
+codes = st.sampled_from(
+    [("uint8", None, None), ("int8", None, None), ("int8", -127, 127), ("uint8", 0, 15)]
+)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(data, codes, st.sampled_from(["max", "min", "least_error", None, "symmetric"]))
+def test_no_element_is_off_by_more_than_half_a_step(x: Any, code: Any, rule: Any) -> None:
+    """With include_zero 0 is exact, and an error is half a step plus the rounding at most."""
+    dtype, qmin, qmax = code
+    how = {"symmetric": True} if rule == "symmetric" else {"zero_point_from": rule}
+    if (float(x.max()) - float(x.min())) / ((qmax or 255) - (qmin or 0)) > 3.4e38:
+        return  # no finite scale: an error, tested elsewhere
+    params = zp.choose_params(x, dtype, qmin=qmin, qmax=qmax, **how)
+    assert np.isfinite(params.scale)
+    assert params.scale > 0
+    assert params.qmin <= params.zero_point <= params.qmax
+    assert params.fake_quantize(np.zeros(1, np.float32))[0] == 0
+    step = Fraction(float(params.scale))
+    back = params.dequantize(params.quantize(x), dtype="float64")
+    for value, got in zip(x, back, strict=True):
+        if np.isinf(got):  # the last code times the scale can overflow float32 by a rounding
+            assert abs(value) > 3.4e38
+            continue
+        error = abs(Fraction(float(got)) - Fraction(float(value)))
+        # two roundings of about 255 + |z| steps, each 2^-24, and one of the dequantized value
+        slack = (
+            step * Fraction(600, 2**24) + abs(Fraction(float(got))) / 2**24 + Fraction(1, 2**149)
+        )
+        assert error <= step / 2 + slack
+
+
+def test_formulas() -> None:
+    x = np.array([-1.0, 3.0], np.float32)
+    params = zp.choose_params(x)
+    assert params.scale == np.float32(4) / np.float32(255)
+    assert params.zero_point == 64  # 1 / scale is 63.75
+    assert zp.choose_params(x, "int8").zero_point == -64
+    assert zp.choose_params(np.float32([2, 4])).zero_point == 0  # the range is widened to [0, 4]
+    assert zp.choose_params(np.float32([-2, -4])).zero_point == 255
+    symmetric = zp.choose_params(x, symmetric=True)
+    assert (symmetric.scale, symmetric.zero_point) == (np.float32(3) / np.float32(127), 128)
+    symmetric = zp.choose_params(x, "int8", symmetric=True)
+    assert (symmetric.scale, symmetric.zero_point) == (np.float32(3) / np.float32(127), 0)
+
+
+@pytest.mark.parametrize(
+    ("convention", "dtype", "scale", "zero_point"),
+    [
+        ("numpy", "uint8", 1, 0),
+        ("numpy", "int8", 1, 0),
+        ("onnx", "uint8", 1, 0),
+        ("torch", "uint8", 2.0**-23, 0),
+        ("torch", "int8", 2.0**-23, -128),
+        ("tflite", "int8", 1, 0),
+    ],
+)
+def test_all_zeros(convention: str, dtype: str, scale: float, zero_point: int) -> None:
+    params = zp.choose_params(np.zeros(3, np.float32), dtype, convention=convention)
+    assert (params.scale, params.zero_point) == (scale, zero_point)
+    assert params.fake_quantize(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+
+
+def test_constant_data_widens_to_zero() -> None:
+    params = zp.choose_params(np.full(3, 2.5, np.float32))
+    assert (params.scale, params.zero_point) == (np.float32(2.5) / np.float32(255), 0)
+
+
+def test_overflow_and_subnormals() -> None:
+    wide = zp.choose_params(np.array([-3.4e38, 3.4e38], np.float32))
+    assert np.isfinite(wide.scale)
+    exact = 2 * Fraction(float(np.float32(3.4e38))) / 255
+    assert (
+        Fraction(float(np.nextafter(wide.scale, np.float32(0))))
+        < exact
+        <= Fraction(float(wide.scale))
+    )
+    tiny = zp.choose_params(np.array([1e-45, 2.8e-45], np.float32))
+    assert tiny.scale == np.float32(1e-45)
+    huge = zp.choose_params(np.array([-1.7e308, 1.7e308]))
+    assert np.isfinite(huge.scale)
+
+
+def test_tflite_known_values() -> None:
+    for low, high, scale, zero in [
+        (-10, 30, 0.156863, 64),
+        (0, 30, 30 / 255, 0),
+        (-10, 0, 10 / 255, 255),
+    ]:
+        params = zp.choose_params(np.float32([low, high]), convention="tflite")
+        assert params.zero_point == zero
+        assert params.scale == pytest.approx(scale, abs=1e-6)
+
+
+def test_least_error_takes_max_only_if_strictly_better() -> None:
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(4000):
+        x = rng.integers(-40, 200, 2).astype(np.float32) / np.float32(rng.integers(1, 64))
+        if x.min() == x.max():
+            continue
+        rules = ("max", "min", "least_error")
+        by_rule = {r: zp.choose_params(x, zero_point_from=r, include_zero=False) for r in rules}
+        errors = {r: zp.error_stats(x, p).max_abs_error for r, p in by_rule.items()}
+        better = "max" if errors["max"] < errors["min"] else "min"
+        assert by_rule["least_error"] == by_rule[better]
+        if by_rule["max"] != by_rule["min"]:
+            seen.add(better)
+    assert seen == {"max", "min"}
+
+
+def test_axis_and_blocks_equal_their_slices(backend: str) -> None:
+    x = np.random.default_rng(3).normal(size=(4, 10, 3)).astype(np.float32)
+    for rule in ("max", "min", "least_error", None):
+        channels = zp.choose_params(x, axis=1, zero_point_from=rule)
+        for i in range(10):
+            one = zp.choose_params(x[:, i], zero_point_from=rule)
+            assert (channels.scale[i], channels.zero_point[i]) == (one.scale, one.zero_point)
+    blocks = zp.choose_params(x, axis=1, block_size=4)
+    assert blocks.scale.shape == (4, 3, 3)
+    last = zp.choose_params(x[2, 8:, 1])
+    assert (blocks.scale[2, 2, 1], blocks.zero_point[2, 2, 1]) == (last.scale, last.zero_point)
+
+
+def test_quantize_dynamic(backend: str) -> None:
+    x = np.random.default_rng(3).normal(size=(4, 10)).astype(np.float32)
+    q, params = zp.quantize_dynamic(x, "int8", axis=0, symmetric=True)
+    assert params == zp.choose_params(x, "int8", axis=0, symmetric=True)
+    assert q.tobytes() == params.quantize(x).tobytes()
+    out = np.empty_like(q)
+    assert zp.quantize_dynamic(x, "int8", out=out)[0] is out
