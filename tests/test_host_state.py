@@ -22,6 +22,7 @@ MXCSR = 28  # its offset in glibc's fenv_t
 ROUND = {"nearest": 0x0000, "down": 0x2000, "up": 0x4000, "zero": 0x6000}
 FTZ_DAZ = 0x8040
 NEEDED = 0x1F80
+STICKY = 0x003F
 
 
 def libm() -> ctypes.CDLL:
@@ -73,7 +74,7 @@ def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush
                 after = mxcsr()
             assert got[0].tobytes() == codes.tobytes()
             assert got[1].tobytes() == values.tobytes()
-            assert after == before
+            assert after & ~STICKY == before & ~STICKY  # Python itself may raise flags
 
 
 def test_import_leaves_the_state_alone() -> None:

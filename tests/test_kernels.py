@@ -175,13 +175,34 @@ def test_all_float16(isa: str) -> None:
     zp.saturate(every, -7, 2048)
 
 
+@pytest.mark.parametrize("convention", ["numpy", "onnx", "tflite"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_products_give_the_codes_of_the_quotient(isa: str, dtype: str, convention: str) -> None:
+    """Long runs multiply where `certify` proved it right; here are the places where it might fail:
+    every half step of the code range and the floats around it, at random and at known bad scales."""
+    info = np.iinfo(dtype)
+    halves = np.arange(info.min - 300, info.max + 300) + 0.5
+    scales = np.exp(RNG.uniform(np.log(1e-6), np.log(1e3), 30)).astype(np.float32)
+    bad = [1.96185386, 0.1, 1 / 3, 1e-30, 1e-38, 1e30, 1.0, 2.0**-7]
+    for scale in [*scales, *np.float32(bad)]:
+        zero = int(RNG.integers(info.min, info.max, endpoint=True))
+        with np.errstate(over="ignore"):
+            x = neighbours(((halves - zero) * float(scale)).astype(np.float32))
+            x = np.concatenate([x, neighbours(x), HARD, RNG.normal(size=1000) * 80 * scale])
+        x = np.resize(x.astype(np.float32), max(x.size, 8192))
+        zp.QuantParams(scale, zero, dtype, convention=convention).quantize(x)
+    far = zp.QuantParams(0.1, -(10**6), dtype, include_zero=False)
+    far.quantize(np.resize(neighbours((halves + 10**6) * 0.1), 9000))
+
+
 def test_every_kernel_is_a_known_operation() -> None:
     if zp.backends() == ("numpy",):
         pytest.skip("the core is absent")
     kernels = zp._backend.core_info()["kernels"]
     assert len(kernels) == len(set(kernels)) > 30
     operations = {kernel.split()[0] for kernel in kernels}
-    assert operations == {"quantize", "dequantize", "convert", "saturate", "round", "min_max"}
+    quantize = {"quantize", "quantize_runs", "certify"}
+    assert operations == quantize | {"dequantize", "convert", "saturate", "round", "min_max"}
 
 
 def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:

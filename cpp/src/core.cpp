@@ -45,7 +45,18 @@ public:
         stage.zero = const_cast<T*>(zero.data());
         stage.parameter_size = sizeof(T);
     }
-    void quantize(DType x, const Params::Data& p) {
+    void quantize(DType x, const Params::Data& p, const Grid& grid) {
+        // the proof that spares the division costs about as much as so many divisions
+        constexpr std::size_t worth_a_proof = 8192;
+        if (x == DType::f32 && p.convention != Convention::torch && table_.multiplies &&
+            run_length(grid) >= worth_a_proof) {
+            Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
+            stage.scale = p.multipliers(table_.at(Op::certify, tag(x), tag(p.convention)));
+            stage.parameter_size = multiplier_size;
+            stage.low = p.qmin;
+            stage.high = p.qmax;
+            return;
+        }
         Stage& stage = add(Op::quantize, x, p.code, tag(x), tag(p.convention));
         stage.low = p.qmin;
         stage.high = p.qmax;
@@ -113,7 +124,7 @@ bool quantize(std::size_t isa, ConstView x, void* q, const Grid& grid, const Par
               Poll poll) {
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data());
+    pipeline.quantize(working(x.dtype), params.data(), grid);
     return pipeline.run(grid, x.data, q, poll);
 }
 
@@ -129,7 +140,7 @@ bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid& grid, cons
                    Poll poll) {
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data());
+    pipeline.quantize(working(x.dtype), params.data(), grid);
     pipeline.dequantize(params.data());
     pipeline.convert(params.precision(), x.dtype);
     return pipeline.run(grid, x.data, y, poll);

@@ -85,6 +85,12 @@ private:
     alignas(64) char buffers_[2][chunk * sizeof(double)];
 };
 
+// Short runs become long rows, if enough of them share the tiled parameters.
+bool tiled(const Grid& grid) noexcept {
+    return grid.kind == Grid::Kind::channel && grid.inner < narrow &&
+           (grid.inner == 1 || grid.outer >= 8);
+}
+
 // The parameters of short runs, repeated so that they lie beside their elements: `tiles` rows of
 // channels * inner elements, as if that many rows of the array were one.
 class Tiling {
@@ -172,12 +178,21 @@ bool walk(const Grid& grid, std::size_t tiled_rows, std::size_t tiled_cols, Visi
 
 }  // namespace
 
+std::size_t run_length(const Grid& grid) noexcept {
+    switch (grid.kind) {
+        case Grid::Kind::channel:
+            return tiled(grid) ? 0 : grid.inner;
+        case Grid::Kind::block:
+            return grid.inner == 1 ? grid.block : 0;
+        default:
+            return grid.size();
+    }
+}
+
 bool run(const Grid& grid, const void* in, void* out, Stage* stages, std::size_t count, Poll poll) {
     if (grid.size() == 0) return true;
     const FpGuard guard;
-    // short runs become long rows, if enough of them share the tiled parameters
-    if (grid.kind == Grid::Kind::channel && grid.inner < narrow &&
-        (grid.inner == 1 || grid.outer >= 8)) {
+    if (tiled(grid)) {
         Tiling tiling(grid, stages, count);
         Runner runner(in, out, tiling.stages(), count, poll);
         const bool finished = walk(grid, tiling.rows(), tiling.cols(), runner);

@@ -24,6 +24,9 @@ struct Stage {
                  void* scale, void* zero) = nullptr;
 };
 
+/// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
+std::size_t run_length(const Grid&) noexcept;
+
 /// Runs the stages one after the other over the whole grid, a chunk at a time if there are several.
 /// False if `poll` stopped it.
 bool run(const Grid&, const void* in, void* out, Stage* stages, std::size_t count, Poll);

@@ -39,12 +39,52 @@ void quantize(const Job& job) noexcept {
         if (job.per_column) {
             ZP_INDEPENDENT
             for (size_t i = 0; i < n; ++i)
-                q[i] = Convention::code(x[i], scale[i], zero[i], low, high);
+                q[i] = code_of<Convention>(x[i], scale[i], zero[i], low, high);
         } else {
             const X s = scale[row], z = zero[row];
             ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i) q[i] = Convention::code(x[i], s, z, low, high);
+            for (size_t i = 0; i < n; ++i) q[i] = code_of<Convention>(x[i], s, z, low, high);
         }
+    }
+}
+
+static_assert(sizeof(Multiplier) == zeropoint::multiplier_size, "what others allocate");
+
+// quantize for long runs of float32: job.scale points to a Multiplier a row.
+template <class, class Convention>
+void quantize_runs(const Job& job) noexcept {
+    const f32* x = static_cast<const f32*>(job.in);
+    u8* q = static_cast<u8*>(job.out);
+    const Multiplier* multipliers = static_cast<const Multiplier*>(job.scale);
+    const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
+    const size_t n = job.cols;
+    for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
+        const Multiplier m = multipliers[row];
+#if defined(ZP_HAS_FMA)
+        if (m.certified) {
+            ZP_INDEPENDENT
+            for (size_t i = 0; i < n; ++i) q[i] = code_of<Convention>(x[i], m);
+            continue;
+        }
+#endif
+        ZP_INDEPENDENT
+        for (size_t i = 0; i < n; ++i) q[i] = code_of<Convention>(x[i], m.scale, m.zero, low, high);
+    }
+}
+
+// Fills job.out, a Multiplier a row, from scale and zero point.
+template <class, class Convention>
+void certify(const Job& job) noexcept {
+    Multiplier* multipliers = static_cast<Multiplier*>(job.out);
+    const f32* scale = static_cast<const f32*>(job.scale);
+    const f32* zero = static_cast<const f32*>(job.zero);
+    for (size_t row = 0; row < job.rows; ++row) {
+#if defined(ZP_HAS_FMA)
+        multipliers[row] = certify<Convention>(scale[row], zero[row], static_cast<f32>(job.low),
+                                               static_cast<f32>(job.high));
+#else
+        multipliers[row] = Multiplier{scale[row], zero[row], 0, 0, 0, 0, 0};
+#endif
     }
 }
 
@@ -193,6 +233,9 @@ void min_max(const Job& job) noexcept {
 
 constexpr Table make_table() {
     Table table{};
+#if defined(ZP_HAS_FMA)
+    table.multiplies = true;
+#endif
 #define ZP_KERNEL(op, a, b)                                                                       \
     table.kernels[static_cast<int>(Op::op)][static_cast<int>(Tag::a)][static_cast<int>(Tag::b)] = \
         &op<a, b>;

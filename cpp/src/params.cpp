@@ -78,6 +78,17 @@ const Stream<double>& Params::Data::dequantizer<double>() const {
     return cast(dequantizer64_, false);
 }
 
+void* Params::Data::multipliers(Kernel certify) const {
+    const Stream<float>& stream = quantizer<float>();
+    std::call_once(certified_, [&] {
+        const FpGuard guard;
+        multipliers_.resize(size() * multiplier_size);
+        certify({nullptr, multipliers_.data(), size(), 1, const_cast<float*>(stream.scale.data()),
+                 const_cast<float*>(stream.zero.data()), false, qmin, qmax});
+    });
+    return multipliers_.data();
+}
+
 bool Params::usable_for(DType x) const {
     if (x == DType::f64 || data_->precision == DType::f32) return true;
     for (const float s : data_->quantizer<float>().scale)

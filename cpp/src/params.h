@@ -33,6 +33,9 @@ struct Params::Data {
     template <class T>
     const Stream<T>& dequantizer() const;
 
+    /// What quantize_runs reads, made by the kernel `certify` at the first use.
+    void* multipliers(Kernel certify) const;
+
 private:
     template <class T>
     struct Lazy {
@@ -43,6 +46,8 @@ private:
     const Stream<T>& cast(Lazy<T>&, bool reciprocal) const;
     mutable Lazy<float> quantizer32_, dequantizer32_;
     mutable Lazy<double> quantizer64_, dequantizer64_;
+    mutable std::once_flag certified_;
+    mutable std::vector<char> multipliers_;
 };
 
 }  // namespace zeropoint

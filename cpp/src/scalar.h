@@ -107,34 +107,67 @@ inline T rounded(T v) {
     return magnitude < Format<T>::integers ? with_sign : v;
 }
 
-// ---- the conventions: the code of x, one function each ---------------------------------------
+// ---- the conventions: the code of x, one struct each -----------------------------------------
 //
-// Clamp first, round after: a code that rounds into the range was in it or at its edge before, so
-// clip(rint(v)) = rint(clip(v)) for integer bounds, and no conversion can overflow.  Where z is
-// added after rounding, the bounds move by z (exact: all are small integers).
+// Clip first, round after: a value that rounds into the range was in it or at its edge before, so
+// clip(rint(w)) = rint(clip(w)) for integer bounds, and no conversion can overflow.  Where z is
+// added after rounding the bounds move by z (exact: all are small integers).
 
 struct numpy {  // clip(rint(x / s + z))
     template <class T>
-    static u8 code(T x, T s, T z, T low, T high) {
-        return byte_of(clamp(x / s + z, low, high));
+    static T divided(T x, T s) {
+        return x / s;
+    }
+    template <class T>
+    static T before_rounding(T v, T z) {
+        return v + z;
+    }
+    template <class T>
+    static T bound(T limit, T) {
+        return limit;
+    }
+    template <class T>
+    static u8 round(T w, T) {
+        return byte_of(w);
+    }
+    // the least w that rounds to k + 1 or more lies at k + 1/2, or just after it: see `certify`
+    template <class T>
+    static bool half_rounds_up(T k) {
+        return (static_cast<i32>(k) & 1) != 0;
     }
 };
 struct onnx {  // clip(rint(x / s) + z)
     template <class T>
-    static u8 code(T x, T s, T z, T low, T high) {
-        return static_cast<u8>(byte_of(clamp(x / s, low - z, high - z)) + byte_of(z));
+    static T divided(T x, T s) {
+        return x / s;
+    }
+    template <class T>
+    static T before_rounding(T v, T) {
+        return v;
+    }
+    template <class T>
+    static T bound(T limit, T z) {
+        return limit - z;
+    }
+    template <class T>
+    static u8 round(T w, T z) {
+        return static_cast<u8>(byte_of(w) + byte_of(z));
+    }
+    template <class T>
+    static bool half_rounds_up(T k) {
+        return (static_cast<i32>(k) & 1) != 0;
     }
 };
-struct torch {  // clip(rint(x * (1 / s)) + z); `inverse` is 1 / s, rounded
+struct torch : onnx {  // clip(rint(x * (1 / s)) + z); in place of s stands 1 / s, rounded
     template <class T>
-    static u8 code(T x, T inverse, T z, T low, T high) {
-        return static_cast<u8>(byte_of(clamp(x * inverse, low - z, high - z)) + byte_of(z));
+    static T divided(T x, T inverse) {
+        return x * inverse;
     }
 };
-struct tflite {  // clip(half_away(x / s) + z)
+struct tflite : onnx {  // clip(half_away(x / s) + z)
     template <class T>
-    static u8 code(T x, T s, T z, T low, T high) {
-        return static_cast<u8>(byte_of(half_away(clamp(x / s, low - z, high - z))) + byte_of(z));
+    static u8 round(T w, T z) {
+        return static_cast<u8>(byte_of(half_away(w)) + byte_of(z));
     }
     // For |v| < 2^21.  below_half is the number before 1/2: adding it carries exactly the halves
     // and what lies above them over the next integer.
@@ -143,7 +176,108 @@ struct tflite {  // clip(half_away(x / s) + z)
         return static_cast<T>(
             static_cast<i32>(v + (v < 0 ? -Format<T>::below_half : Format<T>::below_half)));
     }
+    template <class T>
+    static bool half_rounds_up(T k) {
+        return k >= 0;
+    }
 };
+
+template <class Convention, class T>
+inline u8 code_of(T x, T s, T z, T low, T high) {
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    return Convention::round(clamp(w, Convention::bound(low, z), Convention::bound(high, z)), z);
+}
+
+// ---- x / s without a division ----------------------------------------------------------------
+//
+// The product of x with 1/s in two parts, fma(x, ch, x * cl) with ch = RN(1/s), cl = RN(1/s - ch),
+// is for most s the correctly rounded quotient (Brisebarre and Muller, "Correctly rounded
+// multiplication by arbitrary precision constants", IEEE Transactions on Computers 57, 2008).
+// `certify` proves for one s that it gives the same codes as the division, for every x.
+
+struct Multiplier {
+    f32 scale, zero, ch, cl;
+    f32 x_low, x_high;  // beyond these every code is the first or the last; x is clipped to them
+    u32 certified;      // 0: divide
+};
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define ZP_HAS_FMA
+inline f32 product(f32 x, f32 ch, f32 cl) { return __builtin_fmaf(x, ch, x * cl); }
+
+template <class Convention>
+inline u8 code_of(f32 x, const Multiplier& m) {
+    const f32 v = product(clamp(x, m.x_low, m.x_high), m.ch, m.cl);
+    return Convention::round(Convention::before_rounding(v, m.zero), m.zero);
+}
+
+inline f32 above(f32 v) {  // the next float; v is neither 0 nor the last
+    const u32 b = bits(v);
+    return bits_as<f32>(v > 0 ? b + 1 : b - 1);
+}
+inline f32 below(f32 v) {
+    const u32 b = bits(v);
+    return bits_as<f32>(v > 0 ? b - 1 : b + 1);
+}
+
+// The least float f with RN(g(f)) >= t, for an increasing g given by its inverse: RN(y) >= t from
+// the midpoint of t and the float before it on, and a tie goes to t if t is even.
+template <class Inverse>
+inline f32 least_reaching(f32 t, Inverse inverse) {
+    const f64 midpoint = 0.5 * (static_cast<f64>(t) + static_cast<f64>(below(t)));
+    const bool tie_reaches = static_cast<f32>(midpoint) == t;
+    const f64 bound = inverse(midpoint);  // exact, see the callers
+    const f32 f = static_cast<f32>(bound);
+    return f < bound || (f == bound && !tie_reaches) ? above(f) : f;
+}
+
+// The least x whose quotient by s rounds to v or more.  s * midpoint has 24 + 25 bits: exact.
+inline f32 least_with_quotient(f32 v, f32 s) {
+    return least_reaching(v, [s](f64 midpoint) { return midpoint * s; });
+}
+
+// The least v with which the code is above k: at k + 1/2 if that half rounds up, else after it;
+// for numpy the one whose sum with z reaches that.
+template <class Convention>
+struct LeastAbove {
+    static f32 v(f32 k, f32 z) {
+        const f32 half = k - z + 0.5f;
+        return Convention::half_rounds_up(k - z) ? half : above(half);
+    }
+};
+template <>
+struct LeastAbove<numpy> {
+    static f32 v(f32 k, f32 z) {
+        const f32 half = k + 0.5f, w = numpy::half_rounds_up(k) ? half : above(half);
+        return least_reaching(w, [z](f64 midpoint) { return midpoint - z; });
+    }
+};
+
+// Quotient and product are monotone in x, and the code is monotone in either.  So the codes agree
+// for every x if they agree on both sides of every boundary between two codes: the least x whose
+// quotient gives more than k must give more than k by the product too, and the float before it not.
+// (The product is monotone where it matters: from one float x to the next x * ch grows by 2^-24 of
+// itself at least, and the rounding of x * cl is 2^-48 of it.  Tiny x, where x * cl may underflow,
+// have |v| < 1/4 both ways.)
+template <class Convention>
+inline Multiplier certify(f32 s, f32 z, f32 low, f32 high) {
+    const f32 ch = 1 / s;
+    Multiplier m{s, z, ch, static_cast<f32>(1 / static_cast<f64>(s) - ch), 0, 0, 0};
+    // far from underflow and overflow of every product; zero points that float adds exactly
+    if (!(s > 0x1p-90f && s < 0x1p90f && z > -0x1p15f && z < 0x1p15f)) return m;
+    const int n = static_cast<int>(high - low);
+    u32 wrong = 0;
+    for (int i = 0; i < n; ++i) {
+        const f32 v = LeastAbove<Convention>::v(low + static_cast<f32>(i), z);
+        const f32 x = least_with_quotient(v, s), before = below(x);
+        wrong |= !(product(x, ch, m.cl) >= v) | !(product(before, ch, m.cl) < v);
+    }
+    m.x_low = below(least_with_quotient(LeastAbove<Convention>::v(low, z), s));
+    m.x_high = least_with_quotient(LeastAbove<Convention>::v(high - 1, z), s);
+    m.certified = !wrong;
+    return m;
+}
+#endif
 
 // (q - z) * s in the precision of s
 template <class T, class Q>

@@ -29,7 +29,20 @@ enum class Tag : std::uint8_t {
     count
 };
 
-enum class Op : std::uint8_t { quantize, dequantize, convert, saturate, round, min_max, count };
+enum class Op : std::uint8_t {
+    quantize,
+    quantize_runs,
+    certify,
+    dequantize,
+    convert,
+    saturate,
+    round,
+    min_max,
+    count
+};
+
+// The bytes of what certify makes and quantize_runs reads, one a parameter (scalar.h: Multiplier).
+constexpr std::size_t multiplier_size = 28;
 
 // rows x cols contiguous elements.  Parameters: one per row, or with `per_column` one per column
 // that all rows share.  min_max has its running minima and maxima in place of scale and zero.
@@ -49,6 +62,7 @@ constexpr int op_count = static_cast<int>(Op::count);
 constexpr int tag_count = static_cast<int>(Tag::count);
 
 struct Table {
+    bool multiplies;  // whether certify and quantize_runs can do without the division: there is FMA
     Kernel kernels[op_count][tag_count][tag_count];
     Kernel at(Op op, Tag a, Tag b) const noexcept {
         return kernels[static_cast<int>(op)][static_cast<int>(a)][static_cast<int>(b)];

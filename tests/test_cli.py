@@ -1,0 +1,411 @@
+"""The command line: what it prints where, and its exit codes."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import zeropoint as zp
+from zeropoint import _backend, _cli, _selfcheck, files
+
+HAS_TABLE = importlib.util.find_spec("wordllama") is not None
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """weights.npy in the current directory."""
+    x = np.random.default_rng(0).normal(0.1, 1, (40, 50)).astype(np.float32)
+    np.save(tmp_path / "weights.npy", x)
+    monkeypatch.chdir(tmp_path)
+    return x
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    monkeypatch.setattr(_selfcheck, "_SIZES", [0, 1, 7, 33])
+
+
+def run(capsys, *arguments, code=0):
+    """stdout and stderr of one command."""
+    assert _cli.main(list(arguments)) == code
+    return capsys.readouterr()
+
+
+def as_json(text):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# ---------------------------------------------------------------------------------------------
+# As a program
+
+
+@pytest.mark.parametrize(
+    "program",
+    [["-m", "zeropoint"], ["-c", "from zeropoint._cli import main; raise SystemExit(main())"]],
+)
+def test_as_a_program(weights, program):
+    def zeropoint(*arguments):
+        command = [sys.executable, "-W", "error", *program, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    done = zeropoint("quantize", "weights.npy", "-o", "weights.safetensors")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "quantize weights.npy: 100%")
+    done = zeropoint("dequantize", "weights.safetensors", "-o", "back.npy", "--json")
+    assert (done.returncode, as_json(done.stdout)["tensor"]) == (0, "weights")
+    bound = as_json(done.stdout)["error_bound"]
+    assert np.abs(np.load("back.npy") - weights).max() <= bound * 1.0001
+
+    done = zeropoint("inspect", "none.npy")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "zeropoint: [Errno 2] No such file or directory: 'none.npy'\n"
+    done = zeropoint("quantise")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_had_enough(weights):
+    """No traceback and no complaint when stdout is closed early, as by `head`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "zeropoint", "info"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_import_of_the_package_leaves_the_files_alone():
+    code = "import sys, zeropoint; assert not {'zeropoint.files', 'argparse'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# ---------------------------------------------------------------------------------------------
+# Usage and errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("spam",),
+        ("quantize",),
+        ("quantize", "a.npy"),
+        ("quantize", "a.npy", "-o", "b.safetensors", "--dtype", "int4"),
+        ("quantize", "a.npy", "-o", "b.safetensors", "--qmin", "low"),
+        ("quantize", "a.npy", "-o", "b.safetensors", "--symmetric", "--zero-point-from", "max"),
+        ("dequantize", "a.safetensors", "-o", "b.npy", "--dtype", "int8"),
+        ("compare", "a.npy", "--axis", "rows"),
+    ],
+)
+def test_usage_errors(capsys, arguments):
+    told = run(capsys, *arguments, code=2)
+    assert told.out == ""
+    assert told.err.startswith("usage: zeropoint")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("quantize", "--help"), ("--version",)])
+def test_help(capsys, arguments):
+    told = run(capsys, *arguments)
+    assert told.err == ""
+    assert "zeropoint" in told.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quantize", "none.npy", "-o", "q.safetensors"), "No such file"),
+        (("quantize", "weights.npy", "-o", "q.npy"), "must be the name of a .safetensors file"),
+        (("quantize", "weights.npy", "-o", "no/q.safetensors"), "there is no directory"),
+        (
+            ("quantize", "weights.npy", "-o", "q.safetensors", "--symmetric", "--no-include-zero"),
+            "leave one out",
+        ),
+        (("quantize", "ints.npy", "-o", "q.safetensors"), "convert it to one of float16"),
+        (("quantize", "bad.npy", "-o", "q.safetensors"), "does not start as a .npy file"),
+        (("inspect", "bad.npy"), "does not start as a .npy file"),
+        (("compare", "bad.npy"), "does not start as a .npy file"),
+        (("compare", "objects.npy"), "never loaded"),
+        (("compare", "ints.npy"), "x has dtype int64"),
+        (("compare", "weights.npy", "--axis", "2"), "axis 2 is out of bounds"),
+        (("compare", "weights.txt"), "compare reads .npy files"),
+    ],
+)
+def test_failures_are_one_line(capsys, weights, arguments, message):
+    np.save("ints.npy", np.arange(4))
+    np.save("objects.npy", np.array([None]), allow_pickle=True)
+    with open("bad.npy", "wb") as file:
+        file.write(b"spam")
+    told = run(capsys, *arguments, code=1)
+    assert told.out == ""
+    assert told.err.startswith("zeropoint: ")
+    assert message in told.err
+    assert told.err.count("\n") == 1
+    assert not os.path.exists("q.safetensors")
+
+
+def test_ctrl_c(capsys, weights, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "quantize_file", interrupted)
+    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", code=130)
+    assert (told.out, told.err) == ("", "")
+
+
+def test_out_of_memory(capsys, weights, monkeypatch):
+    def hungry(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(zp, "compare", hungry)
+    assert run(capsys, "compare", "weights.npy", code=1).err == "zeropoint: not enough memory\n"
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+
+
+def test_quantize_options_reach_choose_params(capsys, weights):
+    options = "--dtype int8 --zero-point-from max --no-include-zero --qmin -100 --qmax 100"
+    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", "--json", *options.split())
+    params = zp.choose_params(
+        weights, "int8", zero_point_from="max", include_zero=False, qmin=-100, qmax=100
+    )
+    assert zp.QuantParams.from_dict(as_json(told.out)["params"]) == params
+    codes = safetensors.numpy.load_file("q.safetensors")["weights"]
+    np.testing.assert_array_equal(codes, zp.quantize(weights, params), strict=True)
+
+    told = run(
+        capsys,
+        *("quantize", "weights.npy", "-o", "q.safetensors", "--json"),
+        *("--symmetric", "--convention", "xnnpack"),
+    )
+    params = zp.choose_params(weights, symmetric=True, convention="torch")
+    assert zp.QuantParams.from_dict(as_json(told.out)["params"]) == params
+
+
+def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
+    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
+    assert "q.safetensors" in told.out
+    assert "weights, float32 [40, 50]" in told.out
+    assert "half a step" in told.out
+    told = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "--dtype", "float64")
+    assert "weights, float64 [40, 50]" in told.out
+    assert np.load("b.npy").dtype == np.float64
+
+
+def test_inspect(capsys, weights):
+    run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
+    told = run(capsys, "inspect", "weights.npy")
+    assert "weights.npy: npy, 8,128 bytes" in told.out
+    told = run(capsys, "inspect", "q.safetensors")
+    assert "float32 by QuantParams(scale=" in told.out
+    told = run(capsys, "inspect", "q.safetensors", "--json")
+    assert as_json(told.out)["tensors"][2]["name"] == "weights"
+
+
+def test_names_from_files_are_safe_to_print(capsys, tmp_path):
+    path = tmp_path / "t.safetensors"
+    safetensors.numpy.save_file({"a\x1b[31m": np.zeros(3, np.float32)}, path)
+    assert "\x1b" not in run(capsys, "inspect", str(path)).out
+
+
+def test_compare(capsys, weights):
+    told = run(capsys, "compare", "weights.npy")
+    assert told.out == f"{zp.compare(weights)}\n"
+    told = run(capsys, "compare", "weights.npy", "--json", "--axis", "0")
+    assert as_json(told.out)["best"] == zp.compare(weights, axis=0).to_dict()["best"]
+    told = run(capsys, "compare", "weights.npy", "--axis", "1", "--block-size", "16")
+    assert told.out == f"{zp.compare(weights, axis=1, block_size=16)}\n"
+
+
+def test_json_has_no_infinity(capsys, weights):
+    np.save("exact.npy", np.array([0, 255], np.float32))  # SQNR: infinite
+    told = run(capsys, "compare", "exact.npy", "--json")
+    assert as_json(told.out)["rows"][0]["stats"]["sqnr_db"] is None
+
+
+# ---------------------------------------------------------------------------------------------
+# Progress
+
+
+class Terminal:
+    """What is written to stderr, which says that it is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+def test_progress_in_a_terminal_is_a_bar(weights, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(files, "CHUNK", 500)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert _cli.main(["quantize", "weights.npy", "-o", "q.safetensors"]) == 0
+    bars = terminal.text.rstrip("\n").split("\r")[1:]
+    assert bars[0] == f"quantize weights.npy [{'#' * 3:30}]  12%"
+    assert bars[-1] == f"quantize weights.npy [{'#' * 30}] 100%"
+    assert terminal.text.endswith("\n")
+
+
+def test_an_error_leaves_the_line_of_the_bar(weights, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(files, "CHUNK", 500)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    weights[-1, -1] = np.nan
+    np.save("weights.npy", weights)
+    assert _cli.main(["quantize", "weights.npy", "-o", "q.safetensors"]) == 1
+    assert terminal.text.split("\n")[1].startswith("zeropoint: weights.npy: it has 1 NaN or Inf")
+
+
+def test_progress_in_a_log_is_a_few_lines(capsys, weights, monkeypatch):
+    monkeypatch.setattr(files, "CHUNK", 10)
+    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
+    assert told.err.splitlines() == [f"quantize weights.npy: {n}%" for n in (25, 50, 75, 100)]
+
+
+# ---------------------------------------------------------------------------------------------
+# This machine
+
+
+def test_info(capsys, backend):
+    told = run(capsys, "info")
+    assert told.err == ""
+    assert zp.__version__ in told.out
+    assert f"{backend} (named by use_backend or ZEROPOINT_BACKEND)" in told.out
+    facts = as_json(run(capsys, "info", "--json").out)
+    assert facts["backends"] == list(zp.backends())
+    assert facts["backend"] == backend
+    assert facts["kernels"] == len(_backend.core_info().get("kernels", []))
+    assert facts["numpy"] == np.__version__
+
+
+def test_info_without_the_core(capsys, monkeypatch):
+    monkeypatch.setattr(_backend, "core_info", dict)
+    told = run(capsys, "info")
+    assert "absent, so calls run on NumPy" in told.out
+    assert "pip install" in told.out
+    facts = as_json(run(capsys, "info", "--json").out)
+    assert (facts["kernels"], facts["compiler"]) == (0, None)
+
+
+def test_verify(capsys, brief):
+    told = run(capsys, "verify")
+    native = [name for name in zp.backends() if name != "numpy"]
+    for name in native:
+        assert told.out.count(f"\n{name} ") == len(_selfcheck.OPERATIONS)
+    for kernel in _backend.core_info().get("kernels", []):
+        assert kernel in " ".join(told.out.split())
+    assert ("equal the NumPy reference to the bit" in told.out) == bool(native)
+    result = as_json(run(capsys, "verify", "--json").out)
+    assert result["differences"] == 0
+    assert result["backends"] == native
+
+
+def test_verify_fails_on_a_difference(capsys, monkeypatch):
+    rows = [
+        _selfcheck.Row("avx2", "quantize", 10, 1000, 0, ""),
+        _selfcheck.Row("avx2", "round", 10, 1000, 3, "round_into on avx2 differs"),
+    ]
+    monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
+    told = run(capsys, "verify", code=1)
+    assert "3 calls differ from the NumPy reference" in told.out
+    assert "round_into on avx2 differs" in told.out
+    assert as_json(run(capsys, "verify", "--json", code=1).out)["differences"] == 3
+
+
+def test_verify_without_the_core(capsys, monkeypatch):
+    monkeypatch.setattr(_backend, "core_info", dict)
+    monkeypatch.setattr(_selfcheck, "run", lambda: iter([]))
+    told = run(capsys, "verify")
+    assert "Nothing to verify" in told.out
+    assert "compiled core is absent" in told.err
+
+
+# ---------------------------------------------------------------------------------------------
+# The demo
+
+
+def test_demo_prints_the_true_numbers(capsys, monkeypatch):
+    """The left columns of the comparison of the article's code with its text."""
+    monkeypatch.setattr(_cli, "_embedding_table", lambda: None)
+    told = run(capsys, "demo", code=1)
+    maximum, minimum = told.out.split("zero point from the maximum")[1].split("minimum")
+    for text, expected in (
+        (
+            maximum,
+            {
+                "scale": "0.009803922",
+                "zero point": "77",
+                "codes": "[ 0 31 255]",
+                "dequantized": "[-0.754902 -0.4509804 1.7450981]",
+                "difference": "[-0.00490201 -0.00098041 -0.00490189]",
+            },
+        ),
+        (
+            minimum,
+            {
+                "scale": "0.009803922",
+                "zero point": "76",
+                "codes": "[ 0 30 254]",
+                "dequantized": "[-0.74509805 -0.4509804 1.7450981 ]",
+                "difference": "[ 0.00490195 -0.00098041 -0.00490189]",
+            },
+        ),
+    ):
+        for name, value in expected.items():
+            assert f"{name} {value}" in " ".join(text.split())
+    assert "numbers printed in the tutorial differ" in told.out
+    assert "pip install zeropoint[demo]" in told.err
+
+
+def test_demo_without_the_table_as_json(capsys, monkeypatch):
+    monkeypatch.setattr(_cli, "_embedding_table", lambda: None)
+    result = as_json(run(capsys, "demo", "--json", code=1).out)
+    assert result["example"]["input"] == [-0.75, -0.45, 1.75]
+    assert result["example"]["min"]["codes"] == [0, 30, 254]
+    assert result["example"]["max"]["dequantized"] == [-0.754902, -0.4509804, 1.7450981]
+    assert result["array"] is None
+
+
+def test_the_table_is_absent_where_wordllama_is(monkeypatch):
+    monkeypatch.setattr(_cli, "_PACKAGE", "no_such_package")
+    assert _cli._embedding_table() is None
+
+
+@pytest.mark.skipif(not HAS_TABLE, reason="wordllama is not installed (the demo extra)")
+def test_demo_on_the_embedding_table(capsys):
+    told = run(capsys, "demo")
+    assert told.err == ""
+    assert "embedding.weight of wordllama" in told.out
+    assert "float16 [32000, 256] widened to float32" in told.out
+    assert told.out.count("same codes") == 3
+    assert "OTHER CODES" not in told.out
+    assert "wordllama" not in sys.modules
+    for rule in ("max", "min", "least_error"):
+        assert f"\n   {rule} " in told.out
+
+    rows = as_json(run(capsys, "demo", "--json").out)["array"]["rows"]
+    for row in rows:
+        assert row["stats"]["max_abs_error"] <= row["params"]["scale"] / 2 * 1.0001
+        assert row["stats"]["saturated"] == 0
+        assert row["seconds"] > 0
+        assert row["same_codes"]

@@ -1,0 +1,119 @@
+"""The engine of ``zeropoint verify``: it runs everything, and it can fail."""
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+from zeropoint import _backend, _reference, _selfcheck
+
+NATIVE = [name for name in zp.backends() if name != "numpy"]
+needs_core = pytest.mark.skipif(not NATIVE, reason="the compiled core is absent")
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Few sizes, so that a run takes a moment."""
+    monkeypatch.setattr(_selfcheck, "_SIZES", [0, 1, 7, 33, 100, 130])
+
+
+def test_no_backend_differs_from_the_reference():
+    rows = list(_selfcheck.run())
+    assert [row[:2] for row in rows] == [(b, o) for b in NATIVE for o in _selfcheck.OPERATIONS]
+    for row in rows:
+        assert row.differences == 0, row.first
+        assert row.first == ""
+        assert row.cases > 200
+        assert row.elements > 50_000
+
+
+def test_the_reference_does_not_judge_itself():
+    assert list(_selfcheck.run(["numpy"])) == []
+
+
+BROKEN = {
+    "quantize": ("quantize", "fake_quantize"),
+    "dequantize": ("dequantize", "fake_quantize"),
+    "requantize": ("requantize",),
+    "saturate": ("saturate",),
+    "saturate_cast": ("saturate_cast",),
+    "round": ("round",),
+    "min_max": ("min_max",),
+}
+
+
+@needs_core
+@pytest.mark.parametrize("function", BROKEN)
+def test_a_wrong_result_is_found(brief, monkeypatch, function):
+    """One wrong element in the reference's answers is seen where that function takes part."""
+    right = getattr(_reference, function)
+
+    def wrong(*arguments, **keywords):
+        result = right(*arguments, **keywords)
+        first = result[0] if isinstance(result, tuple) else result
+        if first.size == 33 or function == "min_max":
+            first = first.copy()
+            first.flat[-1:] = first.flat[-1:] == 0  # 1 for 0, 0 for anything else
+        return (first, *result[1:]) if isinstance(result, tuple) else first
+
+    monkeypatch.setattr(_reference, function, wrong)
+    rows = list(_selfcheck.run(NATIVE[-1:]))
+    found = {row.operation for row in rows if row.differences}
+    assert found == set(BROKEN[function])
+    for row in rows:
+        assert (row.differences > 0) == bool(row.first)
+        if row.first:
+            assert f"on {NATIVE[-1]} differs from the reference" in row.first
+
+
+@needs_core
+def test_a_wrong_fast_path_is_found(brief, monkeypatch):
+    right = _backend.fast_quantize
+
+    def wrong(*arguments):
+        codes = right(*arguments)
+        if codes is not None and codes.size == 33:
+            codes.flat[20] ^= 1
+        return codes
+
+    monkeypatch.setattr(_backend, "fast_quantize", wrong)
+    rows = list(_selfcheck.run(NATIVE[-1:]))
+    assert {row.operation for row in rows if row.differences} == {"quantize"}
+    assert rows[0].first == f"{NATIVE[-1]}: the fast path and the general path differ"
+
+
+@pytest.mark.parametrize(
+    "kernel", ["transmogrify f32 f32", "quantize f32 newconvention", "dequantize u4 f32"]
+)
+def test_a_kernel_that_nothing_runs_is_an_error(monkeypatch, kernel):
+    monkeypatch.setattr(_backend, "core_info", lambda: {"kernels": ["round f32 even", kernel]})
+    with pytest.raises(RuntimeError, match=kernel):
+        next(_selfcheck.run())
+
+
+def test_the_inputs_are_the_hard_ones():
+    """NaN, both Infs, both zeros, and exact half steps reach quantize in every dtype."""
+    special = {dtype: set() for dtype in _selfcheck.REALS}
+    half_steps = dict.fromkeys(_selfcheck.REALS, 0)
+    for case in _selfcheck.OPERATIONS["quantize"]():
+        x, params = case.call.args
+        y = np.asarray(x, np.float64)
+        found = y[np.isnan(y) | np.isinf(y) | (y == 0)]
+        special[x.dtype] |= {str(value) for value in found}
+        if params.axis is None:
+            with np.errstate(all="ignore"):
+                steps = y / float(params.scale)
+            half_steps[x.dtype] += np.count_nonzero(steps[np.isfinite(steps)] % 1 == 0.5)
+    for dtype in _selfcheck.REALS:
+        assert special[dtype] == {"nan", "inf", "-inf", "0.0", "-0.0"}, dtype
+        assert half_steps[dtype] > 100, dtype
+
+
+@pytest.mark.parametrize("operation", _selfcheck.OPERATIONS)
+def test_every_dtype_meets_every_size_per_tensor(operation):
+    seen = {}
+    for case in _selfcheck.OPERATIONS[operation]():
+        x = case.call.args[0]
+        if x.ndim == 1:
+            seen.setdefault(x.dtype, set()).add(x.size)
+    for dtype, sizes in seen.items():
+        assert set(_selfcheck._SIZES) <= sizes, dtype
