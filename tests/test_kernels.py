@@ -178,8 +178,8 @@ def test_all_float16(isa: str) -> None:
 @pytest.mark.parametrize("convention", ["numpy", "onnx", "tflite"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_products_give_the_codes_of_the_quotient(isa: str, dtype: str, convention: str) -> None:
-    """Long runs multiply where `certify` proved it right; here are the places where it might fail:
-    every half step of the code range and the floats around it, at random and at known bad scales."""
+    """Long runs multiply where `certify` proved it right; here is where that might fail: every half
+    step of the code range and the floats around it, at random and at known bad scales."""
     info = np.iinfo(dtype)
     halves = np.arange(info.min - 300, info.max + 300) + 0.5
     scales = np.exp(RNG.uniform(np.log(1e-6), np.log(1e3), 30)).astype(np.float32)
@@ -202,7 +202,8 @@ def test_every_kernel_is_a_known_operation() -> None:
     assert len(kernels) == len(set(kernels)) > 30
     operations = {kernel.split()[0] for kernel in kernels}
     quantize = {"quantize", "quantize_runs", "certify"}
-    assert operations == quantize | {"dequantize", "convert", "saturate", "round", "min_max"}
+    moves = {"convert", "stream"}
+    assert operations == quantize | moves | {"dequantize", "saturate", "round", "min_max"}
 
 
 def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:

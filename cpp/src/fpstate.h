@@ -11,6 +11,13 @@
 
 namespace zeropoint {
 
+/// Orders streaming stores before what the caller does next.
+inline void fence_streams() noexcept {
+#if defined(ZEROPOINT_HAS_MXCSR)
+    _mm_sfence();
+#endif
+}
+
 class FpGuard {
 public:
     FpGuard() noexcept : host_(read()) {

@@ -1,10 +1,15 @@
 #include "layout.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
 #include "fpstate.h"
+
+#if defined(__unix__)
+#include <unistd.h>
+#endif
 
 namespace zeropoint {
 
@@ -12,7 +17,6 @@ namespace {
 
 constexpr std::size_t slice = std::size_t(1) << 20;  // elements between two looks at Poll
 constexpr std::size_t chunk = 1024;                  // elements staged through L1 at a time
-constexpr std::size_t max_stages = 4;
 constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
 constexpr std::size_t wide = 256;   // tiled rows are made at least this long
 
@@ -178,6 +182,22 @@ bool walk(const Grid& grid, std::size_t tiled_rows, std::size_t tiled_cols, Visi
 
 }  // namespace
 
+// Half of the last-level cache: what is larger has left it before anyone reads it again.  A virtual
+// machine may report a cache that it shares, hence the environment's say.
+std::size_t past_caches() noexcept {
+    static const std::size_t bytes = [] {
+        if (const char* named = std::getenv("ZEROPOINT_STREAM_FROM"))
+            return static_cast<std::size_t>(std::strtoull(named, nullptr, 10));
+        long cache = 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+        cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+        if (cache <= 0) cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        return (cache > 0 ? static_cast<std::size_t>(cache) : std::size_t(32) << 20) / 2;
+    }();
+    return bytes;
+}
+
 std::size_t run_length(const Grid& grid) noexcept {
     switch (grid.kind) {
         case Grid::Kind::channel:
@@ -197,10 +217,13 @@ bool run(const Grid& grid, const void* in, void* out, Stage* stages, std::size_t
         Runner runner(in, out, tiling.stages(), count, poll);
         const bool finished = walk(grid, tiling.rows(), tiling.cols(), runner);
         tiling.fold();
+        fence_streams();
         return finished;
     }
     Runner runner(in, out, stages, count, poll);
-    return walk(grid, 0, 0, runner);
+    const bool finished = walk(grid, 0, 0, runner);
+    fence_streams();
+    return finished;
 }
 
 }  // namespace zeropoint

@@ -24,6 +24,9 @@ struct Stage {
                  void* scale, void* zero) = nullptr;
 };
 
+/// Bytes read and written from which on results are better stored past the caches.
+std::size_t past_caches() noexcept;
+
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
 std::size_t run_length(const Grid&) noexcept;
 

@@ -5,6 +5,8 @@
 
 #if defined(__F16C__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 // The iterations are independent: input and output are disjoint, or one and the same array.
@@ -229,6 +231,34 @@ void min_max(const Job& job) noexcept {
             min_max_row(x, n, low[row], high[row]);
         }
     }
+}
+
+// ---- stream ----------------------------------------------------------------------------------
+
+// Whole cache lines are written past the caches, so that they are not read first; the ragged ends
+// as usual.  The caller fences.
+template <class T, class>
+void stream(const Job& job) noexcept {
+    const char* from = static_cast<const char*>(job.in);
+    char* to = static_cast<char*>(job.out);
+    size_t n = job.rows * job.cols * sizeof(T);
+#if defined(__SSE2__)
+    constexpr size_t line = 64;
+    size_t head = (line - reinterpret_cast<std::uintptr_t>(to) % line) % line;
+    head = head < n ? head : n;
+    __builtin_memcpy(to, from, head);
+    from += head, to += head, n -= head;
+    for (; n >= line; n -= line, from += line, to += line) {
+#if defined(__AVX512F__)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
+#else
+        for (size_t i = 0; i < line; i += sizeof(__m128i))
+            _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                             _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+#endif
+    }
+#endif
+    __builtin_memcpy(to, from, n);
 }
 
 constexpr Table make_table() {

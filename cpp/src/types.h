@@ -38,6 +38,7 @@ enum class Op : std::uint8_t {
     saturate,
     round,
     min_max,
+    stream,
     count
 };
 

@@ -226,13 +226,14 @@ def choose(
         centre = (qmin + qmax + 1) // 2
         reach = min(qmax - centre, centre - qmin)
         peak = np.maximum(np.abs(low), np.abs(high))
-        scale = step(np.zeros_like(peak), peak, reach)
+        scale = step(np.zeros_like(peak), peak, reach, peak.dtype)
         scale = np.where(peak == 0, real(1), scale)
         return scale, np.full(scale.shape, centre, np.float64)
 
     if include_zero:
         low, high = np.minimum(low, real(0)), np.maximum(high, real(0))
-    scale = step(low, high, qmax - qmin)
+    own_tflite = rule is None and convention == "tflite"
+    scale = step(low, high, qmax - qmin, np.dtype(np.float64) if own_tflite else low.dtype)
     if rule is None and convention == "torch":
         scale = np.maximum(scale, real(TORCH_SMALLEST_SCALE))
     empty = scale == 0  # all zeros: scale 1 and the code nearest to 0
@@ -256,7 +257,7 @@ def choose(
             zero_point = np.clip(np.rint(qmin - low / scale), qmin, qmax)
         elif rule is None and convention == "torch":
             zero_point = np.clip(from_min, qmin, qmax)
-        elif rule is None and convention == "tflite":
+        elif own_tflite:
             zero_point = _tflite_zero_point(low, high, scale, qmin, qmax)
         else:
             zero_point = from_min
@@ -264,14 +265,15 @@ def choose(
     return scale, np.asarray(zero_point, np.float64)
 
 
-def step(low: Array, high: Array, steps: int) -> Array:
-    """(high - low) / steps, the size of one step.
+def step(low: Array, high: Array, steps: int, precision: np.dtype[Any]) -> Array:
+    """(high - low) / steps, the size of one step, computed in `precision`, in the dtype of `low`.
 
     Where that overflows or is subnormal it is instead the smallest number of the dtype that is
     not below the exact quotient, so that no element lies beyond the last code.
     """
     with np.errstate(all="ignore"):
-        scale = np.asarray((high - low) / steps)
+        quotient = (high.astype(precision) - low.astype(precision)) / steps
+        scale = np.array(quotient, low.dtype)
     normal = np.isfinite(scale) & (scale >= np.finfo(scale.dtype).smallest_normal)
     for i in np.flatnonzero((high > low) & ~normal):
         exact = (Fraction(float(high.flat[i])) - Fraction(float(low.flat[i]))) / steps

@@ -1,0 +1,364 @@
+"""The engine of ``zeropoint verify``: every operation of the core against the NumPy reference.
+
+The inputs are made to find differences: half steps and their float neighbours, NaN, Inf, huge and
+subnormal numbers, sizes around those of vectors, odd offsets and strides.  They come from a fixed
+seed, so a difference that was found once is found again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _api, _backend
+from ._conventions import CONVENTIONS
+from ._params import QuantParams
+from ._reference import Array, working_dtype
+
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    _BFLOAT16: tuple[Any, ...] = ()
+else:
+    _BFLOAT16 = (np.dtype(bfloat16),)
+
+Generator = np.random.Generator
+
+#: the dtypes that are checked; bfloat16 only where ml_dtypes is installed
+REALS = tuple(np.dtype(t) for t in ("float16", *_BFLOAT16, "float32", "float64"))
+CODES = np.dtype(np.uint8), np.dtype(np.int8)
+INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8))
+
+# A vector holds 2 to 64 elements, and a loop takes up to four at a time.
+_SIZES = sorted(
+    {j * 2**k + d for k in range(1, 7) for j in range(1, 5) for d in (-1, 0, 1)} | {0, 1025, 4099}
+)
+
+_SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0]
+_SPECIAL += [
+    sign * value
+    for sign in (1, -1)
+    for value in (
+        *(5e-324, 1e-310, 1e-45, 1e-40, 6e-8, 3e-5),  # subnormal in one dtype or another
+        *(2.0**-126, 2.0**-1022, 6.1035156e-05),  # the smallest normal numbers
+        *(0.5, 1.5, 2.5, 254.5, 2.0**23 - 0.5, 2.0**23 + 1, 2.0**24, 1.5 * 2.0**23, 2.0**52 - 0.5),
+        *(2.0**31, 2.0**63, 65504.0, 1e30, 3.4028234e38, 1e300, 1.7976931348623157e308),
+    )
+]
+
+
+# Kernels with no function of their own: conversion stands before and after the other loops, long
+# runs of shared parameters are quantized without the division where a proof allows it, and results
+# larger than the caches are streamed past them (all results with ZEROPOINT_STREAM_FROM=0).
+_PARTS = "convert", "certify", "quantize_runs", "stream"
+
+
+class Row(NamedTuple):
+    """One operation on one backend."""
+
+    backend: str
+    operation: str
+    cases: int  #: calls compared
+    elements: int  #: elements compared
+    differences: int  #: calls with at least one element that differs
+    first: str  #: what differs in the first of them
+
+
+class _Case(NamedTuple):
+    elements: int
+    call: Callable[[], Array]
+
+
+def run(backends: Sequence[str] | None = None) -> Iterator[Row]:
+    """Check the compiled `backends` (all of them by default), a row for each operation.
+
+    Raises RuntimeError if the core has a kernel that no operation here would run.
+    """
+    unknown = [kernel for kernel in _backend.core_info().get("kernels", []) if not _is_run(kernel)]
+    if unknown:
+        raise RuntimeError(f"no operation of the self-check runs these kernels: {unknown}")
+    for backend in _backend.backends() if backends is None else backends:
+        if backend == "numpy":
+            continue  # the reference cannot judge itself
+        for operation, cases in OPERATIONS.items():
+            yield _row(backend, operation, cases())
+
+
+def _is_run(kernel: str) -> bool:
+    """Whether a kernel ("operation A B") is of an operation and of types that are checked."""
+    operation, *types = kernel.split()
+    known = {"f16", "bf16", "f32", "f64", "even", "away", *CONVENTIONS}
+    known |= {f"{dtype.kind}{8 * dtype.itemsize}" for dtype in INTEGERS}
+    return operation in {*OPERATIONS, *_PARTS} and known.issuperset(types)
+
+
+def _row(backend: str, operation: str, cases: Iterator[_Case]) -> Row:
+    count = elements = differences = 0
+    first = ""
+    for case in cases:
+        problem = _problem(backend, case.call)
+        count += 1
+        elements += case.elements
+        if problem:
+            differences += 1
+            first = first or problem
+    return Row(backend, operation, count, elements, differences, first)
+
+
+def _problem(backend: str, call: Callable[[], Array]) -> str:
+    """What differs; empty where nothing does.
+
+    Under `verify` calls take the general path, so a second one tries the fast path as well.
+    """
+    with _backend.use_backend(backend):
+        try:
+            with _backend.verify():
+                checked = call()
+        except _backend.VerificationError as error:
+            return str(error)
+        if call().tobytes() != checked.tobytes():
+            return f"{backend}: the fast path and the general path differ"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------
+# Inputs
+
+
+class _Layout(NamedTuple):
+    """A shape of the data with the shape of its parameters."""
+
+    shape: tuple[int, ...]
+    axis: int | None
+    block_size: int | None
+    parameters: tuple[int, ...]
+
+
+def _layouts(n: int) -> list[_Layout]:
+    """Per tensor; per channel of the first, a middle and the last axis; blocks of both axes."""
+    return [
+        _Layout((n,), None, None, ()),
+        _Layout((3, n), 0, None, (3,)),
+        _Layout((2, 3, n), 1, None, (3,)),
+        _Layout((3, n), -1, None, (n,)),
+        _Layout((2, n), 1, 16, (2, -(-n // 16))),
+        _Layout((2, n), -1, 5, (2, -(-n // 5))),
+        _Layout((5, n), 0, 2, (3, n)),
+    ]
+
+
+#: runs long enough for whatever the core does only for those
+_LONG = (
+    _Layout((20_011,), None, None, ()),
+    _Layout((2, 8_201), 0, None, (2,)),
+    _Layout((20_011,), 0, 8_209, (3,)),
+)
+
+
+def _shared(combinations: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+    """Every combination with every fifth size, in turn.
+
+    The numbers of dtypes, layouts and so on have no factor 5, so each of them meets all sizes.
+    """
+    for i, combination in enumerate(combinations):
+        for n in _SIZES[i % 5 :: 5]:
+            yield n, combination
+
+
+def _choose(
+    rng: Generator, layout: _Layout, codes: np.dtype[Any], convention: str, real: np.dtype[Any]
+) -> QuantParams:
+    """Parameters at random: scales of any size and precision, any range, any zero point."""
+    info = np.iinfo(codes)
+    qmin, qmax = int(info.min), int(info.max)
+    if rng.integers(3) == 0:
+        qmin, qmax = qmin + int(rng.integers(100)), qmax - int(rng.integers(100))
+    # powers of two give exact half steps in every dtype
+    scale = np.ldexp(rng.choice([1.0, rng.uniform(0.5, 2)], layout.parameters), rng.integers(-9, 3))
+    kind = int(rng.integers(8))
+    if kind == 0:
+        scale = scale * 1e33
+    elif kind == 1 and convention != "torch":  # there 1/s would overflow
+        scale = scale * 1e-39  # subnormal in float32
+    far = convention == "numpy" and rng.integers(6) == 0
+    reach = (-(10**6), 10**6) if far else (qmin, qmax)
+    zero = rng.integers(*reach, layout.parameters, endpoint=True)
+    # in one of four cases not the precision of the data
+    wide = (real == np.float64) != (rng.integers(4) == 0)
+    return QuantParams(
+        np.asarray(scale, np.float64 if wide else np.float32),
+        zero if layout.parameters else int(zero),
+        codes,
+        qmin=qmin,
+        qmax=qmax,
+        axis=layout.axis,
+        block_size=layout.block_size,
+        convention=convention,
+        include_zero=not far,
+    )
+
+
+def _near_half_steps(
+    rng: Generator, params: QuantParams, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
+    """Numbers at and beside the boundaries between codes, one in eight special."""
+    scale, zero = params._spread(shape, params._check_fits(shape))
+    code = rng.integers(params.qmin - 2, params.qmax + 2, shape) + 0.5
+    return _special(rng, _beside(rng, (code - zero) * scale.astype(np.float64), dtype))
+
+
+def _beside(rng: Generator, x: Array, dtype: np.dtype[Any]) -> Array:
+    """`x` or one of its two neighbours in the working precision, as `dtype`."""
+    with np.errstate(all="ignore"):
+        y = x.astype(working_dtype(dtype))
+        return np.asarray(np.nextafter(y, y + rng.integers(-1, 2, x.shape) * np.abs(y))).astype(
+            dtype
+        )
+
+
+def _special(rng: Generator, x: Array) -> Array:
+    with np.errstate(all="ignore"):
+        special = np.asarray(rng.choice(_SPECIAL, x.shape)).astype(x.dtype)
+    return np.where(rng.integers(8, size=x.shape) == 0, special, x)
+
+
+def _placed(rng: Generator, x: Array) -> Array:
+    """`x` at an odd offset in memory, and now and then with a stride or backwards."""
+    stride = int(rng.choice([1, 1, 1, 2, -1]))
+    offset = int(rng.integers(4))
+    memory = np.empty(x.size * abs(stride) + offset, x.dtype)
+    if stride == 1:
+        placed = memory[offset:].reshape(x.shape)
+    else:
+        steps = memory[offset :: abs(stride)][: x.size][:: 1 if stride > 0 else -1]
+        placed = np.lib.stride_tricks.as_strided(
+            steps, x.shape, [steps.strides[0] * (s // x.itemsize) for s in x.strides]
+        )
+    placed[...] = x
+    return placed
+
+
+# ---------------------------------------------------------------------------------------------
+# The operations
+
+
+def _quantize(function: Callable[..., Array]) -> Iterator[_Case]:
+    rng = np.random.default_rng(1)
+    layouts = range(len(_layouts(0)))
+    for n, (kind, convention, codes, real) in _shared(
+        itertools.product(layouts, CONVENTIONS, CODES, REALS)
+    ):
+        layout = _layouts(n)[kind]
+        params = _choose(rng, layout, codes, convention, real)
+        x = _placed(rng, _near_half_steps(rng, params, layout.shape, real))
+        yield _Case(x.size, partial(function, x, params))
+    for layout, convention, codes, real in itertools.product(_LONG, CONVENTIONS, CODES, REALS):
+        params = _choose(rng, layout, codes, convention, real)
+        x = _placed(rng, _near_half_steps(rng, params, layout.shape, real))
+        yield _Case(x.size, partial(function, x, params))
+
+
+def _dequantize() -> Iterator[_Case]:
+    rng = np.random.default_rng(2)
+    layouts = range(len(_layouts(0)))
+    for n, (kind, convention, codes, real) in _shared(
+        itertools.product(layouts, CONVENTIONS, CODES, REALS)
+    ):
+        layout = _layouts(n)[kind]
+        params = _choose(rng, layout, codes, convention, real)
+        q = _placed(rng, rng.integers(0, 256, layout.shape, np.uint8).view(codes))
+        dtype = None if real == np.float32 else real  # None takes the fast path
+        yield _Case(q.size, partial(_api.dequantize, q, params, dtype=dtype))
+
+
+def _requantize() -> Iterator[_Case]:
+    rng = np.random.default_rng(3)
+    for n, (kind, codes) in _shared(itertools.product((0, 1, 2, 3) * 8, CODES)):
+        layout = _layouts(n)[kind]
+        params = _choose(rng, layout, codes, "onnx", np.dtype(np.float32))
+        # steps of the accumulator far finer than the codes'; by 2 every other one is a half step
+        acc_scale = np.asarray(params.scale, np.float64) / rng.choice([2.0, 1000.0, 3e6, 1e7])
+        steps = np.asarray(rng.integers(-600, 601, layout.shape) * 10.0 ** rng.integers(0, 7))
+        acc = np.where(
+            rng.integers(8, size=layout.shape) == 0,
+            rng.choice([-(2**31), 2**31 - 1, 0, 2**24 + 1], layout.shape),
+            steps,
+        ).astype(np.int32)
+        acc = _placed(rng, acc)
+        yield _Case(acc.size, partial(_api.requantize, acc, acc_scale, params))
+
+
+def _saturate() -> Iterator[_Case]:
+    rng = np.random.default_rng(4)
+    ranges = (-128, 127), (0, 255), (-3, 5)
+    integers = [np.dtype(name) for name in ("int16", "int32", "int64")]
+    for n, (real, (low, high)) in _shared(itertools.product((*REALS, *integers) * 4, ranges)):
+        x = _placed(rng, _numbers(rng, n, real))
+        yield _Case(n, partial(_api.saturate, x, low, high))
+
+
+def _saturate_cast() -> Iterator[_Case]:
+    rng = np.random.default_rng(5)
+    for n, (real, codes) in _shared(itertools.product((*REALS, *INTEGERS) * 4, CODES)):
+        x = _placed(rng, _numbers(rng, n, real))
+        yield _Case(n, partial(_api.saturate_cast, x, codes))
+
+
+def _round() -> Iterator[_Case]:
+    rng = np.random.default_rng(6)
+    for n, (real, ties) in _shared(itertools.product(REALS * 4, ("even", "away"))):
+        x = _placed(rng, _numbers(rng, n, real))
+        yield _Case(n, partial(_api.round, x, ties=ties))
+
+
+def _numbers(rng: Generator, n: int, dtype: np.dtype[Any]) -> Array:
+    """Halves and their neighbours within and beyond 8 bits, or integers of any size."""
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        near = rng.integers(max(-300, info.min), min(300, info.max), n, dtype, endpoint=True)
+        far = rng.integers(info.min, info.max, n, dtype, endpoint=True)
+        return np.where(rng.integers(4, size=n) == 0, far, near)
+    return _special(rng, _beside(rng, rng.integers(-600, 600, n) / 2, dtype))
+
+
+def _min_max() -> Iterator[_Case]:
+    """Per tensor and channel by `min_max`; blocks by `choose_params`, the only way to them."""
+    rng = np.random.default_rng(7)
+    kinds = range(len(_layouts(0)))
+    for n, (kind, special, real) in _shared(
+        itertools.product(kinds, ("none", "finite", "any") * 2, REALS)
+    ):
+        layout = _layouts(n)[kind]
+        x = (rng.standard_normal(layout.shape) * 100).astype(real)
+        if special != "none":
+            x = _special(rng, x)
+        if special == "finite":
+            x = np.where(np.isfinite(x), x, real.type(1))
+        x = _placed(rng, x)
+        yield _Case(x.size, partial(_range_of, x, layout))
+
+
+def _range_of(x: Array, layout: _Layout) -> Array:
+    try:
+        if layout.block_size is None:
+            return np.stack(_api.min_max(x, axis=layout.axis))
+        params = _api.choose_params(x, axis=layout.axis, block_size=layout.block_size)
+    except ValueError:  # no data, or NaN or Inf: told after the comparison
+        return np.empty(0)
+    return np.asarray(params.scale)
+
+
+OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
+    "quantize": partial(_quantize, _api.quantize),
+    "dequantize": _dequantize,
+    "fake_quantize": partial(_quantize, _api.fake_quantize),
+    "requantize": _requantize,
+    "saturate": _saturate,
+    "saturate_cast": _saturate_cast,
+    "round": _round,
+    "min_max": _min_max,
+}
