@@ -1,5 +1,9 @@
 """The engine of ``zeropoint verify``: it runs everything, and it can fail."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -117,3 +121,15 @@ def test_every_dtype_meets_every_size_per_tensor(operation):
             seen.setdefault(x.dtype, set()).add(x.size)
     for dtype, sizes in seen.items():
         assert set(_selfcheck._SIZES) <= sizes, dtype
+
+
+def test_results_streamed_past_the_caches() -> None:
+    """With a threshold of nothing every result is streamed: the whole check once more."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zeropoint", "verify"],
+        env={**os.environ, "ZEROPOINT_STREAM_FROM": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

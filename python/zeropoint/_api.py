@@ -344,7 +344,9 @@ def choose_params(
     Notes
     -----
     All-zero data: scale 1 and the code nearest to 0.  Where the scale overflows or is subnormal
-    it is the smallest number of its precision that is not below the exact quotient.
+    it is the smallest number of its precision that is not below the exact quotient.  Data that
+    span the whole range of their dtype can dequantize to Inf at an end, half a step beyond its
+    largest number; a wider output dtype holds it.
     """
     chosen = _Choice(dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention)
     array = _checks.real_array(x)

@@ -1,0 +1,105 @@
+"""Is a result right?  Asked of every system before it is timed.
+
+A system names the arithmetic that it follows.  Its result must have exactly the bits of that
+arithmetic; how many of them differ from what the job asks for is counted and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+import zeropoint as zp
+
+from .jobs import MI, Array, Case
+
+if TYPE_CHECKING:
+    from .systems.base import Call
+
+#: codes, or values; codes, scales and zero points (dynamic); least and greatest elements (min_max)
+Result = tuple[Array, ...]
+
+
+class Arithmetic(NamedTuple):
+    """A recipe of quantization, and its result for a case."""
+
+    name: str
+    compute: Callable[[Case], Result]
+
+
+def convention(name: str) -> Arithmetic:
+    """The arithmetic of one of zeropoint's conventions, computed by its NumPy reference."""
+    return Arithmetic(name, lambda case: _reference(case, name))
+
+
+#: for the operations that no convention changes
+ANY = Arithmetic("any", lambda case: _reference(case, case.job.convention))
+
+
+def _reference(case: Case, name: str) -> Result:
+    operation = case.job.operation
+    with zp.use_backend("numpy"):
+        if operation == "min_max":
+            low, high = zp.min_max(case.x)
+            return np.asarray(low), np.asarray(high)
+        if operation == "quantize_dynamic":
+            params = zp.choose_params(case.x, case.job.codes, axis=case.job.axis, convention=name)
+            codes = in_pieces(case, lambda x: zp.quantize(x, params))
+            return codes, np.asarray(params.scale), np.asarray(params.zero_point)
+        params = case.params(name)
+        if operation == "dequantize":
+            return (in_pieces(case, lambda q: zp.dequantize(q, params, dtype=case.job.real)),)
+        function = {"quantize": zp.quantize, "fake_quantize": zp.fake_quantize}[operation]
+        return (in_pieces(case, lambda x: function(x, params)),)
+
+
+def in_pieces(case: Case, function: Callable[[Array], Array]) -> Array:
+    """`function` of the case's data, piece by piece: its temporaries must not fill the memory."""
+    source = case.source
+    if source.ndim != 1:
+        return function(source)
+    result = np.empty_like(case.out)
+    for start in range(0, len(source), MI):
+        result[start : start + MI] = function(source[start : start + MI])
+    return result
+
+
+class Verdict(NamedTuple):
+    wrong: int  #: elements that are not what the system's own arithmetic gives
+    differ: int  #: elements that are not what the job's convention gives
+
+
+class Judge:
+    """Knows what each arithmetic gives for one case."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._known: dict[str, Result] = {}
+
+    def verdict(self, call: Call) -> Verdict:
+        """Run the call once, and compare."""
+        if self._case.job.operation != "min_max":
+            self._case.out.view(np.uint8).fill(0xA5)  # what another system left must not count
+        got = call.result(call.run())
+        wrong = _differences(got, self._expected(call.arithmetic))
+        asked = ANY if call.arithmetic is ANY else convention(self._case.job.convention)
+        return Verdict(wrong, _differences(got, self._expected(asked)))
+
+    def _expected(self, arithmetic: Arithmetic) -> Result:
+        if arithmetic.name not in self._known:
+            self._known[arithmetic.name] = arithmetic.compute(self._case)
+        return self._known[arithmetic.name]
+
+
+def _differences(got: Result, expected: Result) -> int:
+    """Elements that differ, parameters included; -0.0 and +0.0 differ too."""
+    count = 0
+    for a, b in zip(got, expected, strict=True):
+        if a.shape != b.shape:
+            return max(a.size, b.size)
+        count += int(np.count_nonzero(a != b))
+        if b.dtype.kind == "f":
+            count += int(np.count_nonzero((a == 0) & (np.signbit(a) != np.signbit(b))))
+    return count

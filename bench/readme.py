@@ -1,0 +1,154 @@
+"""README's figures, made from a run and never typed.
+
+    python -m bench.readme FILE.json                      print them
+    python -m bench.readme FILE.json --update README.md   put them between the markers
+
+The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .jobs import JOBS, KI, MI, Job
+from .suite import Row
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+SIZES = (64 * KI, MI, 64 * MI)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
+    parser.add_argument("--update", type=Path, metavar="README.md", help="the file to rewrite")
+    options = parser.parse_args(arguments)
+    text = markdown(*report.load(options.run))
+    if options.update is None:
+        print(text)
+        return 0
+    old = options.update.read_text(encoding="utf-8")
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        print(f"bench.readme: {options.update} needs {BEGIN} and {END}", file=sys.stderr)
+        return 2
+    options.update.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    return 0
+
+
+def markdown(head: dict[str, Any], rows: Sequence[Row]) -> str:
+    """Where it ran, the article's code beside ours, and every job against the fastest peer."""
+    parts = [_where(head)]
+    for threads in sorted({row.threads for row in rows}):
+        found = {(row.job, row.size, row.system): row for row in rows if row.threads == threads}
+        parts += [_article(found), _throughput(found, threads)]
+        parts += [_one_element(found)] if threads == 1 else []
+    return "\n\n".join(part for part in parts if part)
+
+
+Found = dict[tuple[str, int, str], Row]
+
+
+def _where(head: dict[str, Any]) -> str:
+    machine, ours = head["machine"], head["zeropoint"]
+    peers = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
+    caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
+    notes = "; ".join(f"{name}: {note}" for name, note in head["notes"].items())
+    return (
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, {caches}; zeropoint compiled by "
+        f"{ours.get('compiler', 'nobody (NumPy alone)')}, backend {ours['backends'][0]}; {peers}; "
+        f"{head['date'][:10]}, commit {head['commit']}. "
+        f"Best of many interleaved rounds, every result checked first: `{head['command']}`. "
+        f"{notes}."
+    )
+
+
+def _article(found: Found) -> str:
+    """The article's quantize, with fresh results on both sides and with our `out` given."""
+    lines = [
+        f"| {report.size_name(size)} | {numpy.gelem_per_s:.2g} "
+        f"| {_times(fresh.vs_numpy)} | {_times(out.vs_numpy)} |"
+        for size in SIZES
+        if (numpy := found.get(("quantize", size, "numpy")))
+        and (fresh := found.get(("quantize", size, "zeropoint-fresh")))
+        and (out := found.get(("quantize", size, "zeropoint")))
+    ]
+    head = [
+        "| elements | the article's NumPy code, Gelem/s | `zp.quantize(x, params)` "
+        "| `zp.quantize(x, params, out=out)` |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join(head + lines) if lines else ""
+
+
+def _throughput(found: Found, threads: int) -> str:
+    lines = []
+    for job in JOBS:
+        cells = [_cell(found, job.name, size) for size in SIZES]
+        if any(cells):
+            lines.append(f"| `{job.name}`: {job.title} | {' | '.join(cells)} |")
+    head = [
+        f"Gelem/s on {report.threads_name(threads)}, and in brackets how many times as fast as "
+        "the fastest peer:",
+        "",
+        f"| work | {' | '.join(f'{report.size_name(size)} elements' for size in SIZES)} |",
+        "|---|" + "---|" * len(SIZES),
+    ]
+    return "\n".join(head + lines) if lines else ""
+
+
+def _cell(found: Found, job: str, size: int) -> str:
+    ours = found.get((job, size, "zeropoint"))
+    if ours is None:
+        return ""
+    if ours.vs_fastest_peer is None:
+        return f"{ours.gelem_per_s:.2g}"
+    return f"{ours.gelem_per_s:.2g} ({_times(ours.vs_fastest_peer)} {_fastest(found, ours)})"
+
+
+def _fastest(found: Found, ours: Row) -> str:
+    """The peer that the ratio is against: its own ratio is 1."""
+    return next(
+        row.system
+        for row in found.values()
+        if (row.job, row.size) == (ours.job, ours.size)
+        and row.role == "peer"
+        and row.vs_fastest_peer == 1
+    )
+
+
+def _one_element(found: Found) -> str:
+    lines = [
+        f"| `{job.name}` | {report.time_name(ours.seconds)} "
+        f"| {_times(ours.vs_fastest_peer)} {_fastest(found, ours)} |"
+        for job in JOBS
+        if (ours := found.get((job.name, 1, _fresh(job)))) and ours.vs_fastest_peer is not None
+    ]
+    head = [
+        "One element, fresh result, called from Python:",
+        "",
+        "| work | time | against the fastest peer |",
+        "|---|---|---|",
+    ]
+    return "\n".join(head + lines) if lines else ""
+
+
+def _fresh(job: Job) -> str:
+    """The system whose row shows fresh results (those of min_max always are)."""
+    return "zeropoint" if job.operation == "min_max" else "zeropoint-fresh"
+
+
+def _times(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
+    return f"{ratio:.{digits}f} x"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,118 @@
+"""A run as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .jobs import GI, JOBS, KI, MI
+from .suite import Row
+
+FORMAT = 1
+
+LEGEND = """\
+time: the best of many calls.  GB/s: bytes that the job must read and write.
+vs peer: the time of the fastest right peer by this one's, same threads (> 1: faster than it; for
+  one element LiteRT does not count, for its data does not cross the call).
+vs numpy: the same against the article's code.  of bare: the same against the bare loop.
+differ: elements that are not what the job's convention gives; WRONG: not even what the system's
+  own arithmetic gives."""
+
+Table = Sequence[Sequence[str]]
+
+
+def size_name(size: int) -> str:
+    for unit, name in ((GI, "Gi"), (MI, "Mi"), (KI, "Ki")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return str(size)
+
+
+def threads_name(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def time_name(seconds: float) -> str:
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}" if seconds < 1e3 * unit else f"{seconds:.0f} s"
+    return f"{seconds / 1e-9:.0f} ns"
+
+
+def cell_table(rows: Sequence[Row]) -> str:
+    """The table of one cell."""
+    job = next(job for job in JOBS if job.name == rows[0].job)
+    one = rows[0].size == 1
+    head = (
+        f"{job.name} ({job.title}): {size_name(rows[0].size)} elements"
+        if not one
+        else (f"{job.name} ({job.title}): one element")
+    )
+    body = [
+        (
+            row.system,
+            "" if row.role == "yardstick" else row.arithmetic,
+            time_name(row.seconds),
+            "" if one else f"{row.gelem_per_s:.3g}",
+            "" if one else f"{row.gbyte_per_s:.3g}",
+            _ratio(row.vs_fastest_peer),
+            _ratio(row.vs_numpy),
+            "" if row.of_bare_loop is None else f"{row.of_bare_loop:.0%}",
+            f"WRONG: {row.wrong}" if row.wrong else str(row.differ or ""),
+        )
+        for row in rows
+    ]
+    titles = (
+        "system",
+        "arithmetic",
+        "time",
+        "Gelem/s",
+        "GB/s",
+        "vs peer",
+        "vs numpy",
+        "of bare",
+        "differ",
+    )
+    return f"{head}, {threads_name(rows[0].threads)}\n{_aligned([titles, *body])}\n"
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _aligned(table: Table) -> str:
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    )
+    return "\n".join(f"  {line.rstrip()}" for line in lines)
+
+
+def skipped_lines(skipped: Sequence[dict[str, Any]]) -> str:
+    return "\n".join(
+        f"skipped: {each['system']}: {each['reason']} ({', '.join(each['jobs'])})"
+        for each in skipped
+    )
+
+
+def save(path: Path, head: dict[str, Any], rows: Sequence[Row]) -> None:
+    """Write the run; one row a line, so that two runs can be compared with diff."""
+    lines = ",\n".join("    " + json.dumps(asdict(row)) for row in rows)
+    text = json.dumps({"format": FORMAT, **head}, indent=2)
+    path.write_text(f'{text[:-2]},\n  "rows": [\n{lines}\n  ]\n}}\n')
+
+
+def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """What `save` wrote."""
+    head = json.loads(path.read_text())
+    if head.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a run of this suite (format {FORMAT}); run it again")
+    rows = [Row(**row) for row in head.pop("rows")]
+    return head, rows

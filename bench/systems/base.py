@@ -1,0 +1,65 @@
+"""What a system is: something that can do a job."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+from ..check import Arithmetic, Result
+from ..jobs import Case
+
+
+class Declined(Exception):
+    """A system cannot do a job; the message says why."""
+
+
+class Call(NamedTuple):
+    """A prepared call: what is timed, and how to see what it did."""
+
+    run: Callable[[], Any]
+    result: Callable[[Any], Result]  #: from what `run` returned
+    arithmetic: Arithmetic
+
+
+class System:
+    """One implementation.
+
+    A subclass has a method for each operation of `jobs.JOBS` that it knows; the method takes the
+    case and the number of threads, does whatever need not be timed, and returns a `Call`.  It
+    raises `Declined` where it cannot serve; ImportError in the constructor means that the system
+    is not installed.
+    """
+
+    name: ClassVar[str]
+    role: ClassVar[str] = "peer"  #: "ours", "peer", or "yardstick": not a rival, and not checked
+    package: str  #: the distribution whose version is recorded
+    note: str = ""  #: what a reader of the run should know of the system
+    moves_arrays: ClassVar[bool] = True  #: False: data is inside before a call and stays inside
+
+    def prepare(self, case: Case, threads: int) -> Call:
+        method = getattr(self, case.job.operation, None)
+        if method is None:
+            raise Declined(f"has no {case.job.operation}")
+        call: Call = method(case, threads)
+        return call
+
+    def context(self, threads: int) -> contextlib.AbstractContextManager[Any]:
+        """What must hold while a call runs."""
+        return contextlib.nullcontext()
+
+
+def module(name: str) -> Any:
+    """An optional package, without types: none of them promises its types to a checker."""
+    return importlib.import_module(name)
+
+
+def one_thread(name: str, threads: int) -> None:
+    if threads != 1:
+        raise Declined(f"{name} has one thread")
+
+
+def float32_only(case: Case) -> None:
+    if case.job.real != "float32":
+        raise Declined(f"has no {case.job.real} for this")

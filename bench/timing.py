@@ -1,0 +1,66 @@
+"""Best of many, in interleaved rounds.
+
+What disturbs a measurement (another process, a change of clock, a full cache) lasts for a while.
+So the systems take turns, and what hits one hits its neighbours too; and since a disturbance can
+only add time, the least time of a system is its truest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from timeit import Timer
+from typing import Any
+
+MIN_ROUNDS = 3
+SAMPLE = 2e-3  # s; far above the clock's resolution and the cost of waking a thread pool
+REST = 5e-3  # s; the pools of OpenMP and ONNX Runtime spin for a while before they sleep
+
+
+class Timed:
+    """A callable, and the context (backend, number of threads) that it must run in."""
+
+    def __init__(
+        self, run: Callable[[], Any], context: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        self.best = float("inf")  #: s a call
+        self.samples = 0
+        self._timer, self._context = Timer(run), context
+        self._spent = 0.0
+
+    def take(self, seconds: float) -> bool:
+        """Take a sample; False when the time is used up."""
+        started = time.perf_counter()
+        # The first sample is one call; from then on as many as fill the time of a sample.
+        calls = max(1, round(SAMPLE / self.best))
+        with self._context():
+            if calls > 1:
+                self._timer.timeit(1)  # the data back into the cache, the pool awake
+            self.best = min(self.best, self._timer.timeit(calls) / calls)
+        self.samples += 1
+        self._spent += time.perf_counter() - started
+        return self.samples < MIN_ROUNDS or self._spent < seconds
+
+
+@dataclass(frozen=True)
+class Best:
+    seconds: float
+    samples: int
+
+
+def best_times(timed: Mapping[str, Timed], seconds: float, rest: bool) -> dict[str, Best]:
+    """The least time a call of each; `seconds` for each, at least `MIN_ROUNDS` samples.
+
+    One that has used up its time leaves the rounds.  With `rest` there is a pause between any
+    two, so that the idle threads of one do not take the processor from the next.
+    """
+    running = dict(timed)
+    while running:
+        for name in list(running):
+            if rest:
+                time.sleep(REST)
+            if not running[name].take(seconds):
+                del running[name]
+    return {name: Best(each.best, each.samples) for name, each in timed.items()}
