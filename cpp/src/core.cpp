@@ -33,7 +33,6 @@ public:
 
     Stage& add(Op op, DType in, DType out, Tag a, Tag b) {
         stages_[count_] = Stage{table_.at(op, a, b), size_of(in), size_of(out)};
-        out_ = out;
         return stages_[count_++];
     }
     void convert(DType from, DType to) {
@@ -74,16 +73,14 @@ public:
             bind(stage, p.dequantizer<double>().scale, p.dequantizer<double>().zero);
     }
     bool run(const Grid& grid, const void* in, void* out, Poll poll) {
-        if (out &&
-            grid.size() * (stages_[0].in_size + stages_[count_ - 1].out_size) > past_caches())
-            add(Op::stream, out_, out_, tag(out_), tag(out_));
+        Stage& last = stages_[count_ - 1];
+        last.past_caches = grid.size() * (stages_[0].in_size + last.out_size) > past_caches();
         return zeropoint::run(grid, in, out, stages_, count_, poll);
     }
 
 private:
     const Table& table_;
-    Stage stages_[5];
-    DType out_{};
+    Stage stages_[4];
     std::size_t count_ = 0;
 };
 

@@ -68,7 +68,7 @@ private:
             stage.kernel({in, out, part.rows, part.cols,
                           stage.scale ? static_cast<char*>(stage.scale) + offset : nullptr,
                           stage.zero ? static_cast<char*>(stage.zero) + offset : nullptr,
-                          part.per_column, stage.low, stage.high});
+                          part.per_column, stage.low, stage.high, stage.past_caches});
             in = out;
         }
     }

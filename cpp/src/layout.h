@@ -18,6 +18,7 @@ struct Stage {
     void* zero = nullptr;
     std::size_t parameter_size = 0;
     std::int64_t low = 0, high = 0;
+    bool past_caches = false;
     /// For a kernel that writes its parameters: short runs give it `copies` of each in a row of
     /// axis * inner, which this folds back into `scale` and `zero`.
     void (*fold)(const Grid&, std::size_t copies, const void* tiled_scale, const void* tiled_zero,

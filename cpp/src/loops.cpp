@@ -27,7 +27,200 @@ using zeropoint::Op;
 using zeropoint::Table;
 using zeropoint::Tag;
 
+// ---- the elements of one run -----------------------------------------------------------------
+
+constexpr size_t line = 64;     // bytes of a cache line
+constexpr size_t block = 64;    // elements done at once; a multiple of every vector's
+constexpr size_t ahead = 2048;  // bytes: the hardware's own prefetchers stop at page ends and lag
+
+inline void stream_line(char* to, const char* from) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(from));
+#elif defined(__SSE2__)
+    for (size_t i = 0; i < line; i += sizeof(__m128i))
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                         _mm_load_si128(reinterpret_cast<const __m128i*>(from + i)));
+#else
+    __builtin_memcpy(to, from, line);
+#endif
+}
+
+// y[i] = f(i) for a block of elements; a function that knows a faster way has it as f.block.
+template <class F, class Y>
+inline auto fill(const F& f, size_t i, Y* y) -> decltype(f.block(i, y)) {
+    f.block(i, y);
+}
+template <class F, class Y, class... None>
+inline void fill(const F& f, size_t i, Y* y, None...) {
+    ZP_INDEPENDENT
+    for (size_t j = 0; j < block; ++j) y[j] = f(i + j);
+}
+
+template <class F, class Y>
+inline void plain_run(const F& f, Y* y, size_t from, size_t to) {
+    ZP_INDEPENDENT
+    for (size_t i = from; i < to; ++i) y[i] = f(i);
+}
+
+// y[i] = f(i) for a whole run, where f(i) reads x[i].  Whole cache lines are written, past the
+// caches if asked to, and what comes next is fetched early.
+template <class X, class Y, class F>
+inline void fill_run(const X* x, Y* y, size_t n, bool past_caches, const F& f) {
+    const size_t to_line = (line - reinterpret_cast<std::uintptr_t>(y) % line) % line / sizeof(Y);
+    size_t i = n < 4 * block ? 0 : to_line;
+    plain_run(f, y, 0, i);
+    for (; i + block <= n; i += block) {
+        for (size_t byte = 0; byte < block * sizeof(X); byte += line)
+            __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
+        if (past_caches && n >= 4 * block) {
+            alignas(line) Y done[block];
+            fill(f, i, done);
+            for (size_t byte = 0; byte < sizeof done; byte += line)
+                stream_line(reinterpret_cast<char*>(y + i) + byte,
+                            reinterpret_cast<const char*>(done) + byte);
+        } else {
+            fill(f, i, y + i);
+        }
+    }
+    plain_run(f, y, i, n);
+}
+
+// ---- vectors of float32, for the one thing that plain loops do slowly: packing codes ----------
+
+#if defined(__AVX512BW__)
+#define ZP_HAS_LANES
+struct Lanes {
+    using F = __m512;
+    using I = __m512i;
+    static constexpr size_t n = 16;
+    static F load(const f32* x) { return _mm512_loadu_ps(x); }
+    static F all(f32 v) { return _mm512_set1_ps(v); }
+    static F min(F a, F b) { return _mm512_min_ps(a, b); }  // b if either is NaN
+    static F add(F a, F b) { return _mm512_add_ps(a, b); }
+    static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+    static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+    static F with_sign_of(F magnitude, F v) {
+        return _mm512_or_ps(magnitude, _mm512_and_ps(v, _mm512_set1_ps(-0.0f)));
+    }
+    static I nearest(F v) { return _mm512_cvtps_epi32(v); }  // INT32_MIN for NaN and overflow
+    static I truncated(F v) { return _mm512_cvttps_epi32(v); }
+    static I words(i16 v) { return _mm512_set1_epi16(v); }
+    static I bytes(i8 v) { return _mm512_set1_epi8(v); }
+    static I pack(I a, I b) { return _mm512_packs_epi32(a, b); }
+    static I add_words(I a, I b) { return _mm512_adds_epi16(a, b); }
+    static I pack_u8(I a, I b) { return _mm512_packus_epi16(a, b); }
+    static I pack_i8(I a, I b) { return _mm512_packs_epi16(a, b); }
+    static I max_u8(I a, I b) { return _mm512_max_epu8(a, b); }
+    static I max_i8(I a, I b) { return _mm512_max_epi8(a, b); }
+    static void store(u8* q, I v) {  // packing works within 128 bits, so the order is mended here
+        const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_storeu_si512(q, _mm512_permutexvar_epi32(order, v));
+    }
+};
+#elif defined(__AVX2__) && defined(__FMA__)
+#define ZP_HAS_LANES
+struct Lanes {
+    using F = __m256;
+    using I = __m256i;
+    static constexpr size_t n = 8;
+    static F load(const f32* x) { return _mm256_loadu_ps(x); }
+    static F all(f32 v) { return _mm256_set1_ps(v); }
+    static F min(F a, F b) { return _mm256_min_ps(a, b); }
+    static F add(F a, F b) { return _mm256_add_ps(a, b); }
+    static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+    static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+    static F with_sign_of(F magnitude, F v) {
+        return _mm256_or_ps(magnitude, _mm256_and_ps(v, _mm256_set1_ps(-0.0f)));
+    }
+    static I nearest(F v) { return _mm256_cvtps_epi32(v); }
+    static I truncated(F v) { return _mm256_cvttps_epi32(v); }
+    static I words(i16 v) { return _mm256_set1_epi16(v); }
+    static I bytes(i8 v) { return _mm256_set1_epi8(v); }
+    static I pack(I a, I b) { return _mm256_packs_epi32(a, b); }
+    static I add_words(I a, I b) { return _mm256_adds_epi16(a, b); }
+    static I pack_u8(I a, I b) { return _mm256_packus_epi16(a, b); }
+    static I pack_i8(I a, I b) { return _mm256_packs_epi16(a, b); }
+    static I max_u8(I a, I b) { return _mm256_max_epu8(a, b); }
+    static I max_i8(I a, I b) { return _mm256_max_epi8(a, b); }
+    static void store(u8* q, I v) {
+        const I order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(v, order));
+    }
+};
+#endif
+
+#if defined(ZP_HAS_LANES)
+// The tail of every convention, from values before rounding to bytes.  The caller has clipped them
+// above.  Below, and for NaN, the packing instructions saturate: INT32_MIN becomes the least word,
+// then the least byte, and that becomes `low`.
+template <class Convention>
+struct Packer {
+    Packer(f32 zero, i64 low)
+        : is_signed(low < 0),
+          z(Lanes::words(static_cast<i16>(Convention::rounds_the_sum ? 0 : zero))),
+          low_byte(Lanes::bytes(static_cast<i8>(low))) {}
+
+    template <class Value>  // Value(i): Lanes::n values before rounding, from element i on
+    void block_of(size_t i, u8* q, const Value& value) const {
+        for (size_t done = 0; done < block; done += 4 * Lanes::n) {
+            Lanes::I r[4];
+            for (size_t k = 0; k < 4; ++k) r[k] = integers(value(i + done + k * Lanes::n));
+            const Lanes::I a = Lanes::add_words(Lanes::pack(r[0], r[1]), z);
+            const Lanes::I b = Lanes::add_words(Lanes::pack(r[2], r[3]), z);
+            Lanes::store(q + done, is_signed ? Lanes::max_i8(Lanes::pack_i8(a, b), low_byte)
+                                             : Lanes::max_u8(Lanes::pack_u8(a, b), low_byte));
+        }
+    }
+
+private:
+    static Lanes::I integers(Lanes::F w) { return Rounding<Convention>::integers(w); }
+    template <class C, class = void>
+    struct Rounding {
+        static Lanes::I integers(Lanes::F w) { return Lanes::nearest(w); }
+    };
+    template <class Unused>
+    struct Rounding<tflite, Unused> {
+        static Lanes::I integers(Lanes::F w) {
+            const Lanes::F half = Lanes::all(Format<f32>::below_half);
+            return Lanes::truncated(Lanes::add(w, Lanes::with_sign_of(half, w)));
+        }
+    };
+    bool is_signed;
+    Lanes::I z;  // added after rounding; 0 where the convention adds it before
+    Lanes::I low_byte;
+};
+#endif
+
 // ---- quantize, dequantize --------------------------------------------------------------------
+
+// One run with one scale and zero point.
+template <class X, class Convention>
+struct CodeOf {
+    const X* x;
+    X s, z, low, high;
+    u8 operator()(size_t i) const { return code_of<Convention>(x[i], s, z, low, high); }
+};
+#if defined(ZP_HAS_LANES)
+template <>
+struct CodeOf<f32, torch> {
+    CodeOf(const f32* x_, f32 inverse_, f32 z_, f32 low_, f32 high_)
+        : x(x_),
+          inverse(inverse_),
+          z(z_),
+          low(low_),
+          high(high_),
+          packer(z_, static_cast<i64>(low_)) {}
+    u8 operator()(size_t i) const { return code_of<torch>(x[i], inverse, z, low, high); }
+    void block(size_t i, u8* q) const {
+        const Lanes::F m = Lanes::all(inverse), top = Lanes::all(high - z);
+        packer.block_of(
+            i, q, [&](size_t k) { return Lanes::min(top, Lanes::mul(Lanes::load(x + k), m)); });
+    }
+    const f32* x;
+    f32 inverse, z, low, high;
+    Packer<torch> packer;
+};
+#endif
 
 template <class X, class Convention>
 void quantize(const Job& job) noexcept {
@@ -38,17 +231,49 @@ void quantize(const Job& job) noexcept {
     const X low = static_cast<X>(job.low), high = static_cast<X>(job.high);
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
-        if (job.per_column) {
-            ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i)
-                q[i] = code_of<Convention>(x[i], scale[i], zero[i], low, high);
-        } else {
-            const X s = scale[row], z = zero[row];
-            ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i) q[i] = code_of<Convention>(x[i], s, z, low, high);
-        }
+        if (job.per_column)
+            fill_run(x, q, n, job.past_caches, [=](size_t i) {
+                return code_of<Convention>(x[i], scale[i], zero[i], low, high);
+            });
+        else
+            fill_run(x, q, n, job.past_caches,
+                     CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
     }
 }
+
+#if defined(ZP_HAS_FMA)
+// One run whose quotients are products.
+template <class Convention>
+struct CodeByProduct {
+    CodeByProduct(const f32* x_, const Multiplier& m_, i64 low)
+        : x(x_),
+          m(m_)
+#if defined(ZP_HAS_LANES)
+          ,
+          packer(m_.zero, low)
+#endif
+    {
+        static_cast<void>(low);
+    }
+    u8 operator()(size_t i) const { return code_of<Convention>(x[i], m); }
+    const f32* x;
+    Multiplier m;
+#if defined(ZP_HAS_LANES)
+    void block(size_t i, u8* q) const {
+        const Lanes::F top = Lanes::all(m.x_high), ch = Lanes::all(m.ch), cl = Lanes::all(m.cl);
+        const Lanes::F z = Lanes::all(m.zero);
+        packer.block_of(i, q, [&](size_t k) {
+            const Lanes::F v = Lanes::min(top, Lanes::load(x + k));
+            return before_rounding(Lanes::fma(v, ch, Lanes::mul(v, cl)), z);
+        });
+    }
+    static Lanes::F before_rounding(Lanes::F v, Lanes::F z) {
+        return Convention::rounds_the_sum ? Lanes::add(v, z) : v;
+    }
+    Packer<Convention> packer;
+#endif
+};
+#endif
 
 static_assert(sizeof(Multiplier) == zeropoint::multiplier_size, "what others allocate");
 
@@ -64,13 +289,11 @@ void quantize_runs(const Job& job) noexcept {
         const Multiplier m = multipliers[row];
 #if defined(ZP_HAS_FMA)
         if (m.certified) {
-            ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i) q[i] = code_of<Convention>(x[i], m);
+            fill_run(x, q, n, job.past_caches, CodeByProduct<Convention>(x, m, job.low));
             continue;
         }
 #endif
-        ZP_INDEPENDENT
-        for (size_t i = 0; i < n; ++i) q[i] = code_of<Convention>(x[i], m.scale, m.zero, low, high);
+        fill_run(x, q, n, job.past_caches, CodeOf<f32, Convention>{x, m.scale, m.zero, low, high});
     }
 }
 
@@ -99,12 +322,11 @@ void dequantize(const Job& job) noexcept {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
         if (job.per_column) {
-            ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i) x[i] = value_of(q[i], scale[i], zero[i]);
+            fill_run(q, x, n, job.past_caches,
+                     [=](size_t i) { return value_of(q[i], scale[i], zero[i]); });
         } else {
             const X s = scale[row], z = zero[row];
-            ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i) x[i] = value_of(q[i], s, z);
+            fill_run(q, x, n, job.past_caches, [=](size_t i) { return value_of(q[i], s, z); });
         }
     }
 }
@@ -156,9 +378,9 @@ void convert(const Job& job) noexcept {
     const From* x = static_cast<const From*>(job.in);
     To* y = static_cast<To*>(job.out);
     const size_t n = job.rows * job.cols;
-    size_t i = Bulk<From, To>::convert(x, y, n);
-    ZP_INDEPENDENT
-    for (; i < n; ++i) y[i] = Convert<To, From>::of(x[i]);
+    const size_t i = job.past_caches ? 0 : Bulk<From, To>::convert(x, y, n);
+    fill_run(x + i, y + i, n - i, job.past_caches,
+             [x = x + i](size_t k) { return Convert<To, From>::of(x[k]); });
 }
 
 // ---- saturate, round -------------------------------------------------------------------------
@@ -169,8 +391,7 @@ void saturate(const Job& job) noexcept {
     T* y = static_cast<T*>(job.out);
     const T low = static_cast<T>(job.low), high = static_cast<T>(job.high);
     const size_t n = job.rows * job.cols;
-    ZP_INDEPENDENT
-    for (size_t i = 0; i < n; ++i) y[i] = saturated(x[i], low, high);
+    fill_run(x, y, n, job.past_caches, [=](size_t i) { return saturated(x[i], low, high); });
 }
 
 template <class T, class Rule>
@@ -178,8 +399,7 @@ void round(const Job& job) noexcept {
     const T* x = static_cast<const T*>(job.in);
     T* y = static_cast<T*>(job.out);
     const size_t n = job.rows * job.cols;
-    ZP_INDEPENDENT
-    for (size_t i = 0; i < n; ++i) y[i] = rounded<T, Rule>(x[i]);
+    fill_run(x, y, n, job.past_caches, [=](size_t i) { return rounded<T, Rule>(x[i]); });
 }
 
 // ---- min_max ---------------------------------------------------------------------------------
@@ -231,34 +451,6 @@ void min_max(const Job& job) noexcept {
             min_max_row(x, n, low[row], high[row]);
         }
     }
-}
-
-// ---- stream ----------------------------------------------------------------------------------
-
-// Whole cache lines are written past the caches, so that they are not read first; the ragged ends
-// as usual.  The caller fences.
-template <class T, class>
-void stream(const Job& job) noexcept {
-    const char* from = static_cast<const char*>(job.in);
-    char* to = static_cast<char*>(job.out);
-    size_t n = job.rows * job.cols * sizeof(T);
-#if defined(__SSE2__)
-    constexpr size_t line = 64;
-    size_t head = (line - reinterpret_cast<std::uintptr_t>(to) % line) % line;
-    head = head < n ? head : n;
-    __builtin_memcpy(to, from, head);
-    from += head, to += head, n -= head;
-    for (; n >= line; n -= line, from += line, to += line) {
-#if defined(__AVX512F__)
-        _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
-#else
-        for (size_t i = 0; i < line; i += sizeof(__m128i))
-            _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
-                             _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
-#endif
-    }
-#endif
-    __builtin_memcpy(to, from, n);
 }
 
 constexpr Table make_table() {

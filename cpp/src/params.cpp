@@ -84,7 +84,7 @@ void* Params::Data::multipliers(Kernel certify) const {
         const FpGuard guard;
         multipliers_.resize(size() * multiplier_size);
         certify({nullptr, multipliers_.data(), size(), 1, const_cast<float*>(stream.scale.data()),
-                 const_cast<float*>(stream.zero.data()), false, qmin, qmax});
+                 const_cast<float*>(stream.zero.data()), false, qmin, qmax, false});
     });
     return multipliers_.data();
 }

@@ -114,6 +114,7 @@ inline T rounded(T v) {
 // added after rounding the bounds move by z (exact: all are small integers).
 
 struct numpy {  // clip(rint(x / s + z))
+    static constexpr bool rounds_the_sum = true;
     template <class T>
     static T divided(T x, T s) {
         return x / s;
@@ -137,6 +138,7 @@ struct numpy {  // clip(rint(x / s + z))
     }
 };
 struct onnx {  // clip(rint(x / s) + z)
+    static constexpr bool rounds_the_sum = false;
     template <class T>
     static T divided(T x, T s) {
         return x / s;

@@ -38,7 +38,6 @@ enum class Op : std::uint8_t {
     saturate,
     round,
     min_max,
-    stream,
     count
 };
 
@@ -55,6 +54,7 @@ struct Job {
     void* zero;
     bool per_column;
     std::int64_t low, high;
+    bool past_caches;  // store results so that they do not pass through the caches
 };
 
 using Kernel = void (*)(const Job&) noexcept;

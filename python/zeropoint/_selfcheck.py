@@ -51,10 +51,10 @@ _SPECIAL += [
 ]
 
 
-# Kernels with no function of their own: conversion stands before and after the other loops, long
-# runs of shared parameters are quantized without the division where a proof allows it, and results
-# larger than the caches are streamed past them (all results with ZEROPOINT_STREAM_FROM=0).
-_PARTS = "convert", "certify", "quantize_runs", "stream"
+# Kernels with no function of their own: conversion stands before and after the other loops, and
+# long runs of shared parameters are quantized without the division where a proof allows it.
+# Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
+_PARTS = "convert", "certify", "quantize_runs"
 
 
 class Row(NamedTuple):
