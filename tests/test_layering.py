@@ -71,8 +71,13 @@ def test_files_with_isa_flags_use_no_inline_functions_of_std() -> None:
     # a weak symbol compiled for AVX-512 could be the one that the linker keeps for every CPU
     for name in ("src/loops.cpp", "src/scalar.h", "src/types.h"):
         text = (CPP / name).read_text()
-        assert set(re.findall(r"#include <(.+)>", text)) <= {"cstddef", "cstdint", "immintrin.h"}
-        assert set(re.findall(r"std::(\w+)", text)) <= {"size_t"} | set(
+        assert set(re.findall(r"#include <(.+)>", text)) <= {
+            "cstddef",
+            "cstdint",
+            "emmintrin.h",
+            "immintrin.h",
+        }
+        assert set(re.findall(r"std::(\w+)", text)) <= {"size_t", "uintptr_t"} | set(
             re.findall(r"u?int\d+_t", text)
         )
 
