@@ -131,10 +131,9 @@ struct numpy {  // clip(rint(x / s + z))
     static u8 round(T w, T) {
         return byte_of(w);
     }
-    // the least w that rounds to k + 1 or more lies at k + 1/2, or just after it: see `certify`
     template <class T>
-    static bool half_rounds_up(T k) {
-        return (static_cast<i32>(k) & 1) != 0;
+    static T nearest(T w) {  // for |w| < 2^21
+        return (w + Format<T>::shifter) - Format<T>::shifter;
     }
 };
 struct onnx {  // clip(rint(x / s) + z)
@@ -156,8 +155,8 @@ struct onnx {  // clip(rint(x / s) + z)
         return static_cast<u8>(byte_of(w) + byte_of(z));
     }
     template <class T>
-    static bool half_rounds_up(T k) {
-        return (static_cast<i32>(k) & 1) != 0;
+    static T nearest(T w) {
+        return numpy::nearest(w);
     }
 };
 struct torch : onnx {  // clip(rint(x * (1 / s)) + z); in place of s stands 1 / s, rounded
@@ -169,18 +168,14 @@ struct torch : onnx {  // clip(rint(x * (1 / s)) + z); in place of s stands 1 / 
 struct tflite : onnx {  // clip(half_away(x / s) + z)
     template <class T>
     static u8 round(T w, T z) {
-        return static_cast<u8>(byte_of(half_away(w)) + byte_of(z));
+        return static_cast<u8>(byte_of(nearest(w)) + byte_of(z));
     }
     // For |v| < 2^21.  below_half is the number before 1/2: adding it carries exactly the halves
     // and what lies above them over the next integer.
     template <class T>
-    static T half_away(T v) {
+    static T nearest(T v) {
         return static_cast<T>(
             static_cast<i32>(v + (v < 0 ? -Format<T>::below_half : Format<T>::below_half)));
-    }
-    template <class T>
-    static bool half_rounds_up(T k) {
-        return k >= 0;
     }
 };
 
@@ -244,13 +239,13 @@ template <class Convention>
 struct LeastAbove {
     static f32 v(f32 k, f32 z) {
         const f32 half = k - z + 0.5f;
-        return Convention::half_rounds_up(k - z) ? half : above(half);
+        return Convention::nearest(half) > half ? half : above(half);
     }
 };
 template <>
 struct LeastAbove<numpy> {
     static f32 v(f32 k, f32 z) {
-        const f32 half = k + 0.5f, w = numpy::half_rounds_up(k) ? half : above(half);
+        const f32 half = k + 0.5f, w = numpy::nearest(half) > half ? half : above(half);
         return least_reaching(w, [z](f64 midpoint) { return midpoint - z; });
     }
 };
