@@ -27,6 +27,7 @@ ALLOWED = {
     "src/params.cpp": {"params.h", "fpstate.h"},
     "src/layout.h": {"types.h", "zeropoint/core.hpp"},
     "src/layout.cpp": {"layout.h", "fpstate.h"},
+    "src/choose.cpp": {"zeropoint/core.hpp", "fpstate.h"},
     "src/core.cpp": {"zeropoint/core.hpp", "layout.h", "params.h", "targets.h", "kernels.def"},
     "bindings/module.cpp": {"zeropoint/core.hpp"},
 }

@@ -9,6 +9,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <type_traits>
@@ -217,6 +218,10 @@ bool plain_out(py::handle out, py::handle x, std::size_t x_bytes, std::size_t n,
             (in_place && proxy(x).data == proxy(out).data));
 }
 
+void expect(bool condition) {
+    if (!condition) throw py::type_error("unexpected dtype");
+}
+
 bool is_real(std::optional<zp::DType> dtype) {
     return dtype == zp::DType::f32 || dtype == zp::DType::f64 || dtype == zp::DType::f16;
 }
@@ -275,6 +280,121 @@ py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params,
                 });
 }
 
+// ---- parameters from the data ----------------------------------------------------------------
+
+zp::Choice make_choice(int rule, bool include_zero, bool symmetric, int qmin, int qmax,
+                       int convention) {
+    if (rule < 0 || rule > 2 || convention < 0 || convention > 3)
+        throw py::value_error("unknown rule or convention");
+    return {static_cast<zp::Rule>(rule),
+            include_zero,
+            symmetric,
+            qmin,
+            qmax,
+            static_cast<zp::Convention>(convention)};
+}
+
+// The shape of the parameters of an array, as a fresh array of them.
+py::array parameters_like(py::handle array, const zp::Grid& grid,
+                          std::optional<std::ptrdiff_t> axis, const py::dtype& dtype) {
+    std::vector<py::ssize_t> shape;
+    const std::ptrdiff_t ndim = proxy(array).nd;
+    for (std::ptrdiff_t i = 0; axis && i < ndim; ++i) {
+        const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
+        if (grid.kind == zp::Grid::Kind::channel && !along) continue;
+        shape.push_back(grid.kind == zp::Grid::Kind::block && along
+                            ? static_cast<py::ssize_t>(grid.blocks())
+                            : static_cast<py::ssize_t>(proxy(array).dimensions[i]));
+    }
+    return py::array(dtype, shape);
+}
+
+struct Range {
+    zp::Grid grid;
+    zp::DType dtype, precision;
+    py::array low, high;
+};
+
+py::dtype dtype_of_precision(zp::DType precision) {
+    return py::dtype(precision == zp::DType::f64 ? "float64" : "float32");
+}
+
+Range range_of(std::size_t isa, py::handle x, zp::DType dtype, const zp::Grid& grid,
+               std::optional<std::ptrdiff_t> axis) {
+    const auto precision = dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32;
+    const py::dtype real = dtype_of_precision(precision);
+    Range range{grid, dtype, precision, parameters_like(x, grid, axis, real),
+                parameters_like(x, grid, axis, real)};
+    call(grid.size(), [&, from = proxy(x).data, low = range.low.mutable_data(),
+                       high = range.high.mutable_data()](zp::Poll poll) {
+        return zp::min_max(isa, {from, dtype}, low, high, grid, poll);
+    });
+    return range;
+}
+
+// Of a plain array with data, else nothing.
+std::optional<Range> fast_range(std::size_t isa, py::handle x, std::optional<std::ptrdiff_t> axis,
+                                std::size_t block) {
+    check_isa(isa);
+    if (!is_array(x) || !has_flags(x, plain_flags)) return std::nullopt;
+    const auto dtype = dtype_of(x);
+    const auto grid = grid_of(x, axis, block);
+    if (!is_real(dtype) || !grid || grid->size() == 0) return std::nullopt;
+    return range_of(isa, x, *dtype, *grid, axis);
+}
+
+bool holds_nan(const py::array& array) {
+    const auto any = [&](const auto* v) {
+        return std::any_of(v, v + array.size(), [](auto e) { return e != e; });
+    };
+    return dtype_of(array) == zp::DType::f64 ? any(static_cast<const double*>(array.data()))
+                                             : any(static_cast<const float*>(array.data()));
+}
+
+py::object fast_min_max(std::size_t isa, py::handle x, std::optional<std::ptrdiff_t> axis) {
+    auto range = fast_range(isa, x, axis, 0);
+    if (!range || holds_nan(range->low)) return py::none();
+    return py::make_tuple(std::move(range->low), std::move(range->high));
+}
+
+// (scale, zero point), None where the answer is not a plain one.
+py::object choose(const py::array& low, const py::array& high, const zp::Choice& choice) {
+    const auto dtype = dtype_of(low);
+    expect(dtype == dtype_of(high) && (dtype == zp::DType::f32 || dtype == zp::DType::f64));
+    if (!same_shape(low, high) || !has_flags(low, plain_flags) || !has_flags(high, plain_flags))
+        throw py::value_error("low and high must be plain arrays of one shape");
+    const std::vector<py::ssize_t> shape(low.shape(), low.shape() + low.ndim());
+    py::array scale(dtype_of_precision(*dtype), shape), zero(py::dtype("int32"), shape);
+    if (!zp::choose(*dtype, low.data(), high.data(), size_of(low), choice, scale.mutable_data(),
+                    static_cast<std::int32_t*>(zero.mutable_data())))
+        return py::none();
+    return py::make_tuple(std::move(scale), std::move(zero));
+}
+
+// (codes, scale, zero point, Params); codes are None unless asked for.
+py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bool with_codes,
+                               bool is_signed, const zp::Choice& choice,
+                               std::optional<std::ptrdiff_t> axis, std::size_t block) {
+    const auto range = fast_range(isa, x, axis, block);
+    if (!range) return py::none();
+    py::object chosen = choose(range->low, range->high, choice);
+    if (chosen.is_none()) return py::none();
+    const py::tuple pair = py::reinterpret_steal<py::tuple>(chosen.release());
+    NativeParams params =
+        make_params(pair[0].cast<py::array>(), pair[1].cast<py::array>(), choice.qmin, choice.qmax,
+                    is_signed, static_cast<int>(choice.convention), axis, block);
+    py::object codes = py::none();
+    if (with_codes) {
+        codes =
+            fast(isa, x, params, out, range->dtype, params.core.code(), false,
+                 [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
+                     return zp::quantize(isa, {from, range->dtype}, to, grid, params.core, poll);
+                 });
+        if (codes.is_none()) return py::none();
+    }
+    return py::make_tuple(std::move(codes), pair[0], pair[1], py::cast(std::move(params)));
+}
+
 // ---- behind Python's checks ------------------------------------------------------------------
 
 zp::DType dtype_or_throw(py::handle array, bool bfloat16) {
@@ -286,10 +406,6 @@ zp::DType dtype_or_throw(py::handle array, bool bfloat16) {
 zp::DType real_or_throw(zp::DType dtype) {
     if (!is_real(dtype) && dtype != zp::DType::bf16) throw py::type_error("not a real dtype");
     return dtype;
-}
-
-void expect(bool condition) {
-    if (!condition) throw py::type_error("unexpected dtype");
 }
 
 // Source and target of a general call: C-contiguous, aligned, of one shape.
@@ -393,19 +509,8 @@ std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source
     const auto grid = grid_of(source, axis, block);
     if (!grid || grid->size() == 0 || !has_flags(source, plain_flags))
         throw py::value_error("min_max needs data, C-contiguous and aligned, and a valid axis");
-    std::vector<py::ssize_t> shape;  // of the parameters
-    for (std::ptrdiff_t i = 0, ndim = source.ndim(); axis && i < ndim; ++i) {
-        const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
-        if (!block && !along) continue;
-        shape.push_back(block && along ? static_cast<py::ssize_t>(grid->blocks())
-                                       : source.shape(i));
-    }
-    const py::dtype result(dtype == zp::DType::f64 ? "float64" : "float32");
-    py::array low(result, shape), high(result, shape);
-    call(grid->size(), [&, l = low.mutable_data(), h = high.mutable_data()](zp::Poll poll) {
-        return zp::min_max(isa, {source.data(), dtype}, l, h, *grid, poll);
-    });
-    return {std::move(low), std::move(high)};
+    Range range = range_of(isa, source, dtype, *grid, axis);
+    return {std::move(range.low), std::move(range.high)};
 }
 
 py::dict info() {
@@ -429,11 +534,15 @@ py::dict info() {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "The compiled core of zeropoint; used by zeropoint._backend alone.";
     py::class_<NativeParams>(m, "Params").def(py::init(&make_params));
+    py::class_<zp::Choice>(m, "Choice").def(py::init(&make_choice));
     m.def("isas", &zp::isas);
     m.def("info", &info);
     m.def("quantize", &quantize);
     m.def("dequantize", &dequantize);
     m.def("fake_quantize", &fake_quantize);
+    m.def("fast_min_max", &fast_min_max);
+    m.def("choose", &choose);
+    m.def("choose_and_quantize", &choose_and_quantize);
     m.def("quantize_into", &quantize_into);
     m.def("dequantize_into", &dequantize_into);
     m.def("fake_quantize_into", &fake_quantize_into);

@@ -420,8 +420,11 @@ void min_max_row(const T* x, size_t n, T& low, T& high) {
     size_t i = 0;
     if (n >= lanes) {
         for (size_t j = 0; j < lanes; ++j) lows[j] = highs[j] = x[j], spoilts[j] = x[j] - x[j];
-        for (i = lanes; i + lanes <= n; i += lanes)
+        for (i = lanes; i + lanes <= n; i += lanes) {
+            for (size_t byte = 0; byte < lanes * sizeof(T); byte += line)
+                __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
             for (size_t j = 0; j < lanes; ++j) include(x[i + j], lows[j], highs[j], spoilts[j]);
+        }
         for (size_t j = 0; j < lanes; ++j) {
             low = lows[j] < low ? lows[j] : low;
             high = highs[j] > high ? highs[j] : high;

@@ -6,6 +6,7 @@ both backends, by `_checks`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -348,10 +349,37 @@ def choose_params(
     span the whole range of their dtype can dequantize to Inf at an end, half a step beyond its
     largest number; a wider output dtype holds it.
     """
-    chosen = _Choice(dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention)
-    array = _checks.real_array(x)
-    low, high = _range(array, axis, block_size)
-    return chosen.params(low, high, axis, block_size)
+    how = (dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention)
+    choice = _choice_for(*how)
+    found = _fast_choose(x, None, False, choice, axis, block_size)
+    if found is not None:
+        return found[1]
+    low, high = _range(_checks.real_array(x), axis, block_size)
+    return choice.params(low, high, axis, block_size)
+
+
+def _fast_choose(
+    x: Any,
+    out: Array | None,
+    with_codes: bool,
+    choice: _Choice,
+    axis: int | None,
+    block_size: int | None,
+) -> tuple[Array, QuantParams] | None:
+    """Range, parameters and codes by the core in one call; None where it declines."""
+    isa = _backend.current().fast
+    plain = (axis is None or type(axis) is int) and (
+        block_size is None or (axis is not None and type(block_size) is int and block_size > 0)
+    )
+    if isa < 0 or choice.native is None or not plain:
+        return None
+    found = _backend.fast_choose(
+        isa, x, out, with_codes, choice.dtype.kind == "i", choice.native, axis, block_size or 0
+    )
+    if found is None:
+        return None
+    codes, scale, zero, native = found
+    return codes, QuantParams._trusted(scale, zero, choice, axis, block_size, native)
 
 
 def params_from_range(low: Array, high: Array, **keywords: Any) -> QuantParams:
@@ -363,7 +391,7 @@ def params_from_range(low: Array, high: Array, **keywords: Any) -> QuantParams:
         if name not in names:
             raise TypeError(f"choose_params has no keyword {name!r}; it has {', '.join(names)}")
         values[names.index(name)] = value
-    return _Choice(*values).params(low, high, axis, block_size)
+    return _choice_for(*values).params(low, high, axis, block_size)
 
 
 class _Choice:
@@ -407,6 +435,9 @@ class _Choice:
             raise ValueError(
                 f"symmetric=True needs at least three codes; [{self.qmin}, {self.qmax}] has two"
             )
+        self.native = _backend.native_choice(
+            rule, self.include_zero, self.symmetric, self.qmin, self.qmax, self.convention
+        )
 
     def params(
         self, low: Array, high: Array, axis: int | None, block_size: int | None
@@ -418,9 +449,10 @@ class _Choice:
                 f"x is constant ({value}), so its range has no steps with include_zero=False; "
                 "use include_zero=True"
             )
-        scale, zero = _reference.choose(
+        scale, zero = _backend.choose(
             low,
             high,
+            self.native,
             rule=self.rule,
             include_zero=self.include_zero,
             symmetric=self.symmetric,
@@ -456,6 +488,17 @@ class _Choice:
         )
 
 
+_cached_choice = functools.lru_cache(maxsize=256, typed=True)(_Choice)
+
+
+def _choice_for(*how: Any) -> _Choice:
+    """The checked keywords, remembered: checking them takes longer than a small array."""
+    try:
+        return _cached_choice(*how)
+    except TypeError:  # unhashable; or wrong, and then told by the constructor
+        return _Choice(*how)
+
+
 def quantize_dynamic(
     x: Any, dtype: Any = "uint8", *, out: Array | None = None, **keywords: Any
 ) -> tuple[Array, QuantParams]:
@@ -463,10 +506,31 @@ def quantize_dynamic(
 
     The keywords and errors are those of `choose_params`; `out` as in `quantize`.
     """
+    fast = _dynamic_by_the_core(x, dtype, out, **keywords)
+    if fast is not None:
+        return fast
     x = _checks.real_array(x)
     out = _checks.output(out, x.shape, _checks.code_dtype(dtype))
     params = choose_params(x, dtype, **keywords)
     return quantize(x, params, out=out), params
+
+
+def _dynamic_by_the_core(
+    x: Any,
+    dtype: Any,
+    out: Array | None,
+    *,
+    zero_point_from: str | None = None,
+    include_zero: bool = True,
+    symmetric: bool = False,
+    qmin: int | None = None,
+    qmax: int | None = None,
+    axis: int | None = None,
+    block_size: int | None = None,
+    convention: str = "numpy",
+) -> tuple[Array, QuantParams] | None:
+    choice = _choice_for(dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention)
+    return _fast_choose(x, out, True, choice, axis, block_size)
 
 
 def min_max(x: Any, *, axis: int | None = None) -> tuple[Any, Any]:
@@ -490,6 +554,11 @@ def min_max(x: Any, *, axis: int | None = None) -> tuple[Any, Any]:
     ValueError
         No data; NaN or Inf in `x` (count and first index).
     """
+    isa = _backend.current().fast
+    if isa >= 0 and (axis is None or type(axis) is int):
+        found = _backend.fast_min_max(isa, x, axis)
+        if found is not None:
+            return (found[0][()], found[1][()]) if axis is None else found
     low, high = _range(_checks.real_array(x), axis, None)
     return (low[()], high[()]) if axis is None else (low, high)
 

@@ -124,6 +124,10 @@ def _declines(*_: Any) -> None:
 fast_quantize: Callable[..., Array | None] = _core.quantize if _core else _declines
 fast_dequantize: Callable[..., Array | None] = _core.dequantize if _core else _declines
 fast_fake_quantize: Callable[..., Array | None] = _core.fake_quantize if _core else _declines
+fast_min_max: Callable[..., tuple[Array, Array] | None] = _core.fast_min_max if _core else _declines
+fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
+    _core.choose_and_quantize if _core else _declines
+)
 
 
 def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
@@ -140,6 +144,24 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
         params.axis,
         params.block_size or 0,
     )
+
+
+_RULES = (None, "max", "min")  # the order of the core's Rule; least_error is the reference's
+
+
+def native_choice(
+    rule: str | None,
+    include_zero: bool,
+    symmetric: bool,
+    qmin: int,
+    qmax: int,
+    convention: str,
+) -> Any:
+    """The core's form of how to choose parameters, None where it leaves that to the reference."""
+    if _core is None or rule not in _RULES:
+        return None
+    number = list(_conventions.CONVENTIONS).index(convention)
+    return _core.Choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -190,6 +212,23 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         for got, want in zip((low, high), expected, strict=True):
             _compare("min_max", x, got, want)
     return low, high
+
+
+def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array, Array]:
+    """`_reference.choose` on the current backend; `native` is the core's form of the keywords."""
+    state = _state_for_call()
+    found = None
+    if state.isa >= 0 and native is not None:
+        assert _core is not None
+        low, high = np.asarray(low, order="C"), np.asarray(high, order="C")
+        found = _core.choose(low, high, native)
+    if found is not None and not state.verify:
+        return found  # type: ignore[no-any-return]
+    expected = _reference.choose(low, high, **keywords)
+    if found is not None:
+        _compare("choose_params", low, found[0], expected[0])
+        _compare("choose_params", low, found[1], expected[1].astype(np.int32))
+    return expected
 
 
 def _state_for_call() -> _State:

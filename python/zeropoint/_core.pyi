@@ -18,6 +18,18 @@ class Params:
         /,
     ) -> None: ...
 
+class Choice:
+    def __init__(
+        self,
+        rule: int,
+        include_zero: bool,
+        symmetric: bool,
+        qmin: int,
+        qmax: int,
+        convention: int,
+        /,
+    ) -> None: ...
+
 def isas() -> list[str]: ...
 def info() -> dict[str, Any]: ...
 
@@ -25,6 +37,21 @@ def info() -> dict[str, Any]: ...
 def quantize(isa: int, x: object, params: Params, out: object, /) -> Array | None: ...
 def dequantize(isa: int, q: object, params: Params, out: object, /) -> Array | None: ...
 def fake_quantize(isa: int, x: object, params: Params, out: object, /) -> Array | None: ...
+def fast_min_max(isa: int, x: object, axis: int | None, /) -> tuple[Array, Array] | None: ...
+def choose_and_quantize(
+    isa: int,
+    x: object,
+    out: object,
+    with_codes: bool,
+    is_signed: bool,
+    choice: Choice,
+    axis: int | None,
+    block: int,
+    /,
+) -> tuple[Any, Array, Array, Params] | None: ...
+
+# None where the answer is not a plain one
+def choose(low: Array, high: Array, choice: Choice, /) -> tuple[Array, Array] | None: ...
 
 # behind Python's checks: C-contiguous, aligned arrays of one shape; bfloat16 as uint16
 def quantize_into(

@@ -110,6 +110,38 @@ class QuantParams:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
 
+    @classmethod
+    def _trusted(
+        cls,
+        scale: Array,
+        zero: Array,
+        choice: Any,
+        axis: int | None,
+        block: int | None,
+        native: Any,
+    ) -> QuantParams:
+        """Parameters that the core has just chosen: nothing is left to check."""
+        self = object.__new__(cls)
+        put = object.__setattr__
+        if axis is None:
+            put(self, "scale", scale[()])
+            put(self, "zero_point", zero.item())
+        else:
+            scale.setflags(write=False)
+            zero.setflags(write=False)
+            put(self, "scale", scale)
+            put(self, "zero_point", zero)
+            axis = axis if block is None else axis % scale.ndim
+        put(self, "dtype", choice.dtype)
+        put(self, "qmin", choice.qmin)
+        put(self, "qmax", choice.qmax)
+        put(self, "axis", axis)
+        put(self, "block_size", block)
+        put(self, "convention", choice.convention)
+        put(self, "include_zero", choice.include_zero)
+        put(self, "_native", native)
+        return self
+
     # -- use ------------------------------------------------------------------------------------
 
     def quantize(self, x: Any, *, out: Array | None = None) -> Array:

@@ -96,4 +96,18 @@ bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away,
 /// is +0; both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid&, Poll = {});
 
+/// How to choose scale and zero point; `own` is the convention's own rule.
+enum class Rule : std::uint8_t { own, max, min };
+struct Choice {
+    Rule rule = Rule::own;
+    bool include_zero = true, symmetric = false;
+    int qmin = 0, qmax = 255;
+    Convention convention = Convention::numpy;
+};
+/// Scale and zero point for `n` ranges in `precision` (f32 or f64).  False where an answer is not
+/// a plain one: NaN, a scale that overflows or is subnormal, a zero point beyond int32, constant
+/// data that need not hold 0.
+bool choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
+            void* scale, std::int32_t* zero_point) noexcept;
+
 }  // namespace zeropoint
