@@ -537,6 +537,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     py::class_<zp::Choice>(m, "Choice").def(py::init(&make_choice));
     m.def("isas", &zp::isas);
     m.def("info", &info);
+    m.def("set_num_threads", &zp::set_num_threads);
+    m.def("get_num_threads", &zp::get_num_threads);
     m.def("quantize", &quantize);
     m.def("dequantize", &dequantize);
     m.def("fake_quantize", &fake_quantize);

@@ -217,7 +217,7 @@ void fold_min_max(const Grid& grid, std::size_t copies, const void* tiled_low,
     for (std::size_t t = 0; t < copies; ++t)
         for (std::size_t c = 0; c < grid.axis; ++c)
             for (std::size_t i = 0; i < grid.inner; ++i, ++lows, ++highs) {
-                const T spoilt = *lows - *lows;  // NaN for NaN, and then it stays
+                const T spoilt = *lows == *lows ? 0 : *lows;  // NaN, and then it stays
                 l[c] = (*lows < l[c] ? *lows : l[c]) + spoilt;
                 h[c] = (*highs > h[c] ? *highs : h[c]) + spoilt;
             }

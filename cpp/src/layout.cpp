@@ -1,11 +1,14 @@
 #include "layout.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "fpstate.h"
+#include "pool.h"
 
 #if defined(__unix__)
 #include <unistd.h>
@@ -26,17 +29,28 @@ struct Piece {
     bool per_column;
 };
 
+// What the threads of one call share: the work is cut into shares of about `size` elements, which
+// the threads take in turn.
+struct Shares {
+    std::size_t size;
+    std::atomic<std::size_t> next{0};
+    std::atomic<bool> stop{false}, failed{false};
+};
+
 class Runner {
 public:
-    Runner(const void* in, void* out, Stage* stages, std::size_t count, Poll poll)
+    Runner(const void* in, void* out, const Stage* stages, std::size_t count, Shares& shares,
+           Poll poll)
         : in_(static_cast<const char*>(in)),
           out_(static_cast<char*>(out)),
           stages_(stages),
           count_(count),
-          limit_(count > 1 ? chunk : slice),
+          limit_(count > 1 ? chunk : std::min(slice, shares.size)),
+          shares_(shares),
           poll_(poll) {}
 
     // Cuts a piece into parts of at most `limit_` elements: whole rows if they fit, else columns.
+    // Every thread walks over all parts and executes those of its shares.
     bool operator()(const Piece& piece) {
         if (piece.cols == 0) return true;
         const std::size_t rows_at_once = std::max<std::size_t>(1, limit_ / piece.cols);
@@ -48,6 +62,9 @@ public:
                 part.cols = std::min(cols_at_once, piece.cols - c);
                 part.element += r * piece.cols + c;
                 part.parameter += piece.per_column ? c : r;
+                const bool mine = is_mine(seen_ / shares_.size);
+                seen_ += part.rows * part.cols;
+                if (!mine) continue;
                 execute(part);
                 if (!go_on(part.rows * part.cols)) return false;
             }
@@ -73,19 +90,30 @@ private:
         }
     }
 
+    bool is_mine(std::size_t share) {
+        while (taken_ <= share) {
+            share_ = shares_.next.fetch_add(1, std::memory_order_relaxed);
+            taken_ = share_ + 1;
+        }
+        return share_ == share;
+    }
+
     bool go_on(std::size_t n) {
         since_poll_ += n;
-        if (since_poll_ < slice || !poll_.keep_going) return true;
-        since_poll_ = 0;
-        return poll_.keep_going(poll_.context);
+        if (since_poll_ >= slice && poll_.keep_going) {
+            since_poll_ = 0;
+            if (!poll_.keep_going(poll_.context)) shares_.stop = true;
+        }
+        return !shares_.stop.load(std::memory_order_relaxed);
     }
 
     const char* in_;
     char* out_;
-    Stage* stages_;
+    const Stage* stages_;
     std::size_t count_, limit_;
+    Shares& shares_;
     Poll poll_;
-    std::size_t since_poll_ = 0;
+    std::size_t seen_ = 0, share_ = 0, taken_ = 0, since_poll_ = 0;
     alignas(64) char buffers_[2][chunk * sizeof(double)];
 };
 
@@ -209,21 +237,100 @@ std::size_t run_length(const Grid& grid) noexcept {
     }
 }
 
-bool run(const Grid& grid, const void* in, void* out, Stage* stages, std::size_t count, Poll poll) {
-    if (grid.size() == 0) return true;
+namespace {
+
+// One thread's part of a call.
+bool run_shares(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
+                Shares& shares, Poll poll) {
     const FpGuard guard;
+    bool finished;
     if (tiled(grid)) {
         Tiling tiling(grid, stages, count);
-        Runner runner(in, out, tiling.stages(), count, poll);
-        const bool finished = walk(grid, tiling.rows(), tiling.cols(), runner);
+        Runner runner(in, out, tiling.stages(), count, shares, poll);
+        finished = walk(grid, tiling.rows(), tiling.cols(), runner);
         tiling.fold();
-        fence_streams();
-        return finished;
+    } else {
+        Runner runner(in, out, stages, count, shares, poll);
+        finished = walk(grid, 0, 0, runner);
     }
-    Runner runner(in, out, stages, count, poll);
-    const bool finished = walk(grid, 0, 0, runner);
     fence_streams();
     return finished;
+}
+
+// A call in several threads.  Stages whose kernel writes its parameters get a copy for each thread,
+// folded in the end.
+class Call {
+public:
+    Call(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
+         std::size_t threads, Poll poll)
+        : grid_(grid), in_(in), out_(out), count_(count), poll_(poll) {
+        shares_.size = std::max(chunk, grid.size() / (threads * 8));
+        for (std::size_t t = 0; t < threads; ++t) {
+            stages_.emplace_back(stages, stages + count);
+            if (t == 0) continue;
+            for (Stage& stage : stages_.back()) {
+                if (!stage.fold) continue;
+                stage.scale = copy(stage.scale, stage.parameter_size);
+                stage.zero = copy(stage.zero, stage.parameter_size);
+            }
+        }
+    }
+
+    bool run() {
+        run_in_threads(
+            stages_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
+            this);
+        if (shares_.failed) throw std::bad_alloc();
+        Grid one;  // a parameter an element, in place of the short runs that fold is for
+        one.kind = Grid::Kind::channel;
+        one.axis = grid_.parameters();
+        one.inner = 1;
+        for (std::size_t t = 1; t < stages_.size(); ++t)
+            for (std::size_t i = 0; i < count_; ++i)
+                if (const auto fold = stages_[t][i].fold)
+                    fold(one, 1, stages_[t][i].scale, stages_[t][i].zero, stages_[0][i].scale,
+                         stages_[0][i].zero);
+        return !shares_.stop;
+    }
+
+private:
+    void work(std::size_t thread) noexcept {
+        try {
+            run_shares(grid_, in_, out_, stages_[thread].data(), count_, shares_,
+                       thread == 0 ? poll_ : Poll{});
+        } catch (const std::bad_alloc&) {
+            shares_.failed = shares_.stop = true;
+        }
+    }
+    void* copy(const void* from, std::size_t size) {
+        const char* bytes = static_cast<const char*>(from);
+        copies_.emplace_back(bytes, bytes + grid_.parameters() * size);
+        return copies_.back().data();
+    }
+
+    const Grid& grid_;
+    const void* in_;
+    void* out_;
+    std::size_t count_;
+    Poll poll_;
+    Shares shares_{};
+    std::vector<std::vector<Stage>> stages_;
+    std::vector<std::vector<char>> copies_;
+};
+
+}  // namespace
+
+bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
+         Poll poll) {
+    if (grid.size() == 0) return true;
+    // a thread takes some microseconds to wake up: it is worth about so many bytes
+    constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
+    const std::size_t bytes = grid.size() * (stages[0].in_size + stages[count - 1].out_size);
+    const std::size_t threads = std::min(get_num_threads(), bytes / worth_a_thread);
+    if (threads > 1) return Call(grid, in, out, stages, count, threads, poll).run();
+    Shares all;
+    all.size = grid.size();
+    return run_shares(grid, in, out, stages, count, all, poll);
 }
 
 }  // namespace zeropoint

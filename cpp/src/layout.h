@@ -31,8 +31,8 @@ std::size_t past_caches() noexcept;
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
 std::size_t run_length(const Grid&) noexcept;
 
-/// Runs the stages one after the other over the whole grid, a chunk at a time if there are several.
-/// False if `poll` stopped it.
-bool run(const Grid&, const void* in, void* out, Stage* stages, std::size_t count, Poll);
+/// Runs the stages, in several threads if it is worth while, one after the other over the whole
+/// grid, a chunk at a time if there are several. False if `poll` stopped it.
+bool run(const Grid&, const void* in, void* out, const Stage* stages, std::size_t count, Poll);
 
 }  // namespace zeropoint

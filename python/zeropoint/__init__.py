@@ -23,7 +23,15 @@ from ._api import (
     saturate_cast,
     shift,
 )
-from ._backend import VerificationError, backend, backends, use_backend, verify
+from ._backend import (
+    VerificationError,
+    backend,
+    backends,
+    get_num_threads,
+    set_num_threads,
+    use_backend,
+    verify,
+)
 from ._compare import Comparison, ErrorStats, compare, error_stats
 from ._conventions import CONVENTIONS
 from ._params import QuantParams
@@ -43,6 +51,7 @@ __all__ = [
     "dequantize",
     "error_stats",
     "fake_quantize",
+    "get_num_threads",
     "min_max",
     "quantize",
     "quantize_dynamic",
@@ -50,6 +59,7 @@ __all__ = [
     "round",
     "saturate",
     "saturate_cast",
+    "set_num_threads",
     "shift",
     "use_backend",
     "verify",

@@ -108,6 +108,40 @@ def verify() -> Iterator[None]:
         _current.reset(token)
 
 
+def set_num_threads(n: int) -> None:
+    """Threads that a large call may use, process-wide; 0 means the CPUs this process may use.
+
+    The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays never leave the
+    calling thread, and results have the same bits for any number.  The NumPy reference runs in the
+    calling thread whatever the number.
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"n must be an integer, not {type(n).__name__} {n!r}; pass 0 for automatic")
+    if n < 0:
+        raise ValueError(f"n {n} must not be negative; pass 0 for automatic")
+    if _core:
+        _core.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Threads that a large call may use; 1 where the core is absent."""
+    return int(_core.get_num_threads()) if _core else 1
+
+
+def _threads_from_environment() -> None:
+    named = os.environ.get("ZEROPOINT_NUM_THREADS")
+    if named is None:
+        return
+    if not named.isdecimal():
+        raise ValueError(
+            f"ZEROPOINT_NUM_THREADS {named!r} is not a number of threads; use 0 for automatic"
+        )
+    set_num_threads(int(named))
+
+
+_threads_from_environment()
+
+
 def core_info() -> dict[str, Any]:
     """Compiler and kernels of the core; empty where it is absent."""
     return dict(_core.info()) if _core else {}

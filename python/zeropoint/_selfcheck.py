@@ -352,6 +352,38 @@ def _range_of(x: Array, layout: _Layout) -> Array:
     return np.asarray(params.scale)
 
 
+def _quantize_dynamic() -> Iterator[_Case]:
+    """Range, choice of parameters and codes; the bytes of all three."""
+    rng = np.random.default_rng(8)
+    kinds = range(len(_layouts(0)))
+    rules = ("max", "min", "least_error", "own", "symmetric")
+    for n, (kind, codes, convention, real) in _shared(
+        itertools.product(kinds, CODES, CONVENTIONS, REALS)
+    ):
+        layout = _layouts(n)[kind]
+        rule = str(rng.choice(rules))
+        scale = 10.0 ** rng.integers(-6, 4)
+        x = ((rng.standard_normal(layout.shape) + rng.integers(-2, 3)) * scale).astype(real)
+        x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
+        keywords = {
+            "zero_point_from": None if rule in ("own", "symmetric") else rule,
+            "symmetric": rule == "symmetric",
+            "convention": convention,
+            "axis": layout.axis,
+            "block_size": layout.block_size,
+        }
+        yield _Case(x.size, partial(_dynamic, x, codes, keywords))
+
+
+def _dynamic(x: Array, codes: np.dtype[Any], keywords: dict[str, Any]) -> Array:
+    try:
+        q, params = _api.quantize_dynamic(x, codes, **keywords)
+    except ValueError:  # no data
+        return np.empty(0)
+    parts = q, np.asarray(params.scale), np.asarray(params.zero_point)
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8)
+
+
 OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "quantize": partial(_quantize, _api.quantize),
     "dequantize": _dequantize,
@@ -361,4 +393,5 @@ OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "saturate_cast": _saturate_cast,
     "round": _round,
     "min_max": _min_max,
+    "quantize_dynamic": _quantize_dynamic,
 }

@@ -80,6 +80,11 @@ const std::vector<std::string>& isas();
 /// "operation A B" for every kernel, in the order of kernels.def.
 std::vector<std::string> kernel_names();
 
+/// Threads that a large call may use, process-wide; 0 means the CPUs that this process may use
+/// (affinity and cgroup).  Results are the same bits for any number.
+void set_num_threads(std::size_t n) noexcept;
+std::size_t get_num_threads() noexcept;
+
 // Each returns false if `poll` stopped it.  Input and output must not overlap, except that
 // fake_quantize, saturate and round may work in place.
 bool quantize(std::size_t isa, ConstView x, void* q, const Grid&, const Params&, Poll = {});

@@ -1,0 +1,151 @@
+"""Threads: the same bits for any number of them, many callers, forks, and the settings."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+X = (np.random.default_rng(1).normal(size=(600, 1000, 4)) * 3).astype(np.float32)
+CORE = len(zp.backends()) > 1
+needs_core = pytest.mark.skipif(not CORE, reason="the compiled core is absent")
+
+
+@pytest.fixture(autouse=True)
+def automatic() -> Iterator[None]:
+    yield
+    zp.set_num_threads(0)
+
+
+def results(x: np.ndarray) -> bytes:
+    found = [*zp.min_max(x), *zp.min_max(x, axis=0), *zp.min_max(x, axis=2)]
+    for axis, block in [(None, None), (0, None), (1, None), (2, None), (1, 32), (1, 7), (2, 3)]:
+        params = zp.choose_params(x, axis=axis, block_size=block)
+        q = params.quantize(x)
+        found += [q, params.dequantize(q), params.fake_quantize(x)]
+    half = x.astype(np.float16)
+    found += [zp.round(x), zp.saturate(half, -2, 2), zp.choose_params(half).quantize(half)]
+    return b"".join(np.asarray(value).tobytes() for value in found)
+
+
+def test_same_bits_for_any_number(native: str) -> None:
+    zp.set_num_threads(1)
+    expected = results(X)
+    for threads in (2, 3, 5, 8, 16):
+        zp.set_num_threads(threads)
+        assert results(X) == expected, threads
+
+
+def test_a_nan_is_found_by_any_thread(native: str) -> None:
+    zp.set_num_threads(4)
+    for where in [(0, 0, 0), (299, 500, 1), (599, 999, 3)]:
+        x = X.copy()
+        x[where] = np.nan
+        for axis in (None, 0, 1, 2):
+            with pytest.raises(ValueError, match="x has 1 NaN or Inf"):
+                zp.min_max(x, axis=axis)
+
+
+def test_many_callers(native: str) -> None:
+    zp.set_num_threads(3)
+    params = zp.choose_params(X)
+    expected = params.quantize(X).tobytes()
+    wrong: list[int] = []
+
+    def work(i: int, context: contextvars.Context) -> None:
+        for _ in range(10):
+            if context.run(params.quantize, X).tobytes() != expected:
+                wrong.append(i)
+
+    callers = [
+        threading.Thread(target=work, args=(i, contextvars.copy_context())) for i in range(8)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+@needs_core
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_children_answer() -> None:
+    """After a fork, some of them while other threads are in a call, the child has its own pool."""
+    zp.set_num_threads(3)
+    params = zp.choose_params(X)
+    expected = params.quantize(X).tobytes()
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            params.quantize(X)
+
+    callers = [threading.Thread(target=busy) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    try:
+        for _ in range(40):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads
+                child = os.fork()
+            if child == 0:
+                os._exit(0 if params.quantize(X).tobytes() == expected else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+
+
+def test_the_number() -> None:
+    if not CORE:
+        assert zp.get_num_threads() == 1
+        return
+    zp.set_num_threads(0)
+    automatic = zp.get_num_threads()
+    assert 1 <= automatic <= (os.cpu_count() or 1)
+    zp.set_num_threads(3)
+    assert zp.get_num_threads() == 3
+    zp.set_num_threads(np.int64(0))
+    assert zp.get_num_threads() == automatic
+
+
+def test_bad_numbers() -> None:
+    with pytest.raises(ValueError, match="n -1 must not be negative"):
+        zp.set_num_threads(-1)
+    for wrong in (1.0, True, "2", None):
+        with pytest.raises(TypeError, match="n must be an integer"):
+            zp.set_num_threads(wrong)  # type: ignore[arg-type]
+
+
+@needs_core
+def test_environment() -> None:
+    code = "import zeropoint as zp; print(zp.get_num_threads())"
+
+    def run(value: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "ZEROPOINT_NUM_THREADS": value}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert run("5").stdout.strip() == "5"
+    assert "ZEROPOINT_NUM_THREADS 'many' is not a number of threads" in run("many").stderr
+
+
+@needs_core
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity")
+def test_the_default_follows_the_affinity() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "import zeropoint as zp; print(zp.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
