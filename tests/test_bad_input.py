@@ -150,8 +150,17 @@ ROWS: dict[str, Case] = {
         ValueError,
         r"scale of block \(0, 1\) is -2.0",
     ),
+    "rule an array": (
+        lambda: zp.choose_params(F32, zero_point_from=F32),  # type: ignore[arg-type]
+        ValueError,
+        "zero_point_from .* is unknown; choose 'max' or 'min' or 'least_error'",
+    ),
     "scale string": (lambda: zp.QuantParams("1", 0), TypeError, "scale must be a real number"),
-    "scale bool": (lambda: zp.QuantParams(True, 0), TypeError, "scale must be a real number"),
+    "scale bool": (
+        lambda: zp.QuantParams(True, 0),
+        TypeError,
+        "scale must hold numbers, not bools",
+    ),
     "scale lost in float32": (
         lambda: zp.QuantParams(1e-60, 0),
         ValueError,
@@ -187,6 +196,27 @@ ROWS: dict[str, Case] = {
         lambda: zp.QuantParams(1.0, True),
         TypeError,
         "zero_point must be an integer",
+    ),
+    "zero_point bools": (
+        lambda: zp.QuantParams([1.0, 1.0], [True, 0], axis=0),
+        TypeError,
+        "zero_point must hold numbers, not bools",
+    ),
+    "scale bools": (
+        lambda: zp.QuantParams([True, 0.5], 0, axis=0),
+        TypeError,
+        "scale must hold numbers, not bools",
+    ),
+    "scale ragged": (
+        lambda: zp.QuantParams([[1.0], [1.0, 2.0]], 0, axis=0, block_size=2),
+        ValueError,
+        "scale cannot be read as an array",
+    ),
+    "scale a huge integer": (lambda: zp.QuantParams(10**400, 0), ValueError, "scale is beyond"),
+    "acc_scale masked": (
+        lambda: zp.requantize(U8.astype(np.int32), np.ma.masked_array([1.0], [1]), P),
+        TypeError,
+        "acc_scale is a masked array",
     ),
     "zero_point floats": (
         lambda: zp.QuantParams([1.0], [3.0], axis=0),
@@ -327,6 +357,29 @@ ROWS: dict[str, Case] = {
         lambda: zp.choose_params(F32, block_size=2),
         ValueError,
         "block_size 2 needs an axis",
+    ),
+    "block shape of the same count": (
+        lambda: zp.quantize(
+            np.ones((3, 4), np.float32),
+            zp.QuantParams(np.ones((2, 3), np.float32), 0, axis=1, block_size=2),
+        ),
+        ValueError,
+        r"scale has shape \(2, 3\); data of shape \(3, 4\) .* needs shape \(3, 2\)",
+    ),
+    "block_size beyond int64": (
+        lambda: zp.choose_params(np.ones(4), axis=0, block_size=2**64 - 1),
+        ValueError,
+        "block_size 18446744073709551615 must be at least 1, and at most",
+    ),
+    "axis beyond any array": (
+        lambda: zp.QuantParams([1.0], 0, axis=2**63),
+        ValueError,
+        "axis 9223372036854775808 is beyond",
+    ),
+    "axis beyond, choose_params": (
+        lambda: zp.choose_params(F32, axis=10**6),
+        np.exceptions.AxisError,
+        "axis 1000000 is out of bounds",
     ),
     "scales without axis": (
         lambda: zp.QuantParams([1.0], 0),

@@ -42,6 +42,11 @@ def test_no_overflow_at_the_ends_of_float64() -> None:
     assert 0.99 < stats.cosine <= 1
 
 
+def test_values_that_overflow_are_told_not_raised() -> None:
+    comparison = zp.compare(np.array([-3.4028235e38, 3.4028235e38], np.float32))
+    assert "-inf" in str(comparison)
+
+
 def test_chunks_change_nothing_that_matters() -> None:
     x = np.random.default_rng(0).normal(size=700_001).astype(np.float32)
     params = zp.choose_params(x)

@@ -161,6 +161,7 @@ def test_shift(backend: str) -> None:
     back, original = zp.shift(q, moved)
     assert back.tolist() == [0, 3, 128, 255]
     assert original == params
+    assert type(zp.shift(np.array(5, np.uint8), params)[0]) is np.ndarray
 
 
 def test_min_max(backend: str) -> None:

@@ -212,3 +212,21 @@ def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> 
     params = zp.QuantParams(1.0, 0, convention="onnx")
     with pytest.raises(zp.VerificationError, match=r"index \(2,\): got .*2.*, reference .*3"):
         params.quantize(x)
+
+
+def test_the_fast_path_equals_the_general_one(backend: str) -> None:
+    """`verify()` turns the fast path off, so here it is compared with the path behind it."""
+    x = sample(24 * 35, REALS[2])[: 24 * 35].reshape(24, 35)
+    finite = np.where(np.abs(x) < 6e4, x, np.float32(0.3))
+    for axis, block in [(None, None), (0, None), (1, None), (-1, 7), (0, 5), (1, 64), (0, 24)]:
+        for dtype in (np.float16, np.float32, np.float64):
+            data = finite.astype(dtype)
+            params = zp.choose_params(data, axis=axis, block_size=block)
+            q, chosen = zp.quantize_dynamic(data, axis=axis, block_size=block)
+            strided = np.repeat(data, 2, axis=1)[:, ::2]  # declined by the fast path
+            assert chosen == params == zp.choose_params(strided, axis=axis, block_size=block)
+            assert q.tobytes() == params.quantize(strided).tobytes()
+            assert params.quantize(data).tobytes() == q.tobytes()
+            back = params.dequantize(np.repeat(q, 2, axis=1)[:, ::2])
+            assert params.dequantize(q).tobytes() == back.tobytes()
+            assert params.fake_quantize(data).tobytes() == params.fake_quantize(strided).tobytes()

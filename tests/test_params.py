@@ -50,6 +50,8 @@ def test_immutable() -> None:
         del params.scale
     with pytest.raises(ValueError, match="read-only"):
         params.scale[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        params.scale.setflags(write=True)
     source = np.array([0.1, 0.2])
     params = zp.QuantParams(source, 0, axis=0)
     source[0] = 5
@@ -124,6 +126,22 @@ def test_no_element_is_off_by_more_than_half_a_step(x: Any, code: Any, rule: Any
             step * Fraction(600, 2**24) + abs(Fraction(float(got))) / 2**24 + Fraction(1, 2**149)
         )
         assert error <= step / 2 + slack
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_sub_ranges(backend: str, symmetric: bool) -> None:
+    """Every arithmetic of qmin and qmax, negative and odd sums too, on every backend."""
+    x = np.array([-1.0, 0.3, 1.25], np.float32)
+    for qmin, qmax in [(-41, 3), (-42, 3), (-8, 7), (-128, -1), (5, 90), (-3, 0), (0, 2)]:
+        params = zp.choose_params(x, "int8", symmetric=symmetric, qmin=qmin, qmax=qmax)
+        if symmetric:
+            centre = (qmin + qmax + 1) // 2
+            reach = min(qmax - centre, centre - qmin)
+            assert params.zero_point == centre
+            assert params.scale == np.float32(1.25) / np.float32(reach)
+        else:
+            assert params.scale == np.float32(2.25) / np.float32(qmax - qmin)
+            assert params.zero_point == qmin - np.rint(np.float32(-1) / params.scale)
 
 
 def test_formulas() -> None:

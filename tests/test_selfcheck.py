@@ -72,15 +72,13 @@ def test_a_wrong_result_is_found(brief, monkeypatch, function):
 
 @needs_core
 def test_a_wrong_fast_path_is_found(brief, monkeypatch):
-    right = _backend.fast_quantize
-
-    def wrong(*arguments):
-        codes = right(*arguments)
-        if codes is not None and codes.size == 33:
+    def wrong(x, params):
+        codes = zp.quantize(x, params)
+        if codes.size == 33 and not _backend.current().verify:  # so this call takes the fast path
             codes.flat[20] ^= 1
         return codes
 
-    monkeypatch.setattr(_backend, "fast_quantize", wrong)
+    monkeypatch.setitem(_selfcheck.OPERATIONS, "quantize", lambda: _selfcheck._quantize(wrong))
     rows = list(_selfcheck.run(NATIVE[-1:]))
     assert {row.operation for row in rows if row.differences} == {"quantize"}
     assert rows[0].first == f"{NATIVE[-1]}: the fast path and the general path differ"

@@ -10,6 +10,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <type_traits>
@@ -127,6 +128,7 @@ struct NativeParams {
     zp::Params core;
     std::optional<std::ptrdiff_t> axis;
     std::size_t block;
+    std::vector<py::ssize_t> shape;  // of the parameters
 };
 
 std::optional<zp::Grid> grid_of(py::handle array, std::optional<std::ptrdiff_t> axis_or_none,
@@ -151,10 +153,29 @@ std::optional<zp::Grid> grid_of(py::handle array, std::optional<std::ptrdiff_t> 
     return grid;
 }
 
+// The shape that the parameters of an array have.
+std::vector<py::ssize_t> parameter_shape(py::handle array, const zp::Grid& grid,
+                                         std::optional<std::ptrdiff_t> axis) {
+    std::vector<py::ssize_t> shape;
+    const std::ptrdiff_t ndim = proxy(array).nd;
+    for (std::ptrdiff_t i = 0; axis && i < ndim; ++i) {
+        const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
+        if (grid.kind == zp::Grid::Kind::channel && !along) continue;
+        shape.push_back(grid.kind == zp::Grid::Kind::block && along
+                            ? static_cast<py::ssize_t>(grid.blocks())
+                            : static_cast<py::ssize_t>(proxy(array).dimensions[i]));
+    }
+    return shape;
+}
+
 // The grid of `array` if the parameters fit it.
 std::optional<zp::Grid> fitting_grid(py::handle array, const NativeParams& params) {
     const auto grid = grid_of(array, params.axis, params.block);
-    return grid && grid->parameters() == params.core.size() ? grid : std::nullopt;
+    if (!grid || grid->parameters() != params.core.size()) return std::nullopt;
+    // blocks of another arrangement can have the same number
+    if (params.block && parameter_shape(array, *grid, params.axis) != params.shape)
+        return std::nullopt;
+    return grid;
 }
 
 template <class T>
@@ -177,10 +198,16 @@ NativeParams make_params(const py::array& scale, const py::array& zero, int qmin
     const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
     const auto recipe = static_cast<zp::Convention>(convention);
     auto zeros = to_vector<std::int32_t>(zero);
+    std::vector<py::ssize_t> shape(scale.shape(), scale.shape() + scale.ndim());
     if (dtype_of(scale) == zp::DType::f64)
-        return {
-            {to_vector<double>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
-    return {{to_vector<float>(scale), std::move(zeros), qmin, qmax, code, recipe}, axis, block};
+        return {{to_vector<double>(scale), std::move(zeros), qmin, qmax, code, recipe},
+                axis,
+                block,
+                std::move(shape)};
+    return {{to_vector<float>(scale), std::move(zeros), qmin, qmax, code, recipe},
+            axis,
+            block,
+            std::move(shape)};
 }
 
 // ---- a call ----------------------------------------------------------------------------------
@@ -192,14 +219,22 @@ void call(std::size_t n, Work&& work) {
         work(zp::Poll{});
         return;
     }
-    const auto keep_going = [](void*) {
+    // To take the GIL can mean to wait for a busy thread's turn, so only now and then.
+    using Clock = std::chrono::steady_clock;
+    static constexpr auto between_looks = std::chrono::milliseconds(50);
+    Clock::time_point next = Clock::now() + between_looks;
+    const auto keep_going = [](void* when) {
+        auto& next_look = *static_cast<Clock::time_point*>(when);
+        if (Clock::now() < next_look) return true;
         const py::gil_scoped_acquire acquire;
-        return PyErr_CheckSignals() == 0;
+        const bool fine = PyErr_CheckSignals() == 0;
+        next_look = Clock::now() + between_looks;
+        return fine;
     };
     bool finished;
     {
         const py::gil_scoped_release release;
-        finished = work(zp::Poll{keep_going, nullptr});
+        finished = work(zp::Poll{keep_going, &next});
     }
     if (!finished) throw py::error_already_set();
 }
@@ -280,6 +315,104 @@ py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params,
                 });
 }
 
+// The public quantize, dequantize and fake_quantize themselves.  pybind11's dispatch and a Python
+// frame would cost a small array twice what its loop does, so these three read their arguments by
+// hand: f(x, params), f(x, params, out=out).  Any other form, and whatever the fast path declines,
+// goes on to the Python function that they stand in for.
+class FrontDoor {
+public:
+    using Fast = py::object (*)(std::size_t, py::handle, const NativeParams&, py::handle);
+
+    // References that live as long as the process: the module is never unloaded.
+    void open(py::object python, Fast fast) {
+        python_ = python.release();
+        fast_ = fast;
+    }
+    static void context(py::object state, py::object params_type) {
+        state_ = state.release();
+        params_type_ = params_type.release();
+        native_ = py::str("_native").release();
+        out_ = py::str("out").release();
+        PyUnicode_InternInPlace(&native_.ptr());
+        PyUnicode_InternInPlace(&out_.ptr());
+    }
+
+    PyObject* operator()(PyObject* const* args, Py_ssize_t n, PyObject* names) const noexcept {
+        const bool has_out =
+            names && PyTuple_GET_SIZE(names) == 1 && PyTuple_GET_ITEM(names, 0) == out_.ptr();
+        const bool plain = n == 2 && (!names || has_out) &&
+                           reinterpret_cast<PyObject*>(Py_TYPE(args[1])) == params_type_.ptr();
+        try {
+            if (plain) {
+                py::object result = attempt(args[0], args[1], has_out ? args[2] : Py_None);
+                if (!result.is_none()) return result.release().ptr();
+            }
+        } catch (py::error_already_set& error) {
+            error.restore();
+            return nullptr;
+        } catch (const std::bad_alloc&) {
+            return PyErr_NoMemory();
+        } catch (const std::exception& error) {
+            PyErr_SetString(PyExc_RuntimeError, error.what());
+            return nullptr;
+        }
+        return PyObject_Vectorcall(python_.ptr(), args, static_cast<std::size_t>(n), names);
+    }
+
+private:
+    py::object attempt(py::handle x, py::handle params, py::handle out) const {
+        PyObject* state = nullptr;
+        if (PyContextVar_Get(state_.ptr(), nullptr, &state) < 0) throw py::error_already_set();
+        const auto held = py::reinterpret_steal<py::object>(state);
+        const long isa = state ? PyLong_AsLong(PyTuple_GET_ITEM(state, 0)) : -1;
+        if (isa < 0) return py::none();
+        const auto native =
+            py::reinterpret_steal<py::object>(PyObject_GetAttr(params.ptr(), native_.ptr()));
+        if (!native) throw py::error_already_set();
+        return fast_(static_cast<std::size_t>(isa), x, native.cast<const NativeParams&>(), out);
+    }
+
+    py::handle python_;
+    Fast fast_ = nullptr;
+    inline static py::handle state_, params_type_, native_, out_;
+};
+
+FrontDoor quantize_door, dequantize_door, fake_quantize_door;
+
+template <FrontDoor& door>
+PyObject* enter(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* names) {
+    return door(args, n, names);
+}
+
+// The builtin named `name` in this module, which takes the place of `python`.
+template <FrontDoor& door>
+py::object open_door(const py::module_& m, const char* name, const std::string& text,
+                     py::object python, FrontDoor::Fast fast) {
+    door.open(std::move(python), fast);
+    static const std::string doc = text;
+    static PyMethodDef definition{
+        name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&enter<door>)),
+        METH_FASTCALL | METH_KEYWORDS, doc.c_str()};
+    auto module_name = py::reinterpret_steal<py::object>(PyModule_GetNameObject(m.ptr()));
+    auto function = py::reinterpret_steal<py::object>(
+        PyCFunction_NewEx(&definition, m.ptr(), module_name.ptr()));
+    if (!function) throw py::error_already_set();
+    m.attr(name) = function;
+    return function;
+}
+
+// `docs` are the docstrings, each headed by its signature in the form that inspect reads.
+py::tuple open_doors(py::object state, py::object params_type, const py::tuple& functions,
+                     const std::vector<std::string>& docs) {
+    if (functions.size() != 3 || docs.size() != 3) throw py::value_error("three functions");
+    FrontDoor::context(std::move(state), std::move(params_type));
+    const auto m = py::module_::import("zeropoint._core");
+    return py::make_tuple(
+        open_door<quantize_door>(m, "quantize", docs[0], functions[0], &quantize),
+        open_door<dequantize_door>(m, "dequantize", docs[1], functions[1], &dequantize),
+        open_door<fake_quantize_door>(m, "fake_quantize", docs[2], functions[2], &fake_quantize));
+}
+
 // ---- parameters from the data ----------------------------------------------------------------
 
 zp::Choice make_choice(int rule, bool include_zero, bool symmetric, int qmin, int qmax,
@@ -292,21 +425,6 @@ zp::Choice make_choice(int rule, bool include_zero, bool symmetric, int qmin, in
             qmin,
             qmax,
             static_cast<zp::Convention>(convention)};
-}
-
-// The shape of the parameters of an array, as a fresh array of them.
-py::array parameters_like(py::handle array, const zp::Grid& grid,
-                          std::optional<std::ptrdiff_t> axis, const py::dtype& dtype) {
-    std::vector<py::ssize_t> shape;
-    const std::ptrdiff_t ndim = proxy(array).nd;
-    for (std::ptrdiff_t i = 0; axis && i < ndim; ++i) {
-        const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
-        if (grid.kind == zp::Grid::Kind::channel && !along) continue;
-        shape.push_back(grid.kind == zp::Grid::Kind::block && along
-                            ? static_cast<py::ssize_t>(grid.blocks())
-                            : static_cast<py::ssize_t>(proxy(array).dimensions[i]));
-    }
-    return py::array(dtype, shape);
 }
 
 struct Range {
@@ -323,8 +441,8 @@ Range range_of(std::size_t isa, py::handle x, zp::DType dtype, const zp::Grid& g
                std::optional<std::ptrdiff_t> axis) {
     const auto precision = dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32;
     const py::dtype real = dtype_of_precision(precision);
-    Range range{grid, dtype, precision, parameters_like(x, grid, axis, real),
-                parameters_like(x, grid, axis, real)};
+    const auto shape = parameter_shape(x, grid, axis);
+    Range range{grid, dtype, precision, py::array(real, shape), py::array(real, shape)};
     call(grid.size(), [&, from = proxy(x).data, low = range.low.mutable_data(),
                        high = range.high.mutable_data()](zp::Poll poll) {
         return zp::min_max(isa, {from, dtype}, low, high, grid, poll);
@@ -539,9 +657,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("info", &info);
     m.def("set_num_threads", &zp::set_num_threads);
     m.def("get_num_threads", &zp::get_num_threads);
-    m.def("quantize", &quantize);
-    m.def("dequantize", &dequantize);
-    m.def("fake_quantize", &fake_quantize);
+    m.def("fast_quantize", &quantize);
+    m.def("fast_dequantize", &dequantize);
+    m.def("fast_fake_quantize", &fake_quantize);
+    m.def("open_doors", &open_doors);
     m.def("fast_min_max", &fast_min_max);
     m.def("choose", &choose);
     m.def("choose_and_quantize", &choose_and_quantize);

@@ -39,7 +39,8 @@ template <class T>
 bool choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
     if (!(std::isfinite(low) && std::isfinite(high))) return false;
     if (c.symmetric) {
-        const int centre = (c.qmin + c.qmax + 1) / 2;
+        const int ends = c.qmin + c.qmax + 1;
+        const int centre = ends / 2 - (ends % 2 < 0 ? 1 : 0);  // rounded down, not towards 0
         const int reach = std::min(c.qmax - centre, centre - c.qmin);
         const T peak = std::max(std::abs(low), std::abs(high));
         scale = peak == 0 ? 1 : peak / static_cast<T>(reach);

@@ -51,8 +51,9 @@ public:
         if (x == DType::f32 && p.convention != Convention::torch && table_.multiplies &&
             run_length(grid) >= worth_a_proof) {
             Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
-            stage.scale = p.multipliers(table_.at(Op::certify, tag(x), tag(p.convention)));
-            stage.parameter_size = multiplier_size;
+            const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
+            stage.scale = const_cast<Multiplier*>(p.multipliers(certify).data());
+            stage.parameter_size = sizeof(Multiplier);
             stage.low = p.qmin;
             stage.high = p.qmax;
             return;
@@ -236,12 +237,7 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Grid& grid,
     stage.zero = high;
     stage.parameter_size = sizeof(T);
     stage.fold = fold_min_max<T>;
-    if (!pipeline.run(grid, x.data, nullptr, poll)) return false;
-    for (std::size_t i = 0; i < n; ++i) {
-        low[i] += 0;  // -0 becomes +0
-        high[i] += 0;
-    }
-    return true;
+    return pipeline.run(grid, x.data, nullptr, poll);
 }
 
 }  // namespace

@@ -133,6 +133,7 @@ public:
           tiles_(std::min(grid.outer, (wide + row_ - 1) / row_)),
           untiled_(stages, stages + count),
           stages_(untiled_) {
+        if (tiles_ * grid.inner == 1) return;  // long rows already: a parameter an element
         for (Stage& stage : stages_) {
             if (!stage.parameter_size) continue;
             stage.scale = repeat(stage.scale, stage.parameter_size);
@@ -143,6 +144,7 @@ public:
     std::size_t cols() const { return tiles_ * row_; }
     Stage* stages() { return stages_.data(); }
     void fold() const {
+        if (tiles_ * grid_.inner == 1) return;
         for (std::size_t i = 0; i < stages_.size(); ++i)
             if (const auto fold = stages_[i].fold)
                 fold(grid_, tiles_, stages_[i].scale, stages_[i].zero, untiled_[i].scale,
@@ -231,7 +233,7 @@ std::size_t run_length(const Grid& grid) noexcept {
         case Grid::Kind::channel:
             return tiled(grid) ? 0 : grid.inner;
         case Grid::Kind::block:
-            return grid.inner == 1 ? grid.block : 0;
+            return grid.inner == 1 ? std::min(grid.block, grid.axis) : 0;
         default:
             return grid.size();
     }

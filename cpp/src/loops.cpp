@@ -151,8 +151,8 @@ struct Lanes {
 
 #if defined(ZP_HAS_LANES)
 // The tail of every convention, from values before rounding to bytes.  The caller has clipped them
-// above.  Below, and for NaN, the packing instructions saturate: INT32_MIN becomes the least word,
-// then the least byte, and that becomes `low`.
+// above.  Below, for NaN, and where -Inf times two parts is NaN, packing saturates: INT32_MIN
+// becomes the least word, then the least byte, and that becomes `low`.
 template <class Convention>
 struct Packer {
     Packer(f32 zero, i64 low)
@@ -274,8 +274,6 @@ struct CodeByProduct {
 #endif
 };
 #endif
-
-static_assert(sizeof(Multiplier) == zeropoint::multiplier_size, "what others allocate");
 
 // quantize for long runs of float32: job.scale points to a Multiplier a row.
 template <class, class Convention>
@@ -409,7 +407,7 @@ template <class T>
 inline void include(T v, T& low, T& high, T& spoilt) {
     low = v < low ? v : low;
     high = v > high ? v : high;
-    spoilt += v - v;  // 0 for every finite v, else NaN
+    spoilt += v - v;  // +0 for every finite v, else NaN; added in the end, it makes -0 +0
 }
 
 // One running minimum is a chain of dependent instructions; many are vectors.

@@ -78,15 +78,15 @@ const Stream<double>& Params::Data::dequantizer<double>() const {
     return cast(dequantizer64_, false);
 }
 
-void* Params::Data::multipliers(Kernel certify) const {
+const std::vector<Multiplier>& Params::Data::multipliers(Kernel certify) const {
     const Stream<float>& stream = quantizer<float>();
     std::call_once(certified_, [&] {
         const FpGuard guard;
-        multipliers_.resize(size() * multiplier_size);
+        multipliers_.resize(size());
         certify({nullptr, multipliers_.data(), size(), 1, const_cast<float*>(stream.scale.data()),
                  const_cast<float*>(stream.zero.data()), false, qmin, qmax, false});
     });
-    return multipliers_.data();
+    return multipliers_;
 }
 
 bool Params::usable_for(DType x) const {

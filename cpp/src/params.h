@@ -34,7 +34,7 @@ struct Params::Data {
     const Stream<T>& dequantizer() const;
 
     /// What quantize_runs reads, made by the kernel `certify` at the first use.
-    void* multipliers(Kernel certify) const;
+    const std::vector<Multiplier>& multipliers(Kernel certify) const;
 
 private:
     template <class T>
@@ -47,7 +47,7 @@ private:
     mutable Lazy<float> quantizer32_, dequantizer32_;
     mutable Lazy<double> quantizer64_, dequantizer64_;
     mutable std::once_flag certified_;
-    mutable std::vector<char> multipliers_;
+    mutable std::vector<Multiplier> multipliers_;
 };
 
 }  // namespace zeropoint

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "types.h"
+
 namespace {
 
 using f32 = float;
@@ -192,11 +194,7 @@ inline u8 code_of(T x, T s, T z, T low, T high) {
 // multiplication by arbitrary precision constants", IEEE Transactions on Computers 57, 2008).
 // `certify` proves for one s that it gives the same codes as the division, for every x.
 
-struct Multiplier {
-    f32 scale, zero, ch, cl;
-    f32 x_low, x_high;  // beyond these every code is the first or the last; x is clipped to them
-    u32 certified;      // 0: divide
-};
+using zeropoint::Multiplier;
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define ZP_HAS_FMA
@@ -253,14 +251,15 @@ struct LeastAbove<numpy> {
 // Quotient and product are monotone in x, and the code is monotone in either.  So the codes agree
 // for every x if they agree on both sides of every boundary between two codes: the least x whose
 // quotient gives more than k must give more than k by the product too, and the float before it not.
-// (The product is monotone where it matters: from one float x to the next x * ch grows by 2^-24 of
-// itself at least, and the rounding of x * cl is 2^-48 of it.  Tiny x, where x * cl may underflow,
-// have |v| < 1/4 both ways.)
+// (The product is monotone where it matters: RN(x * cl) is monotone itself; where it falls with x,
+// x * ch grows from one float to the next by 2^-24 of itself, 2^23 times what the other moves by.
+// Only where x * cl underflows can that fail, and there v is next to 0 and rounds to it either
+// way.)
 template <class Convention>
 inline Multiplier certify(f32 s, f32 z, f32 low, f32 high) {
     const f32 ch = 1 / s;
     Multiplier m{s, z, ch, static_cast<f32>(1 / static_cast<f64>(s) - ch), 0, 0, 0};
-    // far from underflow and overflow of every product; zero points that float adds exactly
+    // far from overflow, and from underflow wherever |v| > 1/4; zero points that float adds exactly
     if (!(s > 0x1p-90f && s < 0x1p90f && z > -0x1p15f && z < 0x1p15f)) return m;
     const int n = static_cast<int>(high - low);
     u32 wrong = 0;

@@ -41,8 +41,12 @@ enum class Op : std::uint8_t {
     count
 };
 
-// The bytes of what certify makes and quantize_runs reads, one a parameter (scalar.h: Multiplier).
-constexpr std::size_t multiplier_size = 28;
+// How quantize_runs does without a division, one a parameter; made by certify (scalar.h).
+struct Multiplier {
+    float scale, zero, ch, cl;
+    float x_low, x_high;  // beyond these every code is the first or the last; x is clipped to them
+    std::uint32_t certified;  // 0: divide
+};
 
 // rows x cols contiguous elements.  Parameters: one per row, or with `per_column` one per column
 // that all rows share.  min_max has its running minima and maxima in place of scale and zero.

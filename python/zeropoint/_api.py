@@ -7,7 +7,7 @@ both backends, by `_checks`.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,11 +55,6 @@ def quantize(
         Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
         precision; `out` of a wrong shape or read-only.
     """
-    isa = _backend.current().fast
-    if isa >= 0 and check_finite is False and type(params) is QuantParams:
-        codes = _backend.fast_quantize(isa, x, params._native, out)
-        if codes is not None:
-            return codes
     params = _params(params)
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
@@ -124,11 +119,6 @@ def dequantize(
     ValueError
         Parameters that do not fit the shape; `out` of a wrong shape or read-only.
     """
-    isa = _backend.current().fast
-    if isa >= 0 and dtype is None and type(params) is QuantParams:
-        values = _backend.fast_dequantize(isa, q, params._native, out)
-        if values is not None:
-            return values
     params = _params(params)
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     if dtype is not None:
@@ -155,11 +145,6 @@ def fake_quantize(x: Any, params: QuantParams, *, out: Array | None = None) -> A
     Parameters, errors and the treatment of NaN and Inf are those of `quantize`; `out` has the
     dtype of `x` and may be `x` itself.
     """
-    isa = _backend.current().fast
-    if isa >= 0 and type(params) is QuantParams:
-        values = _backend.fast_fake_quantize(isa, x, params._native, out)
-        if values is not None:
-            return values
     params = _params(params)
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
@@ -241,7 +226,12 @@ def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | No
 
 
 def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
-    scales = np.asarray(acc_scale)
+    if isinstance(acc_scale, np.ma.MaskedArray):
+        raise TypeError("acc_scale is a masked array; pass acc_scale.filled(1)")
+    try:
+        scales = np.asarray(acc_scale)
+    except ValueError as error:
+        raise ValueError(f"acc_scale cannot be read as an array: {error}") from None
     if scales.dtype.kind not in "fiu":
         raise TypeError(f"acc_scale must be a real number or an array of them, not {acc_scale!r}")
     if scales.ndim and scales.shape != np.shape(params.scale):
@@ -266,7 +256,8 @@ def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
 def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     """uint8 codes to int8 or back, exactly: codes, zero point and range move by 128.
 
-    Returns the codes of the other dtype and their parameters; `dequantize` gives the same values.
+    Returns the codes of the other dtype and their parameters.  `dequantize` gives the same values
+    (but for zero points beyond 2^24, possible with ``include_zero=False``, which float32 rounds).
     """
     params = _params(params)
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
@@ -285,7 +276,8 @@ def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
         convention=params.convention,
         include_zero=params.include_zero,
     )
-    return np.bitwise_xor(q.view(np.uint8), np.uint8(128), order="C").view(other), moved
+    codes = np.asarray(np.bitwise_xor(q.view(np.uint8), np.uint8(128), order="C"))
+    return codes.view(other), moved
 
 
 # ---------------------------------------------------------------------------------------------
@@ -368,8 +360,9 @@ def _fast_choose(
 ) -> tuple[Array, QuantParams] | None:
     """Range, parameters and codes by the core in one call; None where it declines."""
     isa = _backend.current().fast
-    plain = (axis is None or type(axis) is int) and (
-        block_size is None or (axis is not None and type(block_size) is int and block_size > 0)
+    plain = (axis is None or (type(axis) is int and -65 < axis < 65)) and (
+        block_size is None
+        or (axis is not None and type(block_size) is int and 0 < block_size <= _checks.INT64.max)
     )
     if isa < 0 or choice.native is None or not plain:
         return None
@@ -385,39 +378,40 @@ def _fast_choose(
 def params_from_range(low: Array, high: Array, **keywords: Any) -> QuantParams:
     """`choose_params` for data that is known to lie in [low, high] (float32 or float64 arrays)."""
     axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
-    names = ("dtype", "zero_point_from", "include_zero", "symmetric", "qmin", "qmax", "convention")
-    values = ["uint8", None, True, False, None, None, "numpy"]
-    for name, value in keywords.items():
-        if name not in names:
-            raise TypeError(f"choose_params has no keyword {name!r}; it has {', '.join(names)}")
-        values[names.index(name)] = value
-    return _choice_for(*values).params(low, high, axis, block_size)
+    for name in keywords:
+        if name not in _Choice.KEYWORDS:
+            raise TypeError(
+                f"choose_params has no keyword {name!r}; it has {', '.join(_Choice.KEYWORDS)}"
+            )
+    return _Choice(**keywords).params(low, high, axis, block_size)
 
 
 class _Choice:
     """The checked keywords of `choose_params`."""
 
+    KEYWORDS = (
+        *("dtype", "zero_point_from", "include_zero", "symmetric"),
+        *("qmin", "qmax", "convention"),
+    )
+
     def __init__(
         self,
-        dtype: Any,
-        rule: Any,
-        include_zero: Any,
-        symmetric: Any,
-        qmin: Any,
-        qmax: Any,
-        convention: Any,
+        dtype: Any = "uint8",
+        zero_point_from: Any = None,
+        include_zero: Any = True,
+        symmetric: Any = False,
+        qmin: Any = None,
+        qmax: Any = None,
+        convention: Any = "numpy",
     ) -> None:
         self.convention = _conventions.canonical(convention)
         self.dtype = _checks.code_dtype(dtype)
         self.qmin, self.qmax = _checks.code_range(qmin, qmax, self.dtype)
         self.include_zero = _checks.flag(include_zero, "include_zero")
         self.symmetric = _checks.flag(symmetric, "symmetric")
-        self.rule = rule
-        if rule is not None and rule not in RULES:
-            raise ValueError(
-                f"zero_point_from {rule!r} is unknown; choose one of {', '.join(RULES)}, or "
-                "None for the convention's own rule"
-            )
+        self.rule = rule = zero_point_from
+        if rule is not None:
+            _checks.name(rule, "zero_point_from", RULES, ", or None for the convention's own rule")
         if symmetric and rule is not None:
             raise ValueError(
                 f"symmetric=True fixes the zero point, so zero_point_from {rule!r} cannot apply; "
@@ -555,7 +549,7 @@ def min_max(x: Any, *, axis: int | None = None) -> tuple[Any, Any]:
         No data; NaN or Inf in `x` (count and first index).
     """
     isa = _backend.current().fast
-    if isa >= 0 and (axis is None or type(axis) is int):
+    if isa >= 0 and (axis is None or (type(axis) is int and -65 < axis < 65)):
         found = _backend.fast_min_max(isa, x, axis)
         if found is not None:
             return (found[0][()], found[1][()]) if axis is None else found
@@ -571,7 +565,7 @@ def _range(x: Array, axis: int | None, block_size: int | None) -> tuple[Array, A
                 f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
             )
     if axis is not None:
-        axis = _checks.normal_axis(_checks.integer(axis, "axis"), x.ndim)
+        axis = _checks.normal_axis(_checks.axis(axis), x.ndim)
     if x.size == 0:
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element a channel")
     low, high = _backend.min_max(x, axis, block_size)
@@ -617,10 +611,12 @@ def _holds_exactly(dtype: np.dtype[Any], value: int) -> bool:
         info = np.iinfo(dtype)
         return bool(info.min <= value <= info.max)
     bits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[dtype.name]
-    largest = 65504 if dtype.name == "float16" else np.iinfo(np.int64).max
+    int64 = _checks.INT64
+    if not int64.min <= value <= int64.max or (dtype.name == "float16" and abs(value) > 65504):
+        return False
     magnitude = abs(value)
     trailing = (magnitude & -magnitude).bit_length() - 1 if magnitude else 0
-    return magnitude <= largest and magnitude.bit_length() - trailing <= bits
+    return magnitude.bit_length() - trailing <= bits
 
 
 def saturate_cast(x: Any, dtype: Any, *, out: Array | None = None) -> Array:
@@ -660,8 +656,7 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
     out
         An array in the shape and dtype of `x`; it may be `x` itself.
     """
-    if ties not in ("even", "away"):
-        raise ValueError(f"ties {ties!r} is unknown; choose 'even' or 'away'")
+    _checks.name(ties, "ties", ("even", "away"))
     x = _checks.real_array(x)
     out = _checks.output(out, x.shape, x.dtype)
     return _backend.elementwise(
@@ -681,3 +676,9 @@ def _params(params: object) -> QuantParams:
             "QuantParams(scale, zero_point) or choose_params(x)"
         )
     return params
+
+
+if not TYPE_CHECKING:  # to a reader they stay the functions above, which answer what is not plain
+    quantize, dequantize, fake_quantize = _backend.front_doors(
+        QuantParams, quantize, dequantize, fake_quantize
+    )

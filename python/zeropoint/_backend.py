@@ -46,11 +46,11 @@ def _state(name: str, verify: bool, chosen: bool) -> _State:
 
 
 def _named(name: object, source: str) -> str:
-    if name not in _ALL:
+    if not isinstance(name, str) or name not in _ALL:
         raise ValueError(
             f"{source} {name!r} is not a backend of this machine; choose one of {', '.join(_ALL)}"
         )
-    return str(name)
+    return name
 
 
 _from_environment = os.environ.get("ZEROPOINT_BACKEND")
@@ -155,9 +155,6 @@ def _declines(*_: Any) -> None:
     return None
 
 
-fast_quantize: Callable[..., Array | None] = _core.quantize if _core else _declines
-fast_dequantize: Callable[..., Array | None] = _core.dequantize if _core else _declines
-fast_fake_quantize: Callable[..., Array | None] = _core.fake_quantize if _core else _declines
 fast_min_max: Callable[..., tuple[Array, Array] | None] = _core.fast_min_max if _core else _declines
 fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
     _core.choose_and_quantize if _core else _declines
@@ -178,6 +175,27 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
         params.axis,
         params.block_size or 0,
     )
+
+
+def front_doors(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
+    """quantize, dequantize, fake_quantize as the core's builtins; `functions` where it declines."""
+    if _core is None:
+        return functions
+    docs = [
+        f"{function.__name__}({_signature(function)})\n--\n\n{function.__doc__}"
+        for function in functions
+    ]
+    return tuple(_core.open_doors(_current, params_type, functions, docs))
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """The parameters of a builtin in the form that `inspect` reads: names and defaults alone."""
+    code, defaults = function.__code__, function.__kwdefaults__ or {}
+    names = code.co_varnames
+    positional = code.co_argcount
+    keywords = names[positional : positional + code.co_kwonlyargcount]
+    given = [f"{name}={defaults[name]!r}" for name in keywords]
+    return ", ".join(["$module", *names[:positional], "*", *given])
 
 
 _RULES = (None, "max", "min")  # the order of the core's Rule; least_error is the reference's
@@ -270,9 +288,9 @@ def _state_for_call() -> _State:
     if _core is None and not _warned and not current().chosen:
         _warned = True
         warnings.warn(
-            "zeropoint runs on its NumPy fallback: the compiled core is absent, because no C++ "
-            "compiler was found at install time; install one and reinstall zeropoint, or set "
-            "ZEROPOINT_BACKEND=numpy to accept it",
+            "zeropoint runs on its NumPy fallback: the compiled core is absent, because it could "
+            "not be built at install time; install a C++ compiler and reinstall zeropoint (with "
+            "ZEROPOINT_REQUIRE_CORE=1 to see what fails), or set ZEROPOINT_BACKEND=numpy",
             RuntimeWarning,
             stacklevel=4,
         )

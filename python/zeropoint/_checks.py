@@ -14,6 +14,7 @@ from ._reference import Array, widen
 
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
 INT32 = np.iinfo(np.int32)
+INT64 = np.iinfo(np.int64)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _CPU = 1  # DLPack's kDLCPU
@@ -86,9 +87,27 @@ def ordered(qmin: int, qmax: int) -> None:
 
 def block(value: object) -> int:
     size = integer(value, "block_size")
-    if size < 1:
-        raise ValueError(f"block_size {size} must be at least 1")
+    if not 1 <= size <= INT64.max:
+        raise ValueError(f"block_size {size} must be at least 1, and at most the axis' length")
     return size
+
+
+def axis(value: object) -> int:
+    """An axis of an array that is not known yet."""
+    found = integer(value, "axis")
+    if not INT32.min <= found <= INT32.max:
+        raise ValueError(f"axis {found} is beyond the dimensions of any array")
+    return found
+
+
+def name(value: object, argument: str, choices: tuple[str, ...], more: str = "") -> str:
+    """One of some names."""
+    if not isinstance(value, str) or value not in choices:
+        shown = value if isinstance(value, (str, type(None))) else _told(value)
+        raise ValueError(
+            f"{argument} {shown!r} is unknown; choose {' or '.join(map(repr, choices))}{more}"
+        )
+    return value
 
 
 def normal_axis(axis: int, ndim: int) -> int:

@@ -14,7 +14,7 @@ from ._api import RULES, _params, choose_params, dequantize, quantize
 from ._params import QuantParams
 from ._reference import Array, unclipped, widen
 
-_CHUNK = 1 << 18  # elements in float64 at a time
+_CHUNK = 1 << 18  # elements in float64 at a time, per tensor; with an axis all at once
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,14 @@ class _Sums:
     def stats(self, n: int, codes_used: int) -> ErrorStats:
         if self.noise == 0:
             sqnr = math.inf
+        elif not math.isfinite(self.noise):  # a value beyond the dtype became Inf
+            sqnr = -math.inf
         else:
             sqnr = 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
         norms = math.sqrt(self.signal) * math.sqrt(self.back)
         cosine = min(1.0, self.dot / norms) if norms else float(self.signal == self.back)
+        if not math.isfinite(norms):
+            cosine = 0.0
         return ErrorStats(
             max_abs_error=self.worst * self.unit,
             mean_abs_error=self.absolute / n * self.unit,
@@ -287,12 +291,12 @@ def _advice(rows: list[ComparisonRow], best: ComparisonRow) -> str:
     text = f"Best for this data: {best.name} ({best.dtype})"
     if mse(worst) <= mse(best) * 1.001:
         return f"{text}; the rules make no difference here, so take what your engine uses."
-    if mse(best) > 0:
+    if mse(best) > 0 and math.isfinite(mse(worst)):
         gain = 10 * math.log10(mse(worst) / mse(best))
         text += f", {gain:.2f} dB better than the worst ({worst.name}, {worst.dtype})"
     if best.include_zero:
         return f"{text}; its range holds 0, so every engine can use it."
-    if mse(best) > 0:
+    if mse(best) > 0 and math.isfinite(mse(safe)):
         loss = 10 * math.log10(mse(safe) / mse(best))
         return (
             f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is "

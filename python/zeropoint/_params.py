@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,13 @@ class QuantParams:
             )
         fields["dtype"] = _checks.code_dtype(dtype)
         fields["qmin"], fields["qmax"] = _checks.code_range(qmin, qmax, fields["dtype"])
-        fields["axis"] = None if axis is None else _checks.integer(axis, "axis")
+        fields["axis"] = None if axis is None else _checks.axis(axis)
         fields["block_size"] = None if block_size is None else _checks.block(block_size)
 
         scales = _scale_array(scale, fields["convention"])
         _check_rank(scales, fields)
         zeros = _zero_array(zero_point, scales.shape, fields)
-        scales.setflags(write=False)
-        zeros.setflags(write=False)
+        scales, zeros = _frozen(scales), _frozen(zeros)
         fields["scale"] = scales if scales.ndim else scales[()]
         fields["zero_point"] = zeros if zeros.ndim else int(zeros)
         for name, value in fields.items():
@@ -127,10 +127,8 @@ class QuantParams:
             put(self, "scale", scale[()])
             put(self, "zero_point", zero.item())
         else:
-            scale.setflags(write=False)
-            zero.setflags(write=False)
-            put(self, "scale", scale)
-            put(self, "zero_point", zero)
+            put(self, "scale", _frozen(scale))
+            put(self, "zero_point", _frozen(zero))
             axis = axis if block is None else axis % scale.ndim
         put(self, "dtype", choice.dtype)
         put(self, "qmin", choice.qmin)
@@ -281,13 +279,38 @@ def _holds_only(value: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
+def _frozen(x: Array) -> Array:
+    """The same values over memory that nobody can make writeable again."""
+    return np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
+
+
+def _list_array(value: Any, argument: str) -> Array:
+    """A number or nested lists of them as an array; bools and ragged lists are errors."""
+    try:
+        found = np.asarray(value)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{argument} cannot be read as an array: {error}") from None
+    if found.dtype == bool or (isinstance(value, (list, tuple)) and _holds_bool(value)):
+        raise TypeError(f"{argument} must hold numbers, not bools: {value!r}")
+    return found
+
+
+def _holds_bool(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_bool(item) for item in value)
+    return isinstance(value, (bool, np.bool_))
+
+
 def _scale_array(scale: Any, convention: str) -> Array:
     """A fresh float32 or float64 array of valid scales."""
     if isinstance(scale, np.ma.MaskedArray):
         raise TypeError("scale is a masked array; pass scale.filled(1)")
-    found = np.asarray(scale)
-    if found.dtype.kind in "iu" and found.dtype != object:
-        found = found.astype(np.float64)
+    found = _list_array(scale, "scale")
+    if found.dtype.kind in "iu" or (isinstance(scale, int) and not isinstance(scale, bool)):
+        with contextlib.suppress(OverflowError):  # an int beyond float64 is no finite scale
+            found = np.asarray(found, np.float64)
+        if found.dtype == object:
+            raise ValueError("scale is beyond float64: a scale must be finite and > 0")
     elif found.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
         raise TypeError(f"scale must be a real number or an array of them, not {scale!r}")
     keep = isinstance(scale, (np.ndarray, np.generic)) and found.dtype == np.float64
@@ -341,10 +364,12 @@ def _check_rank(scales: Array, fields: dict[str, Any]) -> None:
 def _zero_array(zero_point: Any, shape: tuple[int, ...], fields: dict[str, Any]) -> Array:
     """A fresh int32 array of zero points in the shape of the scales."""
     if isinstance(zero_point, (list, tuple, np.ndarray)) and np.ndim(zero_point) > 0:
-        found = np.asarray(zero_point)
-        if found.size == 0 and not isinstance(zero_point, np.ndarray):
+        found = _list_array(zero_point, "zero_point")
+        if found.dtype == object and all(isinstance(z, int) for z in found.flat):
+            pass  # integers beyond int64: out of range, told below
+        elif found.size == 0 and not isinstance(zero_point, np.ndarray):
             found = found.astype(np.int32)
-        if found.dtype.kind not in "iu" or np.ma.isMaskedArray(zero_point):
+        if found.dtype.kind not in "iuO" or np.ma.isMaskedArray(zero_point):
             raise TypeError(f"zero_point must hold integers, not {found.dtype}")
         if found.shape != shape:
             raise ValueError(

@@ -28,7 +28,7 @@ struct Grid {
     std::size_t outer = 1, axis = 1, inner = 0, block = 1;
 
     std::size_t size() const noexcept { return outer * axis * inner; }
-    std::size_t blocks() const noexcept { return (axis + block - 1) / block; }
+    std::size_t blocks() const noexcept { return axis / block + (axis % block != 0); }
     std::size_t parameters() const noexcept {
         return kind == Kind::tensor ? 1 : kind == Kind::channel ? axis : outer * blocks() * inner;
     }
