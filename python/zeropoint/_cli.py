@@ -436,7 +436,7 @@ def _measured(stored: Array, version: str) -> dict[str, Any]:
     x = stored.astype(np.float32)
     return {
         "name": f"{_TENSOR} of {_PACKAGE} {version}",
-        "source": f"{_FILE} in https://pypi.org/project/{_PACKAGE}/{version}/",
+        "source": f"{_FILE} in the package {_PACKAGE} {version}",
         "stored_dtype": stored.dtype.name,
         "dtype": x.dtype.name,
         "shape": list(x.shape),
