@@ -157,7 +157,7 @@ template <class Convention>
 struct Packer {
     Packer(f32 zero, i64 low)
         : is_signed(low < 0),
-          z(Lanes::words(static_cast<i16>(Convention::rounds_the_sum ? 0 : zero))),
+          z(Lanes::words(Convention::rounds_the_sum ? i16(0) : static_cast<i16>(zero))),
           low_byte(Lanes::bytes(static_cast<i8>(low))) {}
 
     template <class Value>  // Value(i): Lanes::n values before rounding, from element i on
@@ -165,14 +165,20 @@ struct Packer {
         for (size_t done = 0; done < block; done += 4 * Lanes::n) {
             Lanes::I r[4];
             for (size_t k = 0; k < 4; ++k) r[k] = integers(value(i + done + k * Lanes::n));
-            const Lanes::I a = Lanes::add_words(Lanes::pack(r[0], r[1]), z);
-            const Lanes::I b = Lanes::add_words(Lanes::pack(r[2], r[3]), z);
+            const Lanes::I a = with_zero(Lanes::pack(r[0], r[1]));
+            const Lanes::I b = with_zero(Lanes::pack(r[2], r[3]));
             Lanes::store(q + done, is_signed ? Lanes::max_i8(Lanes::pack_i8(a, b), low_byte)
                                              : Lanes::max_u8(Lanes::pack_u8(a, b), low_byte));
         }
     }
 
 private:
+    Lanes::I with_zero(Lanes::I words) const {
+        if constexpr (Convention::rounds_the_sum)
+            return words;
+        else
+            return Lanes::add_words(words, z);
+    }
     static Lanes::I integers(Lanes::F w) { return Rounding<Convention>::integers(w); }
     template <class C, class = void>
     struct Rounding {
@@ -186,7 +192,7 @@ private:
         }
     };
     bool is_signed;
-    Lanes::I z;  // added after rounding; 0 where the convention adds it before
+    Lanes::I z;  // for the conventions that add it after rounding
     Lanes::I low_byte;
 };
 #endif
