@@ -67,12 +67,13 @@ inline void plain_run(const F& f, Y* y, size_t from, size_t to) {
 template <class X, class Y, class F>
 inline void fill_run(const X* x, Y* y, size_t n, bool past_caches, const F& f) {
     const size_t to_line = (line - reinterpret_cast<std::uintptr_t>(y) % line) % line / sizeof(Y);
-    size_t i = n < 4 * block ? 0 : to_line;
+    const bool is_long = n >= 16 * block;  // enough to pay for a ragged start
+    size_t i = is_long ? to_line : 0;
     plain_run(f, y, 0, i);
     for (; i + block <= n; i += block) {
         for (size_t byte = 0; byte < block * sizeof(X); byte += line)
             __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
-        if (past_caches && n >= 4 * block) {
+        if (past_caches && is_long) {
             alignas(line) Y done[block];
             fill(f, i, done);
             for (size_t byte = 0; byte < sizeof done; byte += line)
@@ -337,42 +338,32 @@ void dequantize(const Job& job) noexcept {
 
 // ---- convert ---------------------------------------------------------------------------------
 
-// What an instruction converts faster than a plain loop: the elements done, the rest is the loop's.
 template <class From, class To>
-struct Bulk {
-    static size_t convert(const From*, To*, size_t) { return 0; }
+struct ConvertTo {
+    const From* x;
+    To operator()(size_t i) const { return Convert<To, From>::of(x[i]); }
 };
 
-#if defined(__F16C__)
+#if defined(__F16C__)  // float16 has instructions that plain loops are not made into
 template <>
-struct Bulk<f16, f32> {
-    static size_t convert(const f16* x, f32* y, size_t n) {
-        size_t i = 0;
-#if defined(__AVX512F__)
-        for (; i + 16 <= n; i += 16)
-            _mm512_storeu_ps(
-                y + i,
-                _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i))));
-#endif
-        for (; i + 8 <= n; i += 8)
-            _mm256_storeu_ps(
-                y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
-        return i;
+struct ConvertTo<f16, f32> {
+    const f16* x;
+    f32 operator()(size_t i) const { return Convert<f32, f16>::of(x[i]); }
+    void block(size_t i, f32* y) const {
+        const auto* from = reinterpret_cast<const __m128i*>(x + i);
+        for (size_t j = 0; j < ::block / 8; ++j)
+            _mm256_storeu_ps(y + 8 * j, _mm256_cvtph_ps(_mm_loadu_si128(from + j)));
     }
 };
 template <>
-struct Bulk<f32, f16> {
-    static size_t convert(const f32* x, f16* y, size_t n) {
-        size_t i = 0;
-#if defined(__AVX512F__)
-        for (; i + 16 <= n; i += 16)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + i),
-                                _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
-#endif
-        for (; i + 8 <= n; i += 8)
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
-                             _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
-        return i;
+struct ConvertTo<f32, f16> {
+    const f32* x;
+    f16 operator()(size_t i) const { return Convert<f16, f32>::of(x[i]); }
+    void block(size_t i, f16* y) const {
+        auto* to = reinterpret_cast<__m128i*>(y);
+        for (size_t j = 0; j < ::block / 8; ++j)
+            _mm_storeu_si128(
+                to + j, _mm256_cvtps_ph(_mm256_loadu_ps(x + i + 8 * j), _MM_FROUND_TO_NEAREST_INT));
     }
 };
 #endif
@@ -381,10 +372,7 @@ template <class From, class To>
 void convert(const Job& job) noexcept {
     const From* x = static_cast<const From*>(job.in);
     To* y = static_cast<To*>(job.out);
-    const size_t n = job.rows * job.cols;
-    const size_t i = job.past_caches ? 0 : Bulk<From, To>::convert(x, y, n);
-    fill_run(x + i, y + i, n - i, job.past_caches,
-             [x = x + i](size_t k) { return Convert<To, From>::of(x[k]); });
+    fill_run(x, y, job.rows * job.cols, job.past_caches, ConvertTo<From, To>{x});
 }
 
 // ---- saturate, round -------------------------------------------------------------------------
