@@ -181,24 +181,3 @@ def test_a_core_that_fails_to_load_is_an_error(tmp_path: Path) -> None:
     done = python(IMPORT_FROM.format(path) + "import zeropoint")
     assert done.returncode == 1
     assert "broken core" in done.stderr
-
-
-def test_callers_in_many_threads(backend: str) -> None:
-    x = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
-    params = zp.choose_params(x)
-    expected = params.quantize(x).tobytes()
-    wrong: list[int] = []
-
-    def work(i: int, context: contextvars.Context) -> None:
-        for _ in range(10):
-            if context.run(params.quantize, x).tobytes() != expected:
-                wrong.append(i)
-
-    threads = [
-        threading.Thread(target=work, args=(i, contextvars.copy_context())) for i in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
