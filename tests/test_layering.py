@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import zeropoint as zp
+
 ROOT = Path(__file__).resolve().parents[1]
 CPP = ROOT / "cpp"
 PACKAGE = ROOT / "python" / "zeropoint"
@@ -130,3 +132,11 @@ def test_import_pulls_in_numpy_alone() -> None:
     }
     for optional in ("argparse", "asyncio", "email", "importlib.metadata"):
         assert optional not in out.stdout.split()
+
+
+def test_the_conventions_stand_in_the_order_of_the_core() -> None:
+    # the bindings pass a convention by its place in the table
+    text = (CPP / "include/zeropoint/core.hpp").read_text()
+    enum = re.search(r"enum class Convention[^{]*\{([^}]+)\}", text)
+    assert enum
+    assert [name.strip() for name in enum[1].split(",")] == list(zp.CONVENTIONS)
