@@ -20,7 +20,7 @@
 #include "zeropoint/core.hpp"
 
 namespace py = pybind11;
-namespace zp = zeropoint;
+namespace zp = zeropoint::core;
 
 namespace {
 

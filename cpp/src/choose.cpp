@@ -7,7 +7,7 @@
 #include "fpstate.h"
 #include "zeropoint/core.hpp"
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 namespace {
 
@@ -101,4 +101,4 @@ bool choose(DType precision, const void* low, const void* high, std::size_t n, c
                                    : choose_all<float>(low, high, n, choice, scale, zero_point);
 }
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

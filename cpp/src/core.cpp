@@ -8,7 +8,7 @@
 #include "params.h"
 #include "targets.h"
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag starts with DType");
 
@@ -76,7 +76,7 @@ public:
     bool run(const Grid& grid, const void* in, void* out, Poll poll) {
         Stage& last = stages_[count_ - 1];
         last.past_caches = grid.size() * (stages_[0].in_size + last.out_size) > past_caches();
-        return zeropoint::run(grid, in, out, stages_, count_, poll);
+        return core::run(grid, in, out, stages_, count_, poll);
     }
 
 private:
@@ -249,4 +249,4 @@ bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid& gr
     return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), grid, poll);
 }
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

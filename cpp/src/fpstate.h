@@ -9,7 +9,7 @@
 #include <xmmintrin.h>
 #endif
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 /// Orders streaming stores before what the caller does next.
 inline void fence_streams() noexcept {
@@ -53,4 +53,4 @@ private:
     State host_;
 };
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

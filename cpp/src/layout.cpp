@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 namespace {
 
@@ -335,4 +335,4 @@ bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::
     return run_shares(grid, in, out, stages, count, all, poll);
 }
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

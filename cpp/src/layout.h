@@ -7,7 +7,7 @@
 #include "types.h"
 #include "zeropoint/core.hpp"
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 /// A kernel and its parameters: `scale` and `zero` point to one element of `parameter_size` bytes
 /// for each parameter of the grid (null where the kernel takes none).
@@ -35,4 +35,4 @@ std::size_t run_length(const Grid&) noexcept;
 /// grid, a chunk at a time if there are several. False if `poll` stopped it.
 bool run(const Grid&, const void* in, void* out, const Stage* stages, std::size_t count, Poll);
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

@@ -21,11 +21,11 @@
 namespace {
 
 using std::size_t;
-using zeropoint::Job;
-using zeropoint::Kernel;
-using zeropoint::Op;
-using zeropoint::Table;
-using zeropoint::Tag;
+using zeropoint::core::Job;
+using zeropoint::core::Kernel;
+using zeropoint::core::Op;
+using zeropoint::core::Table;
+using zeropoint::core::Tag;
 
 // ---- the elements of one run -----------------------------------------------------------------
 
@@ -465,7 +465,7 @@ constexpr Table make_table() {
 
 #define ZP_JOIN2(a, b) a##b
 #define ZP_JOIN(a, b) ZP_JOIN2(a, b)
-namespace zeropoint {
+namespace zeropoint::core {
 extern const Table ZP_JOIN(table_, ZEROPOINT_ISA);
 const Table ZP_JOIN(table_, ZEROPOINT_ISA) = make_table();
-}  // namespace zeropoint
+}  // namespace zeropoint::core

@@ -5,7 +5,7 @@
 
 #include "fpstate.h"
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 namespace {
 
@@ -96,4 +96,4 @@ bool Params::usable_for(DType x) const {
     return true;
 }
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

@@ -7,7 +7,7 @@
 #include "types.h"
 #include "zeropoint/core.hpp"
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 /// Scale (or what stands for it) and zero point in one precision, one pair a parameter.
 template <class T>
@@ -50,4 +50,4 @@ private:
     mutable std::vector<Multiplier> multipliers_;
 };
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

@@ -17,7 +17,7 @@
 #define ZEROPOINT_HAS_FORK
 #endif
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 namespace {
 
@@ -160,4 +160,4 @@ void run_in_threads(std::size_t threads, void (*work)(void*, std::size_t), void*
     pool().run(threads, work, context);
 }
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

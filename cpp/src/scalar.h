@@ -194,7 +194,7 @@ inline u8 code_of(T x, T s, T z, T low, T high) {
 // multiplication by arbitrary precision constants", IEEE Transactions on Computers 57, 2008).
 // `certify` proves for one s that it gives the same codes as the division, for every x.
 
-using zeropoint::Multiplier;
+using zeropoint::core::Multiplier;
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define ZP_HAS_FMA

@@ -5,7 +5,7 @@
 #include <intrin.h>
 #endif
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 extern const Table table_baseline;
 
@@ -62,4 +62,4 @@ const std::vector<Target>& targets() {
     return found;
 }
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

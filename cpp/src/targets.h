@@ -6,7 +6,7 @@
 
 #include "types.h"
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 struct Target {
     const char* name;
@@ -17,4 +17,4 @@ struct Target {
 /// The targets this CPU can run, best first; the last one is always "baseline".
 const std::vector<Target>& targets();
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

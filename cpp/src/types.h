@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 // What a kernel can be made for.  The element types stand in the order of the public DType.
 enum class Tag : std::uint8_t {
@@ -74,4 +74,4 @@ struct Table {
     }
 };
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace zeropoint {
+namespace zeropoint::core {
 
 enum class DType : std::uint8_t { f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64 };
 std::size_t size_of(DType) noexcept;
@@ -115,4 +115,4 @@ struct Choice {
 bool choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
             void* scale, std::int32_t* zero_point) noexcept;
 
-}  // namespace zeropoint
+}  // namespace zeropoint::core
