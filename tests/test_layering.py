@@ -31,7 +31,7 @@ ALLOWED = {
     "src/pool.h": {"zeropoint/core.hpp"},
     "src/pool.cpp": {"pool.h"},
     "src/layout.cpp": {"layout.h", "fpstate.h", "pool.h"},
-    "src/choose.cpp": {"zeropoint/core.hpp", "fpstate.h"},
+    "src/choose.cpp": {"zeropoint/core.hpp", "fpstate.h", "scalar.h"},
     "src/core.cpp": {"zeropoint/core.hpp", "layout.h", "params.h", "targets.h", "kernels.def"},
     "bindings/module.cpp": {"zeropoint/core.hpp"},
 }

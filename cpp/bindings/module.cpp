@@ -417,7 +417,7 @@ py::tuple open_doors(py::object state, py::object params_type, const py::tuple& 
 
 zp::Choice make_choice(int rule, bool include_zero, bool symmetric, int qmin, int qmax,
                        int convention) {
-    if (rule < 0 || rule > 2 || convention < 0 || convention > 3)
+    if (rule < 0 || rule > 3 || convention < 0 || convention > 3)
         throw py::value_error("unknown rule or convention");
     return {static_cast<zp::Rule>(rule),
             include_zero,
@@ -475,7 +475,7 @@ py::object fast_min_max(std::size_t isa, py::handle x, std::optional<std::ptrdif
     return py::make_tuple(std::move(range->low), std::move(range->high));
 }
 
-// (scale, zero point), None where the answer is not a plain one.
+// (scale, zero point), None where there are none: Python explains why.
 py::object choose(const py::array& low, const py::array& high, const zp::Choice& choice) {
     const auto dtype = dtype_of(low);
     expect(dtype == dtype_of(high) && (dtype == zp::DType::f32 || dtype == zp::DType::f64));
@@ -588,9 +588,10 @@ void requantize_into(std::size_t isa, const py::array& source, py::array target,
     expect(a.x.dtype == zp::DType::i32 && a.y.dtype == params.core.code());
     if (multipliers.size() != 1 && multipliers.size() != params.core.size())
         throw py::value_error("multiplier does not fit");
+    const zp::Requantization requantization(params.core, multipliers);
     call(a.n, [&](zp::Poll poll) {
         return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, grid,
-                              params.core, multipliers, poll);
+                              requantization, poll);
     });
 }
 

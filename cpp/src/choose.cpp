@@ -5,16 +5,79 @@
 #include <limits>
 
 #include "fpstate.h"
+#include "scalar.h"
 #include "zeropoint/core.hpp"
 
 namespace zeropoint::core {
 
 namespace {
 
+// ---- a scale for ranges at the edge of the precision ------------------------------------------
+
+// Whether the exact sum of the terms is >= 0.  They are kept as an expansion: doubles that do not
+// overlap, so that the sign of the last one that is not 0 is the sign of the sum (Shewchuk,
+// "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates", 1997).
+template <std::size_t n>
+bool sum_reaches_zero(const double (&terms)[n]) {
+    double expansion[n];
+    for (std::size_t k = 0; k < n; ++k) {
+        double sum = terms[k];
+        for (std::size_t i = 0; i < k; ++i) {
+            const double a = sum, b = expansion[i];
+            sum = a + b;
+            const double b_part = sum - a;
+            expansion[i] = (a - (sum - b_part)) + (b - b_part);
+        }
+        expansion[k] = sum;
+    }
+    for (std::size_t k = n; k-- > 0;)
+        if (expansion[k] != 0) return expansion[k] > 0;
+    return true;
+}
+
+// The smallest T that is >= (high - low) / steps, Inf where there is none.
+template <class T>
+T smallest_scale(T low, T high, int steps) {
+    // Multiplied by a power of two so that nothing below overflows or underflows in double; a low
+    // or high that would vanish beside the other only has to keep its sign.
+    const bool huge = std::max(std::abs(low), std::abs(high)) > 1;
+    const double unit = sizeof(T) == sizeof(float) ? 1.0 : huge ? 0x1p-100 : 0x1p+300;
+    const auto scaled = [unit](T v) {
+        const double w = static_cast<double>(v) * unit;
+        return v != 0 && std::abs(w) < 0x1p-900 ? std::copysign(0x1p-900, w) : w;
+    };
+    const double from = scaled(low), to = scaled(high);
+    const auto reaches = [&](T scale) {
+        const double s = static_cast<double>(scale) * unit;
+        const double product = s * steps;
+        return sum_reaches_zero({product, std::fma(s, steps, -product), from, -to});
+    };
+    constexpr T greatest = std::numeric_limits<T>::max();
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    const double guess = (to / steps - from / steps) / unit;
+    T scale = guess < static_cast<double>(greatest) ? static_cast<T>(guess) : greatest;
+    while (!reaches(scale)) {
+        if (scale == greatest) return infinity;
+        scale = std::nextafter(scale, infinity);
+    }
+    while (scale > 0 && reaches(std::nextafter(scale, T(0)))) scale = std::nextafter(scale, T(0));
+    return scale;
+}
+
 template <class T>
 bool is_normal(T scale) {
     return scale >= std::numeric_limits<T>::min() && scale <= std::numeric_limits<T>::max();
 }
+
+// (high - low) / steps, evaluated in Precision.
+template <class Precision, class T>
+T step(T low, T high, int steps) {
+    const T scale = static_cast<T>((static_cast<Precision>(high) - static_cast<Precision>(low)) /
+                                   static_cast<Precision>(steps));
+    return low == high || is_normal(scale) ? scale : smallest_scale(low, high, steps);
+}
+
+// ---- the zero point ---------------------------------------------------------------------------
 
 template <class T>
 T clip(T v, int low, int high) {
@@ -27,76 +90,107 @@ double half_away(double v) {  // |v| is small, or clipped next
 }
 
 // TFLite's ChooseQuantizationParams: float64, from the end with the smaller error bound.
-double tflite_zero_point(double low, double high, const Choice& c) {
-    const double s = (high - low) / (static_cast<double>(c.qmax) - static_cast<double>(c.qmin));
-    const double from_min = c.qmin - low / s, from_max = c.qmax - high / s;
-    const bool use_min =
-        std::abs(c.qmin) + std::abs(low / s) < std::abs(c.qmax) + std::abs(high / s);
-    return clip(half_away(use_min ? from_min : from_max), c.qmin, c.qmax);
+template <class T>
+double tflite_zero_point(T low, T high, T scale, const Choice& c) {
+    const double l = low, h = high;
+    const double exact = (h - l) / (static_cast<double>(c.qmax) - static_cast<double>(c.qmin));
+    const double s = std::isfinite(exact) && is_normal(scale) ? exact : scale;
+    const bool use_min = std::abs(c.qmin) + std::abs(l / s) < std::abs(c.qmax) + std::abs(h / s);
+    return clip(half_away(use_min ? c.qmin - l / s : c.qmax - h / s), c.qmin, c.qmax);
+}
+
+// How far `end` moves when it is quantized and dequantized.
+template <class Convention, class T>
+double round_trip_error(T end, T scale, T z, const Choice& c) {
+    constexpr bool by_reciprocal = std::is_same_v<Convention, torch>;
+    const std::uint8_t byte = code_of<Convention>(end, by_reciprocal ? 1 / scale : scale, z,
+                                                  static_cast<T>(c.qmin), static_cast<T>(c.qmax));
+    const int code = c.qmin < 0 ? static_cast<std::int8_t>(byte) : byte;
+    const T back = (static_cast<T>(code) - z) * scale;
+    return std::abs(static_cast<double>(back) - static_cast<double>(end));
+}
+
+// Of the two rules the one that moves the ends less.
+template <class Convention, class T>
+T least_error(T low, T high, T scale, T from_min, T from_max, const Choice& c) {
+    const auto error = [&](T z) {
+        return std::max(round_trip_error<Convention>(low, scale, z, c),
+                        round_trip_error<Convention>(high, scale, z, c));
+    };
+    return error(from_max) < error(from_min) ? from_max : from_min;
 }
 
 template <class T>
-bool choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
-    if (!(std::isfinite(low) && std::isfinite(high))) return false;
+Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
+    if (!(std::isfinite(low) && std::isfinite(high))) return Fault::not_finite;
     if (c.symmetric) {
         const int ends = c.qmin + c.qmax + 1;
         const int centre = ends / 2 - (ends % 2 < 0 ? 1 : 0);  // rounded down, not towards 0
         const int reach = std::min(c.qmax - centre, centre - c.qmin);
         const T peak = std::max(std::abs(low), std::abs(high));
-        scale = peak == 0 ? 1 : peak / static_cast<T>(reach);
+        scale = peak == 0 ? 1 : step<T>(T(0), peak, reach);
         zero_point = centre;
-        return is_normal(scale);
+        return std::isfinite(scale) ? Fault::none : Fault::too_wide;
     }
     if (c.include_zero) {
         low = std::min(low, T(0));
         high = std::max(high, T(0));
     } else if (low == high) {
-        return false;
+        return Fault::constant;
     }
     const bool own = c.rule == Rule::own;
     const bool own_tflite = own && c.convention == Convention::tflite;
-    if (own_tflite)
-        scale = static_cast<T>((static_cast<double>(high) - static_cast<double>(low)) /
-                               (c.qmax - c.qmin));
-    else
-        scale = (high - low) / static_cast<T>(c.qmax - c.qmin);
-    if (low < high && !is_normal(scale)) return false;
+    scale =
+        own_tflite ? step<double>(low, high, c.qmax - c.qmin) : step<T>(low, high, c.qmax - c.qmin);
+    if (!std::isfinite(scale)) return Fault::too_wide;
     if (own && c.convention == Convention::torch) scale = std::max(scale, static_cast<T>(0x1p-23));
     if (scale == 0) {  // all zeros
         scale = 1;
         zero_point = std::min(std::max(0, c.qmin), c.qmax);
-        return true;
+        return Fault::none;
     }
     const T from_min = static_cast<T>(c.qmin) - std::nearbyint(low / scale);
+    const T from_max = static_cast<T>(c.qmax) - std::nearbyint(high / scale);
     T z = from_min;
-    if (c.rule == Rule::max)
-        z = static_cast<T>(c.qmax) - std::nearbyint(high / scale);
-    else if (own_tflite)
-        z = static_cast<T>(tflite_zero_point(low, high, c));
-    else if (own && c.convention == Convention::onnx)
+    if (c.rule == Rule::max) {
+        z = from_max;
+    } else if (c.rule == Rule::least_error) {
+        const auto chosen = [&](auto convention) {
+            return least_error<decltype(convention)>(low, high, scale, from_min, from_max, c);
+        };
+        z = c.convention == Convention::numpy   ? chosen(numpy{})
+            : c.convention == Convention::onnx  ? chosen(onnx{})
+            : c.convention == Convention::torch ? chosen(torch{})
+                                                : chosen(tflite{});
+    } else if (own_tflite) {
+        z = static_cast<T>(tflite_zero_point(low, high, scale, c));
+    } else if (own && c.convention == Convention::onnx) {
         z = clip(std::nearbyint(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
-    else if (own && c.convention == Convention::torch)
+    } else if (own && c.convention == Convention::torch) {
         z = clip(from_min, c.qmin, c.qmax);
-    if (!(z >= -2147483648.0 && z < 2147483648.0)) return false;
+    }
+    if (!(z >= -2147483648.0 && z < 2147483648.0)) return Fault::far_from_zero;
     zero_point = static_cast<std::int32_t>(z);
-    return true;
+    return Fault::none;
 }
 
 template <class T>
-bool choose_all(const void* low, const void* high, std::size_t n, const Choice& choice, void* scale,
-                std::int32_t* zero_point) noexcept {
+Verdict choose_all(const void* low, const void* high, std::size_t n, const Choice& choice,
+                   void* scale, std::int32_t* zero_point) noexcept {
     const FpGuard guard;
-    for (std::size_t i = 0; i < n; ++i)
-        if (!choose_one(static_cast<const T*>(low)[i], static_cast<const T*>(high)[i], choice,
-                        static_cast<T*>(scale)[i], zero_point[i]))
-            return false;
-    return true;
+    for (std::size_t i = 0; i < n; ++i) {
+        const Fault fault =
+            choose_one(static_cast<const T*>(low)[i], static_cast<const T*>(high)[i], choice,
+                       static_cast<T*>(scale)[i], zero_point[i]);
+        if (fault != Fault::none) return {fault, i};
+    }
+    return {};
 }
 
 }  // namespace
 
-bool choose(DType precision, const void* low, const void* high, std::size_t n, const Choice& choice,
-            void* scale, std::int32_t* zero_point) noexcept {
+Verdict choose(DType precision, const void* low, const void* high, std::size_t n,
+               const Choice& choice, void* scale, std::int32_t* zero_point) noexcept {
     return precision == DType::f64 ? choose_all<double>(low, high, n, choice, scale, zero_point)
                                    : choose_all<float>(low, high, n, choice, scale, zero_point);
 }

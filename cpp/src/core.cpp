@@ -50,13 +50,15 @@ public:
         constexpr std::size_t worth_a_proof = 8192;
         if (x == DType::f32 && p.convention != Convention::torch && table_.multiplies &&
             run_length(grid) >= worth_a_proof) {
-            Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
             const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
-            stage.scale = const_cast<Multiplier*>(p.multipliers(certify).data());
-            stage.parameter_size = sizeof(Multiplier);
-            stage.low = p.qmin;
-            stage.high = p.qmax;
-            return;
+            if (const Multiplier* multipliers = p.multipliers(certify)) {
+                Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
+                stage.scale = const_cast<Multiplier*>(multipliers);
+                stage.parameter_size = sizeof(Multiplier);
+                stage.low = p.qmin;
+                stage.high = p.qmax;
+                return;
+            }
         }
         Stage& stage = add(Op::quantize, x, p.code, tag(x), tag(p.convention));
         stage.low = p.qmin;
@@ -150,18 +152,15 @@ bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid& grid, cons
 }
 
 bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid& grid,
-                const Params& params, const std::vector<float>& multiplier, Poll poll) {
-    // clip(rint(x * inverse) + z) with x = float(acc) and the multiplier as the inverse: the loop
-    // of the torch convention
-    const Params::Data& p = params.data();
-    std::vector<float> inverse(multiplier), zero(p.zero_point.begin(), p.zero_point.end());
-    if (inverse.size() == 1) inverse.resize(p.size(), multiplier[0]);
+                const Requantization& requantization, Poll poll) {
+    // with x = float(acc) and the multiplier as the reciprocal this is the torch convention's loop
+    const Requantization::Data& r = requantization.data();
     Pipeline pipeline(isa);
     pipeline.convert(DType::i32, DType::f32);
-    Stage& stage = pipeline.add(Op::quantize, DType::f32, p.code, Tag::f32, Tag::torch);
-    stage.low = p.qmin;
-    stage.high = p.qmax;
-    Pipeline::bind(stage, inverse, zero);
+    Stage& stage = pipeline.add(Op::quantize, DType::f32, r.code, Tag::f32, Tag::torch);
+    stage.low = r.qmin;
+    stage.high = r.qmax;
+    Pipeline::bind(stage, r.stream.scale, r.stream.zero);
     return pipeline.run(grid, acc, q, poll);
 }
 

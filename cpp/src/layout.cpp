@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "fpstate.h"
@@ -34,7 +36,7 @@ struct Piece {
 struct Shares {
     std::size_t size;
     std::atomic<std::size_t> next{0};
-    std::atomic<bool> stop{false}, failed{false};
+    std::atomic<bool> stop{false};
 };
 
 class Runner {
@@ -241,31 +243,43 @@ std::size_t run_length(const Grid& grid) noexcept {
 
 namespace {
 
-// One thread's part of a call.
-bool run_shares(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
-                Shares& shares, Poll poll) {
-    const FpGuard guard;
-    bool finished;
-    if (tiled(grid)) {
-        Tiling tiling(grid, stages, count);
-        Runner runner(in, out, tiling.stages(), count, shares, poll);
-        finished = walk(grid, tiling.rows(), tiling.cols(), runner);
-        tiling.fold();
-    } else {
-        Runner runner(in, out, stages, count, shares, poll);
-        finished = walk(grid, 0, 0, runner);
+// One thread's part of a call: its stages, with tiled parameters if there is memory for them.
+class Part {
+public:
+    Part(const Grid& grid, const Stage* stages, std::size_t count)
+        : grid_(grid), stages_(stages), count_(count) {}
+    void tile() {
+        if (tiled(grid_)) tiling_.emplace(grid_, stages_, count_);
     }
-    fence_streams();
-    return finished;
-}
+    bool run(const void* in, void* out, Shares& shares, Poll poll) noexcept {
+        const FpGuard guard;
+        bool finished;
+        if (tiling_) {
+            Runner runner(in, out, tiling_->stages(), count_, shares, poll);
+            finished = walk(grid_, tiling_->rows(), tiling_->cols(), runner);
+            tiling_->fold();
+        } else {
+            Runner runner(in, out, stages_, count_, shares, poll);
+            finished = walk(grid_, 0, 0, runner);
+        }
+        fence_streams();
+        return finished;
+    }
+
+private:
+    const Grid& grid_;
+    const Stage* stages_;
+    std::size_t count_;
+    std::optional<Tiling> tiling_;
+};
 
 // A call in several threads.  Stages whose kernel writes its parameters get a copy for each thread,
-// folded in the end.
+// folded in the end.  All memory is taken before the first element is touched.
 class Call {
 public:
     Call(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
          std::size_t threads, Poll poll)
-        : grid_(grid), in_(in), out_(out), count_(count), poll_(poll) {
+        : grid_(grid), in_(in), out_(out), poll_(poll) {
         shares_.size = std::max(chunk, grid.size() / (threads * 8));
         for (std::size_t t = 0; t < threads; ++t) {
             stages_.emplace_back(stages, stages + count);
@@ -276,19 +290,19 @@ public:
                 stage.zero = copy(stage.zero, stage.parameter_size);
             }
         }
+        for (const auto& own : stages_) parts_.emplace_back(grid, own.data(), count).tile();
     }
 
     bool run() {
         run_in_threads(
-            stages_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
+            parts_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
             this);
-        if (shares_.failed) throw std::bad_alloc();
         Grid one;  // a parameter an element, in place of the short runs that fold is for
         one.kind = Grid::Kind::channel;
         one.axis = grid_.parameters();
         one.inner = 1;
         for (std::size_t t = 1; t < stages_.size(); ++t)
-            for (std::size_t i = 0; i < count_; ++i)
+            for (std::size_t i = 0; i < stages_[t].size(); ++i)
                 if (const auto fold = stages_[t][i].fold)
                     fold(one, 1, stages_[t][i].scale, stages_[t][i].zero, stages_[0][i].scale,
                          stages_[0][i].zero);
@@ -297,12 +311,7 @@ public:
 
 private:
     void work(std::size_t thread) noexcept {
-        try {
-            run_shares(grid_, in_, out_, stages_[thread].data(), count_, shares_,
-                       thread == 0 ? poll_ : Poll{});
-        } catch (const std::bad_alloc&) {
-            shares_.failed = shares_.stop = true;
-        }
+        parts_[thread].run(in_, out_, shares_, thread == 0 ? poll_ : Poll{});
     }
     void* copy(const void* from, std::size_t size) {
         const char* bytes = static_cast<const char*>(from);
@@ -313,26 +322,37 @@ private:
     const Grid& grid_;
     const void* in_;
     void* out_;
-    std::size_t count_;
     Poll poll_;
     Shares shares_{};
     std::vector<std::vector<Stage>> stages_;
     std::vector<std::vector<char>> copies_;
+    std::deque<Part> parts_;
 };
 
 }  // namespace
 
 bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
-         Poll poll) {
+         Poll poll) noexcept {
     if (grid.size() == 0) return true;
     // a thread takes some microseconds to wake up: it is worth about so many bytes
     constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
     const std::size_t bytes = grid.size() * (stages[0].in_size + stages[count - 1].out_size);
     const std::size_t threads = std::min(get_num_threads(), bytes / worth_a_thread);
-    if (threads > 1) return Call(grid, in, out, stages, count, threads, poll).run();
+    // Memory that is short costs threads, or the tiles, and never the result.
+    std::optional<Call> call;
+    try {
+        if (threads > 1) call.emplace(grid, in, out, stages, count, threads, poll);
+    } catch (const std::bad_alloc&) {
+    }
+    if (call) return call->run();
+    Part whole(grid, stages, count);
+    try {
+        whole.tile();
+    } catch (const std::bad_alloc&) {
+    }
     Shares all;
     all.size = grid.size();
-    return run_shares(grid, in, out, stages, count, all, poll);
+    return whole.run(in, out, all, poll);
 }
 
 }  // namespace zeropoint::core

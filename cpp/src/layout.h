@@ -33,6 +33,7 @@ std::size_t run_length(const Grid&) noexcept;
 
 /// Runs the stages, in several threads if it is worth while, one after the other over the whole
 /// grid, a chunk at a time if there are several. False if `poll` stopped it.
-bool run(const Grid&, const void* in, void* out, const Stage* stages, std::size_t count, Poll);
+bool run(const Grid&, const void* in, void* out, const Stage* stages, std::size_t count,
+         Poll) noexcept;
 
 }  // namespace zeropoint::core

@@ -1,6 +1,7 @@
 #include "params.h"
 
 #include <cmath>
+#include <new>
 #include <utility>
 
 #include "fpstate.h"
@@ -78,16 +79,36 @@ const Stream<double>& Params::Data::dequantizer<double>() const {
     return cast(dequantizer64_, false);
 }
 
-const std::vector<Multiplier>& Params::Data::multipliers(Kernel certify) const {
-    const Stream<float>& stream = quantizer<float>();
+const Multiplier* Params::Data::multipliers(Kernel certify) const noexcept {
     std::call_once(certified_, [&] {
+        multipliers_.reset(new (std::nothrow) Multiplier[size()]);
+        if (!multipliers_) return;
         const FpGuard guard;
-        multipliers_.resize(size());
-        certify({nullptr, multipliers_.data(), size(), 1, const_cast<float*>(stream.scale.data()),
+        const Stream<float>& stream = quantizer<float>();
+        certify({nullptr, multipliers_.get(), size(), 1, const_cast<float*>(stream.scale.data()),
                  const_cast<float*>(stream.zero.data()), false, qmin, qmax, false});
     });
-    return multipliers_;
+    return multipliers_.get();
 }
+
+void Params::prepare() const {
+    data_->quantizer<float>();
+    if (data_->precision == DType::f32) data_->dequantizer<float>();
+}
+
+Requantization::Requantization(const Params& params, const std::vector<float>& multiplier)
+    : data_(std::make_unique<Data>()) {
+    const Params::Data& p = params.data();
+    data_->stream.scale = multiplier;
+    if (multiplier.size() == 1) data_->stream.scale.resize(p.size(), multiplier[0]);
+    data_->stream.zero.assign(p.zero_point.begin(), p.zero_point.end());
+    data_->qmin = p.qmin;
+    data_->qmax = p.qmax;
+    data_->code = p.code;
+}
+Requantization::Requantization(Requantization&&) noexcept = default;
+Requantization& Requantization::operator=(Requantization&&) noexcept = default;
+Requantization::~Requantization() = default;
 
 bool Params::usable_for(DType x) const {
     if (x == DType::f64 || data_->precision == DType::f32) return true;

@@ -1,6 +1,7 @@
 // Params as the loops read them: scale and zero point in each working precision, cast once.
 #pragma once
 
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -33,8 +34,9 @@ struct Params::Data {
     template <class T>
     const Stream<T>& dequantizer() const;
 
-    /// What quantize_runs reads, made by the kernel `certify` at the first use.
-    const std::vector<Multiplier>& multipliers(Kernel certify) const;
+    /// What quantize_runs reads, made by the kernel `certify` at the first use; null where there is
+    /// no memory for it.
+    const Multiplier* multipliers(Kernel certify) const noexcept;
 
 private:
     template <class T>
@@ -47,7 +49,15 @@ private:
     mutable Lazy<float> quantizer32_, dequantizer32_;
     mutable Lazy<double> quantizer64_, dequantizer64_;
     mutable std::once_flag certified_;
-    mutable std::vector<Multiplier> multipliers_;
+    mutable std::unique_ptr<Multiplier[]> multipliers_;
+};
+
+/// float(acc) * scale + zero: the streams of the torch convention with the multiplier as
+/// reciprocal.
+struct Requantization::Data {
+    Stream<float> stream;
+    int qmin, qmax;
+    DType code;
 };
 
 }  // namespace zeropoint::core

@@ -5,8 +5,9 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 
 #if defined(__linux__)
@@ -61,8 +62,8 @@ private:
         while (started_ < wanted) {
             try {
                 std::thread(&Pool::serve, this, started_, call_.load()).detach();
-            } catch (const std::system_error&) {
-                return;  // no more threads to be had: fewer do the work
+            } catch (const std::exception&) {
+                return;  // no more threads, or no memory for one, to be had: fewer do the work
             }
             ++started_;
         }
@@ -104,19 +105,19 @@ private:
 
 std::atomic<Pool*> the_pool{nullptr};
 
-Pool& pool() {
+Pool* pool() noexcept {  // null where there is no memory for one
     Pool* found = the_pool.load(std::memory_order_acquire);
-    if (found) return *found;
+    if (found) return found;
 #if defined(ZEROPOINT_HAS_FORK)
     // the child has none of the threads, so it forgets the pool; what that held is left to it
     static const int registered = pthread_atfork(
         nullptr, nullptr, [] { the_pool.store(nullptr, std::memory_order_release); });
     static_cast<void>(registered);
 #endif
-    Pool* mine = new Pool;
-    if (the_pool.compare_exchange_strong(found, mine)) return *mine;
+    Pool* mine = new (std::nothrow) Pool;
+    if (!mine || the_pool.compare_exchange_strong(found, mine)) return mine;
     delete mine;
-    return *found;
+    return found;
 }
 
 // CPUs that the cgroup's quota comes to (version 2), at least 1; many where there is no quota.
@@ -155,9 +156,10 @@ std::size_t get_num_threads() noexcept {
     return n ? n : automatic;
 }
 
-void run_in_threads(std::size_t threads, void (*work)(void*, std::size_t), void* context) {
-    if (threads < 2) return work(context, 0);
-    pool().run(threads, work, context);
+void run_in_threads(std::size_t threads, void (*work)(void*, std::size_t), void* context) noexcept {
+    Pool* const found = threads < 2 ? nullptr : pool();
+    if (!found) return work(context, 0);
+    found->run(threads, work, context);
 }
 
 }  // namespace zeropoint::core

@@ -13,6 +13,6 @@ namespace zeropoint::core {
 
 /// Calls work(context, i) for i = 0 in this thread and, as far as threads are to be had, for
 /// i = 1 .. threads - 1 in others; returns when all of them have.  `work` must not throw.
-void run_in_threads(std::size_t threads, void (*work)(void*, std::size_t), void* context);
+void run_in_threads(std::size_t threads, void (*work)(void*, std::size_t), void* context) noexcept;
 
 }  // namespace zeropoint::core

@@ -1,8 +1,9 @@
 // The mathematics of one element: the specification of what the loops compute.
 //
-// Included by loops.cpp alone, once per ISA, hence the unnamed namespace: a function with external
-// linkage compiled for AVX-512 could be the one that the linker keeps for every CPU.  For the same
-// reason nothing from std:: is called here.  The caller has set round-to-nearest and no FTZ/DAZ.
+// Included by loops.cpp once per ISA (and by choose.cpp, which tries codes out), hence the unnamed
+// namespace: a function with external linkage compiled for AVX-512 could be the one that the linker
+// keeps for every CPU.  For the same reason nothing from std:: is called here.  The caller has set
+// round-to-nearest and no FTZ/DAZ.
 #pragma once
 
 #include <cstdint>

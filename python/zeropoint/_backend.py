@@ -198,7 +198,7 @@ def _signature(function: Callable[..., Any]) -> str:
     return ", ".join(["$module", *names[:positional], "*", *given])
 
 
-_RULES = (None, "max", "min")  # the order of the core's Rule; least_error is the reference's
+_RULES = (None, "max", "min", "least_error")  # the order of the core's Rule
 
 
 def native_choice(
@@ -209,8 +209,8 @@ def native_choice(
     qmax: int,
     convention: str,
 ) -> Any:
-    """The core's form of how to choose parameters, None where it leaves that to the reference."""
-    if _core is None or rule not in _RULES:
+    """The core's form of how to choose parameters, None where the core is absent."""
+    if _core is None:
         return None
     number = list(_conventions.CONVENTIONS).index(convention)
     return _core.Choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)

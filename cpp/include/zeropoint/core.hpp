@@ -67,6 +67,24 @@ public:
     DType precision() const noexcept;  ///< of the scale: f32 or f64
     /// Whether the scales survive the cast to the precision in which data of `x` is computed.
     bool usable_for(DType x) const;
+    /// Takes now the memory that the first call with data other than f64 would take.
+    void prepare() const;
+
+    struct Data;
+    const Data& data() const noexcept { return *data_; }
+
+private:
+    std::unique_ptr<Data> data_;
+};
+
+/// What requantize needs, ready for the loops: the zero points and the codes' range of `params`,
+/// and one multiplier, or params.size() of them.
+class Requantization {
+public:
+    Requantization(const Params& params, const std::vector<float>& multiplier);
+    Requantization(Requantization&&) noexcept;
+    Requantization& operator=(Requantization&&) noexcept;
+    ~Requantization();
 
     struct Data;
     const Data& data() const noexcept { return *data_; }
@@ -90,9 +108,9 @@ std::size_t get_num_threads() noexcept;
 bool quantize(std::size_t isa, ConstView x, void* q, const Grid&, const Params&, Poll = {});
 bool dequantize(std::size_t isa, const void* q, View x, const Grid&, const Params&, Poll = {});
 bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid&, const Params&, Poll = {});
-/// clip(rint(float(acc) * multiplier) + z); `multiplier` has one element, or params.size().
-bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid&, const Params&,
-                const std::vector<float>& multiplier, Poll = {});
+/// clip(rint(float(acc) * multiplier) + z)
+bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid&,
+                const Requantization&, Poll = {});
 bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
@@ -102,17 +120,23 @@ bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away,
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid&, Poll = {});
 
 /// How to choose scale and zero point; `own` is the convention's own rule.
-enum class Rule : std::uint8_t { own, max, min };
+enum class Rule : std::uint8_t { own, max, min, least_error };
 struct Choice {
     Rule rule = Rule::own;
     bool include_zero = true, symmetric = false;
     int qmin = 0, qmax = 255;
     Convention convention = Convention::numpy;
 };
-/// Scale and zero point for `n` ranges in `precision` (f32 or f64).  False where an answer is not
-/// a plain one: NaN, a scale that overflows or is subnormal, a zero point beyond int32, constant
-/// data that need not hold 0.
-bool choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
-            void* scale, std::int32_t* zero_point) noexcept;
+/// Why there are no parameters for a range: NaN or Inf in it; no steps in it (constant, and it need
+/// not hold 0); no finite scale; a zero point beyond int32.
+enum class Fault : std::uint8_t { none, not_finite, constant, too_wide, far_from_zero };
+struct Verdict {
+    Fault fault = Fault::none;
+    std::size_t index = 0;  ///< of the first range at fault
+    explicit operator bool() const noexcept { return fault == Fault::none; }
+};
+/// Scale and zero point for `n` ranges in `precision` (f32 or f64).
+Verdict choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
+               void* scale, std::int32_t* zero_point) noexcept;
 
 }  // namespace zeropoint::core
