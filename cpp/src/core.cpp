@@ -39,11 +39,15 @@ public:
         if (from != to) add(Op::convert, from, to, tag(from), tag(to));
     }
     template <class T>
-    static void bind(Stage& stage, const std::vector<T>& scale, const std::vector<T>& zero) {
+    static void bind(Stage& stage, const T* scale, const T* zero) {
         // kernels that are given parameters only read them; min_max writes, and is not bound here
-        stage.scale = const_cast<T*>(scale.data());
-        stage.zero = const_cast<T*>(zero.data());
+        stage.scale = const_cast<T*>(scale);
+        stage.zero = const_cast<T*>(zero);
         stage.parameter_size = sizeof(T);
+    }
+    template <class T>
+    static void bind(Stage& stage, const Stream<T>& stream) {
+        bind(stage, stream.scale.data(), stream.zero.data());
     }
     void quantize(DType x, const Params::Data& p, const Grid& grid) {
         // the proof that spares the division costs about as much as so many divisions
@@ -64,16 +68,16 @@ public:
         stage.low = p.qmin;
         stage.high = p.qmax;
         if (x == DType::f32)
-            bind(stage, p.quantizer<float>().scale, p.quantizer<float>().zero);
+            bind(stage, p.quantizer<float>());
         else
-            bind(stage, p.quantizer<double>().scale, p.quantizer<double>().zero);
+            bind(stage, p.quantizer<double>());
     }
     void dequantize(const Params::Data& p) {
         Stage& stage = add(Op::dequantize, p.code, p.precision, tag(p.code), tag(p.precision));
         if (p.precision == DType::f32)
-            bind(stage, p.dequantizer<float>().scale, p.dequantizer<float>().zero);
+            bind(stage, p.dequantizer<float>());
         else
-            bind(stage, p.dequantizer<double>().scale, p.dequantizer<double>().zero);
+            bind(stage, p.dequantizer<double>());
     }
     bool run(const Grid& grid, const void* in, void* out, Poll poll) {
         Stage& last = stages_[count_ - 1];
@@ -160,7 +164,7 @@ bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid& g
     Stage& stage = pipeline.add(Op::quantize, DType::f32, r.code, Tag::f32, Tag::torch);
     stage.low = r.qmin;
     stage.high = r.qmax;
-    Pipeline::bind(stage, r.stream.scale, r.stream.zero);
+    Pipeline::bind(stage, r.stream);
     return pipeline.run(grid, acc, q, poll);
 }
 
@@ -180,8 +184,8 @@ bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll poll) {
     // The torch loop with an inverse of 1 and a zero point of 0.  Integers go through float32: the
     // conversion is monotone, and exact up to 2^24, far beyond the last code.
-    static const std::vector<float> one32{1}, zero32{0};
-    static const std::vector<double> one64{1}, zero64{0};
+    static constexpr float one32 = 1, zero32 = 0;
+    static constexpr double one64 = 1, zero64 = 0;
     const DType inner = working(x.dtype);
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, inner);
@@ -190,9 +194,9 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
     stage.low = is_signed ? -128 : 0;
     stage.high = is_signed ? 127 : 255;
     if (inner == DType::f32)
-        Pipeline::bind(stage, one32, zero32);
+        Pipeline::bind(stage, &one32, &zero32);
     else
-        Pipeline::bind(stage, one64, zero64);
+        Pipeline::bind(stage, &one64, &zero64);
     return pipeline.run(flat(n), x.data, q.data, poll);
 }
 

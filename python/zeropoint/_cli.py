@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.resources
 import importlib.util
 import json
 import math
@@ -61,6 +62,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="zeropoint", description="Exact and fast 8-bit affine quantization."
     )
     parser.add_argument("--version", action="version", version=f"zeropoint {zp.__version__}")
+    parser.add_argument(
+        "--cmakedir",
+        action=_PrintPath,
+        const=("", "share", "cmake", "zeropoint"),
+        help="print where find_package(zeropoint CONFIG) finds the C++ library, and exit",
+    )
+    parser.add_argument(
+        "--includes",
+        action=_PrintPath,
+        const=("-I", "include"),
+        help="print the compiler's flag for the C++ headers, and exit",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -75,7 +88,17 @@ def _parser() -> argparse.ArgumentParser:
         _demo, "The article's worked example, then a real array: errors, and speed beside NumPy."
     )
     command(_info, "Version, backends, compiler.")
-    command(_verify, "Run every operation of every backend beside the NumPy reference.")
+    verify = command(_verify, "Run every operation of every backend beside the NumPy reference.")
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="whole domains in place of samples, every float32 among them: about half an hour",
+    )
+    verify.add_argument(
+        "--all-zero-points",
+        action="store_true",
+        help="deep, and every float32 by all 256 zero points: hours",
+    )
 
     quantize = command(_quantize, "Quantize a .npy file into a .safetensors file.")
     quantize.add_argument("file", metavar="FILE.npy")
@@ -125,6 +148,25 @@ def _parser() -> argparse.ArgumentParser:
 
 # ---------------------------------------------------------------------------------------------
 # Output
+
+
+class _PrintPath(argparse.Action):
+    """Print the prefix const[0] and the directory const[1:] of the package, and exit."""
+
+    def __init__(self, option_strings: Any, dest: str, const: Any, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, const=const, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        prefix, *parts = self.const
+        path = importlib.resources.files("zeropoint").joinpath(*parts)
+        if not path.is_dir():
+            parser.exit(
+                1,
+                "zeropoint: the C++ library is absent, because it could not be built at install "
+                "time; install a C++ compiler and reinstall zeropoint\n",
+            )
+        print(f"{prefix}{path}")
+        parser.exit()
 
 
 def _print_json(value: Any) -> None:
@@ -298,19 +340,31 @@ _NO_CORE = (
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from . import _selfcheck
+    from . import _exhaustive, _selfcheck
 
     if not _backend.core_info():
         print(f"The compiled core is {_NO_CORE}", file=sys.stderr)
     backends = [name for name in zp.backends() if name != "numpy"]
-    rows = []
-    with _Progress("verify") as progress:
-        for row in _selfcheck.run():
-            rows.append(row)
-            progress(len(rows), len(backends) * len(_selfcheck.OPERATIONS))
     kernels = _backend.core_info().get("kernels", [])
-    differences = sum(row.differences for row in rows)
     dtypes = [dtype.name for dtype in _selfcheck.REALS]
+    deep = options.deep or options.all_zero_points
+    rows = []
+    with _Progress("verify --deep" if deep else "verify") as progress:
+        if deep:
+            rows = list(_exhaustive.run(progress, all_zero_points=options.all_zero_points))
+        else:
+            for row in _selfcheck.run():
+                rows.append(row)
+                progress(len(rows), len(backends) * len(_selfcheck.OPERATIONS))
+    differences = sum(row.differences for row in rows)
+    if deep:
+        what = _exhaustive.told(all_zero_points=options.all_zero_points)
+    else:
+        what = [
+            f"{len(kernels)} kernels on {', '.join(backends) or 'no backend'}: "
+            f"{', '.join(kernels)}.",
+            f"Data: {', '.join(dtypes)}; per tensor, per channel, per block.",
+        ]
     if options.json:
         _print_json(
             {
@@ -318,6 +372,7 @@ def _verify(options: argparse.Namespace) -> int:
                 "kernels": kernels,
                 "conventions": list(CONVENTIONS),
                 "dtypes": dtypes,
+                "checked": what,
                 "rows": [row._asdict() for row in rows],
                 "differences": differences,
             }
@@ -328,19 +383,19 @@ def _verify(options: argparse.Namespace) -> int:
         lines += [[*map(str, row[:2]), *(f"{n:,}" for n in row[2:5]), row.first] for row in rows]
         print(table(lines))
         print()
-    kernels_on = f"{len(kernels)} kernels on {', '.join(backends) or 'no backend'}: "
-    print(textwrap.fill(kernels_on + ", ".join(kernels), 100, subsequent_indent="    "))
-    print(f"Data: {', '.join(dtypes)}; per tensor, per channel, per block.")
-    print(f"Conventions: {', '.join(CONVENTIONS)}.")
+    for sentence in [*what, f"Conventions: {', '.join(CONVENTIONS)}."]:
+        print(textwrap.fill(sentence, 100, subsequent_indent="    "))
     if "bfloat16" not in dtypes:
         print("bfloat16 was left out: ml_dtypes is not installed.")
     if not rows:
         print("Nothing to verify: only the NumPy reference is here.")
     elif differences:
-        print(f"{differences} calls differ from the NumPy reference.  Please report this.")
+        judge = "what they must be" if deep else "the NumPy reference"
+        print(f"{differences} calls differ from {judge}.  Please report this.")
     else:
         elements = sum(row.elements for row in rows)
-        print(f"All {elements:,} elements equal the NumPy reference to the bit.")
+        fine = "are as they must be" if deep else "equal the NumPy reference to the bit"
+        print(f"All {elements:,} elements {fine}.")
     return 1 if differences else 0
 
 

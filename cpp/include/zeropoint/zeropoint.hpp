@@ -1,0 +1,365 @@
+// zeropoint: exact and fast 8-bit affine quantization for CPUs.
+//
+//     q  = clip(round(x / scale + zero_point), qmin, qmax)
+//     x' = (q - zero_point) * scale
+//
+// Codes Q are std::uint8_t or std::int8_t; data X are float, float16 or bfloat16.  Arithmetic is
+// done in float, whatever the host's rounding mode and flush-to-zero flags, and gives the same bits
+// on every CPU and for any number of threads.  NaN becomes qmin, +-Inf become the ends.
+//
+//     const auto params = zeropoint::choose_params<std::uint8_t>(x, n);
+//     zeropoint::quantize(x, q, n, params);
+//
+// Arrays are C-contiguous.  Input and output must not overlap, except that fake_quantize, round and
+// saturate may work in place.  All functions may be called from several threads at once.  Bad
+// parameters throw std::invalid_argument before anything is written, with a message that names the
+// argument, the value and the mend; nothing else throws, but for std::bad_alloc from what says so.
+//
+// For pipelines: Quantizer, AxisQuantizer and Requantizer check their parameters once and take what
+// memory they need; their calls are noexcept.
+//
+// C++17.  `find_package(zeropoint CONFIG REQUIRED)`, target `zeropoint::zeropoint`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "zeropoint/core.hpp"
+
+namespace zeropoint {
+
+// ---- types -----------------------------------------------------------------------------------
+
+/// A whole recipe of arithmetic: `numpy` clip(rint(x / s + z)); `onnx` clip(rint(x / s) + z);
+/// `torch` (also LiteRT and XNNPACK) clip(rint(x * (1 / s)) + z); `tflite` clip(half_away(x / s) +
+/// z).
+using core::Convention;
+
+/// IEEE 754 binary16 and bfloat16 as their bits: storage, not arithmetic.  Memory of any type of
+/// the same format (_Float16, __half, Eigen::half) can be passed by reinterpret_cast.
+struct float16 {
+    std::uint16_t bits;
+};
+struct bfloat16 {
+    std::uint16_t bits;
+};
+
+/// Parameters of a whole tensor.  Valid: scale finite and > 0 (under torch 1 / scale finite too);
+/// qmin < qmax, both codes of Q; zero_point in [qmin, qmax], or with include_zero == false (numpy
+/// convention alone) any.
+struct Params {
+    float scale;
+    std::int32_t zero_point, qmin, qmax;
+    Convention convention = Convention::numpy;
+    bool include_zero = true;
+};
+
+/// Parameters along an axis: one pair a channel (block_size 0), or one for every `block_size`
+/// elements along the axis, in the array's own order with the axis divided by block_size (rounded
+/// up), as in ONNX opset 21.
+struct AxisParams {
+    std::vector<float> scale;
+    std::vector<std::int32_t> zero_point;  ///< as many as scales, or one for all
+    std::int32_t qmin, qmax;
+    std::size_t axis = 0, block_size = 0;
+    Convention convention = Convention::numpy;
+    bool include_zero = true;
+};
+
+using Shape = std::vector<std::size_t>;
+
+/// Where the zero point comes from: z = qmax - rint(max / s), z = qmin - rint(min / s), or of the
+/// two the one that moves the ends of the range less.
+enum class ZeroPointFrom { max, min, least_error };
+
+/// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
+struct Choosing {
+    std::optional<ZeroPointFrom> zero_point_from =
+        std::nullopt;          ///< none: the convention's own rule
+    bool include_zero = true;  ///< widen the range to hold 0; false: numpy convention alone
+    bool symmetric = false;    ///< z in the middle, scale = max|x| / steps; with no rule of its own
+    std::optional<std::int32_t> qmin = std::nullopt, qmax = std::nullopt;  ///< none: those of Q
+    Convention convention = Convention::numpy;
+};
+
+// ---- what the templates stand on ---------------------------------------------------------------
+
+namespace detail {
+
+using core::ConstView;
+using core::DType;
+using core::View;
+
+template <class X>
+constexpr DType real_dtype() {
+    static_assert(
+        std::is_same_v<X, float> || std::is_same_v<X, float16> || std::is_same_v<X, bfloat16>,
+        "data are float, zeropoint::float16 or zeropoint::bfloat16");
+    return std::is_same_v<X, float>     ? DType::f32
+           : std::is_same_v<X, float16> ? DType::f16
+                                        : DType::bf16;
+}
+template <class Q>
+constexpr DType code_dtype() {
+    static_assert(std::is_same_v<Q, std::uint8_t> || std::is_same_v<Q, std::int8_t>,
+                  "codes are std::uint8_t or std::int8_t");
+    return std::is_same_v<Q, std::uint8_t> ? DType::u8 : DType::i8;
+}
+
+core::Params checked(const Params&, DType code);
+core::Params checked(const AxisParams&, DType code);
+core::Grid grid(const Shape&, const AxisParams&);
+core::Requantization requantization(const std::vector<double>& acc_scale, const Params&,
+                                    DType code);
+core::Requantization requantization(const std::vector<double>& acc_scale, const AxisParams&,
+                                    DType code);
+void check_bounds(std::int64_t qmin, std::int64_t qmax);
+std::size_t isa() noexcept;
+
+Params choose(ConstView x, std::size_t n, DType code, const Choosing&);
+AxisParams choose(ConstView x, const Shape&, std::size_t axis, std::size_t block_size, DType code,
+                  const Choosing&);
+std::pair<float, float> min_max(ConstView x, std::size_t n);
+
+inline core::Grid flat(std::size_t n) noexcept {
+    core::Grid grid;
+    grid.inner = n;
+    return grid;
+}
+
+}  // namespace detail
+
+// ---- the machine -------------------------------------------------------------------------------
+
+/// The instruction sets that this CPU can run and the library has code for, best first; the last
+/// one is "baseline".
+std::vector<std::string> isas();
+/// The one that calls use: the best, unless set_isa named another.
+std::string isa();
+/// Process-wide; "" is the best.  Throws std::invalid_argument, with the choices, for any other
+/// name.
+void set_isa(const std::string& name);
+
+/// Threads that a large call may use, process-wide; 0 means the CPUs that this process may use.
+/// Small calls never leave the calling thread.
+using core::get_num_threads;
+using core::set_num_threads;
+
+// ---- parameters
+// ----------------------------------------------------------------------------------
+
+/// Parameters with the full range of codes of Q.  Throws std::invalid_argument for invalid ones.
+template <class Q>
+Params make_params(float scale, std::int32_t zero_point,
+                   Convention convention = Convention::numpy) {
+    constexpr bool is_signed = std::is_signed_v<Q>;
+    const Params params{scale, zero_point, is_signed ? -128 : 0, is_signed ? 127 : 255, convention};
+    detail::checked(params, detail::code_dtype<Q>());
+    return params;
+}
+
+/// Scale and zero point for n elements.  Throws std::invalid_argument where there is no data, a NaN
+/// or an Inf, no finite scale, a zero point beyond std::int32_t, or constant data without
+/// include_zero.
+template <class Q, class X>
+Params choose_params(const X* x, std::size_t n, const Choosing& how) {
+    return detail::choose({x, detail::real_dtype<X>()}, n, detail::code_dtype<Q>(), how);
+}
+template <class Q, class X>
+Params choose_params(const X* x, std::size_t n, ZeroPointFrom from = ZeroPointFrom::min,
+                     bool include_zero = true) {
+    Choosing how;
+    how.zero_point_from = from;
+    how.include_zero = include_zero;
+    return choose_params<Q>(x, n, how);
+}
+/// The same for each channel along `axis`, or for each block of `block_size` elements along it.
+template <class Q, class X>
+AxisParams choose_params(const X* x, const Shape& shape, std::size_t axis,
+                         std::size_t block_size = 0, const Choosing& how = {}) {
+    return detail::choose({x, detail::real_dtype<X>()}, shape, axis, block_size,
+                          detail::code_dtype<Q>(), how);
+}
+
+/// Least and greatest of n elements; a zero is +0.  Throws std::invalid_argument for no data, NaN,
+/// Inf.
+template <class X>
+std::pair<float, float> min_max(const X* x, std::size_t n) {
+    return detail::min_max({x, detail::real_dtype<X>()}, n);
+}
+
+// ---- prepared operations
+// ---------------------------------------------------------------------------
+
+/// quantize and dequantize with one scale and zero point, checked once.
+template <class Q>
+class Quantizer {
+public:
+    /// Throws std::invalid_argument for invalid parameters.
+    explicit Quantizer(const Params& params)
+        : params_(detail::checked(params, detail::code_dtype<Q>())) {}
+
+    template <class X>
+    void quantize(const X* x, Q* q, std::size_t n) const noexcept {
+        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, detail::flat(n), params_);
+    }
+    template <class X>
+    void dequantize(const Q* q, X* x, std::size_t n) const noexcept {
+        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, detail::flat(n), params_);
+    }
+    /// dequantize(quantize(x)) in one pass; y may be x.
+    template <class X>
+    void fake_quantize(const X* x, X* y, std::size_t n) const noexcept {
+        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, detail::flat(n),
+                            params_);
+    }
+
+private:
+    core::Params params_;
+};
+
+/// quantize and dequantize arrays of one shape with parameters along an axis, checked once.
+template <class Q>
+class AxisQuantizer {
+public:
+    /// Throws std::invalid_argument for invalid parameters, or ones that do not fit the shape.
+    AxisQuantizer(const AxisParams& params, const Shape& shape)
+        : grid_(detail::grid(shape, params)),
+          params_(detail::checked(params, detail::code_dtype<Q>())) {}
+
+    template <class X>
+    void quantize(const X* x, Q* q) const noexcept {
+        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, grid_, params_);
+    }
+    template <class X>
+    void dequantize(const Q* q, X* x) const noexcept {
+        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, grid_, params_);
+    }
+    /// dequantize(quantize(x)) in one pass; y may be x.
+    template <class X>
+    void fake_quantize(const X* x, X* y) const noexcept {
+        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, grid_, params_);
+    }
+
+private:
+    core::Grid grid_;
+    core::Params params_;
+};
+
+/// int32 accumulators to 8-bit codes: clip(rint(float(acc) * M) + zero_point) with
+/// M = float(acc_scale / scale), the quotient in double.
+template <class Q>
+class Requantizer {
+public:
+    /// `acc_scale` is the size of one unit of the accumulators, usually the product of the scales
+    /// of the two factors.  Throws std::invalid_argument where a scale or M is not finite and > 0.
+    Requantizer(double acc_scale, const Params& params)
+        : requantization_(detail::requantization({acc_scale}, params, detail::code_dtype<Q>())) {}
+    void operator()(const std::int32_t* acc, Q* q, std::size_t n) const noexcept {
+        core::requantize(detail::isa(), acc, q, detail::flat(n), requantization_);
+    }
+
+private:
+    core::Requantization requantization_;
+};
+
+/// The same for arrays of one shape with an acc_scale for each channel of `params` (block_size 0),
+/// or one for all.
+template <class Q>
+class AxisRequantizer {
+public:
+    AxisRequantizer(const std::vector<double>& acc_scale, const AxisParams& params,
+                    const Shape& shape)
+        : grid_(detail::grid(shape, params)),
+          requantization_(detail::requantization(acc_scale, params, detail::code_dtype<Q>())) {}
+    void operator()(const std::int32_t* acc, Q* q) const noexcept {
+        core::requantize(detail::isa(), acc, q, grid_, requantization_);
+    }
+
+private:
+    core::Grid grid_;
+    core::Requantization requantization_;
+};
+
+// ---- single calls: as above, with the checks in each call
+// ------------------------------------------
+
+template <class Q, class X>
+void quantize(const X* x, Q* q, std::size_t n, const Params& params) {
+    Quantizer<Q>(params).quantize(x, q, n);
+}
+template <class Q, class X>
+void quantize(const X* x, Q* q, const Shape& shape, const AxisParams& params) {
+    AxisQuantizer<Q>(params, shape).quantize(x, q);
+}
+template <class Q, class X>
+void dequantize(const Q* q, X* x, std::size_t n, const Params& params) {
+    Quantizer<Q>(params).dequantize(q, x, n);
+}
+template <class Q, class X>
+void dequantize(const Q* q, X* x, const Shape& shape, const AxisParams& params) {
+    AxisQuantizer<Q>(params, shape).dequantize(q, x);
+}
+/// dequantize(quantize(x)) in one pass; Q, the type of the codes, is named by the caller.
+template <class Q, class X>
+void fake_quantize(const X* x, X* y, std::size_t n, const Params& params) {
+    Quantizer<Q>(params).fake_quantize(x, y, n);
+}
+template <class Q, class X>
+void fake_quantize(const X* x, X* y, const Shape& shape, const AxisParams& params) {
+    AxisQuantizer<Q>(params, shape).fake_quantize(x, y);
+}
+template <class Q>
+void requantize(const std::int32_t* acc, Q* q, std::size_t n, double acc_scale,
+                const Params& params) {
+    Requantizer<Q>(acc_scale, params)(acc, q, n);
+}
+template <class Q>
+void requantize(const std::int32_t* acc, Q* q, const Shape& shape,
+                const std::vector<double>& acc_scale, const AxisParams& params) {
+    AxisRequantizer<Q>(acc_scale, params, shape)(acc, q);
+}
+
+/// Chooses parameters from the data and quantizes with them (ONNX's DynamicQuantizeLinear under
+/// Convention::onnx).  Errors as choose_params.
+template <class Q, class X>
+Params quantize_dynamic(const X* x, Q* q, std::size_t n, const Choosing& how = {}) {
+    const Params params = choose_params<Q>(x, n, how);
+    quantize(x, q, n, params);
+    return params;
+}
+template <class Q, class X>
+AxisParams quantize_dynamic(const X* x, Q* q, const Shape& shape, std::size_t axis,
+                            std::size_t block_size = 0, const Choosing& how = {}) {
+    AxisParams params = choose_params<Q>(x, shape, axis, block_size, how);
+    quantize(x, q, shape, params);
+    return params;
+}
+
+/// clip(x, qmin, qmax); NaN passes through; y may be x.  Throws std::invalid_argument if qmin >
+/// qmax.
+template <class X>
+void saturate(const X* x, X* y, std::size_t n, std::int64_t qmin, std::int64_t qmax) {
+    detail::check_bounds(qmin, qmax);
+    core::saturate(detail::isa(), {x, detail::real_dtype<X>()}, y, n, qmin, qmax);
+}
+/// The nearest integers, halves to even or away from 0; NaN, Inf and the sign of 0 pass through; y
+/// may be x.
+enum class Ties { even, away };
+template <class X>
+void round(const X* x, X* y, std::size_t n, Ties ties = Ties::even) noexcept {
+    core::round(detail::isa(), {x, detail::real_dtype<X>()}, y, n, ties == Ties::away);
+}
+/// Rounds halves to even, clips to the range of Q, casts: never wraps.  NaN becomes the least Q.
+template <class Q, class X>
+void saturate_cast(const X* x, Q* q, std::size_t n) noexcept {
+    core::saturate_cast(detail::isa(), {x, detail::real_dtype<X>()}, {q, detail::code_dtype<Q>()},
+                        n);
+}
+
+}  // namespace zeropoint

@@ -1,0 +1,329 @@
+// What stands behind the typed API: the checks, their messages, and the chosen ISA.
+#include "zeropoint/zeropoint.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <locale>
+#include <sstream>
+#include <stdexcept>
+
+#include "fpstate.h"
+
+namespace zeropoint {
+
+using core::FpGuard;
+
+namespace {
+
+// The error for "argument value": all parts in a row, numbers in full.
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+    std::ostringstream text;
+    text.imbue(std::locale::classic());
+    text.precision(std::numeric_limits<float>::max_digits10);
+    (text << ... << parts);
+    throw std::invalid_argument(text.str());
+}
+
+struct Codes {
+    int first, last;
+};
+Codes codes_of(core::DType code) {
+    return code == core::DType::u8 ? Codes{0, 255} : Codes{-128, 127};
+}
+
+void check_recipe(std::int32_t qmin, std::int32_t qmax, Convention convention, bool include_zero,
+                  core::DType code) {
+    const Codes all = codes_of(code);
+    if (qmin < all.first || qmin > all.last)
+        refuse("qmin ", qmin, " must lie in [", all.first, ", ", all.last, "], the codes of Q");
+    if (qmax < all.first || qmax > all.last)
+        refuse("qmax ", qmax, " must lie in [", all.first, ", ", all.last, "], the codes of Q");
+    if (qmin >= qmax)
+        refuse("qmin ", qmin, " must be less than qmax ", qmax,
+               "; swap them or widen the range (make_params sets the range of Q)");
+    if (static_cast<int>(convention) > static_cast<int>(Convention::tflite))
+        refuse("convention ", static_cast<int>(convention),
+               " is unknown; choose numpy, onnx, torch or tflite");
+    if (!include_zero && convention != Convention::numpy)
+        refuse("include_zero = false is for Convention::numpy alone; leave it true");
+}
+
+// `place` is "" or " of channel 3" and the like.
+void check_scale(float scale, Convention convention, const std::string& place) {
+    if (!(scale > 0 && scale <= std::numeric_limits<float>::max()))
+        refuse("scale", place, " is ", scale, ": it must be finite and > 0");
+    if (convention == Convention::torch && !std::isfinite(1 / scale))
+        refuse("scale", place, " is ", scale,
+               ": 1 / scale must be finite under Convention::torch; use onnx, or a larger scale");
+}
+
+void check_zero_point(std::int32_t zero_point, std::int32_t qmin, std::int32_t qmax,
+                      bool include_zero, const std::string& place) {
+    if (include_zero && (zero_point < qmin || zero_point > qmax))
+        refuse("zero_point", place, " is ", zero_point, ", outside [", qmin, ", ", qmax,
+               "]; clip it to that range, or set include_zero = false (numpy convention)");
+}
+
+core::Params prepared(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin,
+                      int qmax, core::DType code, Convention convention) {
+    core::isas();  // found now, so that no call has to
+    core::Params params(std::move(scale), std::move(zero_point), qmin, qmax, code, convention);
+    params.prepare();
+    return params;
+}
+
+std::size_t size_of(const Shape& shape) {
+    std::size_t n = 1;
+    for (const std::size_t length : shape)
+        if (length == 0) return 0;
+    for (const std::size_t length : shape) {
+        if (n > std::numeric_limits<std::size_t>::max() / 8 / length)
+            refuse("shape has more elements than memory can hold; check it");
+        n *= length;
+    }
+    return n;
+}
+
+core::Grid grid_of(const Shape& shape, std::size_t axis, std::size_t block_size) {
+    if (axis >= shape.size())
+        refuse("axis ", axis, " is out of bounds for a shape of ", shape.size(),
+               " dimensions; it counts from 0");
+    size_of(shape);
+    core::Grid grid;
+    grid.kind = block_size ? core::Grid::Kind::block : core::Grid::Kind::channel;
+    grid.block = block_size ? block_size : 1;
+    grid.axis = shape[axis];
+    grid.inner = 1;
+    for (std::size_t i = 0; i < axis; ++i) grid.outer *= shape[i];
+    for (std::size_t i = axis + 1; i < shape.size(); ++i) grid.inner *= shape[i];
+    return grid;
+}
+
+// Whether not all bits of the exponent are ones.
+bool is_finite(core::ConstView x, std::size_t i) {
+    if (x.dtype == core::DType::f32) {
+        std::uint32_t bits;
+        std::memcpy(&bits, static_cast<const char*>(x.data) + i * sizeof bits, sizeof bits);
+        return (bits & 0x7F800000) != 0x7F800000;
+    }
+    std::uint16_t bits;
+    std::memcpy(&bits, static_cast<const char*>(x.data) + i * sizeof bits, sizeof bits);
+    const std::uint16_t exponent = x.dtype == core::DType::f16 ? 0x7C00 : 0x7F80;
+    return (bits & exponent) != exponent;
+}
+
+// Least and greatest element for each parameter of the grid.
+struct Ranges {
+    std::vector<float> low, high;
+};
+Ranges ranges_of(core::ConstView x, const core::Grid& grid) {
+    const std::size_t n = grid.size();
+    if (n == 0) refuse("x has no data, so it has no range; pass at least one element");
+    Ranges found{std::vector<float>(grid.parameters()), std::vector<float>(grid.parameters())};
+    core::min_max(detail::isa(), x, found.low.data(), found.high.data(), grid);
+    if (std::any_of(found.low.begin(), found.low.end(), [](float v) { return std::isnan(v); })) {
+        std::size_t count = 0, first = 0;
+        for (std::size_t i = n; i-- > 0;)
+            if (!is_finite(x, i)) {
+                first = i;
+                ++count;
+            }
+        refuse("x has ", count, " NaN or Inf of ", n, " elements, the first at index ", first,
+               "; replace them first");
+    }
+    return found;
+}
+
+core::Choice choice_of(core::DType code, const Choosing& how) {
+    const Codes all = codes_of(code);
+    core::Choice choice;
+    choice.qmin = how.qmin.value_or(all.first);
+    choice.qmax = how.qmax.value_or(all.last);
+    choice.include_zero = how.include_zero;
+    choice.symmetric = how.symmetric;
+    choice.convention = how.convention;
+    check_recipe(choice.qmin, choice.qmax, how.convention, how.include_zero, code);
+    if (how.symmetric && (how.zero_point_from || !how.include_zero))
+        refuse(
+            "symmetric = true fixes the zero point and holds 0: leave zero_point_from unset and "
+            "include_zero true");
+    if (how.symmetric && choice.qmax - choice.qmin < 2)
+        refuse("symmetric = true needs at least three codes; [", choice.qmin, ", ", choice.qmax,
+               "] has two");
+    if (!how.zero_point_from) return choice;
+    switch (*how.zero_point_from) {
+        case ZeroPointFrom::max:
+            choice.rule = core::Rule::max;
+            return choice;
+        case ZeroPointFrom::min:
+            choice.rule = core::Rule::min;
+            return choice;
+        case ZeroPointFrom::least_error:
+            choice.rule = core::Rule::least_error;
+            return choice;
+    }
+    refuse("zero_point_from ", static_cast<int>(*how.zero_point_from),
+           " is unknown; choose max, min or least_error");
+}
+
+void choose_all(const Ranges& ranges, const core::Choice& choice, float* scale,
+                std::int32_t* zero_point) {
+    const core::Verdict verdict =
+        core::choose(core::DType::f32, ranges.low.data(), ranges.high.data(), ranges.low.size(),
+                     choice, scale, zero_point);
+    const std::size_t i = verdict.index;
+    const std::string place =
+        ranges.low.size() > 1 ? " in channel or block " + std::to_string(i) : "";
+    switch (verdict.fault) {
+        case core::Fault::constant:
+            refuse("x is constant (", ranges.low[i], ")", place,
+                   ", so its range has no steps with include_zero = false; use include_zero");
+        case core::Fault::too_wide:
+            refuse("the range of x", place, " is too wide: (max - min) / ",
+                   choice.qmax - choice.qmin, " is beyond float; scale x down, or use more codes");
+        case core::Fault::far_from_zero:
+            refuse("the zero point", place, " would be beyond std::int32_t: x in [", ranges.low[i],
+                   ", ", ranges.high[i], "] lies too far from 0; use include_zero");
+        default:
+            return;
+    }
+}
+
+// float(acc_scale / scale), the quotient in double; one, or one a channel.
+std::vector<float> multipliers(const std::vector<double>& acc_scale,
+                               const std::vector<float>& scale, bool include_zero) {
+    const FpGuard guard;
+    if (!include_zero)
+        refuse("include_zero = false: requantize needs a zero_point in [qmin, qmax]; set it true");
+    if (acc_scale.size() != 1 && acc_scale.size() != scale.size())
+        refuse("acc_scale has ", acc_scale.size(),
+               " elements; it must be one, or as many as scale (", scale.size(), ")");
+    std::vector<float> found(scale.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        const double a = acc_scale[acc_scale.size() == 1 ? 0 : i];
+        if (!(a > 0 && a <= std::numeric_limits<double>::max()))
+            refuse("acc_scale is ", a, ": it must be finite and > 0");
+        found[i] = static_cast<float>(a / static_cast<double>(scale[i]));
+        if (!(found[i] > 0 && found[i] <= std::numeric_limits<float>::max()))
+            refuse(
+                "acc_scale ", a, " / scale ", scale[i],
+                " is not a finite float > 0; check that acc_scale is the product of the factors' "
+                "scales");
+    }
+    return found;
+}
+
+std::atomic<std::size_t> chosen_isa{0};
+
+}  // namespace
+
+std::vector<std::string> isas() { return core::isas(); }
+
+std::string isa() { return core::isas()[chosen_isa]; }
+
+void set_isa(const std::string& name) {
+    const auto& all = core::isas();
+    const auto found = name.empty() ? all.begin() : std::find(all.begin(), all.end(), name);
+    if (found == all.end()) {
+        std::string choices;
+        for (const std::string& one : all) choices += (choices.empty() ? "" : ", ") + one;
+        refuse("isa \"", name, "\" is not one that this machine can run; choose one of ", choices);
+    }
+    chosen_isa = static_cast<std::size_t>(found - all.begin());
+}
+
+namespace detail {
+
+std::size_t isa() noexcept { return chosen_isa.load(std::memory_order_relaxed); }
+
+core::Params checked(const Params& p, DType code) {
+    const FpGuard guard;
+    check_recipe(p.qmin, p.qmax, p.convention, p.include_zero, code);
+    check_scale(p.scale, p.convention, "");
+    check_zero_point(p.zero_point, p.qmin, p.qmax, p.include_zero, "");
+    return prepared({p.scale}, {p.zero_point}, p.qmin, p.qmax, code, p.convention);
+}
+
+core::Params checked(const AxisParams& p, DType code) {
+    const FpGuard guard;
+    check_recipe(p.qmin, p.qmax, p.convention, p.include_zero, code);
+    const std::size_t n = p.scale.size();
+    if (p.zero_point.size() != n && p.zero_point.size() != 1)
+        refuse("zero_point has ", p.zero_point.size(), " elements and scale has ", n,
+               "; they must be as many, or zero_point one");
+    std::vector<std::int32_t> zeros(p.zero_point);
+    if (zeros.size() == 1) zeros.resize(n, p.zero_point[0]);
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto place = [&] {
+            return (p.block_size ? " of block " : " of channel ") + std::to_string(i);
+        };
+        const float s = p.scale[i];
+        const bool plain =
+            s > 0x1p-126f && s < 0x1p127f && zeros[i] >= p.qmin && zeros[i] <= p.qmax;
+        if (plain) continue;  // no text is made for what is fine
+        check_scale(s, p.convention, place());
+        check_zero_point(zeros[i], p.qmin, p.qmax, p.include_zero, place());
+    }
+    return prepared(p.scale, std::move(zeros), p.qmin, p.qmax, code, p.convention);
+}
+
+core::Grid grid(const Shape& shape, const AxisParams& p) {
+    const core::Grid found = grid_of(shape, p.axis, p.block_size);
+    if (found.parameters() != p.scale.size())
+        refuse("scale has ", p.scale.size(), " elements; data of this shape with axis ", p.axis,
+               " and block_size ", p.block_size, " needs ", found.parameters());
+    return found;
+}
+
+core::Requantization requantization(const std::vector<double>& acc_scale, const Params& p,
+                                    DType code) {
+    return {checked(p, code), multipliers(acc_scale, {p.scale}, p.include_zero)};
+}
+core::Requantization requantization(const std::vector<double>& acc_scale, const AxisParams& p,
+                                    DType code) {
+    if (p.block_size != 0)
+        refuse("block_size ", p.block_size, ": requantize works per tensor or per channel");
+    return {checked(p, code), multipliers(acc_scale, p.scale, p.include_zero)};
+}
+
+Params choose(ConstView x, std::size_t n, DType code, const Choosing& how) {
+    const core::Choice choice = choice_of(code, how);
+    const Ranges ranges = ranges_of(x, flat(n));
+    Params p{0, 0, choice.qmin, choice.qmax, how.convention, how.include_zero};
+    choose_all(ranges, choice, &p.scale, &p.zero_point);
+    return p;
+}
+
+AxisParams choose(ConstView x, const Shape& shape, std::size_t axis, std::size_t block_size,
+                  DType code, const Choosing& how) {
+    const core::Choice choice = choice_of(code, how);
+    const Ranges ranges = ranges_of(x, grid_of(shape, axis, block_size));
+    AxisParams p;
+    p.scale.resize(ranges.low.size());
+    p.zero_point.resize(ranges.low.size());
+    p.qmin = choice.qmin;
+    p.qmax = choice.qmax;
+    p.axis = axis;
+    p.block_size = block_size;
+    p.convention = how.convention;
+    p.include_zero = how.include_zero;
+    choose_all(ranges, choice, p.scale.data(), p.zero_point.data());
+    return p;
+}
+
+std::pair<float, float> min_max(ConstView x, std::size_t n) {
+    const Ranges ranges = ranges_of(x, flat(n));
+    return {ranges.low[0], ranges.high[0]};
+}
+
+void check_bounds(std::int64_t qmin, std::int64_t qmax) {
+    if (qmin > qmax) refuse("qmin ", qmin, " must not be greater than qmax ", qmax, "; swap them");
+}
+
+}  // namespace detail
+
+}  // namespace zeropoint

@@ -1,0 +1,238 @@
+// Runs every function of the typed API over the floats in DIR/x.bin, which have the shape
+// [6, 7, 64], and writes each result to a file in DIR, for Python to compare with its own.  Checks
+// by itself what bad parameters are told, and that the loops cannot throw.
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+#include <zeropoint/zeropoint.hpp>
+
+namespace zp = zeropoint;
+
+namespace {
+
+int failed = 0, passed = 0;
+std::string dir;
+
+void expect(bool good, const std::string& what) {
+    ++(good ? passed : failed);
+    if (!good) std::printf("FAILED: %s\n", what.c_str());
+}
+
+template <class T>
+void save(const std::string& name, const std::vector<T>& values) {
+    std::ofstream file(dir + "/" + name + ".bin", std::ios::binary);
+    file.write(reinterpret_cast<const char*>(values.data()),
+               static_cast<std::streamsize>(values.size() * sizeof(T)));
+}
+
+template <class T>
+std::vector<T> load(const std::string& name) {
+    std::ifstream file(dir + "/" + name + ".bin", std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    std::vector<T> values(bytes.size() / sizeof(T));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+    return values;
+}
+
+const zp::Shape shape{6, 7, 64};
+
+struct Recipe {
+    const char* name;
+    zp::Convention convention;
+};
+const Recipe recipes[] = {{"numpy", zp::Convention::numpy},
+                          {"onnx", zp::Convention::onnx},
+                          {"torch", zp::Convention::torch},
+                          {"tflite", zp::Convention::tflite}};
+
+// quantize, dequantize and fake_quantize of data in X.
+template <class Q, class X>
+void operations(const std::string& name, const zp::Params& params) {
+    const auto x = load<X>(sizeof(X) == 4                        ? "x"
+                           : std::is_same<X, zp::float16>::value ? "x_float16"
+                                                                 : "x_bfloat16");
+    std::vector<Q> q(x.size());
+    std::vector<X> y(x.size());
+    zp::quantize(x.data(), q.data(), x.size(), params);
+    save(name + "_quantize", q);
+    zp::dequantize(q.data(), y.data(), x.size(), params);
+    save(name + "_dequantize", y);
+    zp::fake_quantize<Q>(x.data(), y.data(), x.size(), params);
+    save(name + "_fake_quantize", y);
+}
+
+template <class Q>
+void all(const std::string& name) {
+    const auto x = load<float>("x");
+    std::vector<Q> q(x.size());
+    std::vector<float> y(x.size());
+    for (const Recipe& recipe : recipes) {
+        const std::string full = name + "_" + recipe.name;
+        zp::Choosing how;
+        how.convention = recipe.convention;
+        const zp::Params params = zp::quantize_dynamic(x.data(), q.data(), x.size(), how);
+        save(full + "_dynamic", q);
+        save(full + "_params",
+             std::vector<double>{params.scale, static_cast<double>(params.zero_point)});
+        operations<Q, float>(full + "_float32", params);
+        operations<Q, zp::float16>(full + "_float16", params);
+        operations<Q, zp::bfloat16>(full + "_bfloat16", params);
+
+        for (std::size_t axis = 0; axis < shape.size(); ++axis)
+            for (const std::size_t block : {std::size_t(0), std::size_t(4)}) {
+                const std::string at =
+                    full + "_axis" + std::to_string(axis) + "_block" + std::to_string(block);
+                const zp::AxisParams along =
+                    zp::quantize_dynamic(x.data(), q.data(), shape, axis, block, how);
+                save(at + "_quantize", q);
+                zp::dequantize(q.data(), y.data(), shape, along);
+                save(at + "_dequantize", y);
+                zp::fake_quantize<Q>(x.data(), y.data(), shape, along);
+                save(at + "_fake_quantize", y);
+            }
+
+        std::vector<std::int32_t> acc(x.size());
+        for (std::size_t i = 0; i < acc.size(); ++i)
+            acc[i] = static_cast<std::int32_t>(i * 2654435761u);
+        zp::requantize(acc.data(), q.data(), acc.size(), 3e-9, params);
+        save(full + "_requantize", q);
+        const zp::AxisParams along = zp::choose_params<Q>(x.data(), shape, 1, 0, how);
+        const std::vector<double> acc_scale{1e-9, 2e-9, 3e-9, 4e-9, 5e-9, 6e-9, 7e-9};
+        zp::requantize(acc.data(), q.data(), shape, acc_scale, along);
+        save(full + "_requantize_axis1", q);
+    }
+    const struct {
+        const char* name;
+        zp::ZeroPointFrom from;
+    } rules[] = {{"max", zp::ZeroPointFrom::max},
+                 {"min", zp::ZeroPointFrom::min},
+                 {"least_error", zp::ZeroPointFrom::least_error}};
+    for (const auto& rule : rules)
+        for (const bool include_zero : {true, false}) {
+            const zp::Params p = zp::choose_params<Q>(x.data(), x.size(), rule.from, include_zero);
+            save(name + "_" + rule.name + (include_zero ? "_zero" : "_free"),
+                 std::vector<double>{p.scale, static_cast<double>(p.zero_point)});
+        }
+    zp::Choosing symmetric;
+    symmetric.symmetric = true;
+    const zp::Params p = zp::choose_params<Q>(x.data(), x.size(), symmetric);
+    save(name + "_symmetric", std::vector<double>{p.scale, static_cast<double>(p.zero_point)});
+    zp::saturate_cast(x.data(), q.data(), x.size());
+    save(name + "_saturate_cast", q);
+}
+
+template <class Call>
+void refused(const Call& call, const std::string& argument, const std::string& value) {
+    try {
+        call();
+    } catch (const std::invalid_argument& error) {
+        const std::string told = error.what();
+        expect(told.find(argument) == 0 && told.find(value) != std::string::npos,
+               argument + " " + value + " is told as: " + told);
+        return;
+    }
+    expect(false, argument + " " + value + " is not refused");
+}
+
+void errors() {
+    using zp::Convention;
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    float x[4] = {1, 2, 3, 4};
+    std::uint8_t q[4] = {9, 9, 9, 9};
+    for (const float scale : {0.0f, -1.0f, inf, nan})
+        refused([&] { zp::make_params<std::uint8_t>(scale, 0); }, "scale", "> 0");
+    refused([] { zp::make_params<std::int8_t>(1e-40f, 0, Convention::torch); }, "scale", "torch");
+    refused([] { zp::make_params<std::int8_t>(1, 200); }, "zero_point", "200");
+    refused([&] { zp::quantize(x, q, 4, {1, 0, 0, 256}); }, "qmax", "256");
+    refused([&] { zp::quantize(x, q, 4, {1, 0, -1, 255}); }, "qmin", "-1");
+    refused([&] { zp::quantize(x, q, 4, {1, 7, 7, 7}); }, "qmin", "7");
+    refused(
+        [&] {
+            zp::quantize(x, q, 4, {1, 0, 0, 255, Convention::onnx, false});
+        },
+        "include_zero", "numpy");
+    refused(
+        [&] {
+            zp::quantize(x, q, 4, {1, 0, 0, 255, static_cast<Convention>(9)});
+        },
+        "convention", "9");
+    const auto along = [](std::vector<float> scale, std::vector<std::int32_t> zero,
+                          std::size_t axis, std::size_t block = 0) {
+        zp::AxisParams p;
+        p.scale = std::move(scale);
+        p.zero_point = std::move(zero);
+        p.qmin = 0;
+        p.qmax = 255;
+        p.axis = axis;
+        p.block_size = block;
+        return p;
+    };
+    refused(
+        [&] {
+            zp::quantize(x, q, {2, 2}, along({1, nan}, {0}, 0));
+        },
+        "scale of channel 1", "nan");
+    refused(
+        [&] {
+            zp::quantize(x, q, {2, 2}, along({1, 1}, {0, -3}, 1));
+        },
+        "zero_point of channel 1", "-3");
+    refused([&] { zp::quantize(x, q, {2, 2}, along({1, 1}, {0, 0, 0}, 0)); }, "zero_point", "3");
+    refused([&] { zp::quantize(x, q, {2, 2}, along({1, 1}, {0}, 2)); }, "axis", "2");
+    refused([&] { zp::quantize(x, q, {4}, along({1, 1}, {0}, 0)); }, "scale", "needs 4");
+    refused([&] { zp::quantize(x, q, {1, 4}, along({1, 1, 1}, {0}, 1, 2)); }, "scale", "needs 2");
+    constexpr std::size_t many = std::numeric_limits<std::size_t>::max() / 2;
+    refused([&] { zp::quantize(x, q, {many, 4}, along({1}, {0}, 0)); }, "shape", "memory");
+    refused([&] { zp::choose_params<std::uint8_t>(x, 0); }, "x", "no data");
+    const float bad[] = {0, nan, -inf, 1};
+    refused([&] { zp::choose_params<std::uint8_t>(bad, 4); }, "x has 2 NaN or Inf of 4", "index 1");
+    const float same[] = {5, 5};
+    refused([&] { zp::choose_params<std::uint8_t>(same, 2, zp::ZeroPointFrom::min, false); }, "x",
+            "constant");
+    const float far[] = {1e30f, 1.0000001e30f};
+    refused([&] { zp::choose_params<std::uint8_t>(far, 2, zp::ZeroPointFrom::min, false); },
+            "the zero point", "int32");
+    zp::Choosing how;
+    how.symmetric = true;
+    how.zero_point_from = zp::ZeroPointFrom::max;
+    refused([&] { zp::choose_params<std::uint8_t>(x, 4, how); }, "symmetric", "zero_point_from");
+    const std::int32_t acc[] = {1};
+    refused([&] { zp::requantize(acc, q, 1, -1.0, zp::make_params<std::uint8_t>(1, 0)); },
+            "acc_scale", "-1");
+    refused([] { zp::set_isa("mmx"); }, "isa", "baseline");
+    refused([&] { zp::saturate(x, x, 4, 3, 2); }, "qmin", "3");
+    for (const std::uint8_t code : q) expect(code == 9, "nothing is written on error");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc < 2) return 2;
+    dir = argv[1];
+    if (argc > 2) zp::set_isa(argv[2]);
+    expect(zp::isa() == (argc > 2 ? argv[2] : zp::isas()[0]), "isa() is the chosen one");
+
+    const zp::Quantizer<std::int8_t> quantizer(zp::make_params<std::int8_t>(0.1f, 3));
+    static_assert(noexcept(quantizer.quantize(static_cast<const float*>(nullptr), nullptr, 0)),
+                  "the loops do not throw");
+    all<std::uint8_t>("uint8");
+    all<std::int8_t>("int8");
+    const auto x = load<float>("x");
+    std::vector<float> y(x.size());
+    zp::round(x.data(), y.data(), x.size(), zp::Ties::away);
+    save("round_away", y);
+    zp::saturate(x.data(), y.data(), x.size(), -2, 3);
+    save("saturate", y);
+    const auto range = zp::min_max(x.data(), x.size());
+    save("min_max", std::vector<float>{range.first, range.second});
+    errors();
+    std::printf("%s, %zu threads\n%d passed, %d failed\n", zp::isa().c_str(), zp::get_num_threads(),
+                passed, failed);
+    return failed != 0;
+}

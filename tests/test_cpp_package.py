@@ -1,0 +1,152 @@
+"""The C++ package as outside projects find it: built from there, and equal to Python by bits.
+
+Three ways to get it: from the installed Python package, by a plain ``cmake --install``, and by one
+with AddressSanitizer and UndefinedBehaviorSanitizer in the library and in the project.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = 6, 7, 64
+SANITIZE = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g"
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def run(*command: object, **more: Any) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def cmake(source: Path, build: Path, *defines: str) -> Path:
+    for tool in ("cmake", "ninja"):
+        assert shutil.which(tool), f'{tool} is missing: pip install "zeropoint[test]"'
+    run("cmake", "-G", "Ninja", "-S", source, "-B", build, *(f"-D{define}" for define in defines))
+    run("cmake", "--build", build)
+    return build
+
+
+@pytest.fixture(scope="module", params=["wheel", "install", "sanitized install"])
+def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """CMake definitions with which a project finds the package."""
+    if request.param == "wheel":
+        if not zp.backends()[:-1]:
+            pytest.skip("the core is absent")
+        return [f"CMAKE_PREFIX_PATH={run(sys.executable, '-m', 'zeropoint', '--cmakedir').strip()}"]
+    flags = []
+    if request.param == "sanitized install":
+        flags = [f"CMAKE_CXX_FLAGS={SANITIZE}", "CMAKE_BUILD_TYPE=Debug"]
+    where = tmp_path_factory.mktemp("package")
+    cmake(ROOT, where / "build", f"CMAKE_INSTALL_PREFIX={where / 'prefix'}", *flags)
+    run("cmake", "--install", where / "build")
+    return [f"CMAKE_PREFIX_PATH={where / 'prefix'}", *flags]
+
+
+def test_example_equals_python(prefix: list[str], tmp_path: Path) -> None:
+    build = cmake(ROOT / "examples" / "cpp", tmp_path / "build", *prefix)
+    rng = np.random.default_rng(1)
+    x, w = (rng.normal(size=(n, 257)).astype(np.float32) for n in (33, 19))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "w.npy", w)
+    run(build / "pipeline", "x.npy", "w.npy", "y.npy", cwd=tmp_path)
+
+    qw, w_params = zp.quantize_dynamic(w, "int8", axis=0, symmetric=True)
+    qx, x_params = zp.quantize_dynamic(x, "int8")
+    acc = (qx.astype(np.int32) - x_params.zero_point) @ qw.T.astype(np.int32)
+    acc_scale = np.float64(x_params.scale) * w_params.scale
+    y_params = zp.choose_params((acc * acc_scale).astype(np.float32), "int8")
+    per_unit = zp.QuantParams(np.full(19, y_params.scale), y_params.zero_point, "int8", axis=1)
+    y = zp.dequantize(zp.requantize(acc, acc_scale, per_unit), y_params)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), y)
+    error = np.abs(y - x @ w.T)
+    assert error.max() < 0.02 * np.abs(x @ w.T).max()
+
+    missing = subprocess.run([build / "pipeline", "no.npy", "w.npy", "y.npy"], cwd=tmp_path)
+    assert missing.returncode == 1
+
+
+def test_every_function_equals_python(prefix: list[str], tmp_path: Path) -> None:
+    build = cmake(ROOT / "tests" / "outside", tmp_path / "build", *prefix)
+    for isa in zp.backends()[:-1]:
+        where = tmp_path / isa
+        where.mkdir()
+        compared = _compare(where, build / "api", isa)
+        print(f"C++ on {isa}: {compared} results equal Python's")
+
+
+def _compare(where: Path, program: Path, isa: str) -> int:
+    x = np.random.default_rng(2).normal(size=SHAPE).astype(np.float32) * 3
+    x.flat[:8] = [0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, 1e-45]
+    data = {"float32": x, "float16": x.astype(np.float16), "bfloat16": x.astype(ml_dtypes.bfloat16)}
+    x.tofile(where / "x.bin")
+    data["float16"].tofile(where / "x_float16.bin")
+    data["bfloat16"].tofile(where / "x_bfloat16.bin")
+    inputs = set(where.iterdir())
+    assert " 0 failed" in run(program, where, isa)
+
+    expected: dict[str, Array] = {}
+
+    def expect(name: str, value: Any, dtype: Any = None) -> None:
+        expected[name] = np.asarray(value, dtype)
+
+    def both(params: zp.QuantParams) -> Array:
+        return np.array([params.scale, params.zero_point], np.float64)
+
+    acc = (np.arange(x.size, dtype=np.uint32) * np.uint32(2654435761)).view(np.int32).reshape(SHAPE)
+    for dtype in ("uint8", "int8"):
+        for convention in ("numpy", "onnx", "torch", "tflite"):
+            name = f"{dtype}_{convention}"
+            q, params = zp.quantize_dynamic(x, dtype, convention=convention)
+            expect(f"{name}_dynamic", q)
+            expect(f"{name}_params", both(params))
+            for kind, values in data.items():
+                codes = params.quantize(values)
+                expect(f"{name}_{kind}_quantize", codes)
+                expect(f"{name}_{kind}_dequantize", params.dequantize(codes, dtype=values.dtype))
+                expect(f"{name}_{kind}_fake_quantize", params.fake_quantize(values))
+            for axis in range(3):
+                for block in (None, 4):
+                    at = f"{name}_axis{axis}_block{block or 0}"
+                    q, along = zp.quantize_dynamic(
+                        x, dtype, axis=axis, block_size=block, convention=convention
+                    )
+                    expect(f"{at}_quantize", q)
+                    expect(f"{at}_dequantize", along.dequantize(q))
+                    expect(f"{at}_fake_quantize", along.fake_quantize(x))
+            expect(f"{name}_requantize", zp.requantize(acc, 3e-9, params))
+            along = zp.choose_params(x, dtype, axis=1, convention=convention)
+            scales = np.array([1e-9, 2e-9, 3e-9, 4e-9, 5e-9, 6e-9, 7e-9])
+            expect(f"{name}_requantize_axis1", zp.requantize(acc, scales, along))
+        for rule in ("max", "min", "least_error"):
+            for label, include_zero in (("zero", True), ("free", False)):
+                params = zp.choose_params(x, dtype, zero_point_from=rule, include_zero=include_zero)
+                expect(f"{dtype}_{rule}_{label}", both(params))
+        expect(f"{dtype}_symmetric", both(zp.choose_params(x, dtype, symmetric=True)))
+        expect(f"{dtype}_saturate_cast", zp.saturate_cast(x, dtype))
+    expect("round_away", zp.round(x, ties="away"))
+    expect("saturate", zp.saturate(x, -2, 3))
+    expect("min_max", zp.min_max(x), np.float32)
+
+    written = {path.stem for path in set(where.iterdir()) - inputs}
+    assert written == set(expected)
+    for name, value in expected.items():
+        assert (where / f"{name}.bin").read_bytes() == value.tobytes(), name
+    return len(expected)
+
+
+def test_paths_are_printed() -> None:
+    out = run(sys.executable, "-m", "zeropoint", "--includes").strip()
+    assert out.startswith("-I")
+    assert (Path(out[2:]) / "zeropoint" / "zeropoint.hpp").is_file()
