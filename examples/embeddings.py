@@ -1,0 +1,89 @@
+"""An embedding table in int8: what it costs in neighbours found, beside the usual one-liner.
+
+    pip install zeropoint "wordllama==0.4.0.post1" && python examples/embeddings.py
+
+The table is real: the token embeddings of wordllama, float16 [32000, 256], inside its wheel.
+"""
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import zeropoint as zp
+from zeropoint.files import read_tensor
+
+QUERIES, NEIGHBOURS = 2000, 10
+
+
+def embedding_table():
+    """The stored array.  The package is found and not imported: its dependencies play no part."""
+    folder = importlib.util.find_spec("wordllama").submodule_search_locations[0]
+    path = Path(folder, "weights", "l2_supercat_256.safetensors")
+    return read_tensor(path, "embedding.weight")
+
+
+def unit(x):
+    x = np.asarray(x, np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+
+
+def neighbours(table, rows, chosen):
+    """For each of the chosen rows its nearest others in `table`, by cosine."""
+    table, found = unit(table), []
+    scores = np.empty((50, len(table)), np.float32)  # so many stay in the cache
+    for part in chosen.reshape(-1, len(scores)):
+        np.matmul(rows[part], table.T, out=scores)
+        scores[np.arange(len(part)), part] = -2  # its own row does not count
+        found.append(np.argpartition(scores, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:])
+    return np.concatenate(found)
+
+
+def timed(call):
+    """The result, and milliseconds: the best of three."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - start)
+    return result, 1e3 * min(seconds)
+
+
+def main():
+    table = embedding_table()
+    rows = unit(table)
+    chosen = np.random.default_rng(0).choice(len(rows), QUERIES, replace=False)
+    true = neighbours(table, rows, chosen)
+
+    # one scale a row: rows differ in length, and each gets all the codes for itself
+    (codes, params), ms = timed(lambda: zp.quantize_dynamic(table, "int8", axis=0, symmetric=True))
+    # what people write instead: values beyond 1 wrap, and nothing is rounded
+    with np.errstate(invalid="ignore"):
+        wrapped, wrapped_ms = timed(lambda: (table * 127).astype(np.int8))
+    # the same after making the rows unit vectors: nothing wraps, but few codes are used
+    coarse, coarse_ms = timed(lambda: (unit(table) * 127).astype(np.int8))
+
+    print(f"{len(table):,} rows of {table.shape[1]}; {QUERIES} queries, {NEIGHBOURS} neighbours\n")
+    print(f"{'':32}{'bytes':>12}{'mean cosine':>13}{'min':>9}{'recall@10':>11}{'ms':>8}")
+    print(f"{'float32':32}{rows.nbytes:12,}")
+    print(f"{'float16, as stored':32}{table.nbytes:12,}{1:13.5f}{1:9.5f}{1:11.4f}{'-':>8}")
+    figures = {}
+    for name, back, size, spent in (
+        ("zeropoint, a scale a row", zp.dequantize(codes, params), params.scale.nbytes, ms),
+        ("(x * 127).astype(int8)", wrapped, 0, wrapped_ms),
+        ("unit rows, then the same", coarse, 0, coarse_ms),
+    ):
+        cosine = np.sum(rows * unit(back), axis=1)
+        pairs = zip(true, neighbours(back, rows, chosen), strict=True)
+        recall = np.mean([np.isin(*pair).mean() for pair in pairs])  # the true ones found
+        print(f"{name:32}{codes.nbytes + size:12,}{cosine.mean():13.5f}{cosine.min():9.5f}", end="")
+        print(f"{recall:11.4f}{spent:8.1f}")
+        figures[name] = cosine.min(), recall
+    worst, recall = figures["zeropoint, a scale a row"]
+    sys.exit(None if worst > 0.9999 and recall > 0.99 else "the int8 table is not good enough")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Reading ONNX models: the graphs in a graph, constants, and what Q/DQ nodes say."""
+
+from __future__ import annotations
+
+import os
+from collections import ChainMap
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+import zeropoint as zp
+
+try:
+    import onnx
+    from onnx import helper, numpy_helper
+    from onnx.external_data_helper import uses_external_data
+except ImportError as error:
+    raise ImportError('zeropoint.interop.onnx needs onnx: pip install "zeropoint[onnx]"') from error
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Model: TypeAlias = onnx.ModelProto | str | os.PathLike[str]
+
+_CODES = {int(onnx.TensorProto.UINT8): "uint8", int(onnx.TensorProto.INT8): "int8"}
+
+
+def load(model: Model) -> onnx.ModelProto:
+    """The model itself, or the one at a path, with its external data."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model must be a ModelProto or a path, not {type(model).__name__}")
+    try:
+        loaded: onnx.ModelProto = onnx.load(model)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's and onnx's own
+        raise ValueError(f"{os.fspath(model)} cannot be read as an ONNX model: {error}") from error
+    return loaded
+
+
+# ---------------------------------------------------------------------------------------------
+# Graphs and constants
+
+
+class Scope(NamedTuple):
+    """A graph, and what the names in it mean: its own first, then those of the graphs around it."""
+
+    graph: onnx.GraphProto
+    makers: ChainMap[str, onnx.TensorProto | onnx.NodeProto]  # initializers and nodes
+    types: ChainMap[str, int]  # onnx.TensorProto.DataType, of what is declared
+
+
+def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope]:
+    """The graph, then those inside its nodes (bodies of If, Loop and Scan)."""
+    makers: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
+    makers.update((name, node) for node in graph.node for name in node.output if name)
+    declared = (*graph.input, *graph.output, *graph.value_info)
+    types = {value.name: value.type.tensor_type.elem_type for value in declared}
+    around = (outer.makers.maps, outer.types.maps) if outer else ((), ())
+    scope = Scope(graph, ChainMap(makers, *around[0]), ChainMap(types, *around[1]))
+    yield scope
+    for node in graph.node:
+        for found in node.attribute:
+            inner = [found.g] if found.HasField("g") else []
+            for body in (*inner, *found.graphs):
+                yield from scopes(body, scope)
+
+
+def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Name and value of the initializers and of the tensors in Constant nodes."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for found in node.attribute:
+                if found.name == "value":
+                    yield node.output[0], found.t
+
+
+def constant(name: str, scope: Scope, what: str) -> Array:
+    """The value behind a name; `what` asks for it, in the error if it is not a constant."""
+    tensor = _constant_tensor(name, scope)
+    if tensor is None:
+        raise ValueError(f"{what} takes {name!r}, which is not a constant but made at run time")
+    return value(tensor, name)
+
+
+def _constant_tensor(name: str, scope: Scope) -> onnx.TensorProto | None:
+    maker = scope.makers.get(name)
+    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Identity":  # exporters share by it
+        maker = scope.makers.get(maker.input[0])
+    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Constant":
+        for found in maker.attribute:
+            if found.name == "value":
+                tensor: onnx.TensorProto = found.t
+                return tensor
+            if found.name in ("value_float", "value_floats"):
+                numbers = np.asarray(helper.get_attribute_value(found), np.float32)
+                return numpy_helper.from_array(numbers)
+    return maker if isinstance(maker, onnx.TensorProto) else None
+
+
+def value(tensor: onnx.TensorProto, name: str) -> Array:
+    """The tensor as an array."""
+    if uses_external_data(tensor):
+        raise ValueError(
+            f"tensor {name!r} lies in an external file that is not loaded; pass the path of the "
+            "model, or what onnx.load(path) returns"
+        )
+    found: Array = numpy_helper.to_array(tensor)
+    return found
+
+
+def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """An integer attribute of a node."""
+    return next((int(found.i) for found in node.attribute if found.name == name), default)
+
+
+# ---------------------------------------------------------------------------------------------
+# QuantizeLinear and DequantizeLinear
+
+
+def is_linear(node: onnx.NodeProto) -> bool:
+    return node.op_type in ("QuantizeLinear", "DequantizeLinear")
+
+
+def linear_maker(name: str, scope: Scope) -> onnx.NodeProto | None:
+    """The QuantizeLinear or DequantizeLinear that makes a tensor; the latter through a Cast too."""
+    maker = scope.makers.get(name)
+    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Cast":
+        maker = scope.makers.get(maker.input[0])
+        if isinstance(maker, onnx.NodeProto) and maker.op_type == "QuantizeLinear":
+            return None  # codes in another type are no real values
+    return maker if isinstance(maker, onnx.NodeProto) and is_linear(maker) else None
+
+
+def node_params(node: onnx.NodeProto, scope: Scope) -> zp.QuantParams:
+    """The parameters of a QuantizeLinear or DequantizeLinear."""
+    what = f"the {node.op_type} that makes {node.output[0]!r}"
+    kind = _code_type(node, scope)
+    if kind is None:
+        raise ValueError(
+            f"{what} has no zero point, and the model does not tell the type of {node.input[0]!r}; "
+            "pass onnx.shape_inference.infer_shapes(model)"
+        )
+    if kind not in _CODES:
+        name = helper.tensor_dtype_to_string(kind).removeprefix("TensorProto.")
+        raise ValueError(f"{what} has codes of type {name}; only UINT8 and INT8 are supported")
+    scale, zero = constant(node.input[1], scope, what), np.zeros((), np.int32)
+    if _zero_point(node):
+        zero = constant(_zero_point(node), scope, what)
+    block_size = attribute(node, "block_size", 0) or None
+    axis: int | None = attribute(node, "axis", 1)
+    if scale.size == 1 and block_size is None:
+        scale, axis = scale.reshape(()), None
+    try:
+        return zp.QuantParams(
+            scale,
+            int(zero.item()) if zero.size == 1 else zero,
+            _CODES[kind],
+            axis=axis,
+            block_size=block_size,
+            convention="onnx",
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _zero_point(node: onnx.NodeProto) -> str:
+    """The name of a node's zero point, empty where it has none."""
+    return str(node.input[2]) if len(node.input) > 2 else ""
+
+
+def _code_type(node: onnx.NodeProto, scope: Scope) -> int | None:
+    """The onnx.TensorProto.DataType of a node's codes; None where the model does not tell it."""
+    if node.op_type == "QuantizeLinear" and not _zero_point(node):
+        return attribute(node, "output_dtype", 0) or int(onnx.TensorProto.UINT8)
+    name = _zero_point(node) or node.input[0]
+    tensor = _constant_tensor(name, scope)
+    if tensor is not None:
+        return int(tensor.data_type)
+    maker = scope.makers.get(name)
+    if isinstance(maker, onnx.NodeProto) and maker.op_type == "QuantizeLinear":
+        return _code_type(maker, scope)
+    return scope.types.get(name)

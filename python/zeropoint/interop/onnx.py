@@ -1,0 +1,118 @@
+"""ONNX: the parameters of a quantized model's tensors, and a float model's weights in 8 bits.
+
+`params` reads scale and zero point from a QDQ model (QuantizeLinear and DequantizeLinear nodes
+around float operators); `quantize_weights` stores float weights as codes, and `report` says what
+that did to each; `calibration_reader` feeds ONNX Runtime's static quantizer.
+
+>>> p = params("quantized.onnx", "input")  # its codes are those of the model's QuantizeLinear
+>>> small = quantize_weights("float.onnx")
+>>> print(report("float.onnx", small))
+>>> onnx.save(small, "small.onnx")
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import zeropoint as zp
+
+from ._onnx_graph import (
+    Model,
+    Scope,
+    is_linear,
+    linear_maker,
+    load,
+    node_params,
+    scopes,
+)
+from ._onnx_weights import Report, Weight, quantize_weights, report
+
+if TYPE_CHECKING:  # where onnx is missing, _onnx_graph says so
+    import onnx
+
+__all__ = ["Report", "Weight", "calibration_reader", "params", "quantize_weights", "report"]
+
+
+def params(model: Model, tensor: str) -> zp.QuantParams:
+    """Scale and zero point of one tensor of a QDQ model, in the convention ``onnx``.
+
+    They are those of the QuantizeLinear or DequantizeLinear that takes the tensor as its data or,
+    where none does, of the one that makes it.  So the name may be that of the real values or of
+    their codes.
+
+    Parameters
+    ----------
+    model
+        An ``onnx.ModelProto``, or the path of a model.
+    tensor
+        The name of any tensor: an input or an output, a constant, what a node takes or makes; in
+        the bodies of If, Loop and Scan too, in model-local functions not.
+
+    Returns
+    -------
+    QuantParams
+        Per tensor (also where the scale is an array of one element), per channel or per block.  A
+        missing zero point is 0; the codes are then uint8, or what ``output_dtype`` says, or for a
+        DequantizeLinear what its data are.  Scales of float16 and bfloat16 widen to float32; from
+        opset 23 on QuantizeLinear divides in float16 by a float16 scale, and that arithmetic is not
+        matched.
+
+    Raises
+    ------
+    TypeError
+        `model` is neither of the two.
+    ValueError
+        There is no such tensor; it is not quantized, or in more than one way; its codes are not
+        uint8 or int8 (but int4, int16, int32, float8, ...); a scale or a zero point that is made at
+        run time, lies in an external file that is not loaded, or that `QuantParams` refuses.
+    """
+    takers: list[tuple[onnx.NodeProto, Scope]] = []
+    makers: list[tuple[onnx.NodeProto, Scope]] = []
+    names: set[str] = set()
+    for scope in scopes(load(model).graph):
+        names.update(scope.makers, scope.types)
+        for node in scope.graph.node:
+            names.update(node.input)
+            if is_linear(node) and node.input[0] == tensor:
+                takers.append((node, scope))
+        maker = linear_maker(tensor, scope)
+        if maker is not None:  # from each graph that sees it; one set of parameters all the same
+            makers.append((maker, scope))
+    found = [node_params(node, scope) for node, scope in takers or makers]
+    if not found and tensor not in names:
+        close = difflib.get_close_matches(str(tensor), names, 3)
+        mend = f"did you mean {' or '.join(map(repr, close))}?" if close else "see model.graph"
+        raise ValueError(f"tensor {tensor!r} is not in the model; {mend}")
+    if not found:
+        raise ValueError(
+            f"tensor {tensor!r} is not quantized: no QuantizeLinear or DequantizeLinear takes or "
+            "makes it; name one beside such a node"
+        )
+    if len(set(found)) > 1:
+        raise ValueError(
+            f"tensor {tensor!r} is quantized in {len(set(found))} ways; name the codes that you "
+            "mean, the output of one of its QuantizeLinear nodes"
+        )
+    return found[0]
+
+
+class _Reader:
+    def __init__(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        self._samples = iter(samples)
+
+    def get_next(self) -> Mapping[str, Any] | None:
+        return next(self._samples, None)
+
+
+def calibration_reader(samples: Iterable[Mapping[str, Any]]) -> _Reader:
+    """What ``onnxruntime.quantization.quantize_static`` takes as its ``CalibrationDataReader``.
+
+    Parameters
+    ----------
+    samples
+        Any iterable of dictionaries, each the inputs of one run: name to array.  It is read once,
+        as the calibration goes on.
+    """
+    return _Reader(samples)

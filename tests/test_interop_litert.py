@@ -1,0 +1,426 @@
+"""zeropoint.interop.litert on four real int8 models, beside LiteRT's own operators.
+
+The models are the wake words of pymicro-wakeword: they keep a state from step to step, take int8
+and give uint8, and have per-channel weights.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+from zeropoint.interop import litert
+
+flatbuffers = pytest.importorskip("flatbuffers")
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
+
+from .parity import data  # noqa: E402
+from .parity import test_litert as engine  # noqa: E402
+
+MODELS = ("alexa", "hey_jarvis", "hey_mycroft", "okay_nabu")
+SCALE = np.float32(26 / 255)  #: of every model's input
+
+
+@pytest.fixture(params=MODELS)
+def content(request: pytest.FixtureRequest) -> bytes:
+    return model(request.param)
+
+
+def model(name: str) -> bytes:
+    try:  # the file alone: importing the package loads an engine of its own
+        package = metadata.distribution("pymicro-wakeword")
+    except metadata.PackageNotFoundError:
+        pytest.skip("needs pymicro-wakeword: pip install '.[parity]'")
+    return Path(package.locate_file(f"pymicro_wakeword/models/{name}.tflite")).read_bytes()
+
+
+def opened(content: bytes) -> Any:
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def spectrogram() -> data.Array:
+    """400 inputs [1, 3, 40]: made-up voices that the models respond to, most values at a tie.
+
+    Three of four values are moved to the nearest half step or a float neighbour of it.
+    """
+    band, frames = np.arange(40), []
+    for seed in (1440, 752, 113, 1407):  # found by trying: each is one model's word, or near it
+        rng = np.random.default_rng(seed)
+        x = rng.uniform(0, 2, (300, 40))
+        loud = 18 * (np.sin(np.arange(300) / 12 + seed) > -0.3)[:, None]
+        for start in (8, 18, 28):
+            centre = start + np.cumsum(rng.normal(0, 0.7, (300, 1)), axis=0)
+            x += loud * np.exp(-0.5 * ((band - centre) / 1.7) ** 2)
+        frames.append(x)
+    x = np.concatenate(frames)
+    half = ((np.floor(x / SCALE) + 0.5) * SCALE).astype(np.float32)
+    near = [np.nextafter(half, np.float32(end)) for end in (-np.inf, np.inf)]
+    x = np.choose(rng.integers(0, 4, x.shape), [half, *near, x.astype(np.float32)])
+    return x.reshape(-1, 1, 3, 40)
+
+
+# ---------------------------------------------------------------------------------------------
+# Parameters of the real models
+
+
+def test_inputs_and_outputs(content):
+    interpreter = opened(content)
+    (given,), (taken,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert litert.params(given) == zp.QuantParams(
+        given["quantization_parameters"]["scales"][0], -128, "int8", convention="litert"
+    )
+    assert litert.params(given).scale == SCALE
+    assert litert.params(taken) == zp.QuantParams(1 / 256, 0, "uint8", convention="litert")
+
+
+def test_input_codes_are_those_of_quantize(content, backend):
+    """Bit for bit LiteRT's QUANTIZE with the same scale and zero point, default kernels."""
+    p = litert.params(opened(content).get_input_details()[0])
+    x = spectrogram()
+    assert (x > p.dequantize(np.int8([127]))).any()  # some saturate
+    theirs = engine.run("QUANTIZE", "default kernels", "int8", x, p.scale, p.zero_point)
+    np.testing.assert_array_equal(zp.quantize(x, p), theirs)
+
+
+def test_reference_kernels_are_the_other_convention(content):
+    detail = opened(content).get_input_details()[0]
+    p = litert.params(detail, convention="litert_reference")
+    x = spectrogram()
+    theirs = engine.run("QUANTIZE", "reference kernels", "int8", x, p.scale, p.zero_point)
+    np.testing.assert_array_equal(zp.quantize(x, p), theirs)
+    assert (zp.quantize(x, litert.params(detail)) != theirs).any()
+
+
+def test_outputs_are_those_of_dequantize(content, backend):
+    p = litert.params(opened(content).get_output_details()[0])
+    codes = data.all_codes("uint8")
+    theirs = engine.run("DEQUANTIZE", "default kernels", "uint8", codes, p.scale, p.zero_point)
+    np.testing.assert_array_equal(zp.dequantize(codes, p), theirs)
+
+
+def test_every_tensor_of_the_model(content):
+    """8-bit tensors with scales have parameters; all others say why they have none."""
+    per_tensor = per_channel = refused = 0
+    for detail in opened(content).get_tensor_details():
+        found = detail["quantization_parameters"]
+        if detail["dtype"] not in (np.uint8, np.int8):
+            with pytest.raises(ValueError, match="only uint8 and int8 tensors are supported"):
+                litert.params(detail)
+            refused += 1
+            continue
+        p = litert.params(detail)
+        np.testing.assert_array_equal(p.scale, found["scales"].squeeze())
+        np.testing.assert_array_equal(p.zero_point, found["zero_points"].squeeze())
+        assert p.dtype == detail["dtype"]
+        if p.axis is None:
+            assert p.convention == "torch"
+            per_tensor += 1
+        else:
+            assert p.convention == "tflite"
+            assert p.axis == found["quantized_dimension"]
+            per_channel += 1
+    assert min(per_tensor, per_channel, refused) >= 8
+
+
+@pytest.mark.parametrize("kernels", engine.KERNELS)
+def test_weights_per_channel(kernels):
+    """The bits of DEQUANTIZE, and of QUANTIZE whichever the kernels."""
+    interpreter = opened(model("okay_nabu"))
+    axes, differs = set(), False
+    for detail in interpreter.get_tensor_details():
+        if detail["dtype"] is not np.int8 or detail["quantization_parameters"]["scales"].size < 2:
+            continue
+        p = litert.params(detail)
+        how = kernels, "int8"
+        axes.add(p.axis)
+        codes = interpreter.get_tensor(detail["index"])
+        x = zp.dequantize(codes, p)
+        theirs = engine.run("DEQUANTIZE", *how, codes, p.scale, p.zero_point, p.axis)
+        np.testing.assert_array_equal(x, theirs)
+        scale = p.scale.reshape([-1 if i == p.axis else 1 for i in range(codes.ndim)])
+        x = (x + scale / 2).astype(np.float32)  # the half steps, as nearly as float32 has them
+        theirs = engine.run("QUANTIZE", *how, x, p.scale, p.zero_point, p.axis)
+        np.testing.assert_array_equal(zp.quantize(x, p), theirs)
+        differs |= (zp.quantize(x, litert.params(detail, convention="litert")) != theirs).any()
+    assert axes == {0, 3}
+    assert differs  # so the convention of per-channel tensors matters
+
+
+# ---------------------------------------------------------------------------------------------
+# What has no parameters
+
+
+def detail(dtype: Any = np.int8, shape: tuple[int, ...] = (2, 3), **found: Any) -> dict[str, Any]:
+    """An entry as `get_tensor_details` gives it, for tensors that no real model has."""
+    quantization = {
+        "scales": np.array([0.5], np.float32),
+        "zero_points": np.array([3], np.int32),
+        "quantized_dimension": 0,
+        "block_size": 0,
+    }
+    return {
+        "name": "x",
+        "index": 7,
+        "shape": np.array(shape, np.int32),
+        "dtype": dtype,
+        "quantization_parameters": {**quantization, **found},
+    }
+
+
+def array(*values: float) -> data.Array:
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int32, np.object_])
+def test_other_dtypes(dtype):
+    with pytest.raises(ValueError, match=r"tensor 'x' is (float32|int16|int32|object): only uint8"):
+        litert.params(detail(dtype))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"scales": array()}, "'x' is int8 without scales: these are plain integers"),
+        ({"block_size": 32, "scales": np.ones(4, np.float16)}, "'x' is quantized in blocks of 32"),
+        ({"scales": array(1, 1, 1)}, r"'x' has 3 scales along dimension 0, .* shape \(2, 3\)"),
+        ({"scales": array(1, 1), "quantized_dimension": 2}, "2 scales along dimension 2"),
+        ({"scales": array(1, 1, 1), "quantized_dimension": -1}, "3 scales along dimension -1"),
+        ({"scales": array(0)}, "tensor 'x': scale is 0.0: a scale must be finite and > 0"),
+        ({"scales": array(1, np.inf)}, "tensor 'x': scale of channel 1 is inf"),
+        ({"scales": array(1, 1), "zero_points": np.int32([1, 2, 3])}, "tensor 'x': zero_point has"),
+        ({"zero_points": np.int32([])}, "tensor 'x': zero_point has shape"),
+        ({"zero_points": np.int32([200])}, "tensor 'x': zero_point 200 is outside"),
+    ],
+)
+def test_damaged(found, message):
+    with pytest.raises(ValueError, match=message):
+        litert.params(detail(**found))
+
+
+def test_what_is_no_entry():
+    with pytest.raises(TypeError, match=r"not list; for example .*get_input_details\(\)\[0\]"):
+        litert.params([detail()])
+    whole = detail()
+    for key in ("name", "dtype", "shape", "quantization_parameters"):
+        with pytest.raises(
+            ValueError, match=f"detail has no .*{key}.*; pass an entry of get_input"
+        ):
+            litert.params({k: v for k, v in whole.items() if k != key})
+    for key in ("scales", "zero_points", "quantized_dimension"):
+        found = {k: v for k, v in whole["quantization_parameters"].items() if k != key}
+        with pytest.raises(ValueError, match=f"detail has no {key}; pass"):
+            litert.params({**whole, "quantization_parameters": found})
+
+
+def test_interpreters_without_block_size():
+    given = detail()
+    del given["quantization_parameters"]["block_size"]
+    assert litert.params(given) == zp.QuantParams(0.5, 3, "int8", convention="litert")
+
+
+def test_compressed_zero_points():
+    """An option of the interpreter makes one of many equal zero points."""
+    content = engine.model("QUANTIZE", "int8", (2, 8), [0.5, 0.25], [3, 3], 0)
+    interpreter = Interpreter(
+        model_content=content, experimental_compress_quantization_zero_points=True
+    )
+    given = interpreter.get_output_details()[0]
+    assert given["quantization_parameters"]["zero_points"].size == 1
+    p = zp.QuantParams([0.5, 0.25], [3, 3], "int8", axis=0, convention="litert_reference")
+    assert litert.params(given) == p
+
+
+# ---------------------------------------------------------------------------------------------
+# A whole model
+
+
+def with_real_ends(content: bytes) -> bytes:
+    """The same model with QUANTIZE before it and DEQUANTIZE behind it, as a converter adds them."""
+    whole = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = whole.subgraphs[0]
+
+    def operator(name: str, source: int, target: int) -> Any:
+        code, call = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+        code.version = 2  # the first that knows int8
+        call.opcodeIndex, call.inputs, call.outputs = len(whole.operatorCodes), [source], [target]
+        whole.operatorCodes.append(code)
+        return call
+
+    (given,), (taken,), n = graph.inputs, graph.outputs, len(graph.tensors)
+    for i in (given, taken):
+        graph.tensors.append(engine.tensor(f"real {i}", "float32", tuple(graph.tensors[i].shape)))
+    before, behind = operator("QUANTIZE", n, given), operator("DEQUANTIZE", taken, n + 1)
+    graph.operators = [before, *graph.operators, behind]
+    graph.inputs, graph.outputs, whole.signatureDefs = [n], [n + 1], []
+    return packed(whole)
+
+
+def packed(whole: Any) -> bytes:
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(whole.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_runner_equals_litert_itself(content, backend):
+    """Beside the same model with LiteRT's own QUANTIZE and DEQUANTIZE in it, over many steps."""
+    run, theirs = litert.Runner(opened(content)), opened(with_real_ends(content))
+    given, taken = theirs.get_input_details()[0], theirs.get_output_details()[0]
+    assert given["dtype"] == taken["dtype"] == np.float32
+    seen = []
+    for x in spectrogram():
+        theirs.set_tensor(given["index"], x)
+        theirs.invoke()
+        (y,) = run(x)
+        assert y.dtype == np.float32
+        np.testing.assert_array_equal(y, theirs.get_tensor(taken["index"]))
+        seen.append(float(y[0, 0]))
+    assert max(seen) > 0.1  # the model heard something
+
+
+def test_runner_equals_the_steps_by_hand(content):
+    by_hand = opened(content)
+    given, taken = by_hand.get_input_details()[0], by_hand.get_output_details()[0]
+    p, r = litert.params(given), litert.params(taken)
+    run = litert.Runner(opened(content))
+    for x in spectrogram()[:50]:
+        by_hand.set_tensor(given["index"], zp.quantize(x, p))
+        by_hand.invoke()
+        y = zp.dequantize(by_hand.get_tensor(taken["index"]), r)
+        np.testing.assert_array_equal(run(x)[0], y)
+
+
+def test_runner_keeps_the_state():
+    """One made midway goes on where the interpreter stands."""
+    content = model("hey_mycroft")
+    x = spectrogram()[200:250]
+    once = litert.Runner(opened(content))
+    expected = np.array([once(step)[0] for step in x])
+    interpreter = opened(content)
+    found = [litert.Runner(interpreter)(step)[0] for step in x]
+    np.testing.assert_array_equal(found, expected)
+    fresh = [litert.Runner(opened(content))(step)[0] for step in x]
+    assert (np.array(fresh) != expected).any()
+
+
+def two_by_two() -> bytes:
+    """Inputs "codes" (int8) and "real" (float32); outputs "back" (float32) and "q" (uint8)."""
+
+    def scaled(scale: float, zero_point: int) -> Any:
+        made = schema.QuantizationParametersT()
+        made.scale, made.zeroPoint = [scale], [zero_point]
+        return made
+
+    graph, whole = schema.SubGraphT(), schema.ModelT()
+    graph.tensors = [
+        engine.tensor("codes", "int8", (2, 3), scaled(0.1, -5)),
+        engine.tensor("real", "float32", (4,)),
+        engine.tensor("back", "float32", (2, 3)),
+        engine.tensor("q", "uint8", (4,), scaled(0.3, 100)),
+    ]
+    graph.inputs, graph.outputs, graph.operators, whole.operatorCodes = [0, 1], [2, 3], [], []
+    for i, name in enumerate(("DEQUANTIZE", "QUANTIZE")):
+        code, call = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+        code.version = 2
+        whole.operatorCodes.append(code)
+        call.opcodeIndex, call.inputs, call.outputs = i, [i], [i + 2]
+        graph.operators.append(call)
+    whole.version, whole.subgraphs, whole.buffers = 3, [graph], [schema.BufferT()]
+    return packed(whole)
+
+
+A = np.linspace(-20, 20, 6, dtype=np.float32).reshape(2, 3)
+B = np.linspace(-40, 60, 4, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda run: run(A, B),
+        lambda run: run(A, real=B),
+        lambda run: run(real=B, codes=A),
+        lambda run: run(A.astype(">f4"), real=B),
+        lambda run: run(A.tolist(), B),
+    ],
+)
+def test_several_inputs_and_outputs(call):
+    """By position and by name; what is float in the model passes as it is."""
+    back, q = call(litert.Runner(opened(two_by_two())))
+    codes = zp.QuantParams(0.1, -5, "int8", convention="litert")
+    np.testing.assert_array_equal(back, codes.fake_quantize(A))
+    p = zp.QuantParams(0.3, 100, "uint8", convention="litert")
+    np.testing.assert_array_equal(q, p.fake_quantize(B))
+    assert back.dtype == q.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda run: run(A),
+        lambda run: run(A, B, A),
+        lambda run: run(A, B, real=B),
+        lambda run: run(A, codes=A),
+        lambda run: run(codes=A),
+        lambda run: run(A, other=B),
+    ],
+)
+def test_inputs_that_do_not_fit_the_model(call):
+    run = litert.Runner(opened(two_by_two()))
+    with pytest.raises(TypeError, match=r"inputs are \['codes', 'real'\], each needed once; given"):
+        call(run)
+
+
+def test_bad_values():
+    interpreter = opened(two_by_two())
+    run = litert.Runner(interpreter)
+    expected = run(A, B)
+    with pytest.raises(TypeError, match="input 'codes': x has dtype int8"):
+        run(A.astype(np.int8), -B)
+    with pytest.raises(ValueError, match="Dimension mismatch"):  # LiteRT's own words
+        run(A.T, B)
+    with pytest.raises(ValueError, match="FLOAT64 but expected type FLOAT32"):
+        run(A, B.astype(np.float64))
+    interpreter.invoke()  # nothing was set by what was refused before LiteRT saw it
+    np.testing.assert_array_equal(interpreter.get_tensor(2), expected[0])
+
+
+def test_interpreter_that_is_not_allocated():
+    run = litert.Runner(Interpreter(model_content=two_by_two()))
+    with pytest.raises(ValueError, match="allocate_tensors"):
+        run(A, B)
+
+
+def test_codes_that_are_not_8_bit():
+    """int16 activations would come out as codes that look like values."""
+    content = engine.model("QUANTIZE", "int8", (4,), 0.5, 0, 0)
+    whole = schema.ModelT.InitFromPackedBuf(content, 0)
+    whole.subgraphs[0].tensors[1].type = schema.TensorType.INT16
+    with pytest.raises(ValueError, match="tensor 'q' is int16"):
+        litert.Runner(Interpreter(model_content=packed(whole)))
+
+
+def test_convention_of_the_runner():
+    x = np.float32([[0.25]])  # half a step: to even it is 0, away from 0 it is 1
+    content = engine.model("DEQUANTIZE", "int8", (1, 1), 0.5, 0, 0)
+    assert litert.Runner(opened(content))(x)[0] == 0
+    assert litert.Runner(opened(content), convention="litert_reference")(x)[0] == 0.5
+
+
+def test_needs_no_package():
+    code = (
+        "import sys, zeropoint.interop.litert; "
+        "print([m for m in sys.modules if 'litert' in m or 'tensorflow' in m])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "['zeropoint.interop.litert']"
