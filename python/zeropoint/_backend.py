@@ -266,6 +266,16 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     return low, high
 
 
+def histogram(x: Array, axis: int | None, table: Array) -> None:
+    """Count the elements of `x` into `table`, in place.
+
+    `table` is int64 of shape (channels, 1 + BINS): each channel's exponent, then its counts
+    (`_reference.histogram`).
+    """
+    _state_for_call()
+    table[:, 1:] += _reference.histogram(x, axis, table[:, 0])
+
+
 def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array, Array]:
     """`_reference.choose` on the current backend; `native` is the core's form of the keywords."""
     state = _state_for_call()

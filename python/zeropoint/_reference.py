@@ -196,6 +196,32 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     return np.asarray(np.where(finite, low + 0, nan)), np.asarray(np.where(finite, high + 0, nan))
 
 
+#: bins of a histogram; a power of two, so that a bin's place is its number modulo BINS
+BINS = 4096
+
+
+def bin_number(x: Array, exponent: Array) -> Array:
+    """trunc(x / 2**exponent): the bin of x, an integer, exact for every float.
+
+    Bins are counted from 0 outwards.  Toward zero because then a quotient that underflows is
+    right, and because trunc(trunc(y) / 2) = trunc(y / 2): bins join in pairs into wider bins.
+    """
+    with np.errstate(under="ignore"):
+        return np.trunc(np.ldexp(x, -exponent)).astype(np.int64)
+
+
+def histogram(x: Array, axis: int | None, exponent: Array) -> Array:
+    """How many elements of `x` each bin of 2**exponent holds: int64 of shape (channels, BINS).
+
+    One exponent a channel of `axis` (one where that is None).  Bin t stands at t modulo BINS; the
+    caller sees to it that no channel's data spans more bins than that.
+    """
+    at = bin_number(widen(x), spread(exponent, x.shape, axis, None)) % BINS
+    channel = spread(np.arange(exponent.size), x.shape, axis, None) if axis is not None else 0
+    count = np.bincount((at + channel * BINS).ravel(), minlength=exponent.size * BINS)
+    return count.reshape(exponent.size, BINS)
+
+
 # ---------------------------------------------------------------------------------------------
 # The choice of scale and zero point
 
