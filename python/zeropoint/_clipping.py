@@ -1,28 +1,39 @@
 """Which range to quantize, from histograms: the methods of `HistogramObserver.params`.
 
-Within a bin the data count as spread evenly.
+Within a bin the data count as spread evenly.  Arrays have a row a channel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from ._reference import Array
 
+Range = tuple[Array, Array]  #: least and greatest value that is not clipped, one a channel
+
 
 class Histograms(NamedTuple):
-    """A row a channel; bins beyond a channel's last are empty and have no width."""
+    """Bins beyond a channel's last are empty and have no width."""
 
     edges: Array  #: float64, the first is the least element and the last the greatest
     counts: Array  #: int64, one fewer than edges
 
 
-def percentile(h: Histograms, percent: float) -> tuple[Array, Array]:
-    """The range between the percentiles 100 - percent and percent.
+class Levels(NamedTuple):
+    """The values that codes stand for: scale * least, ..., scale * greatest, one row a channel."""
 
-    Each is within its bin of the order statistic; 100 gives the least and the greatest element.
+    scale: Array
+    least: Array
+    greatest: Array
+
+
+def percentile(h: Histograms, percent: float) -> Range:
+    """From the percentile 100 - percent to the percentile percent.
+
+    Each lies in the bin of the element that has this rank; 100 gives the least and the greatest.
     """
     return _quantile(h, 1 - percent / 100), _quantile(h, percent / 100)
 
@@ -37,3 +48,159 @@ def _quantile(h: Histograms, fraction: float) -> Array:
     )
     within = np.clip((rank - (upto - count)) / count, 0, 1)
     return np.asarray(np.clip(left + within * (right - left), left, right)[:, 0])
+
+
+# ---------------------------------------------------------------------------------------------
+# The least squared error
+
+
+def squared_error(h: Histograms, levels: Levels) -> Array:
+    """The mean of (x - x')**2 where x' is the level nearest to x.
+
+    Exact for evenly filled bins.  In units of the scale the integral of (y - n)**2 up to y, with
+    n the level of y, is n / 12 + (y - n)**3 / 3 but for a constant.
+    """
+    scale, least, greatest = (column[:, None] for column in levels)
+    y = h.edges / scale
+    level = np.clip(np.rint(y), least, greatest)
+    off = y - level
+    square = off * off
+    integral = level / 12 + square * off / 3
+    width = np.diff(y, axis=1)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(width > 0, np.diff(integral, axis=1) / width, square[:, 1:])
+    return np.asarray((mean * h.counts).sum(axis=1) / h.counts.sum(axis=1) * levels.scale**2)
+
+
+def least_noise(h: Histograms, steps: int, include_zero: bool) -> Range:
+    """The range with the least of scale**2 / 12 for what is inside, and the squares of the excess.
+
+    scale**2 / 12 is the error of data that are spread evenly over a step, which is the model of
+    Banner et al., "Post training 4-bit quantization of convolutional networks" (2019).  Ends are
+    edges of bins, and each is the best for the other one.
+    """
+    edges, rows = h.edges, np.arange(len(h.edges))
+    total = h.counts.sum(axis=1)[:, None]
+    above, excess = _tail(edges, h.counts)
+    below, deficit = (t[:, ::-1] for t in _tail(-edges[:, ::-1], h.counts[:, ::-1]))
+    first, last = np.zeros(len(rows), int), np.full(len(rows), edges.shape[1] - 1)
+    left, right = (np.minimum(edges, 0), np.maximum(edges, 0)) if include_zero else (edges, edges)
+
+    def best(ends: Array, lost: Array, square: Array, other: Array, inside: Array) -> Array:
+        noise = (ends - other) ** 2 / (12 * steps**2) * (total - lost) + square
+        return np.argmin(np.where(inside, noise, np.inf), axis=1)
+
+    for _ in range(20):
+        low, under = left[rows, first][:, None], below[rows, first][:, None]
+        new_last = best(right, above + under, excess, low, edges >= edges[rows, first][:, None])
+        high, over = right[rows, new_last][:, None], above[rows, new_last][:, None]
+        inside = edges <= edges[rows, new_last][:, None]
+        new_first = best(left, below + over, deficit, high, inside)
+        if np.array_equal(first, new_first) and np.array_equal(last, new_last):
+            break
+        first, last = new_first, new_last
+    return edges[rows, first], edges[rows, last]
+
+
+def _tail(edges: Array, counts: Array) -> tuple[Array, Array]:
+    """For each edge e how many elements lie above it, and the sum of (x - e)**2 over these."""
+
+    def sum_from(values: Array) -> Array:
+        found = np.zeros(edges.shape)
+        found[:, :-1] = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
+        return found
+
+    width = np.diff(edges, axis=1)
+    above = sum_from(counts)
+    excess = sum_from((above[:, 1:] + counts / 2) * width)
+    square = sum_from((2 * excess[:, 1:] + (above[:, 1:] + counts / 3) * width) * width)
+    return above, square
+
+
+def least_error(
+    h: Histograms,
+    starts: list[Range],
+    levels: Callable[[Array, Array], Levels],
+    anchor: Array,
+) -> Range:
+    """From the best of `starts` on, the range with the least `squared_error`.
+
+    The ends move to and from `anchor`, one by one and together, by ever smaller factors, where that
+    helps; the first of `starts` is the widest range there is.
+    """
+    least, greatest = low, high = starts[0]
+    error = squared_error(h, levels(low, high))
+
+    def attempt(new_low: Array, new_high: Array) -> None:
+        nonlocal low, high, error
+        if np.array_equal(new_low, low) and np.array_equal(new_high, high):
+            return
+        found = squared_error(h, levels(new_low, new_high))
+        better = (found < error) & (new_low < new_high)
+        low, high = np.where(better, new_low, low), np.where(better, new_high, high)
+        error = np.where(better, found, error)
+
+    for start in starts[1:]:
+        attempt(*start)
+    for step in (0.7, 0.85, 0.92, 0.96, 0.98):
+        for factor in (step, 1 / step):
+            attempt(np.clip(anchor + (low - anchor) * factor, least, anchor), high)
+            attempt(low, np.clip(anchor + (high - anchor) * factor, anchor, greatest))
+            attempt(
+                np.clip(anchor + (low - anchor) * factor, least, anchor),
+                np.clip(anchor + (high - anchor) * factor, anchor, greatest),
+            )
+    return low, high
+
+
+# ---------------------------------------------------------------------------------------------
+# The least loss of information
+
+
+def least_divergence(h: Histograms, codes: int) -> Range:
+    """The range with the least Kullback-Leibler divergence of the quantized data from the data.
+
+    The method of Szymon Migacz, "8-bit Inference with TensorRT" (GTC 2017).  Candidates are what
+    lies within [-t, t] for 64 values of t, from the one with as many bins as there are codes to the
+    one that holds all.  What a candidate clips counts in its first and last bin; then its bins are
+    merged into `codes` groups, and each group's elements are spread evenly over those of its bins
+    that are not empty.  Zeros, which every range represents exactly, are left out.
+    """
+    found = [
+        _least_divergence(edges, counts, codes)
+        for edges, counts in zip(h.edges, h.counts, strict=True)
+    ]
+    low, high = np.array(found).T
+    return low, high
+
+
+def _least_divergence(edges: Array, counts: Array, codes: int) -> tuple[float, float]:
+    counts = np.where(edges[1:] > edges[:-1], counts, 0)  # the zeros' bin has no width
+    magnitudes = np.sort(np.abs(edges))
+    least, peak = magnitudes[min(codes, len(counts))], magnitudes[-1]
+    best, found = np.inf, (edges[0], edges[-1])
+    for t in np.linspace(peak, least, 64):
+        first = int(np.searchsorted(edges, -t, side="left"))
+        last = int(np.searchsorted(edges, t, side="right")) - 1
+        divergence = _divergence(counts, first, last, codes)
+        if divergence < best:
+            best, found = divergence, (edges[first], edges[last])
+    return found
+
+
+def _divergence(counts: Array, first: int, last: int, codes: int) -> float:
+    """Of the quantized counts of the bins first to last - 1 from the data clipped to them."""
+    inside = counts[first:last]
+    data = inside.astype(np.float64)
+    if not data.any():
+        return np.inf
+    data[0] += counts[:first].sum()
+    data[-1] += counts[last:].sum()
+    filled = data > 0
+    group = np.arange(len(data)) * codes // len(data)
+    merged = np.bincount(group, inside)
+    spread = (merged / np.maximum(np.bincount(group, filled), 1))[group][filled]
+    if not spread.all():
+        return np.inf  # a bin that holds clipped elements alone has no likeness among the rest
+    data, spread = data[filled] / data.sum(), spread / spread.sum()
+    return float((data * np.log(data / spread)).sum())

@@ -201,25 +201,41 @@ BINS = 4096
 
 
 def bin_number(x: Array, exponent: Array) -> Array:
-    """trunc(x / 2**exponent): the bin of x, an integer, exact for every float.
+    """The bin of x among bins of width w = 2**exponent, exact for every float.
 
-    Bins are counted from 0 outwards.  Toward zero because then a quotient that underflows is
-    right, and because trunc(trunc(y) / 2) = trunc(y / 2): bins join in pairs into wider bins.
+    0 holds the zeros alone; t > 0 holds [(t - 1) w, t w), and -t the same values negated.  A
+    quotient that underflows is in the right bin all the same, and two bins of one width make one
+    of the next.
     """
     with np.errstate(under="ignore"):
-        return np.trunc(np.ldexp(x, -exponent)).astype(np.int64)
+        return np.asarray((np.trunc(np.ldexp(x, -exponent)) + np.sign(x)).astype(np.int64))
 
 
-def histogram(x: Array, axis: int | None, exponent: Array) -> Array:
-    """How many elements of `x` each bin of 2**exponent holds: int64 of shape (channels, BINS).
+def joined_bin(number: Array, doublings: Array) -> Array:
+    """The bin that bin `number` is a part of when the width doubles so often."""
+    return np.sign(number) * ((np.abs(number) - 1 >> doublings) + 1)
 
-    One exponent a channel of `axis` (one where that is None).  Bin t stands at t modulo BINS; the
-    caller sees to it that no channel's data spans more bins than that.
+
+def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
+    """Least and greatest element (float64), and a table of how many elements each bin holds.
+
+    A row for each channel of `axis`, one row where that is None.  A row of the table is the
+    exponent and the counts, bin t of 2**exponent at place t modulo BINS.  Least and greatest tell
+    whether that means anything (`spans`).
     """
-    at = bin_number(widen(x), spread(exponent, x.shape, axis, None)) % BINS
-    channel = spread(np.arange(exponent.size), x.shape, axis, None) if axis is not None else 0
-    count = np.bincount((at + channel * BINS).ravel(), minlength=exponent.size * BINS)
-    return count.reshape(exponent.size, BINS)
+    low, high = (np.atleast_1d(end).astype(np.float64) for end in min_max(x, axis, None))
+    with np.errstate(invalid="ignore"):
+        place = bin_number(widen(x), spread(exponents, x.shape, axis, None)) % BINS
+    place = place + BINS * spread(np.arange(exponents.size), x.shape, axis, None)
+    counts = np.bincount(place.ravel(), minlength=exponents.size * BINS).reshape(-1, BINS)
+    return low, high, np.concatenate([exponents[:, None], counts], axis=1)
+
+
+def spans(low: Array, high: Array, exponents: Array) -> Array:
+    """Whether [low, high] has its place in BINS bins of 2**exponents; not if it is NaN."""
+    with np.errstate(invalid="ignore"):
+        bins = [np.trunc(np.ldexp(end, -exponents)) + np.sign(end) for end in (low, high)]
+        return np.asarray(bins[1] - bins[0] < BINS)
 
 
 # ---------------------------------------------------------------------------------------------

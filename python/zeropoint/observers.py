@@ -7,36 +7,34 @@ on a stream, and on many workers whose observers are merged in the end.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
 
-from . import _api, _backend, _checks, _clipping
+from . import _api, _backend, _checks, _clipping, _reference
 from ._params import QuantParams
-from ._reference import BINS, Array, bin_number, working_dtype
+from ._reference import BINS, Array, bin_number, joined_bin, working_dtype
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
 _LEAST_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
-_PART = 1 << 20  # elements counted at a time: between two passes over them they stay in the cache
 _DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude
+_PART = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
+_ROWS = 16  # channels whose ranges are searched at a time
 
 
 class _Observer:
-    """What both observers share: the range, and how observers are compared, copied and written."""
+    """What both observers share: the range, and how observers are compared, merged and written."""
 
     def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
         self._dtype = _checks.code_dtype(dtype)
         self._axis = None if axis is None else _checks.axis(axis)
-        self._forget()
-
-    def _forget(self) -> None:
         self._precision = np.dtype(np.float32)
-        # float64 holds both precisions; an empty range is one that any other widens
-        self._low: Any = np.float64(np.inf)
-        self._high: Any = np.float64(-np.inf)
+        # float, or a float64 array of the channels, which holds both precisions; no data is the
+        # range that any other widens
+        self._low: Any = np.inf
+        self._high: Any = -np.inf
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -49,9 +47,8 @@ class _Observer:
         return self._axis
 
     @property
-    def empty(self) -> bool:
-        """Whether no element has been seen yet."""
-        return np.ndim(self._low) == 0 and bool(self._low > self._high)
+    def _empty(self) -> bool:
+        return isinstance(self._low, float) and self._low > self._high
 
     # -- the data -------------------------------------------------------------------------------
 
@@ -69,91 +66,96 @@ class _Observer:
         TypeError
             `x` is not of a supported float dtype.
         ValueError
-            NaN or Inf in `x` (count and first index), or another number of channels; nothing has
-            been taken in then.
+            NaN or Inf in `x` (count and first index), another number of channels, or (AxisError)
+            no such axis.  The observer is as it was before.
         """
-        x = _checks.real_array(x)
-        axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)
+        if type(x) is not np.ndarray or x.size == 0:
+            x = _checks.real_array(x)
+        if self._axis is not None:
+            self._check_channels(x.shape[_checks.normal_axis(self._axis, x.ndim)], "x")
         if x.size:
-            if axis is not None:
-                self._check_channels(x.shape[axis], f"x of shape {x.shape}")
-            self._take(x, axis)
+            self._take(x)
         return self
 
     def _check_channels(self, found: int, what: str) -> None:
-        if np.ndim(self._low) and np.size(self._low) != found:
+        if not isinstance(self._low, float) and self._low.size != found:
             raise ValueError(
-                f"{what} has {found} channels along axis {self._axis}; this observer has seen "
-                f"{np.size(self._low)}: use one observer for each number of channels"
+                f"{what} has {found} channels along axis {self._axis}, the observer has seen "
+                f"{self._low.size}; use one observer for each number of channels"
             )
 
-    def _take(self, x: Array, axis: int | None) -> None:
+    def _take(self, x: Array) -> None:
         raise NotImplementedError
 
-    def _include(self, low: Any, high: Any, precision: np.dtype[Any]) -> None:
-        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
-        self._precision = np.promote_types(self._precision, precision)
+    def _include(self, low: Array, high: Array, precision: np.dtype[Any]) -> None:
+        if self._axis is None:
+            self._low = min(self._low, low.item())
+            self._high = max(self._high, high.item())
+        else:
+            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        if precision is not self._precision:
+            self._precision = np.promote_types(self._precision, precision)
 
     def merge(self, other: Self) -> Self:
         """Take in all that `other` has seen, as if its data had come here; returns the observer.
 
-        `other` stays as it is.  An observer may be merged with itself.
+        `other` stays as it is.  Merged with itself, an observer has seen its data twice.
 
         Raises
         ------
         TypeError
             `other` is not an observer of the same class.
         ValueError
-            `other` has another dtype, axis or number of channels; nothing has been taken in then.
+            `other` has another dtype, axis or number of channels.  The observer is as it was
+            before.
         """
         if type(other) is not type(self):
             raise TypeError(
-                f"a {type(self).__name__} merges with its like, not with {type(other).__name__}"
+                f"other is a {type(other).__name__}; a {type(self).__name__} can only be merged "
+                "with its like"
             )
         for name in ("dtype", "axis"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise ValueError(
-                    f"other has {name} {theirs}, this observer {mine}: only observers made with "
-                    "the same arguments can be merged"
+                    f"other has {name} {theirs}, this observer {mine}; make both with the same "
+                    "arguments"
                 )
-        if not other.empty:
+        if not other._empty:
             self._check_channels(np.size(other._low), "other")
             self._join(other)
         return self
 
     def _join(self, other: Self) -> None:
-        self._include(other._low, other._high, other._precision)
+        self._include(np.asarray(other._low), np.asarray(other._high), other._precision)
 
     def _range(self) -> tuple[Array, Array]:
         """Least and greatest element in the precision of the data."""
-        if self.empty:
+        if self._empty:
             raise ValueError("the observer has seen no data; call update first")
-        low, high = np.asarray(self._low), np.asarray(self._high)
-        return low.astype(self._precision), high.astype(self._precision)
+        return np.asarray(self._low, self._precision), np.asarray(self._high, self._precision)
 
     # -- value ----------------------------------------------------------------------------------
 
     def _state(self) -> tuple[Any, ...]:
-        arrays = np.asarray(self._low), np.asarray(self._high)
-        shared = self._dtype.name, self._axis, self._precision.name, arrays[0].shape
-        return (*shared, *(array.tobytes() for array in arrays))
+        ends = np.asarray(self._low), np.asarray(self._high)
+        shared = self._dtype.name, self._axis, self._precision.name, ends[0].shape
+        return (*shared, *(end.tobytes() for end in ends))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Observer) or type(other) is not type(self):
             return NotImplemented
         return self._state() == other._state()
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # an observer changes
 
     def __repr__(self) -> str:
         axis = "" if self._axis is None else f", axis={self._axis}"
-        return f"<{type(self).__name__}({self._dtype.name!r}{axis}), {self._seen()}>"
+        seen = "no data yet" if self._empty else self._seen()
+        return f"<{type(self).__name__}({self._dtype.name!r}{axis}): {seen}>"
 
     def _seen(self) -> str:
-        if self.empty:
-            return "no data yet"
-        channels = f"{np.size(self._low)} channels, " if np.ndim(self._low) else ""
+        channels = "" if self._axis is None else f"{self._low.size} channels, "
         return f"{channels}min {np.min(self._low)}, max {np.max(self._high)}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,8 +165,8 @@ class _Observer:
             "dtype": self._dtype.name,
             "axis": self._axis,
             "precision": self._precision.name,
-            "min": None if self.empty else np.asarray(self._low).tolist(),
-            "max": None if self.empty else np.asarray(self._high).tolist(),
+            "min": None if self._empty else np.asarray(self._low).tolist(),
+            "max": None if self._empty else np.asarray(self._high).tolist(),
         }
 
     @classmethod
@@ -196,44 +198,33 @@ class _Observer:
         """The data of a dictionary whose keys and names are checked."""
         precision = np.dtype(fields["precision"])
         if fields["min"] is None and fields["max"] is None:
+            _checks.name(precision.name, "precision of no data", ("float32",))
             return
-        low, high = (self._ends_from(fields[name], name, precision) for name in ("min", "max"))
-        if low.shape != high.shape or np.any(low > high):
+        depth = 0 if self._axis is None else 1
+        low, high = (_ends_from(fields[name], name, depth, precision) for name in ("min", "max"))
+        if low.shape != high.shape or low.size == 0 or np.any(low > high):
             raise ValueError("min and max must have one length, and no min may exceed its max")
-        self._include(low[()], high[()], precision)
-
-    def _ends_from(self, value: object, name: str, precision: np.dtype[Any]) -> Array:
-        """`min` or `max` of a dictionary as a float64 array."""
-        numbers = _listed(value, name, (int, float), 0 if self._axis is None else 1)
-        with np.errstate(over="ignore"):
-            try:
-                found = np.asarray(numbers, np.float64) + 0  # no -0
-            except OverflowError:
-                raise ValueError(f"{name} is beyond float64") from None
-            exact = np.isfinite(found) & (found.astype(precision) == found)
-        if not exact.all():
-            raise ValueError(f"{name} must be finite and numbers of {precision}, not {value!r}")
-        return found
+        self._include(low, high, precision)
 
 
 class MinMaxObserver(_Observer):
     """Remembers the least and the greatest element, per tensor or per channel.
 
-    ``params`` gives what `choose_params` gives for all the data at once, to the bit.  `update` and
+    `params` gives what `choose_params` gives for all the data at once, to the bit.  `update` and
     `merge` are associative and commutative to the bit.  An observer is not for several threads at
-    once: give each thread its own and merge them.
+    once: give each thread one of its own and merge them.
 
     Parameters
     ----------
     dtype
         ``"uint8"`` or ``"int8"``: the type of the codes.
     axis
-        The channel axis, which is kept; it may be negative, and then arrays of several ranks may
-        come.  None: one range for all.
+        The channel axis, which is kept; it may be negative, and then data of any rank may come.
+        None: one range for all.
     """
 
-    def _take(self, x: Array, axis: int | None) -> None:
-        low, high = _api.min_max(x, axis=axis)
+    def _take(self, x: Array) -> None:
+        low, high = _api.min_max(x, axis=self._axis)
         self._include(low, high, low.dtype)
 
     def params(
@@ -248,7 +239,7 @@ class MinMaxObserver(_Observer):
     ) -> QuantParams:
         """The parameters for the data seen; keywords and errors are those of `choose_params`.
 
-        ValueError if there has been no data.
+        No data: ValueError.
         """
         low, high = self._range()
         return _api.params_from_range(
@@ -266,13 +257,13 @@ class MinMaxObserver(_Observer):
 
 
 class HistogramObserver(_Observer):
-    """Counts the elements in bins, per tensor or per channel, and chooses the range by a method.
+    """Counts the elements by bins, per tensor or per channel, and chooses the range by a method.
 
-    Bins are 2**k wide and lie at the multiples of 2**k, where k is the smallest integer with which
-    the data seen span at most 4096 bins (for each channel its own).  Counts are integers, and when
-    the range grows bins are joined in pairs: the histogram is the same as if the bins had been wide
-    from the start, whatever the order of the data.  So `update` and `merge` are associative and
-    commutative to the bit.  Like `MinMaxObserver`, one observer a thread, merged in the end.
+    Bins are 2**k wide and lie between multiples of 2**k; k is the smallest integer with which the
+    data seen span at most 4096 bins (for each channel its own).  Counts are integers, and when the
+    range grows bins join in pairs, so the histogram is the same as if they had been wide from the
+    start.  Zeros have a bin of their own.  `update` and `merge` are associative and commutative to
+    the bit.  As with `MinMaxObserver`, each thread has an observer of its own.
 
     Parameters
     ----------
@@ -282,56 +273,63 @@ class HistogramObserver(_Observer):
         The channel axis, as in `MinMaxObserver`.  A channel takes 32 KiB.
     """
 
-    def _forget(self) -> None:
-        super()._forget()
-        #: a row a channel: k, and how many elements are in bin t, at 1 + t % BINS
+    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
+        super().__init__(dtype, axis=axis)
+        # a row a channel: k, and how many elements are in bin t, at 1 + t % BINS
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
-    def _take(self, x: Array, axis: int | None) -> None:
-        parts = list(_parts(x, axis))
+    def _take(self, x: Array) -> None:
+        parts = list(_parts(_checks.real_array(x), self._axis))
         if len(parts) == 1:
-            self._count(*parts[0], whole=x)
+            self._count(*parts[0], x)
             return
-        fresh = type(self)(self._dtype, axis=self._axis)  # self stays as it is if a NaN turns up
+        all_parts = type(self)(self._dtype, axis=self._axis)  # a NaN may turn up in the last
         for part in parts:
-            fresh._count(*part, whole=x)
-        self._join(fresh)
+            all_parts._count(*part, x)
+        self._join(all_parts)
 
-    def _count(self, x: Array, axis: int | None, *, whole: Array) -> None:
-        low, high = _backend.min_max(x, axis, None)
-        if np.isnan(low).any():
-            _checks.finite(whole, "x")
-        self._widen(low, high, working_dtype(x.dtype))
-        _backend.histogram(x, axis, self._table)
+    def _count(self, part: Array, axis: int | None, whole: Array) -> None:
+        """Take in `part`, which is a piece of `whole`.
 
-    def _widen(self, low: Any, high: Any, precision: np.dtype[Any]) -> None:
-        """Include [low, high] in the range, and let the bins grow to hold it."""
-        if self.empty:
-            self._include(low, high, precision)
-            self._table = np.zeros((np.size(low), 1 + BINS), np.int64)
-            self._table[:, 0] = _exponents(self._low, self._high)
-            return
-        before = self._low, self._high
-        self._include(low, high, precision)
-        if np.any(self._low < before[0]) or np.any(self._high > before[1]):
-            self._rebin(*before, _exponents(self._low, self._high))
+        Its range is found while it is counted: one look at the data will do, but where its range
+        turns out to need wider bins.
+        """
+        exponents = self._table[:, 0].copy()
+        if self._empty:
+            exponents = _exponents(*_backend.min_max(part, axis, None))
+        while True:
+            low, high, table = _backend.histogram(part, axis, exponents)
+            if self._holds(low, high):
+                break
+            if np.isnan(low).any():
+                _checks.finite(whole, "x")
+            needed = _exponents(low, high)
+            if (needed <= exponents).all():
+                break
+            exponents = np.maximum(needed, exponents)
+        self._add(low, high, working_dtype(part.dtype), table)
 
-    def _rebin(self, low: Any, high: Any, exponents: Array) -> None:
-        """Join bins, so that their widths are 2**exponents; all data lie in [low, high]."""
-        first, last = (bin_number(np.atleast_1d(end), self._table[:, 0]) for end in (low, high))
-        for channel in np.flatnonzero(exponents > self._table[:, 0]):
-            row = self._table[channel]
-            bins = np.arange(first[channel], last[channel] + 1)
-            joined = np.sign(bins) * (np.abs(bins) >> (exponents[channel] - row[0]))
-            counts = row[1 + bins % BINS]
-            row[0], row[1:] = exponents[channel], 0
-            np.add.at(row, 1 + joined % BINS, counts)
+    def _holds(self, low: Array, high: Array) -> bool:
+        """Whether [low, high] lies in the range so far; not if it is NaN."""
+        return bool((low >= self._low).all() and (high <= self._high).all())
 
     def _join(self, other: Self) -> None:
-        theirs = copy.copy(other)
-        for one, two in ((self, theirs), (theirs, self)):
-            one._widen(two._low, two._high, two._precision)
-        self._table[:, 1:] += theirs._table[:, 1:]
+        low, high = np.atleast_1d(other._low), np.atleast_1d(other._high)
+        self._add(low, high, other._precision, other._table.copy())
+
+    def _add(self, low: Array, high: Array, precision: np.dtype[Any], table: Array) -> None:
+        """Take in the counts of data in [low, high]; `table` is used up."""
+        if self._empty:
+            self._include(low, high, precision)
+            self._table = table
+            return
+        before = np.atleast_1d(self._low), np.atleast_1d(self._high)
+        grows = not self._holds(low, high)
+        self._include(low, high, precision)
+        if grows:
+            _widen(self._table, *before, _exponents(self._low, self._high))
+        _widen(table, low, high, self._table[:, 0])
+        self._table[:, 1:] += table[:, 1:]
 
     def params(
         self,
@@ -345,81 +343,161 @@ class HistogramObserver(_Observer):
         qmax: int | None = None,
         convention: str = "numpy",
     ) -> QuantParams:
-        """The parameters for the data seen."""
+        """The parameters for the data seen; what lies beyond the chosen range saturates.
+
+        Parameters
+        ----------
+        method
+            How the range is chosen, for each channel by itself:
+
+            ``"minmax"``: all of it; the parameters of `choose_params` to the bit.
+
+            ``"percentile"``: from the percentile ``100 - percentile`` to the percentile
+            ``percentile``, each found within its bin.  Wu et al., "Integer Quantization for Deep
+            Learning Inference: Principles and Empirical Evaluation" (2020), section 3.3 and 5.
+
+            ``"mse"``: with the least mean squared error of the quantized data, as far as the
+            histogram tells.  A first range balances ``scale**2 / 12`` against what is clipped
+            (Banner et al., "Post-Training 4-bit Quantization of Convolution Networks for
+            Rapid-Deployment", 2019); from it, minmax and the percentile 99.99 a search starts by
+            the error that the levels really make (a search as in Nagel et al., "A White Paper on
+            Neural Network Quantization", 2021, section 3.1).
+
+            ``"entropy"``: with the least Kullback-Leibler divergence of the quantized data from
+            the data.  Migacz, "8-bit Inference with TensorRT" (GTC 2017).
+        percentile
+            For the method of that name: more than 50, at most 100, which is minmax.
+        zero_point_from, include_zero, symmetric, qmin, qmax, convention
+            How scale and zero point follow from the range: as in `choose_params`.
+
+        Raises
+        ------
+        ValueError
+            No data; an unknown method; what `choose_params` raises.
+        """
         _checks.name(method, "method", METHODS)
-        low, high = self._range()
-        if method == "percentile":
-            found = _clipping.percentile(self._histograms(), percentile)
-            low, high = (end.reshape(low.shape).astype(low.dtype) for end in found)
-        return _api.params_from_range(
-            low,
-            high,
-            dtype=self._dtype,
-            zero_point_from=zero_point_from,
-            include_zero=include_zero,
-            symmetric=symmetric,
-            qmin=qmin,
-            qmax=qmax,
-            axis=self._axis,
-            convention=convention,
+        percent = _percent(percentile)
+        choice = _api._Choice(
+            self._dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention
         )
+        low, high = self._range()
+        if method != "minmax":
+            found = [
+                self._clipped(slice(row, row + _ROWS), method, percent, choice)
+                for row in range(0, len(self._table), _ROWS)
+            ]
+            new_low, new_high = np.concatenate(found, axis=1).reshape(2, *low.shape)
+            new_low, new_high = new_low.astype(low.dtype), new_high.astype(high.dtype)
+            fine = choice.include_zero | (new_low < new_high)  # else all data are one value
+            low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
+        return choice.params(low, high, self._axis, None)
 
-    def _seen(self) -> str:
-        return f"{self.count} elements, {super()._seen()}"
+    def _clipped(
+        self, rows: slice, method: str, percent: float, choice: _api._Choice
+    ) -> _clipping.Range:
+        """The range that a method finds for some channels."""
+        h = self._histograms(rows)
+        if method == "percentile":
+            return _clipping.percentile(h, percent)
+        searched, steps = h, choice.qmax - choice.qmin
+        if choice.symmetric:  # then magnitudes alone count
+            centre = (choice.qmin + choice.qmax + 1) // 2
+            searched = self._histograms(rows, magnitudes=True)
+            steps = min(choice.qmax - centre, centre - choice.qmin)
+        if method == "entropy":
+            return _clipping.least_divergence(searched, steps + 1)
 
-    @property
-    def count(self) -> int:
-        """How many elements have been seen."""
-        return int(self._table[:, 1:].sum())
+        def levels(low: Array, high: Array) -> _clipping.Levels:
+            scale, zero = _reference.choose(
+                low.astype(self._precision),
+                high.astype(self._precision),
+                rule=choice.rule,
+                include_zero=choice.include_zero,
+                symmetric=choice.symmetric,
+                qmin=choice.qmin,
+                qmax=choice.qmax,
+                convention=choice.convention,
+                dtype=choice.dtype,
+            )
+            scale = scale.astype(np.float64)
+            return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)
+
+        widest = searched.edges[:, 0], searched.edges[:, -1]
+        balanced = _clipping.least_noise(searched, steps, choice.include_zero)
+        common = _clipping.percentile(h, 99.99)
+        if choice.symmetric:
+            common = _magnitudes(*common)
+        anchor = np.clip(0, *widest) if choice.include_zero else _clipping.percentile(h, 50)[1]
+        return _clipping.least_error(h, [widest, balanced, common], levels, anchor)
+
+    def _histograms(self, rows: slice, magnitudes: bool = False) -> _clipping.Histograms:
+        """Some channels' bins in order, or those of abs(x)."""
+        exponents, counts = self._table[rows, :1], self._table[rows, 1:]
+        low, high = (np.atleast_1d(end)[rows, None] for end in (self._low, self._high))
+        first, last = bin_number(low, exponents), bin_number(high, exponents)
+
+        def count(bins: Array) -> Array:
+            found = np.take_along_axis(counts, bins % BINS, axis=1)
+            return np.where((first <= bins) & (bins <= last), found, 0)
+
+        if magnitudes:
+            start, end = _magnitudes(first, last)
+            bins = start + np.arange((end - start).max() + 1)
+            found = count(bins) + np.where(bins > 0, count(-bins), 0)
+            low, high = _magnitudes(low, high)
+        else:
+            bins = first + np.arange((last - first).max() + 1)
+            found = count(bins)
+        upper = np.ldexp((bins + (bins < 0)).astype(np.float64), exponents)
+        edges = np.concatenate([low, np.minimum(upper, high)], axis=1)
+        return _clipping.Histograms(edges, found)
+
+    # -- value ----------------------------------------------------------------------------------
 
     def _state(self) -> tuple[Any, ...]:
         return (*super()._state(), self._table.tobytes())
 
-    def _ends(self) -> tuple[Array, Array]:
-        """The first and the last bin of each channel."""
-        low, high = np.atleast_1d(self._low), np.atleast_1d(self._high)
-        exponents = self._table[:, 0]
-        return bin_number(low, exponents), bin_number(high, exponents)
+    def _seen(self) -> str:
+        return f"{self._table[:, 1:].sum()} elements, {super()._seen()}"
 
-    def _histograms(self) -> _clipping.Histograms:
-        """The counts in order, and the edges of the bins, from min to max."""
-        first, last = (ends[:, None] for ends in self._ends())
-        bins = first + np.arange((last - first).max() + 1)
-        counts = np.where(bins <= last, np.take_along_axis(self._table[:, 1:], bins % BINS, 1), 0)
-        upper = np.ldexp((bins + (bins >= 0)).astype(np.float64), self._table[:, :1])
-        high = np.reshape(self._high, (-1, 1))
-        edges = np.concatenate([np.reshape(self._low, (-1, 1)), np.minimum(upper, high)], axis=1)
-        return _clipping.Histograms(edges, counts)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_table": self._table.copy()}  # which copies do not share
 
     def to_dict(self) -> dict[str, Any]:
-        """As `MinMaxObserver.to_dict`, and ``exponent`` and ``counts``: small, exact.
+        """A dictionary of plain Python values that `json.dumps` takes; exact.
 
-        ``counts`` goes from the bin of min to that of max, where bin t holds the elements x with
-        ``trunc(x / 2**exponent) == t``; a negative number stands for so many empty bins.
+        A channel's ``counts`` go from the bin of min to the bin of max.  Bin 0 holds the zeros, bin
+        t > 0 what is in [t - 1, t) times ``2**exponent``, bin -t the same negated.  A negative
+        number stands for so many empty bins.
         """
         fields = super().to_dict()
-        if self.empty:
+        if self._empty:
             return fields | {"exponent": None, "counts": None}
         exponents = self._table[:, 0].tolist()
         counts = [
             _without_zeros(row[1 + np.arange(first, last + 1) % BINS])
-            for row, first, last in zip(self._table, *self._ends(), strict=True)
+            for row, first, last in zip(self._table, *self._bins(), strict=True)
         ]
         if self._axis is None:
             return fields | {"exponent": exponents[0], "counts": counts[0]}
         return fields | {"exponent": exponents, "counts": counts}
 
+    def _bins(self) -> tuple[Array, Array]:
+        """The first and the last bin of each channel."""
+        low, high = np.atleast_1d(self._low), np.atleast_1d(self._high)
+        return bin_number(low, self._table[:, 0]), bin_number(high, self._table[:, 0])
+
     def _fill(self, fields: dict[str, Any]) -> None:
         super()._fill(fields)
         exponents, counts = fields["exponent"], fields["counts"]
-        if self.empty:
+        if self._empty:
             if exponents is not None or counts is not None:
                 raise ValueError("exponent and counts must be None where min and max are")
             return
         if self._axis is None:
             exponents, counts = [exponents], [counts]
-        _listed(exponents, "exponent", (int,), 1)
-        _listed(counts, "counts", (int,), 2)
+        _numbers(exponents, "exponent", 1, int)
+        _numbers(counts, "counts", 2, int)
         expected = _exponents(self._low, self._high)
         if exponents != expected.tolist():
             raise ValueError(f"exponent must be {expected.tolist()} for this min and max")
@@ -427,25 +505,23 @@ class HistogramObserver(_Observer):
             raise ValueError(f"counts must have {len(exponents)} channels, not {len(counts)}")
         self._table = np.zeros((len(exponents), 1 + BINS), np.int64)
         self._table[:, 0] = expected
-        for row, short, first, last in zip(self._table, counts, *self._ends(), strict=True):
+        for row, short, first, last in zip(self._table, counts, *self._bins(), strict=True):
             row[1 + np.arange(first, last + 1) % BINS] = _with_zeros(short, int(last - first + 1))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_table": self._table.copy()}  # copies do not share it
+
+# ---------------------------------------------------------------------------------------------
+# Bins
 
 
 def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
-    """`x` in pieces of about `_PART` elements, each with its channel axis."""
-    if x.size <= _PART:
-        yield x, axis
-        return
-    whole = np.ascontiguousarray(x)
+    """`x` in pieces of about `_PART` elements, contiguous, each with its channel axis."""
     if axis is None:
-        rows, step = whole.reshape(-1), _PART
+        rows, step = np.ascontiguousarray(x).reshape(-1), _PART
     else:
-        inner = int(np.prod(x.shape[axis + 1 :]))
-        rows = whole.reshape(-1, x.shape[axis], inner)
-        step, axis = max(1, _PART // rows[0].size), 1
+        channels = x.shape[axis]
+        inner = int(np.prod(x.shape[axis % x.ndim + 1 :]))
+        rows, step = np.ascontiguousarray(x).reshape(-1, channels, inner), 1
+        step, axis = max(1, _PART // (channels * inner)), 1
     for start in range(0, len(rows), step):
         yield rows[start : start + step], axis
 
@@ -453,61 +529,97 @@ def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
 def _exponents(low: Any, high: Any) -> Array:
     """For each channel the least k with which [low, high] spans at most BINS bins of 2**k.
 
-    And at least -126, and so large that no bin is narrower than 2**-24 of the largest magnitude.
-    Each of these can only grow when a range does.
+    And at least -126, and no bin is narrower than 2**-24 of the largest magnitude.  When a range
+    grows, so do all three bounds.
     """
-    low, high = np.atleast_1d(low), np.atleast_1d(high)
+    low, high = np.atleast_1d(low).astype(np.float64), np.atleast_1d(high).astype(np.float64)
 
-    def exponent(x: Array) -> Array:  # of the power of two above it
+    def exponent(x: Array) -> Array:  # of the power of two above x
         return np.where(x == 0, _LEAST_EXPONENT, np.frexp(x)[1].astype(np.int64))
 
-    peak = exponent(np.maximum(np.abs(low), np.abs(high)))
-    # high - low >= 2 ** extent, but for a rounding: with k two less the span is too wide
-    extent = exponent(high / 2 - low / 2)
-    k = np.maximum(np.maximum(peak - _DIGITS, _LEAST_EXPONENT), extent - BINS.bit_length() + 1)
-    while True:
-        too_many = bin_number(high, k) - bin_number(low, k) >= BINS
-        if not too_many.any():
-            return k
-        k += too_many
+    magnitude = exponent(np.maximum(-low, high))
+    extent = exponent(high / 2 - low / 2)  # high - low >= 2**extent, before it was rounded
+    k = np.maximum(magnitude - _DIGITS, extent - BINS.bit_length() + 1)
+    k = np.maximum(k, _LEAST_EXPONENT)
+    while (narrow := bin_number(high, k) - bin_number(low, k) >= BINS).any():
+        k += narrow
+    return k
+
+
+def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
+    """Join the bins of a table into bins of 2**exponents; its data are in [low, high]."""
+    for channel in (exponents > table[:, 0]).nonzero()[0]:
+        row, exponent = table[channel], exponents[channel]
+        first, last = (int(bin_number(end[channel], row[0])) for end in (low, high))
+        bins = np.arange(first, last + 1)
+        joined = joined_bin(bins, exponent - row[0])
+        counts = row[1 + bins % BINS]
+        row[0], row[1:] = exponent, 0
+        np.add.at(row, 1 + joined % BINS, counts)
+
+
+def _magnitudes(low: Array, high: Array) -> tuple[Array, Array]:
+    """Least and greatest of abs(x) for low <= x <= high."""
+    return np.maximum(np.maximum(low, -high), 0), np.maximum(-low, high)
+
+
+def _percent(value: object) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"percentile must be a number, not {type(value).__name__} {value!r}")
+    if not 50 < value <= 100:
+        raise ValueError(f"percentile {value} must be more than 50 and at most 100; try 99.99")
+    return float(value)
 
 
 # ---------------------------------------------------------------------------------------------
 # Dictionaries
 
 
+def _ends_from(value: object, name: str, depth: int, precision: np.dtype[Any]) -> Array:
+    """`min` or `max` of a dictionary as a float64 array."""
+    _numbers(value, name, depth, int, float)
+    try:
+        found = np.asarray(value, np.float64) + 0  # and -0 is +0
+    except OverflowError:
+        raise ValueError(f"{name} is beyond float64") from None
+    with np.errstate(over="ignore"):
+        exact = np.isfinite(found) & (found.astype(precision) == found)
+    if not exact.all():
+        raise ValueError(f"{name} must be finite and of {precision}, not {value!r:.60}")
+    return found
+
+
+def _numbers(value: object, name: str, depth: int, *kinds: type) -> None:
+    """TypeError unless `value` is one of `kinds`, or lists of `depth` levels of such."""
+    if depth and isinstance(value, list):
+        for item in value:
+            _numbers(item, name, depth - 1, *kinds)
+    elif depth or not isinstance(value, kinds) or isinstance(value, bool):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        wanted = f"{'lists of ' * (depth - 1)}{'a list of ' if depth else ''}{wanted}"
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} {value!r:.60}")
+
+
 def _without_zeros(counts: Array) -> list[int]:
-    """`counts` as a list, -n in place of n zeros; the first and the last are not zero."""
+    """`counts` as a list with -n in place of n zeros; the first and the last are not zero."""
     filled = np.flatnonzero(counts)
-    gaps = np.diff(filled) - 1
+    gaps = [*(np.diff(filled) - 1).tolist(), 0]
     short: list[int] = []
-    for count, gap in zip(counts[filled].tolist(), [*gaps.tolist(), 0], strict=True):
-        short.append(count)
-        if gap:
-            short.append(-gap)
+    for count, gap in zip(counts[filled].tolist(), gaps, strict=True):
+        short += [count, -gap] if gap else [count]
     return short
 
 
 def _with_zeros(short: list[int], size: int) -> Array:
-    """The inverse of `_without_zeros`: `size` counts; ValueError where they are not."""
-    plain = all(-BINS < number < 2**63 for number in short) and short and short[0] > 0 < short[-1]
-    if not plain or 0 in short or sum(max(-n, 1) for n in short) != size or sum(short) >= 2**63:
-        raise ValueError(f"counts must describe {size} bins, of which the first and last hold data")
+    """What `_without_zeros` made `short` of, if that had `size` elements; else ValueError."""
+    total = sum(n for n in short if n > 0)
+    filled = short and short[0] > 0 < short[-1] and 0 not in short
+    if not filled or sum(max(-n, 1) for n in short) != size or total >= 2**63:
+        raise ValueError(
+            f"counts must describe {size} bins for this min and max, the first and last not empty"
+        )
     counts = np.array(short, np.int64)
     found = np.zeros(size, np.int64)
     places = np.cumsum(np.where(counts < 0, -counts, 1)) - 1
     found[places[counts > 0]] = counts[counts > 0]
     return found
-
-
-def _listed(value: object, name: str, kinds: tuple[type, ...], depth: int) -> Any:
-    """`value`, lists of `depth` levels that hold numbers of `kinds`; else a TypeError."""
-    if depth and isinstance(value, list):
-        for item in value:
-            _listed(item, name, kinds, depth - 1)
-        return value
-    if depth or not isinstance(value, kinds) or isinstance(value, bool):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        shape = ("one", "a list of", "a list of lists of")[depth]
-        raise TypeError(f"{name} must be {shape} {wanted}, not {type(value).__name__} {value!r:.60}")
-    return value
