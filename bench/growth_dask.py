@@ -282,22 +282,26 @@ def markdown(document: dict[str, Any], rows: Sequence[Row]) -> str:
 
 def _larger(one: Row, two: Row, chunk: int) -> str:
     """The arithmetic for data that nobody measured here."""
-    elements = 1e12 / 4  # in a terabyte of float32
-    alone = one.ns_per_element * 1e-9
+    checkpoint, embeddings = 1e12 / 4, 1e9 * 768
+    ns = one.ns_per_element
+    seconds = checkpoint * ns * 1e-9
+    tasks = 2 * checkpoint / chunk
     return (
-        f"So a 1 TB checkpoint, {elements:.3g} float32, takes one such worker {elements:.3g} x "
-        f"{one.ns_per_element:.2f} ns = {elements * alone:.0f} s, and N workers 1/N of that where "
-        f"nothing else is the limit (two took {one.ns_per_element / two.ns_per_element:.2f} times "
-        f"the speed of one here). 10^9 embeddings of 768 dimensions are 7.68e+11 elements: "
-        f"{7.68e11 * alone:.0f} s / N. The limit is soon another one: a worker at that rate reads "
-        f"{8 / one.ns_per_element:.1f} GB/s, which a page cache gives and few disks do. The two "
-        f"passes read 2 TB of the checkpoint, so storage that gives B GB/s in all needs 2000 / B "
-        f"seconds, however many workers share it. It is {elements / chunk:.0f} chunks of "
-        f"{size_name(chunk)} elements, two tasks each; Dask's scheduler takes up to about 1 ms a "
-        f"task, {2 * elements / chunk * 1e-3:.0f} s for all of them, so from about "
-        f"{elements * alone / (2 * elements / chunk * 1e-3):.0f} workers on the chunks should be "
-        "larger."
+        f"**1 TB of float32**, a checkpoint, is {_short(checkpoint)} elements: on N workers like "
+        f"these {_short(checkpoint)} x {ns:.2f} ns / N = {seconds:.0f} s / N. **10^9 embeddings** "
+        f"of 768 dimensions are {_short(embeddings)}: {embeddings * ns * 1e-9:.0f} s / N. (Two "
+        f"workers here, with the scheduler beside them, had {ns / two.ns_per_element:.2f} times "
+        "the speed of one.) That supposes that the data arrive: a worker at this rate reads "
+        f"{8 / ns:.1f} GB/s, as from a page cache; storage that gives B GB/s in all needs 2000 / B "
+        "s for the two passes over 1 TB, however many workers share it. And that the scheduler "
+        f"keeps up: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} elements, at about "
+        f"1 ms each, Dask's own figure, {tasks * 1e-3:.0f} s; so for more than about "
+        f"{seconds / (tasks * 1e-3):.0f} workers take larger chunks."
     )
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}".replace("e+", "e")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 
 import zeropoint as zp
 
-zarr = pytest.importorskip("zarr", minversion="3.1")
+zarr = pytest.importorskip("zarr", minversion="3.1.3")
 
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, ZstdCodec  # noqa: E402
 from zarr.dtype import Float16, Float32, Float64  # noqa: E402

@@ -182,7 +182,6 @@ def _reduced(
     Returns an object array, one measure for each chunk along the `kept` axes, or None without
     data.  ValueError for NaN and Inf.
     """
-    a = a.reshape(1) if a.ndim == 0 else a
     records = a.map_blocks(
         _record,
         measure=measure,
@@ -338,10 +337,10 @@ def _elementwise(
         "dtype": target,
         "meta": np.empty((0,) * a.ndim, target),
     }
-    if params.axis is None:
-        return a.map_blocks(_with_all, params=params, **how)
-    axis, block_size = _checks.normal_axis(params.axis, a.ndim), params.block_size
     every = tuple(range(a.ndim))
+    if params.axis is None:
+        return da.blockwise(_with_all, every, a, every, params=params, **how)
+    axis, block_size = _checks.normal_axis(params.axis, a.ndim), params.block_size
     if block_size is None:
         along: tuple[int, ...] = (axis,)
         _check_known(a, along, "parameters along that axis")
