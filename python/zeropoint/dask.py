@@ -127,7 +127,11 @@ def observe(a: Any, observer: _Observer) -> _Observer:
         raise TypeError(
             f"observer must be a MinMaxObserver or a HistogramObserver, not {observer!r}"
         )
-    kept = () if observer.axis is None else (_checks.normal_axis(observer.axis, a.ndim),)
+    kept: tuple[int, ...] = ()
+    if observer.axis is not None:
+        kept = (_checks.normal_axis(observer.axis, a.ndim),)
+        if _known(a, kept):
+            observer._check_channels(a.shape[kept[0]], "a")  # now, not after a long pass
     fresh = functools.partial(type(observer), observer.dtype, axis=observer.axis)
     found = _reduced(
         a, functools.partial(_filled, fresh=fresh), functools.partial(_merged, fresh=fresh), kept
@@ -397,8 +401,8 @@ def _known(a: Any, axes: Sequence[int] | None = None) -> bool:
 def _check_known(a: Any, axes: Sequence[int], what: str) -> None:
     if not _known(a, axes):
         raise ValueError(
-            f"a has unknown sizes of chunks, {a.chunks}, where {what} need them; call "
-            "a.compute_chunk_sizes() first"
+            f"the array has unknown sizes of chunks, {a.chunks}, where {what} need them; call "
+            "its compute_chunk_sizes() first"
         )
 
 

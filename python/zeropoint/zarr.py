@@ -118,12 +118,13 @@ class AffineCodec(ArrayArrayCodec):
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
         """ValueError unless the parameters fit every chunk."""
+        axis, block_size = self.params.axis, self.params.block_size
+        if axis is None:
+            return
         chunks = chunk_grid.chunk_shape
         try:
             self.params._check_fits(chunks)
         except ValueError:
-            axis, block_size = self.params.axis, self.params.block_size
-            assert axis is not None
             axis %= len(shape)
             mend = (*chunks[:axis], shape[axis], *chunks[axis + 1 :])
             raise ValueError(
