@@ -643,10 +643,9 @@ py::array histogram(std::size_t isa, const py::array& source, std::optional<std:
     const auto given = to_vector<std::int64_t>(exponents);
     if (given.size() != grid->parameters()) throw py::value_error("an exponent for each channel");
     py::array table(py::dtype("int64"), std::vector<std::size_t>{given.size(), zp::histogram_row});
-    call(grid->size(),
-         [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
-             return zp::histogram(isa, {from, dtype}, given, to, *grid, poll);
-         });
+    call(grid->size(), [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
+        return zp::histogram(isa, {from, dtype}, given, to, *grid, poll);
+    });
     return table;
 }
 

@@ -453,7 +453,7 @@ void min_max(const Job& job) noexcept {
 using zeropoint::core::Histogram;
 
 constexpr size_t bins = Histogram::bins;
-constexpr size_t batch = 1024;       // elements whose places are computed before they are counted
+constexpr size_t batch = 1024;        // elements whose places are computed before they are counted
 constexpr size_t turn = 255 * batch;  // elements after which no 16-bit count has overflowed
 constexpr size_t worth_tables = 4 * batch;
 

@@ -50,85 +50,31 @@ def _quantile(h: Histograms, fraction: float) -> Array:
     return np.asarray(np.clip(left + within * (right - left), left, right)[:, 0])
 
 
+def magnitudes(low: Array, high: Array) -> Range:
+    """Least and greatest of abs(x) for low <= x <= high."""
+    return np.maximum(np.maximum(low, -high), 0), np.maximum(-low, high)
+
+
 # ---------------------------------------------------------------------------------------------
 # The least squared error
 
 
-def squared_error(h: Histograms, levels: Levels) -> Array:
-    """The mean of (x - x')**2 where x' is the level nearest to x.
-
-    Exact for evenly filled bins.  In units of the scale the integral of (y - n)**2 up to y, with
-    n the level of y, is n / 12 + (y - n)**3 / 3 but for a constant.
-    """
-    scale, least, greatest = (column[:, None] for column in levels)
-    y = h.edges / scale
-    level = np.clip(np.rint(y), least, greatest)
-    off = y - level
-    square = off * off
-    integral = level / 12 + square * off / 3
-    width = np.diff(y, axis=1)
-    with np.errstate(invalid="ignore"):
-        mean = np.where(width > 0, np.diff(integral, axis=1) / width, square[:, 1:])
-    return np.asarray((mean * h.counts).sum(axis=1) / h.counts.sum(axis=1) * levels.scale**2)
-
-
-def least_noise(h: Histograms, steps: int, include_zero: bool) -> Range:
-    """The range with the least of scale**2 / 12 for what is inside, and the squares of the excess.
-
-    scale**2 / 12 is the error of data that are spread evenly over a step, which is the model of
-    Banner et al., "Post training 4-bit quantization of convolutional networks" (2019).  Ends are
-    edges of bins, and each is the best for the other one.
-    """
-    edges, rows = h.edges, np.arange(len(h.edges))
-    total = h.counts.sum(axis=1)[:, None]
-    above, excess = _tail(edges, h.counts)
-    below, deficit = (t[:, ::-1] for t in _tail(-edges[:, ::-1], h.counts[:, ::-1]))
-    first, last = np.zeros(len(rows), int), np.full(len(rows), edges.shape[1] - 1)
-    left, right = (np.minimum(edges, 0), np.maximum(edges, 0)) if include_zero else (edges, edges)
-
-    def best(ends: Array, lost: Array, square: Array, other: Array, inside: Array) -> Array:
-        noise = (ends - other) ** 2 / (12 * steps**2) * (total - lost) + square
-        return np.argmin(np.where(inside, noise, np.inf), axis=1)
-
-    for _ in range(20):
-        low, under = left[rows, first][:, None], below[rows, first][:, None]
-        new_last = best(right, above + under, excess, low, edges >= edges[rows, first][:, None])
-        high, over = right[rows, new_last][:, None], above[rows, new_last][:, None]
-        inside = edges <= edges[rows, new_last][:, None]
-        new_first = best(left, below + over, deficit, high, inside)
-        if np.array_equal(first, new_first) and np.array_equal(last, new_last):
-            break
-        first, last = new_first, new_last
-    return edges[rows, first], edges[rows, last]
-
-
-def _tail(edges: Array, counts: Array) -> tuple[Array, Array]:
-    """For each edge e how many elements lie above it, and the sum of (x - e)**2 over these."""
-
-    def sum_from(values: Array) -> Array:
-        found = np.zeros(edges.shape)
-        found[:, :-1] = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
-        return found
-
-    width = np.diff(edges, axis=1)
-    above = sum_from(counts)
-    excess = sum_from((above[:, 1:] + counts / 2) * width)
-    square = sum_from((2 * excess[:, 1:] + (above[:, 1:] + counts / 3) * width) * width)
-    return above, square
-
-
 def least_error(
     h: Histograms,
-    starts: list[Range],
+    searched: Histograms,
+    steps: int,
+    include_zero: bool,
     levels: Callable[[Array, Array], Levels],
-    anchor: Array,
 ) -> Range:
-    """From the best of `starts` on, the range with the least `squared_error`.
+    """The range with the least mean squared error of the quantized data, as `h` tells it.
 
-    The ends move to and from `anchor`, one by one and together, by ever smaller factors, where that
-    helps; the first of `starts` is the widest range there is.
+    `searched` is `h`, or the histograms of abs(x) if the levels are symmetric; `levels` tells what
+    a range leads to.  The search starts at the best of three ranges: the widest, the one between
+    the percentiles 0.01 and 99.99, and `least_noise`.  The ends move towards zero (or the median)
+    and back, one by one and together, by ever smaller factors, where that helps.
     """
-    least, greatest = low, high = starts[0]
+    least, greatest = low, high = searched.edges[:, 0], searched.edges[:, -1]
+    anchor = np.clip(0, least, greatest) if include_zero else _quantile(h, 0.5)
     error = squared_error(h, levels(low, high))
 
     def attempt(new_low: Array, new_high: Array) -> None:
@@ -140,8 +86,10 @@ def least_error(
         low, high = np.where(better, new_low, low), np.where(better, new_high, high)
         error = np.where(better, found, error)
 
-    for start in starts[1:]:
-        attempt(*start)
+    usual = percentile(h, 99.99)
+    attempt(*(usual if searched is h else magnitudes(*usual)))
+    safe_low, safe_high, safe_error = low, high, error
+    attempt(*least_noise(searched, steps, include_zero))
     for step in (0.7, 0.85, 0.92, 0.96, 0.98):
         for factor in (step, 1 / step):
             attempt(np.clip(anchor + (low - anchor) * factor, least, anchor), high)
@@ -150,7 +98,74 @@ def least_error(
                 np.clip(anchor + (low - anchor) * factor, least, anchor),
                 np.clip(anchor + (high - anchor) * factor, anchor, greatest),
             )
-    return low, high
+    # where in its bin an element lies is not known; with few elements, or few different ones, the
+    # error is not known to better than about this
+    worth_it = error < 0.99 * safe_error
+    return np.where(worth_it, low, safe_low), np.where(worth_it, high, safe_high)
+
+
+def squared_error(h: Histograms, levels: Levels) -> Array:
+    """The mean of (x - x')**2 where x' is the level nearest to x.
+
+    Exact for evenly filled bins.  In units of the scale the integral of (y - n)**2 up to y, with
+    n the level of y, is n / 12 + (y - n)**3 / 3 but for a constant.
+    """
+    scale, least, greatest = (column[:, None] for column in levels)
+    y = h.edges / scale
+    level = np.clip(np.rint(y), least, greatest)
+    y -= level
+    square = y * y
+    integral = level / 12 + square * y / 3
+    width = np.diff(h.edges, axis=1) / scale
+    with np.errstate(invalid="ignore"):
+        mean = np.where(width > 0, np.diff(integral, axis=1) / width, square[:, 1:])
+    total = (mean * h.counts).sum(axis=1) / h.counts.sum(axis=1)
+    return np.asarray(total * levels.scale**2)
+
+
+def least_noise(h: Histograms, steps: int, include_zero: bool) -> Range:
+    """The range with the least sum of scale**2 / 12 for what is inside, and the squared excess.
+
+    scale**2 / 12 is the error of data that are spread evenly over a step, the model of Banner et
+    al., "Post training 4-bit quantization of convolutional networks for rapid-deployment" (2019).
+    The ends are edges of bins, each the best one for the other.
+    """
+    edges, rows = h.edges, np.arange(len(h.edges))
+    above, excess = _beyond(edges, h.counts)
+    below, deficit = (found[:, ::-1] for found in _beyond(-edges[:, ::-1], h.counts[:, ::-1]))
+    total = h.counts.sum(axis=1)[:, None]
+    left, right = (np.minimum(edges, 0), np.maximum(edges, 0)) if include_zero else (edges, edges)
+    first, last = np.zeros(len(rows), int), np.full(len(rows), edges.shape[1] - 1)
+
+    def at(values: Array, index: Array) -> Array:
+        return np.asarray(values[rows, index][:, None])
+
+    for _ in range(20):  # it seldom takes more than five
+        noise = (right - at(left, first)) ** 2 / (12 * steps**2)
+        cost = noise * (total - above - at(below, first)) + excess
+        new_last = np.argmin(np.where(edges < at(edges, first), np.inf, cost), axis=1)
+        noise = (at(right, new_last) - left) ** 2 / (12 * steps**2)
+        cost = noise * (total - below - at(above, new_last)) + deficit
+        new_first = np.argmin(np.where(edges > at(edges, new_last), np.inf, cost), axis=1)
+        if np.array_equal(first, new_first) and np.array_equal(last, new_last):
+            break
+        first, last = new_first, new_last
+    return edges[rows, first], edges[rows, last]
+
+
+def _beyond(edges: Array, counts: Array) -> tuple[Array, Array]:
+    """For each edge e how many elements lie above it, and the sum of their (x - e)**2."""
+
+    def sum_from(values: Array) -> Array:
+        found = np.zeros(edges.shape)
+        found[:, :-1] = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
+        return found
+
+    width = np.diff(edges, axis=1)
+    above = sum_from(counts)
+    excess = sum_from((above[:, 1:] + counts / 2) * width)
+    square = sum_from((2 * excess[:, 1:] + (above[:, 1:] + counts / 3) * width) * width)
+    return above, square
 
 
 # ---------------------------------------------------------------------------------------------

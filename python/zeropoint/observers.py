@@ -7,6 +7,8 @@ on a stream, and on many workers whose observers are merged in the end.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -14,14 +16,14 @@ import numpy as np
 
 from . import _api, _backend, _checks, _clipping, _reference
 from ._params import QuantParams
-from ._reference import BINS, Array, bin_number, joined_bin, working_dtype
+from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, working_dtype
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
 _LEAST_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
 _DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude
 _PART = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
-_ROWS = 16  # channels whose ranges are searched at a time
+_ROWS = 8  # channels whose ranges are searched at a time
 
 
 class _Observer:
@@ -294,15 +296,17 @@ class HistogramObserver(_Observer):
         Its range is found while it is counted: one look at the data will do, but where its range
         turns out to need wider bins.
         """
-        exponents = self._table[:, 0].copy()
         if self._empty:
-            exponents = _exponents(*_backend.min_max(part, axis, None))
+            low, high = _backend.min_max(part, axis, None)
+            _check_finite(low, whole)
+            exponents = _exponents(low, high)
+        else:
+            exponents = self._table[:, 0].copy()
         while True:
             low, high, table = _backend.histogram(part, axis, exponents)
             if self._holds(low, high):
                 break
-            if np.isnan(low).any():
-                _checks.finite(whole, "x")
+            _check_finite(low, whole)
             needed = _exponents(low, high)
             if (needed <= exponents).all():
                 break
@@ -386,8 +390,8 @@ class HistogramObserver(_Observer):
                 self._clipped(slice(row, row + _ROWS), method, percent, choice)
                 for row in range(0, len(self._table), _ROWS)
             ]
-            new_low, new_high = np.concatenate(found, axis=1).reshape(2, *low.shape)
-            new_low, new_high = new_low.astype(low.dtype), new_high.astype(high.dtype)
+            ends = np.concatenate(found, axis=1).astype(low.dtype)
+            new_low, new_high = (end.reshape(low.shape) for end in ends)
             fine = choice.include_zero | (new_low < new_high)  # else all data are one value
             low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
         return choice.params(low, high, self._axis, None)
@@ -396,59 +400,64 @@ class HistogramObserver(_Observer):
         self, rows: slice, method: str, percent: float, choice: _api._Choice
     ) -> _clipping.Range:
         """The range that a method finds for some channels."""
-        h = self._histograms(rows)
+        # each in a unit of its own: squares of large numbers would overflow
+        unit = _exponent_above(np.atleast_1d(np.maximum(-self._low, self._high))[rows])
+        h = self._histograms(rows, unit)
         if method == "percentile":
-            return _clipping.percentile(h, percent)
-        searched, steps = h, choice.qmax - choice.qmin
-        if choice.symmetric:  # then magnitudes alone count
-            centre = (choice.qmin + choice.qmax + 1) // 2
-            searched = self._histograms(rows, magnitudes=True)
-            steps = min(choice.qmax - centre, centre - choice.qmin)
-        if method == "entropy":
-            return _clipping.least_divergence(searched, steps + 1)
+            low, high = _clipping.percentile(h, percent)
+        else:
+            searched, steps = h, choice.qmax - choice.qmin
+            if choice.symmetric:  # the range is that of the magnitudes
+                centre = (choice.qmin + choice.qmax + 1) // 2
+                searched = self._histograms(rows, unit, magnitudes=True)
+                steps = min(choice.qmax - centre, centre - choice.qmin)
+            if method == "entropy":
+                low, high = _clipping.least_divergence(searched, steps + 1)
+            else:
+                levels = functools.partial(self._levels, unit, choice)
+                low, high = _clipping.least_error(h, searched, steps, choice.include_zero, levels)
+        return np.ldexp(low, unit), np.ldexp(high, unit)
 
-        def levels(low: Array, high: Array) -> _clipping.Levels:
-            scale, zero = _reference.choose(
-                low.astype(self._precision),
-                high.astype(self._precision),
-                rule=choice.rule,
-                include_zero=choice.include_zero,
-                symmetric=choice.symmetric,
-                qmin=choice.qmin,
-                qmax=choice.qmax,
-                convention=choice.convention,
-                dtype=choice.dtype,
-            )
-            scale = scale.astype(np.float64)
-            return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)
+    def _levels(
+        self, unit: Array, choice: _api._Choice, low: Array, high: Array
+    ) -> _clipping.Levels:
+        """What the codes will stand for if [low, high] is chosen."""
+        scale, zero = _reference.choose(
+            np.ldexp(low, unit).astype(self._precision),
+            np.ldexp(high, unit).astype(self._precision),
+            rule=choice.rule,
+            include_zero=choice.include_zero,
+            symmetric=choice.symmetric,
+            qmin=choice.qmin,
+            qmax=choice.qmax,
+            convention=choice.convention,
+            dtype=choice.dtype,
+        )
+        scale = np.ldexp(scale.astype(np.float64), -unit)
+        return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)
 
-        widest = searched.edges[:, 0], searched.edges[:, -1]
-        balanced = _clipping.least_noise(searched, steps, choice.include_zero)
-        common = _clipping.percentile(h, 99.99)
-        if choice.symmetric:
-            common = _magnitudes(*common)
-        anchor = np.clip(0, *widest) if choice.include_zero else _clipping.percentile(h, 50)[1]
-        return _clipping.least_error(h, [widest, balanced, common], levels, anchor)
-
-    def _histograms(self, rows: slice, magnitudes: bool = False) -> _clipping.Histograms:
-        """Some channels' bins in order, or those of abs(x)."""
+    def _histograms(
+        self, rows: slice, unit: Array, magnitudes: bool = False
+    ) -> _clipping.Histograms:
+        """Some channels' bins in order, or those of abs(x); edges in units of 2**unit."""
         exponents, counts = self._table[rows, :1], self._table[rows, 1:]
-        low, high = (np.atleast_1d(end)[rows, None] for end in (self._low, self._high))
-        first, last = bin_number(low, exponents), bin_number(high, exponents)
+        first, last = (ends[rows, None] for ends in self._bins())
+        low, high = (np.atleast_1d(end)[rows] for end in (self._low, self._high))
 
         def count(bins: Array) -> Array:
             found = np.take_along_axis(counts, bins % BINS, axis=1)
             return np.where((first <= bins) & (bins <= last), found, 0)
 
         if magnitudes:
-            start, end = _magnitudes(first, last)
+            start, end = _clipping.magnitudes(first, last)
             bins = start + np.arange((end - start).max() + 1)
             found = count(bins) + np.where(bins > 0, count(-bins), 0)
-            low, high = _magnitudes(low, high)
+            low, high = _clipping.magnitudes(low, high)
         else:
             bins = first + np.arange((last - first).max() + 1)
             found = count(bins)
-        upper = np.ldexp((bins + (bins < 0)).astype(np.float64), exponents)
+        low, high = (np.ldexp(end, -unit)[:, None] for end in (low, high))
+        upper = np.ldexp((bins + (bins < 0)).astype(np.float64), exponents - unit[:, None])
         edges = np.concatenate([low, np.minimum(upper, high)], axis=1)
         return _clipping.Histograms(edges, found)
 
@@ -484,8 +493,9 @@ class HistogramObserver(_Observer):
 
     def _bins(self) -> tuple[Array, Array]:
         """The first and the last bin of each channel."""
-        low, high = np.atleast_1d(self._low), np.atleast_1d(self._high)
-        return bin_number(low, self._table[:, 0]), bin_number(high, self._table[:, 0])
+        ends = (np.atleast_1d(end) for end in (self._low, self._high))
+        first, last = (bin_number(end, self._table[:, 0]).astype(np.int64) for end in ends)
+        return first, last
 
     def _fill(self, fields: dict[str, Any]) -> None:
         super()._fill(fields)
@@ -513,17 +523,21 @@ class HistogramObserver(_Observer):
 # Bins
 
 
+def _check_finite(low: Array, x: Array) -> None:
+    if np.isnan(low).any():
+        _checks.finite(x, "x")
+
+
 def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
     """`x` in pieces of about `_PART` elements, contiguous, each with its channel axis."""
+    x = np.ascontiguousarray(x)
     if axis is None:
-        rows, step = np.ascontiguousarray(x).reshape(-1), _PART
+        x = x.reshape(-1)
     else:
-        channels = x.shape[axis]
-        inner = int(np.prod(x.shape[axis % x.ndim + 1 :]))
-        rows, step = np.ascontiguousarray(x).reshape(-1, channels, inner), 1
-        step, axis = max(1, _PART // (channels * inner)), 1
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step], axis
+        x, axis = x.reshape(-1, x.shape[axis], math.prod(x.shape[axis % x.ndim + 1 :])), 1
+    step = max(1, _PART // math.prod(x.shape[1:]))
+    for start in range(0, len(x), step):
+        yield x[start : start + step], axis
 
 
 def _exponents(low: Any, high: Any) -> Array:
@@ -533,17 +547,18 @@ def _exponents(low: Any, high: Any) -> Array:
     grows, so do all three bounds.
     """
     low, high = np.atleast_1d(low).astype(np.float64), np.atleast_1d(high).astype(np.float64)
-
-    def exponent(x: Array) -> Array:  # of the power of two above x
-        return np.where(x == 0, _LEAST_EXPONENT, np.frexp(x)[1].astype(np.int64))
-
-    magnitude = exponent(np.maximum(-low, high))
-    extent = exponent(high / 2 - low / 2)  # high - low >= 2**extent, before it was rounded
-    k = np.maximum(magnitude - _DIGITS, extent - BINS.bit_length() + 1)
-    k = np.maximum(k, _LEAST_EXPONENT)
-    while (narrow := bin_number(high, k) - bin_number(low, k) >= BINS).any():
-        k += narrow
+    magnitude = _exponent_above(np.maximum(-low, high))
+    extent = _exponent_above(high / 2 - low / 2)  # high - low >= 2**extent, before it was rounded
+    enough = np.maximum(magnitude - _DIGITS, extent - BINS.bit_length() + 1)
+    k = np.asarray(np.maximum(enough, _LEAST_EXPONENT))
+    while (more := bins_spanned(low, high, k) > BINS).any():
+        k += more
     return k
+
+
+def _exponent_above(x: Array) -> Array:
+    """The exponents of the least powers of two above x, as int64; little where x is 0."""
+    return np.asarray(np.where(x == 0, _LEAST_EXPONENT, np.frexp(x)[1].astype(np.int64)))
 
 
 def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
@@ -556,11 +571,6 @@ def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
         counts = row[1 + bins % BINS]
         row[0], row[1:] = exponent, 0
         np.add.at(row, 1 + joined % BINS, counts)
-
-
-def _magnitudes(low: Array, high: Array) -> tuple[Array, Array]:
-    """Least and greatest of abs(x) for low <= x <= high."""
-    return np.maximum(np.maximum(low, -high), 0), np.maximum(-low, high)
 
 
 def _percent(value: object) -> float:
