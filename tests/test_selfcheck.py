@@ -41,7 +41,8 @@ BROKEN = {
     "saturate": ("saturate",),
     "saturate_cast": ("saturate_cast",),
     "round": ("round",),
-    "min_max": ("min_max", "quantize_dynamic"),
+    "min_max": ("min_max", "quantize_dynamic", "histogram"),
+    "histogram": ("histogram",),
     "choose": ("min_max", "quantize_dynamic"),
 }
 

@@ -28,6 +28,8 @@ PACKED = {
     "avx2": re.compile(r"\tv\w+\t.*%ymm"),
     "baseline": re.compile(r"\t(\w+p[sd]|p\w+)\t.*%xmm"),
 }
+#: where the instructions of an operation are, if not in a function of its own name
+PARTS = {"convert": ("ConvertTo",), "histogram": ("histogram_row", "histogram_columns")}
 #: what has no vector form, and why
 SCALAR = {
     "convert f64 f16": "rounds once by integer arithmetic of varying shifts",
@@ -87,7 +89,8 @@ def test_every_kernel_has_packed_instructions(isa: str) -> None:
     scalar = []
     for operation, a, b in kernels():
         # its own function, or the run that it fills where the compiler keeps that apart
-        names = rf"{len(operation)}{operation}" + ("|9ConvertTo" if operation == "convert" else "")
+        homes = (operation, *PARTS.get(operation, ()))
+        names = "|".join(f"{len(home)}{home}" for home in homes)
         ending = rf"({names})I({part(a)}|S1_)({part(b)}|S1_)E"
         pattern = re.compile(rf"_ZN12_GLOBAL__N_1({ending}|8fill_runI{part(a)}\w*?{ending})")
         count = sum(n for name, n in counts.items() if pattern.match(name))

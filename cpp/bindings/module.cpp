@@ -182,6 +182,7 @@ template <class T>
 std::vector<T> to_vector(const py::array& array) {
     constexpr auto expected = std::is_same_v<T, float>    ? zp::DType::f32
                               : std::is_same_v<T, double> ? zp::DType::f64
+                              : sizeof(T) == 8            ? zp::DType::i64
                                                           : zp::DType::i32;
     if (dtype_of(array) != expected) throw py::type_error("unexpected dtype of parameters");
     if (!has_flags(array, plain_flags)) throw py::value_error("parameters are not contiguous");
@@ -632,6 +633,23 @@ std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source
     return {std::move(range.low), std::move(range.high)};
 }
 
+// The core's table for the exponents that are given, one for each channel.
+py::array histogram(std::size_t isa, const py::array& source, std::optional<std::ptrdiff_t> axis,
+                    bool bfloat16, const py::array& exponents) {
+    check_isa(isa);
+    const auto dtype = real_or_throw(dtype_or_throw(source, bfloat16));
+    const auto grid = grid_of(source, axis, 0);
+    if (!grid || !has_flags(source, plain_flags))
+        throw py::value_error("histogram needs a plain array and a valid axis");
+    const auto given = to_vector<std::int64_t>(exponents);
+    if (given.size() != grid->parameters()) throw py::value_error("an exponent for each channel");
+    py::array table(py::dtype("int64"), std::vector<std::size_t>{given.size(), zp::histogram_row});
+    call(grid->size(), [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
+        return zp::histogram(isa, {from, dtype}, given, to, *grid, poll);
+    });
+    return table;
+}
+
 py::dict info() {
     py::dict found;
     found["compiler"] =
@@ -673,4 +691,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("saturate_cast_into", &saturate_cast_into);
     m.def("round_into", &round_into);
     m.def("min_max", &min_max);
+    m.def("histogram", &histogram);
 }

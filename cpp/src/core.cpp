@@ -243,7 +243,48 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Grid& grid,
     return pipeline.run(grid, x.data, nullptr, poll);
 }
 
+void fold_histograms(const Grid& grid, std::size_t copies, const void* tiled, const void*,
+                     void* histograms, void*) {
+    const Histogram* from = static_cast<const Histogram*>(tiled);
+    Histogram* to = static_cast<Histogram*>(histograms);
+    Grid one;
+    one.inner = 1;
+    for (std::size_t i = 0; i < copies * grid.axis; ++i) {  // inner is 1: nothing is repeated
+        Histogram& h = to[i % grid.axis];
+        fold_min_max<double>(one, 1, &from[i].low, &from[i].high, &h.low, &h.high);
+        for (std::size_t k = 0; k < Histogram::bins; ++k) h.counts[k] += from[i].counts[k];
+    }
+}
+
+void clear_histograms(void* histograms, std::size_t n) {
+    constexpr double inf = std::numeric_limits<double>::infinity();
+    Histogram* h = static_cast<Histogram*>(histograms);
+    for (std::size_t i = 0; i < n; ++i) {
+        h[i].low = inf;
+        h[i].high = -inf;
+        std::fill_n(h[i].counts, Histogram::bins, 0);
+    }
+}
+
 }  // namespace
+
+bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
+               void* table, const Grid& grid, Poll poll) {
+    static_assert(sizeof(Histogram) == histogram_row * 8, "a row of the table is a Histogram");
+    Histogram* histograms = static_cast<Histogram*>(table);
+    clear_histograms(histograms, exponents.size());
+    for (std::size_t i = 0; i < exponents.size(); ++i) histograms[i].exponent = exponents[i];
+    Pipeline pipeline(isa);
+    const DType inner = working(x.dtype);
+    Stage& stage = pipeline.add(Op::histogram, x.dtype, inner, tag(x.dtype), tag(inner));
+    stage.out_size = 0;
+    stage.scale = histograms;
+    stage.parameter_size = sizeof(Histogram);
+    stage.tiles = false;
+    stage.fold = fold_histograms;
+    stage.clear = clear_histograms;
+    return pipeline.run(grid, x.data, nullptr, poll);
+}
 
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid& grid, Poll poll) {
     if (x.dtype == DType::f64)

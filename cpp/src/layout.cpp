@@ -119,10 +119,14 @@ private:
     alignas(64) char buffers_[2][chunk * sizeof(double)];
 };
 
-// Short runs become long rows, if enough of them share the tiled parameters.
-bool tiled(const Grid& grid) noexcept {
+// Short runs become long rows, if enough of them share the tiled parameters; runs of one element
+// do so even if parameters may not be repeated.
+bool tiled(const Grid& grid, bool tiles = true) noexcept {
     return grid.kind == Grid::Kind::channel && grid.inner < narrow &&
-           (grid.inner == 1 || grid.outer >= 8);
+           (grid.inner == 1 || (grid.outer >= 8 && tiles));
+}
+bool tile(const Stage* stages, std::size_t count) noexcept {
+    return std::all_of(stages, stages + count, [](const Stage& stage) { return stage.tiles; });
 }
 
 // The parameters of short runs, repeated so that they lie beside their elements: `tiles` rows of
@@ -132,7 +136,7 @@ public:
     Tiling(const Grid& grid, const Stage* stages, std::size_t count)
         : grid_(grid),
           row_(grid.axis * grid.inner),
-          tiles_(std::min(grid.outer, (wide + row_ - 1) / row_)),
+          tiles_(tile(stages, count) ? std::min(grid.outer, (wide + row_ - 1) / row_) : 1),
           untiled_(stages, stages + count),
           stages_(untiled_) {
         if (tiles_ * grid.inner == 1) return;  // long rows already: a parameter an element
@@ -248,8 +252,8 @@ class Part {
 public:
     Part(const Grid& grid, const Stage* stages, std::size_t count)
         : grid_(grid), stages_(stages), count_(count) {}
-    void tile() {
-        if (tiled(grid_)) tiling_.emplace(grid_, stages_, count_);
+    void tile_parameters() {
+        if (tiled(grid_, tile(stages_, count_))) tiling_.emplace(grid_, stages_, count_);
     }
     bool run(const void* in, void* out, Shares& shares, Poll poll) noexcept {
         const FpGuard guard;
@@ -287,10 +291,12 @@ public:
             for (Stage& stage : stages_.back()) {
                 if (!stage.fold) continue;
                 stage.scale = copy(stage.scale, stage.parameter_size);
-                stage.zero = copy(stage.zero, stage.parameter_size);
+                if (stage.zero) stage.zero = copy(stage.zero, stage.parameter_size);
+                if (stage.clear) stage.clear(stage.scale, grid.parameters());
             }
         }
-        for (const auto& own : stages_) parts_.emplace_back(grid, own.data(), count).tile();
+        for (const auto& own : stages_)
+            parts_.emplace_back(grid, own.data(), count).tile_parameters();
     }
 
     bool run() {
@@ -337,7 +343,11 @@ bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::
     // a thread takes some microseconds to wake up: it is worth about so many bytes
     constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
     const std::size_t bytes = grid.size() * (stages[0].in_size + stages[count - 1].out_size);
-    const std::size_t threads = std::min(get_num_threads(), bytes / worth_a_thread);
+    std::size_t copied = 0;  // for each thread
+    for (std::size_t i = 0; i < count; ++i)
+        if (stages[i].fold) copied += grid.parameters() * stages[i].parameter_size;
+    const std::size_t threads =
+        std::min(get_num_threads(), bytes / std::max(worth_a_thread, 4 * copied));
     // Memory that is short costs threads, or the tiles, and never the result.
     std::optional<Call> call;
     try {
@@ -347,7 +357,7 @@ bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::
     if (call) return call->run();
     Part whole(grid, stages, count);
     try {
-        whole.tile();
+        whole.tile_parameters();
     } catch (const std::bad_alloc&) {
     }
     Shares all;

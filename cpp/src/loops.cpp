@@ -448,6 +448,113 @@ void min_max(const Job& job) noexcept {
     }
 }
 
+// ---- histogram -------------------------------------------------------------------------------
+
+using zeropoint::core::Histogram;
+
+constexpr size_t bins = Histogram::bins;
+constexpr size_t batch = 1024;        // elements whose places are computed before they are counted
+constexpr size_t turn = 255 * batch;  // elements after which no 16-bit count has overflowed
+constexpr size_t worth_tables = 4 * batch;
+
+template <class X, class T>
+inline const T* widened(const X* x, size_t n, T* room) {
+    fill_run(x, room, n, false, ConvertTo<X, T>{x});
+    return room;
+}
+template <class T>
+inline const T* widened(const T* x, size_t, T*) {
+    return x;
+}
+
+// Where x is counted: its bin's number modulo `bins`.
+template <class T>
+inline u16 place_of(T x, T inverse) {
+    return static_cast<u16>(bin_of(x, inverse) & static_cast<i32>(bins - 1));
+}
+
+// An increment waits for the one before it if both are of the same place.  With four tables in turn
+// that is seldom, and of 16 bits they stay in the first cache.
+inline void count(const u16* places, size_t n, u16 (*tables)[bins]) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        u64 four;
+        __builtin_memcpy(&four, places + i, sizeof four);
+        ++tables[0][four & 0xFFFF];
+        ++tables[1][four >> 16 & 0xFFFF];
+        ++tables[2][four >> 32 & 0xFFFF];
+        ++tables[3][four >> 48];
+    }
+    for (; i < n; ++i) ++tables[0][places[i]];
+}
+
+template <class X, class T>
+void histogram_row(const X* x, size_t n, Histogram& h) {
+    const T inverse = inverse_width<T>(h.exponent);
+    T low = static_cast<T>(h.low), high = static_cast<T>(h.high);
+    alignas(line) T room[batch];
+    alignas(line) u16 places[batch];
+    alignas(line) u16 tables[4][bins];
+    for (size_t start = 0; start < n; start += turn) {
+        const size_t end = n - start < turn ? n : start + turn;
+        const bool is_long = end - start >= worth_tables;
+        if (is_long) __builtin_memset(tables, 0, sizeof tables);
+        for (size_t i = start; i < end; i += batch) {
+            const size_t m = end - i < batch ? end - i : batch;
+            const T* y = widened(x + i, m, room);
+            min_max_row(y, m, low, high);
+            ZP_INDEPENDENT
+            for (size_t j = 0; j < m; ++j) places[j] = place_of(y[j], inverse);
+            if (is_long)
+                count(places, m, tables);
+            else
+                for (size_t j = 0; j < m; ++j) ++h.counts[places[j]];
+        }
+        if (!is_long) continue;
+        ZP_INDEPENDENT
+        for (size_t k = 0; k < bins; ++k)
+            h.counts[k] += u32(tables[0][k]) + tables[1][k] + tables[2][k] + tables[3][k];
+    }
+    h.low = low;
+    h.high = high;
+}
+
+// A histogram a column: few columns at a time, so that their histograms stay in the cache.
+template <class X, class T>
+void histogram_columns(const X* x, size_t rows, size_t stride, size_t cols, Histogram* h) {
+    T inverses[block], lows[block], highs[block], room[block];
+    u16 places[block];
+    for (size_t i = 0; i < cols; ++i) {
+        inverses[i] = inverse_width<T>(h[i].exponent);
+        lows[i] = static_cast<T>(h[i].low);
+        highs[i] = static_cast<T>(h[i].high);
+    }
+    for (size_t row = 0; row < rows; ++row, x += stride) {
+        const T* y = widened(x, cols, room);
+        ZP_INDEPENDENT
+        for (size_t i = 0; i < cols; ++i) {
+            const T v = y[i], spoilt = v - v;
+            lows[i] = (v < lows[i] ? v : lows[i]) + spoilt;
+            highs[i] = (v > highs[i] ? v : highs[i]) + spoilt;
+            places[i] = place_of(v, inverses[i]);
+        }
+        for (size_t i = 0; i < cols; ++i) ++h[i].counts[places[i]];
+    }
+    for (size_t i = 0; i < cols; ++i) h[i].low = lows[i], h[i].high = highs[i];
+}
+
+template <class X, class T>
+void histogram(const Job& job) noexcept {
+    const X* x = static_cast<const X*>(job.in);
+    Histogram* h = static_cast<Histogram*>(job.scale);
+    const size_t n = job.cols;
+    if (!job.per_column)
+        for (size_t row = 0; row < job.rows; ++row) histogram_row<X, T>(x + row * n, n, h[row]);
+    else
+        for (size_t i = 0; i < n; i += block)
+            histogram_columns<X, T>(x + i, job.rows, n, n - i < block ? n - i : block, h + i);
+}
+
 constexpr Table make_table() {
     Table table{};
 #if defined(ZP_HAS_FMA)

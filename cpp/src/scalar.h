@@ -282,6 +282,22 @@ inline T value_of(Q q, T s, T z) {
     return (static_cast<T>(q) - z) * s;
 }
 
+// ---- the bins of a histogram -----------------------------------------------------------------
+
+// Bin 0 holds the zeros alone, bin t > 0 holds [(t - 1) w, t w), and -t the same negated.  Toward
+// zero, so that a quotient that underflows is right as well.  For |x / w| < 2^31; `inverse` is
+// 1 / w, a power of two.
+template <class T>
+inline i32 bin_of(T x, T inverse) {
+    return static_cast<i32>(x * inverse) + (x > 0) - (x < 0);
+}
+
+// 2^-exponent for |exponent| < 1023; as float it may be subnormal, or 0 where x / w < 1 for all x
+template <class T>
+inline T inverse_width(i64 exponent) {
+    return static_cast<T>(bits_as<f64>(static_cast<u64>(1023 - exponent) << 52));
+}
+
 // ---- conversions, rounded once ---------------------------------------------------------------
 
 template <class To, class From>

@@ -38,6 +38,7 @@ enum class Op : std::uint8_t {
     saturate,
     round,
     min_max,
+    histogram,
     count
 };
 
@@ -48,8 +49,18 @@ struct Multiplier {
     std::uint32_t certified;  // 0: divide
 };
 
+// How many elements lie in each bin of 2^exponent, that of bin t (scalar.h) at counts[t mod bins];
+// and, as the data pass by, the least and the greatest of them, as min_max has them.
+struct Histogram {
+    static constexpr std::size_t bins = 4096;
+    double low, high;
+    std::int64_t exponent;
+    std::int64_t counts[bins];
+};
+
 // rows x cols contiguous elements.  Parameters: one per row, or with `per_column` one per column
-// that all rows share.  min_max has its running minima and maxima in place of scale and zero.
+// that all rows share.  min_max has its running minima and maxima in place of scale and zero,
+// histogram a Histogram in place of scale.
 struct Job {
     const void* in;
     void* out;

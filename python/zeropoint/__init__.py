@@ -35,6 +35,7 @@ from ._backend import (
 from ._compare import Comparison, ErrorStats, compare, error_stats
 from ._conventions import CONVENTIONS
 from ._params import QuantParams
+from .observers import HistogramObserver, MinMaxObserver
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,8 @@ __all__ = [
     "CONVENTIONS",
     "Comparison",
     "ErrorStats",
+    "HistogramObserver",
+    "MinMaxObserver",
     "QuantParams",
     "VerificationError",
     "backend",

@@ -266,6 +266,24 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     return low, high
 
 
+def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
+    """`_reference.histogram` on the current backend."""
+    state = _state_for_call()
+    expected = _reference.histogram(x, axis, exponents) if state.isa < 0 or state.verify else None
+    if state.isa < 0:
+        assert expected is not None
+        return expected
+    assert _core is not None
+    rows = _core.histogram(state.isa, _bits(_contiguous(x)), axis, is_bfloat16(x.dtype), exponents)
+    low, high, table = rows[:, 0].view(np.float64), rows[:, 1].view(np.float64), rows[:, 2:]
+    if expected is not None:
+        meant = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
+        _compare("histogram", x, low, expected[0])
+        _compare("histogram", x, high, expected[1])
+        _compare("histogram", x, table[meant], expected[2][meant])
+    return low, high, table
+
+
 def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array, Array]:
     """`_reference.choose` on the current backend; `native` is the core's form of the keywords."""
     state = _state_for_call()
@@ -344,7 +362,8 @@ def _compare(kernel: str, x: Array, got: Array, want: Array) -> None:
         differs &= ~(np.isnan(_reference.widen(got)) & np.isnan(_reference.widen(want)))
     if differs.any():
         first = tuple(int(i) for i in np.unravel_index(int(np.argmax(differs)), differs.shape))
-        value = f", x {np.atleast_1d(x)[first]!r}" if x.size == got.size else ""
+        x = np.atleast_1d(x)
+        value = f", x {x[first]!r}" if x.shape == got.shape else ""
         raise VerificationError(
             f"{kernel} on {backend()} differs from the reference in {np.count_nonzero(differs)} of "
             f"{got.size} elements, the first at index {first}: got {got[first]!r}, reference "

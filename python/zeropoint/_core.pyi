@@ -97,3 +97,6 @@ def round_into(
 def min_max(
     isa: int, source: Array, axis: int | None, block: int, bfloat16: bool, /
 ) -> tuple[Array, Array]: ...
+def histogram(
+    isa: int, source: Array, axis: int | None, bfloat16: bool, exponents: Array, /
+) -> Array: ...

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether `dtype` is ml_dtypes' bfloat16 (told by its name: ml_dtypes need not be there)."""
-    return dtype.name == "bfloat16"
+    return dtype.itemsize == 2 and dtype.name == "bfloat16"
 
 
 def widen(x: Array) -> Array:
@@ -194,6 +194,47 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     finite = np.isfinite(low) & np.isfinite(high)
     nan = y.dtype.type(np.nan)
     return np.asarray(np.where(finite, low + 0, nan)), np.asarray(np.where(finite, high + 0, nan))
+
+
+#: bins of a histogram; a power of two, so that a bin's place is its number modulo BINS
+BINS = 4096
+
+
+def bin_number(x: Array, exponent: Array) -> Array:
+    """The number of x's bin among bins of width w = 2**exponent, in the precision of x.
+
+    Bin 0 holds the zeros alone; bin t > 0 holds [(t - 1) w, t w), and -t the same values negated.
+    That is exact for every float, for a quotient that underflows too, and two bins of one width
+    make one bin of the next.
+    """
+    with np.errstate(under="ignore", over="ignore"):
+        return np.asarray(np.trunc(np.ldexp(x, -exponent)) + np.sign(x))
+
+
+def joined_bin(number: Array, doublings: Array) -> Array:
+    """The bin that bin `number` (int64) becomes a part of when the width doubles so often."""
+    return np.sign(number) * ((np.abs(number) - 1 >> doublings) + 1)
+
+
+def bins_spanned(low: Array, high: Array, exponent: Array) -> Array:
+    """How many bins of 2**exponent there are from the one of `low` to the one of `high`."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(bin_number(high, exponent) - bin_number(low, exponent) + 1)
+
+
+def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
+    """Least and greatest element (float64), and a table of how many elements each bin holds.
+
+    A row for each channel of `axis`, one row where that is None.  A row of the table is the
+    exponent and the counts, bin t of 2**exponent at place t modulo BINS.  The counts mean nothing
+    unless least and greatest span at most BINS bins (they are NaN where the data have NaN or Inf).
+    """
+    low, high = (np.atleast_1d(end).astype(np.float64) for end in min_max(x, axis, None))
+    with np.errstate(invalid="ignore"):
+        number = bin_number(widen(x), spread(exponents, x.shape, axis, None)).astype(np.int64)
+    place = number % BINS + BINS * spread(np.arange(exponents.size), x.shape, axis, None)
+    counts = np.bincount(place.ravel(), minlength=exponents.size * BINS).reshape(-1, BINS)
+    return low, high, np.concatenate([exponents[:, None], counts], axis=1)
 
 
 # ---------------------------------------------------------------------------------------------

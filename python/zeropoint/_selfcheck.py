@@ -8,6 +8,7 @@ seed, so a difference that was found once is found again.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from . import _api, _backend
 from ._conventions import CONVENTIONS
 from ._params import QuantParams
 from ._reference import Array, working_dtype
+from .observers import HistogramObserver
 
 try:
     from ml_dtypes import bfloat16
@@ -352,6 +354,26 @@ def _range_of(x: Array, layout: _Layout) -> Array:
     return np.asarray(params.scale)
 
 
+def _histogram() -> Iterator[_Case]:
+    """The table of a `HistogramObserver`, which counts finite data of any range."""
+    rng = np.random.default_rng(9)
+    kinds = [kind for kind, layout in enumerate(_layouts(0)) if layout.block_size is None]
+    shapes = [
+        (_layouts(n)[kind], real)
+        for n, (kind, real) in _shared(itertools.product(kinds * 5, REALS))
+    ]
+    for layout, real in itertools.chain(shapes, itertools.product(_LONG[:2], REALS)):
+        if math.prod(layout.parameters) > 64:
+            continue  # a channel takes 32 KiB
+        x = _special(rng, (rng.standard_normal(layout.shape) * 100).astype(real))
+        x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
+        yield _Case(x.size, partial(_counted, x, layout.axis))
+
+
+def _counted(x: Array, axis: int | None) -> Array:
+    return HistogramObserver(axis=axis).update(x)._table
+
+
 def _quantize_dynamic() -> Iterator[_Case]:
     """Range, choice of parameters and codes; the bytes of all three."""
     rng = np.random.default_rng(8)
@@ -393,5 +415,6 @@ OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "saturate_cast": _saturate_cast,
     "round": _round,
     "min_max": _min_max,
+    "histogram": _histogram,
     "quantize_dynamic": _quantize_dynamic,
 }

@@ -119,6 +119,14 @@ bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away,
 /// is +0; both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid&, Poll = {});
 
+/// How many elements lie in each bin, for each parameter of the grid.  `table` has a row of 8-byte
+/// words for each: least and greatest element (double), as of min_max; the exponent; and the
+/// counts, that of bin t of 2^exponent (scalar.h) at t modulo their number.  These mean nothing
+/// where the data have a NaN or an Inf, or span more bins than there are.
+constexpr std::size_t histogram_row = 3 + 4096;
+bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
+               void* table, const Grid&, Poll = {});
+
 /// How to choose scale and zero point; `own` is the convention's own rule.
 enum class Rule : std::uint8_t { own, max, min, least_error };
 struct Choice {

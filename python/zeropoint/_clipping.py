@@ -1,0 +1,221 @@
+"""Which range to quantize, from histograms: the methods of `HistogramObserver.params`.
+
+Within a bin the data count as spread evenly.  Arrays have a row a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ._reference import Array
+
+Range = tuple[Array, Array]  #: least and greatest value that is not clipped, one a channel
+
+
+class Histograms(NamedTuple):
+    """Bins beyond a channel's last are empty and have no width."""
+
+    edges: Array  #: float64, the first is the least element and the last the greatest
+    counts: Array  #: int64, one fewer than edges
+
+
+class Levels(NamedTuple):
+    """The values that codes stand for: scale * least, ..., scale * greatest, one row a channel."""
+
+    scale: Array
+    least: Array
+    greatest: Array
+
+
+def percentile(h: Histograms, percent: float) -> Range:
+    """From the percentile 100 - percent to the percentile percent.
+
+    Each lies in the bin of the element that has this rank; 100 gives the least and the greatest.
+    """
+    return _quantile(h, 1 - percent / 100), _quantile(h, percent / 100)
+
+
+def _quantile(h: Histograms, fraction: float) -> Array:
+    below = np.cumsum(h.counts, axis=1)
+    rank = fraction * below[:, -1:]
+    at = np.argmax((below >= rank) & (h.counts > 0), axis=1)[:, None]
+    left, right, count, upto = (
+        np.take_along_axis(values, at, axis=1)
+        for values in (h.edges, h.edges[:, 1:], h.counts, below)
+    )
+    within = np.clip((rank - (upto - count)) / count, 0, 1)
+    return np.asarray(np.clip(left + within * (right - left), left, right)[:, 0])
+
+
+def magnitudes(low: Array, high: Array) -> Range:
+    """Least and greatest of abs(x) for low <= x <= high."""
+    return np.maximum(np.maximum(low, -high), 0), np.maximum(-low, high)
+
+
+# ---------------------------------------------------------------------------------------------
+# The least squared error
+
+
+def least_error(
+    h: Histograms,
+    searched: Histograms,
+    steps: int,
+    include_zero: bool,
+    levels: Callable[[Array, Array], Levels],
+) -> Range:
+    """The range with the least mean squared error of the quantized data, as `h` tells it.
+
+    `searched` is `h`, or the histograms of abs(x) if the levels are symmetric; `levels` tells what
+    a range leads to.  The search starts at the best of three ranges: the widest, the one between
+    the percentiles 0.01 and 99.99, and `least_noise`.  The ends move towards zero (or the median)
+    and back, one by one and together, by ever smaller factors, where that helps.
+    """
+    least, greatest = low, high = searched.edges[:, 0], searched.edges[:, -1]
+    anchor = np.clip(0, least, greatest) if include_zero else _quantile(h, 0.5)
+    error = squared_error(h, levels(low, high))
+
+    def attempt(new_low: Array, new_high: Array) -> None:
+        nonlocal low, high, error
+        if np.array_equal(new_low, low) and np.array_equal(new_high, high):
+            return
+        found = squared_error(h, levels(new_low, new_high))
+        better = (found < error) & (new_low < new_high)
+        low, high = np.where(better, new_low, low), np.where(better, new_high, high)
+        error = np.where(better, found, error)
+
+    usual = percentile(h, 99.99)
+    attempt(*(usual if searched is h else magnitudes(*usual)))
+    safe_low, safe_high, safe_error = low, high, error
+    attempt(*least_noise(searched, steps, include_zero))
+    for step in (0.7, 0.85, 0.92, 0.96, 0.98):
+        for factor in (step, 1 / step):
+            attempt(np.clip(anchor + (low - anchor) * factor, least, anchor), high)
+            attempt(low, np.clip(anchor + (high - anchor) * factor, anchor, greatest))
+            attempt(
+                np.clip(anchor + (low - anchor) * factor, least, anchor),
+                np.clip(anchor + (high - anchor) * factor, anchor, greatest),
+            )
+    # where in its bin an element lies is not known; with few elements, or few different ones, the
+    # error is not known to better than about this
+    worth_it = error < 0.99 * safe_error
+    return np.where(worth_it, low, safe_low), np.where(worth_it, high, safe_high)
+
+
+def squared_error(h: Histograms, levels: Levels) -> Array:
+    """The mean of (x - x')**2 where x' is the level nearest to x.
+
+    Exact for evenly filled bins.  In units of the scale the integral of (y - n)**2 up to y, with
+    n the level of y, is n / 12 + (y - n)**3 / 3 but for a constant.
+    """
+    scale, least, greatest = (column[:, None] for column in levels)
+    y = h.edges / scale
+    level = np.clip(np.rint(y), least, greatest)
+    y -= level
+    square = y * y
+    integral = level / 12 + square * y / 3
+    width = np.diff(h.edges, axis=1) / scale
+    with np.errstate(invalid="ignore"):
+        mean = np.where(width > 0, np.diff(integral, axis=1) / width, square[:, 1:])
+    total = (mean * h.counts).sum(axis=1) / h.counts.sum(axis=1)
+    return np.asarray(total * levels.scale**2)
+
+
+def least_noise(h: Histograms, steps: int, include_zero: bool) -> Range:
+    """The range with the least sum of scale**2 / 12 for what is inside, and the squared excess.
+
+    scale**2 / 12 is the error of data that are spread evenly over a step, the model of Banner et
+    al., "Post training 4-bit quantization of convolutional networks for rapid-deployment" (2019).
+    The ends are edges of bins, each the best one for the other.
+    """
+    edges, rows = h.edges, np.arange(len(h.edges))
+    above, excess = _beyond(edges, h.counts)
+    below, deficit = (found[:, ::-1] for found in _beyond(-edges[:, ::-1], h.counts[:, ::-1]))
+    total = h.counts.sum(axis=1)[:, None]
+    left, right = (np.minimum(edges, 0), np.maximum(edges, 0)) if include_zero else (edges, edges)
+    first, last = np.zeros(len(rows), int), np.full(len(rows), edges.shape[1] - 1)
+
+    def at(values: Array, index: Array) -> Array:
+        return np.asarray(values[rows, index][:, None])
+
+    for _ in range(20):  # it seldom takes more than five
+        noise = (right - at(left, first)) ** 2 / (12 * steps**2)
+        cost = noise * (total - above - at(below, first)) + excess
+        new_last = np.argmin(np.where(edges < at(edges, first), np.inf, cost), axis=1)
+        noise = (at(right, new_last) - left) ** 2 / (12 * steps**2)
+        cost = noise * (total - below - at(above, new_last)) + deficit
+        new_first = np.argmin(np.where(edges > at(edges, new_last), np.inf, cost), axis=1)
+        if np.array_equal(first, new_first) and np.array_equal(last, new_last):
+            break
+        first, last = new_first, new_last
+    return edges[rows, first], edges[rows, last]
+
+
+def _beyond(edges: Array, counts: Array) -> tuple[Array, Array]:
+    """For each edge e how many elements lie above it, and the sum of their (x - e)**2."""
+
+    def sum_from(values: Array) -> Array:
+        found = np.zeros(edges.shape)
+        found[:, :-1] = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
+        return found
+
+    width = np.diff(edges, axis=1)
+    above = sum_from(counts)
+    excess = sum_from((above[:, 1:] + counts / 2) * width)
+    square = sum_from((2 * excess[:, 1:] + (above[:, 1:] + counts / 3) * width) * width)
+    return above, square
+
+
+# ---------------------------------------------------------------------------------------------
+# The least loss of information
+
+
+def least_divergence(h: Histograms, codes: int) -> Range:
+    """The range with the least Kullback-Leibler divergence of the quantized data from the data.
+
+    The method of Szymon Migacz, "8-bit Inference with TensorRT" (GTC 2017).  Candidates are what
+    lies within [-t, t] for 64 values of t, from the one with as many bins as there are codes to the
+    one that holds all.  What a candidate clips counts in its first and last bin; then its bins are
+    merged into `codes` groups, and each group's elements are spread evenly over those of its bins
+    that are not empty.  Zeros, which every range represents exactly, are left out.
+    """
+    found = [
+        _least_divergence(edges, counts, codes)
+        for edges, counts in zip(h.edges, h.counts, strict=True)
+    ]
+    low, high = np.array(found).T
+    return low, high
+
+
+def _least_divergence(edges: Array, counts: Array, codes: int) -> tuple[float, float]:
+    counts = np.where(edges[1:] > edges[:-1], counts, 0)  # the zeros' bin has no width
+    magnitudes = np.sort(np.abs(edges))
+    least, peak = magnitudes[min(codes, len(counts))], magnitudes[-1]
+    best, found = np.inf, (edges[0], edges[-1])
+    for t in np.linspace(peak, least, 64):
+        first = int(np.searchsorted(edges, -t, side="left"))
+        last = int(np.searchsorted(edges, t, side="right")) - 1
+        divergence = _divergence(counts, first, last, codes)
+        if divergence < best:
+            best, found = divergence, (edges[first], edges[last])
+    return found
+
+
+def _divergence(counts: Array, first: int, last: int, codes: int) -> float:
+    """Of the quantized counts of the bins first to last - 1 from the data clipped to them."""
+    inside = counts[first:last]
+    data = inside.astype(np.float64)
+    if not data.any():
+        return np.inf
+    data[0] += counts[:first].sum()
+    data[-1] += counts[last:].sum()
+    filled = data > 0
+    group = np.arange(len(data)) * codes // len(data)
+    merged = np.bincount(group, inside)
+    spread = (merged / np.maximum(np.bincount(group, filled), 1))[group][filled]
+    if not spread.all():
+        return np.inf  # a bin that holds clipped elements alone has no likeness among the rest
+    data, spread = data[filled] / data.sum(), spread / spread.sum()
+    return float((data * np.log(data / spread)).sum())

@@ -1,0 +1,418 @@
+"""zeropoint on Dask arrays: arrays larger than memory, on one machine or on many.
+
+Two passes over the data: one chooses the parameters by a tree reduction (`choose_params`,
+`observe`), one makes the codes (`quantize`).  The results are those of the functions of the same
+name on the whole array, to the bit, for any chunks, scheduler and number of workers.  Needs the
+extra ``zeropoint[dask]``.
+
+>>> import dask.array as da, zeropoint.dask as zd
+>>> x = da.random.default_rng(0).normal(size=(4000, 256), chunks=(1000, 256)).astype("float32")
+>>> params = zd.choose_params(x)  # computed here and now
+>>> q = zd.quantize(x, params)  # lazy
+>>> q.dtype, q.chunks[0]
+(dtype('uint8'), (1000, 1000, 1000, 1000))
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import _api, _checks
+from ._params import QuantParams
+from ._reference import Array, widen, working_dtype
+from .observers import HistogramObserver, MinMaxObserver
+
+try:
+    import dask.array as da
+except ImportError as error:
+    raise ImportError('zeropoint.dask needs Dask: pip install "zeropoint[dask]"') from error
+
+__all__ = ["choose_params", "dequantize", "fake_quantize", "observe", "quantize"]
+
+_Observer = TypeVar("_Observer", MinMaxObserver, HistogramObserver)
+
+
+# ---------------------------------------------------------------------------------------------
+# One pass for the parameters
+
+
+def choose_params(
+    a: Any,
+    dtype: Any = "uint8",
+    *,
+    axis: int | None = None,
+    block_size: int | None = None,
+    **keywords: Any,
+) -> QuantParams:
+    """`zeropoint.choose_params` for the Dask array `a`, computed in one pass over it.
+
+    Parameters
+    ----------
+    a
+        float16, bfloat16, float32 or float64.  Its sizes of chunks may be unknown, unless there is
+        a `block_size`.
+    dtype, axis, block_size, **keywords
+        Those of `zeropoint.choose_params`.  Chunks that cut blocks are rechunked along `axis`.
+
+    Returns
+    -------
+    QuantParams
+        The same bits as from the whole array in memory.
+
+    Raises
+    ------
+    TypeError
+        `a` is not a Dask array of a supported float dtype; an unknown keyword.
+    ValueError
+        As `zeropoint.choose_params`: no data; NaN or Inf, with count and first index in the whole
+        array (in its chunk, where sizes of chunks are unknown); keywords that exclude each other.
+    """
+    a = _real(a)
+    keywords["dtype"] = dtype
+    # bad keywords are told at once, not after a long pass over the data
+    _api.params_from_range(np.zeros((), np.float32), np.ones((), np.float32), **keywords)
+    kept: tuple[int, ...] = ()
+    if axis is not None:
+        kept = (_checks.normal_axis(_checks.axis(axis), a.ndim),)
+    if block_size is not None:
+        block_size = _checks.block(block_size)
+        if axis is None:
+            raise ValueError(
+                f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
+            )
+        a = _whole_blocks(a, kept[0], block_size)
+        kept = tuple(range(a.ndim))
+    ends = functools.partial(_api._range, axis=axis, block_size=block_size)
+    found = _reduced(a, ends, _widest, kept)
+    if found is None:
+        raise ValueError(f"a has no data (shape {a.shape}); pass at least one element a channel")
+    low, high = (np.block(_each(found, operator.itemgetter(end)).tolist()) for end in (0, 1))
+    return _api.params_from_range(low, high, axis=axis, block_size=block_size, **keywords)
+
+
+def observe(a: Any, observer: _Observer) -> _Observer:
+    """Show all of the Dask array `a` to an observer, computed in one pass over it.
+
+    Every chunk fills an observer of its own, and these are merged in a tree.
+
+    Parameters
+    ----------
+    a
+        float16, bfloat16, float32 or float64; its sizes of chunks may be unknown.
+    observer
+        A MinMaxObserver or a HistogramObserver, fresh or not.
+
+    Returns
+    -------
+    MinMaxObserver or HistogramObserver
+        `observer` itself, as after ``observer.update`` of the whole array, to the bit.
+
+    Raises
+    ------
+    TypeError
+        `a` is not a Dask array of a supported float dtype, or `observer` not an observer.
+    ValueError
+        NaN or Inf, as for `choose_params`; another number of channels than `observer` has seen;
+        nothing has been taken in then.
+    """
+    a = _real(a)
+    if not isinstance(observer, (MinMaxObserver, HistogramObserver)):
+        raise TypeError(
+            f"observer must be a MinMaxObserver or a HistogramObserver, not {observer!r}"
+        )
+    kept: tuple[int, ...] = ()
+    if observer.axis is not None:
+        kept = (_checks.normal_axis(observer.axis, a.ndim),)
+        if _known(a, kept):
+            observer._check_channels(a.shape[kept[0]], "a")  # now, not after a long pass
+    fresh = functools.partial(type(observer), observer.dtype, axis=observer.axis)
+    found = _reduced(
+        a, functools.partial(_filled, fresh=fresh), functools.partial(_merged, fresh=fresh), kept
+    )
+    if found is not None:
+        observer.merge(found.item() if found.ndim == 0 else _side_by_side(list(found), fresh()))
+    return observer
+
+
+# What is measured of a chunk, and how such measures are joined: the range, and an observer
+
+
+def _widest(ranges: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    lows, highs = zip(*ranges, strict=True)
+    return np.minimum.reduce(lows), np.maximum.reduce(highs)
+
+
+def _filled(x: Array, *, fresh: Callable[[], Any]) -> Any:
+    return fresh().update(x)
+
+
+def _merged(observers: Sequence[Any], *, fresh: Callable[[], Any]) -> Any:
+    # Into a new one: what Dask holds must stay as it is, it may be asked for again.
+    return functools.reduce(lambda merged, each: merged.merge(each), observers, fresh())
+
+
+def _side_by_side(observers: Sequence[Any], whole: Any) -> Any:
+    """The observers of consecutive channels as one observer of all of them."""
+    lows, highs = ([getattr(each, end) for each in observers] for end in ("_low", "_high"))
+    precision = functools.reduce(np.promote_types, [each._precision for each in observers])
+    whole._include(np.concatenate(lows), np.concatenate(highs), precision)
+    if isinstance(whole, HistogramObserver):
+        whole._table = np.concatenate([each._table for each in observers])
+    return whole
+
+
+# The tree.  Each chunk becomes a record, which travels in an object array of one element:
+# (what was measured, or None without data; faults).  A fault is (place of the chunk, how many
+# NaN or Inf are in it, index of the first, its text).
+
+_Fault = tuple[tuple[int, ...], int, tuple[int, ...], str]
+
+
+def _reduced(
+    a: Any,
+    measure: Callable[[Array], Any],
+    join: Callable[[Sequence[Any]], Any],
+    kept: tuple[int, ...],
+) -> Array | None:
+    """Measure every chunk, join along all axes but those `kept`; computed.
+
+    Returns an object array, one measure for each chunk along the `kept` axes, or None without
+    data.  ValueError for NaN and Inf.
+    """
+    records = a.map_blocks(
+        _record,
+        measure=measure,
+        dtype=object,
+        chunks=tuple((1,) * n for n in a.numblocks),
+        meta=np.empty((0,) * a.ndim, object),
+    )
+    over = tuple(axis for axis in range(a.ndim) if axis not in kept)
+    if over:
+        records = da.reduction(
+            records,
+            chunk=_same,
+            aggregate=functools.partial(_joined, join=join),
+            axis=over,
+            keepdims=True,
+            dtype=object,
+            meta=records._meta,
+        )
+    found = records.compute()
+    faults = [fault for _, faults in found.flat for fault in faults]
+    if faults:
+        raise ValueError(_told(a, faults))
+    found = _each(found, operator.itemgetter(0)).reshape([found.shape[axis] for axis in kept])
+    full = _each(found, lambda measured: measured is not None).astype(bool)
+    if full.all():
+        return found
+    return found[full] if full.any() else None  # chunks without data leave gaps along one axis
+
+
+def _record(x: Array, *, measure: Callable[[Array], Any], block_id: tuple[int, ...]) -> Array:
+    x = _checks.real_array(x, "a")
+    faults: list[_Fault] = []
+    measured = None
+    try:
+        if x.size:
+            measured = measure(x)
+    except ValueError:
+        bad = ~np.isfinite(widen(x))
+        if not bad.any():
+            raise
+        first = tuple(map(int, np.unravel_index(int(np.argmax(bad)), x.shape)))
+        faults.append((block_id, int(np.count_nonzero(bad)), first, str(x[first])))
+    return _box((measured, faults), x.ndim)
+
+
+def _same(records: Array, axis: Any, keepdims: bool) -> Array:
+    return records
+
+
+def _joined(
+    records: Array, axis: Any, keepdims: bool, *, join: Callable[[Sequence[Any]], Any]
+) -> Array:
+    measured = [measured for measured, _ in records.flat if measured is not None]
+    faults = [fault for _, faults in records.flat for fault in faults]
+    # with a fault there will be no result, and what was measured beside it is not needed
+    return _box((join(measured) if measured and not faults else None, faults), records.ndim)
+
+
+def _box(record: Any, ndim: int) -> Array:
+    box = np.empty((1,) * ndim, object)
+    box[(0,) * ndim] = record
+    return box
+
+
+def _each(boxes: Array, function: Callable[[Any], Any]) -> Array:
+    results = np.empty(boxes.shape, object)
+    for place in np.ndindex(boxes.shape):
+        results[place] = function(boxes[place])
+    return results
+
+
+def _told(a: Any, faults: Sequence[_Fault]) -> str:
+    """What is wrong, in the words of `zeropoint.choose_params`."""
+    starts = [np.cumsum((0, *sizes)) for sizes in a.chunks]
+
+    def index(fault: _Fault) -> tuple[Any, ...]:
+        chunk, _, place, _ = fault
+        return tuple(starts[axis][i] + place[axis] for axis, i in enumerate(chunk))
+
+    if _known(a):
+        first = min(faults, key=index)
+        size, where = f" of {a.size} elements", f"index {tuple(map(int, index(first)))}"
+    else:
+        first = min(faults)
+        size, where = "", f"index {first[2]} of chunk {first[0]}"
+    count = sum(fault[1] for fault in faults)
+    return (
+        f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; replace them, for "
+        "example by dask.array.nan_to_num(a)"
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# One pass for the codes
+
+
+def quantize(a: Any, params: QuantParams) -> Any:
+    """`zeropoint.quantize` for every chunk of the Dask array `a`; lazy.
+
+    Parameters
+    ----------
+    a
+        float16, bfloat16, float32 or float64.  Its sizes of chunks may be unknown, but for those
+        along ``params.axis``, and all of them with a ``params.block_size``.
+    params
+        Each chunk gets its own part of them.  Chunks that cut blocks are rechunked along the axis.
+
+    Returns
+    -------
+    dask.array.Array
+        Codes of ``params.dtype`` in the shape of `a`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `zeropoint.quantize`, at once; unknown sizes of chunks where they are needed.
+    """
+    a = _real(a)
+    _api._params(params)._check_precision(working_dtype(a.dtype))
+    return _elementwise("quantize", a, params, params.dtype)
+
+
+def dequantize(q: Any, params: QuantParams, *, dtype: Any = None) -> Any:
+    """`zeropoint.dequantize` for every chunk of the Dask array `q`; lazy.
+
+    Parameters and errors are those of `quantize`, for codes; `dtype` is that of the result, by
+    default float32.
+    """
+    params = _api._params(params)
+    _checks.exact_array(_meta(q, "q"), params.dtype, "q", "these are not codes of params.dtype")
+    real = _checks.real_dtype(np.float32 if dtype is None else dtype)
+    return _elementwise("dequantize", q, params, real, dtype=real)
+
+
+def fake_quantize(a: Any, params: QuantParams) -> Any:
+    """`zeropoint.fake_quantize` for every chunk of the Dask array `a`; lazy.
+
+    Parameters and errors are those of `quantize`; the result has the dtype of `a`.
+    """
+    a = _real(a)
+    _api._params(params)._check_precision(working_dtype(a.dtype))
+    return _elementwise("fake_quantize", a, params, a.dtype.newbyteorder("="))
+
+
+def _elementwise(
+    operation: str, a: Any, params: QuantParams, target: np.dtype[Any], **options: Any
+) -> Any:
+    """A function of zeropoint for every chunk and its parameters, as a Dask array of `target`."""
+    how = {
+        "operation": operation,
+        "options": options,
+        "token": f"zeropoint-{operation}",
+        "dtype": target,
+        "meta": np.empty((0,) * a.ndim, target),
+    }
+    every = tuple(range(a.ndim))
+    if params.axis is None:
+        return da.blockwise(_with_all, every, a, every, params=params, **how)
+    axis, block_size = _checks.normal_axis(params.axis, a.ndim), params.block_size
+    if block_size is None:
+        along: tuple[int, ...] = (axis,)
+        _check_known(a, along, "parameters along that axis")
+        params._check_fits(a.shape)
+        chunks = [a.chunks[axis]]
+    else:
+        along = every
+        a = _whole_blocks(a, axis, block_size)
+        params._check_fits(a.shape)
+        chunks = list(a.chunks)
+        chunks[axis] = tuple(-(-size // block_size) for size in chunks[axis])
+    # Dask arrays, so that a task carries the parameters of its chunk alone
+    parts = (da.from_array(p, chunks=tuple(chunks)) for p in (params.scale, params.zero_point))
+    recipe = {
+        name: getattr(params, name)
+        for name in ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
+    }
+    inputs = itertools.chain([a, every], *((part, along) for part in parts))
+    return da.blockwise(_with_part, every, *inputs, recipe=recipe, align_arrays=False, **how)
+
+
+def _with_all(x: Array, *, operation: str, options: dict[str, Any], params: QuantParams) -> Any:
+    return getattr(_api, operation)(x, params, **options)
+
+
+def _with_part(x: Array, scale: Array, zero: Array, *, recipe: dict[str, Any], **how: Any) -> Any:
+    return _with_all(x, params=QuantParams(scale, zero, **recipe), **how)
+
+
+# ---------------------------------------------------------------------------------------------
+# Arrays and their chunks
+
+
+def _meta(a: Any, name: str) -> Any:
+    """An empty array of the kind that the chunks of `a` are."""
+    if not isinstance(a, da.Array):
+        raise TypeError(
+            f"{name} is not a Dask array but {type(a).__name__}; for arrays in memory there is "
+            f"zeropoint itself, or pass dask.array.from_array({name})"
+        )
+    return a._meta
+
+
+def _real(a: Any) -> Any:
+    _checks.real_array(_meta(a, "a"), "a")
+    return a
+
+
+def _known(a: Any, axes: Sequence[int] | None = None) -> bool:
+    sizes = a.chunks if axes is None else [a.chunks[axis] for axis in axes]
+    return not any(math.isnan(size) for size in itertools.chain.from_iterable(sizes))
+
+
+def _check_known(a: Any, axes: Sequence[int], what: str) -> None:
+    if not _known(a, axes):
+        raise ValueError(
+            f"the array has unknown sizes of chunks, {a.chunks}, where {what} need them; call "
+            "its compute_chunk_sizes() first"
+        )
+
+
+def _whole_blocks(a: Any, axis: int, block_size: int) -> Any:
+    """`a` in chunks that hold whole blocks along `axis`, and something along every axis."""
+    _check_known(a, range(a.ndim), "blocks")
+    chunks = [tuple(size for size in sizes if size) or (0,) for sizes in a.chunks]
+    length = a.shape[axis]
+    ends = {
+        min(-(-end // block_size) * block_size, length) for end in np.cumsum(chunks[axis]).tolist()
+    }
+    chunks[axis] = tuple(np.diff([0, *sorted(ends)]).tolist())
+    return a if tuple(chunks) == a.chunks else a.rechunk(tuple(chunks))

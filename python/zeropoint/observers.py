@@ -1,0 +1,635 @@
+"""Calibration: observers that see data piece by piece and then choose the parameters.
+
+An observer's state depends on the data it has seen and on nothing else: any split of the data, any
+order of the pieces, any nesting of merges gives the same bits.  So the same code runs on one array,
+on a stream, and on many workers whose observers are merged in the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+
+from . import _api, _backend, _checks, _clipping, _reference
+from ._params import QuantParams
+from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, working_dtype
+
+METHODS = ("minmax", "percentile", "mse", "entropy")
+
+_LEAST_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
+_DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude
+_PART = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
+_ROWS = 8  # channels whose ranges are searched at a time
+
+
+class _Observer:
+    """What both observers share: the range, and how observers are compared, merged and written."""
+
+    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
+        self._dtype = _checks.code_dtype(dtype)
+        self._axis = None if axis is None else _checks.axis(axis)
+        self._precision = np.dtype(np.float32)
+        # float, or a float64 array of the channels, which holds both precisions; no data is the
+        # range that any other widens
+        self._low: Any = np.inf
+        self._high: Any = -np.inf
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the codes."""
+        return self._dtype
+
+    @property
+    def axis(self) -> int | None:
+        """The channel axis."""
+        return self._axis
+
+    @property
+    def _empty(self) -> bool:
+        return isinstance(self._low, float) and self._low > self._high
+
+    # -- the data -------------------------------------------------------------------------------
+
+    def update(self, x: Any) -> Self:
+        """Take in the elements of `x`; returns the observer itself.
+
+        Parameters
+        ----------
+        x
+            float16, bfloat16, float32 or float64, any shape and strides.  The first data fix the
+            number of channels along `axis`.  No elements, no change.
+
+        Raises
+        ------
+        TypeError
+            `x` is not of a supported float dtype.
+        ValueError
+            NaN or Inf in `x` (count and first index), another number of channels, or (AxisError)
+            no such axis.  The observer is as it was before.
+        """
+        if type(x) is not np.ndarray or x.size == 0:
+            x = _checks.real_array(x)
+        if self._axis is not None:
+            self._check_channels(x.shape[_checks.normal_axis(self._axis, x.ndim)], "x")
+        if x.size:
+            self._take(x)
+        return self
+
+    def _check_channels(self, found: int, what: str) -> None:
+        if not isinstance(self._low, float) and self._low.size != found:
+            raise ValueError(
+                f"{what} has {found} channels along axis {self._axis}, the observer has seen "
+                f"{self._low.size}; use one observer for each number of channels"
+            )
+
+    def _take(self, x: Array) -> None:
+        raise NotImplementedError
+
+    def _include(self, low: Array, high: Array, precision: np.dtype[Any]) -> None:
+        if self._axis is None:
+            self._low = min(self._low, low.item())
+            self._high = max(self._high, high.item())
+        else:
+            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        if precision is not self._precision:
+            self._precision = np.promote_types(self._precision, precision)
+
+    def merge(self, other: Self) -> Self:
+        """Take in all that `other` has seen, as if its data had come here; returns the observer.
+
+        `other` stays as it is.  Merged with itself, an observer has seen its data twice.
+
+        Raises
+        ------
+        TypeError
+            `other` is not an observer of the same class.
+        ValueError
+            `other` has another dtype, axis or number of channels.  The observer is as it was
+            before.
+        """
+        if type(other) is not type(self):
+            raise TypeError(
+                f"other is a {type(other).__name__}; a {type(self).__name__} can only be merged "
+                "with its like"
+            )
+        for name in ("dtype", "axis"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"other has {name} {theirs}, this observer {mine}; make both with the same "
+                    "arguments"
+                )
+        if not other._empty:
+            self._check_channels(np.size(other._low), "other")
+            self._join(other)
+        return self
+
+    def _join(self, other: Self) -> None:
+        self._include(np.asarray(other._low), np.asarray(other._high), other._precision)
+
+    def _range(self) -> tuple[Array, Array]:
+        """Least and greatest element in the precision of the data."""
+        if self._empty:
+            raise ValueError("the observer has seen no data; call update first")
+        return np.asarray(self._low, self._precision), np.asarray(self._high, self._precision)
+
+    # -- value ----------------------------------------------------------------------------------
+
+    def _state(self) -> tuple[Any, ...]:
+        ends = np.asarray(self._low), np.asarray(self._high)
+        shared = self._dtype.name, self._axis, self._precision.name, ends[0].shape
+        return (*shared, *(end.tobytes() for end in ends))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Observer) or type(other) is not type(self):
+            return NotImplemented
+        return self._state() == other._state()
+
+    __hash__ = None  # type: ignore[assignment]  # an observer changes
+
+    def __repr__(self) -> str:
+        axis = "" if self._axis is None else f", axis={self._axis}"
+        seen = "no data yet" if self._empty else self._seen()
+        return f"<{type(self).__name__}({self._dtype.name!r}{axis}): {seen}>"
+
+    def _seen(self) -> str:
+        channels = "" if self._axis is None else f"{self._low.size} channels, "
+        return f"{channels}min {np.min(self._low)}, max {np.max(self._high)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of plain Python values that `json.dumps` takes; exact."""
+        return {
+            "observer": type(self).__name__,
+            "dtype": self._dtype.name,
+            "axis": self._axis,
+            "precision": self._precision.name,
+            "min": None if self._empty else np.asarray(self._low).tolist(),
+            "max": None if self._empty else np.asarray(self._high).tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The observer that `to_dict` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `fields` is not what `to_dict` of this class writes.
+        """
+        if not isinstance(fields, dict):
+            raise TypeError(f"from_dict takes a dict, not {type(fields).__name__}")
+        expected = set(cls().to_dict())
+        if set(fields) != expected:
+            raise ValueError(
+                f"not the dictionary of a {cls.__name__}: unknown keys "
+                f"{sorted(map(str, set(fields) - expected))}, missing keys "
+                f"{sorted(expected - set(fields))}"
+            )
+        _checks.name(fields["observer"], "observer", (cls.__name__,))
+        _checks.name(fields["dtype"], "dtype", ("uint8", "int8"))
+        _checks.name(fields["precision"], "precision", ("float32", "float64"))
+        self = cls(fields["dtype"], axis=fields["axis"])
+        self._fill(fields)
+        return self
+
+    def _fill(self, fields: dict[str, Any]) -> None:
+        """The data of a dictionary whose keys and names are checked."""
+        precision = np.dtype(fields["precision"])
+        if fields["min"] is None and fields["max"] is None:
+            _checks.name(precision.name, "precision of no data", ("float32",))
+            return
+        depth = 0 if self._axis is None else 1
+        low, high = (_ends_from(fields[name], name, depth, precision) for name in ("min", "max"))
+        if low.shape != high.shape or low.size == 0 or np.any(low > high):
+            raise ValueError("min and max must have one length, and no min may exceed its max")
+        self._include(low, high, precision)
+
+
+class MinMaxObserver(_Observer):
+    """Remembers the least and the greatest element, per tensor or per channel.
+
+    `params` gives what `choose_params` gives for all the data at once, to the bit.  `update` and
+    `merge` are associative and commutative to the bit.  An observer is not for several threads at
+    once: give each thread one of its own and merge them.
+
+    Parameters
+    ----------
+    dtype
+        ``"uint8"`` or ``"int8"``: the type of the codes.
+    axis
+        The channel axis, which is kept; it may be negative, and then data of any rank may come.
+        None: one range for all.
+    """
+
+    def _take(self, x: Array) -> None:
+        low, high = _api.min_max(x, axis=self._axis)
+        self._include(low, high, low.dtype)
+
+    def params(
+        self,
+        *,
+        zero_point_from: str | None = None,
+        include_zero: bool = True,
+        symmetric: bool = False,
+        qmin: int | None = None,
+        qmax: int | None = None,
+        convention: str = "numpy",
+    ) -> QuantParams:
+        """The parameters for the data seen; keywords and errors are those of `choose_params`.
+
+        No data: ValueError.
+        """
+        low, high = self._range()
+        return _api.params_from_range(
+            low,
+            high,
+            dtype=self._dtype,
+            zero_point_from=zero_point_from,
+            include_zero=include_zero,
+            symmetric=symmetric,
+            qmin=qmin,
+            qmax=qmax,
+            axis=self._axis,
+            convention=convention,
+        )
+
+
+class HistogramObserver(_Observer):
+    """Counts the elements by bins, per tensor or per channel, and chooses the range by a method.
+
+    Bins are 2**k wide and lie between multiples of 2**k; k is the smallest integer with which the
+    data seen span at most 4096 bins (for each channel its own).  Counts are integers, and when the
+    range grows bins join in pairs, so the histogram is the same as if they had been wide from the
+    start.  Zeros have a bin of their own.  `update` and `merge` are associative and commutative to
+    the bit.  As with `MinMaxObserver`, each thread has an observer of its own.
+
+    Parameters
+    ----------
+    dtype
+        ``"uint8"`` or ``"int8"``: the type of the codes.
+    axis
+        The channel axis, as in `MinMaxObserver`.  A channel takes 32 KiB.
+    """
+
+    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
+        super().__init__(dtype, axis=axis)
+        # a row a channel: k, and how many elements are in bin t, at 1 + t % BINS
+        self._table = np.zeros((0, 1 + BINS), np.int64)
+
+    def _take(self, x: Array) -> None:
+        parts = list(_parts(_checks.real_array(x), self._axis))
+        if len(parts) == 1:
+            self._count(*parts[0], x)
+            return
+        all_parts = type(self)(self._dtype, axis=self._axis)  # a NaN may turn up in the last
+        for part in parts:
+            all_parts._count(*part, x)
+        self._join(all_parts)
+
+    def _count(self, part: Array, axis: int | None, whole: Array) -> None:
+        """Take in `part`, which is a piece of `whole`.
+
+        Its range is found while it is counted: one look at the data will do, but where its range
+        turns out to need wider bins.
+        """
+        if self._empty:
+            low, high = _backend.min_max(part, axis, None)
+            _check_finite(low, whole)
+            exponents = _exponents(low, high)
+        else:
+            exponents = self._table[:, 0].copy()
+        while True:
+            low, high, table = _backend.histogram(part, axis, exponents)
+            if self._holds(low, high):
+                break
+            _check_finite(low, whole)
+            needed = _exponents(low, high)
+            if (needed <= exponents).all():
+                break
+            exponents = np.maximum(needed, exponents)
+        self._add(low, high, working_dtype(part.dtype), table)
+
+    def _holds(self, low: Array, high: Array) -> bool:
+        """Whether [low, high] lies in the range so far; not if it is NaN."""
+        return bool((low >= self._low).all() and (high <= self._high).all())
+
+    def _join(self, other: Self) -> None:
+        low, high = np.atleast_1d(other._low), np.atleast_1d(other._high)
+        self._add(low, high, other._precision, other._table.copy())
+
+    def _add(self, low: Array, high: Array, precision: np.dtype[Any], table: Array) -> None:
+        """Take in the counts of data in [low, high]; `table` is used up."""
+        if self._empty:
+            self._include(low, high, precision)
+            self._table = table
+            return
+        before = np.atleast_1d(self._low), np.atleast_1d(self._high)
+        grows = not self._holds(low, high)
+        self._include(low, high, precision)
+        if grows:
+            _widen(self._table, *before, _exponents(self._low, self._high))
+        _widen(table, low, high, self._table[:, 0])
+        self._table[:, 1:] += table[:, 1:]
+
+    def params(
+        self,
+        *,
+        method: str = "minmax",
+        percentile: float = 99.99,
+        zero_point_from: str | None = None,
+        include_zero: bool = True,
+        symmetric: bool = False,
+        qmin: int | None = None,
+        qmax: int | None = None,
+        convention: str = "numpy",
+    ) -> QuantParams:
+        """The parameters for the data seen; what lies beyond the chosen range saturates.
+
+        Parameters
+        ----------
+        method
+            How the range is chosen, for each channel by itself:
+
+            ``"minmax"``: all of it; the parameters of `choose_params` to the bit.
+
+            ``"percentile"``: from the percentile ``100 - percentile`` to the percentile
+            ``percentile``, each found within its bin.  Wu et al., "Integer Quantization for Deep
+            Learning Inference: Principles and Empirical Evaluation" (2020), section 3.3 and 5.
+
+            ``"mse"``: with the least mean squared error of the quantized data, as far as the
+            histogram tells.  A first range balances ``scale**2 / 12`` against what is clipped
+            (Banner et al., "Post-Training 4-bit Quantization of Convolution Networks for
+            Rapid-Deployment", 2019); from it, minmax and the percentile 99.99 a search starts by
+            the error that the levels really make (a search as in Nagel et al., "A White Paper on
+            Neural Network Quantization", 2021, section 3.1).
+
+            ``"entropy"``: with the least Kullback-Leibler divergence of the quantized data from
+            the data.  Migacz, "8-bit Inference with TensorRT" (GTC 2017).
+        percentile
+            For the method of that name: more than 50, at most 100, which is minmax.
+        zero_point_from, include_zero, symmetric, qmin, qmax, convention
+            How scale and zero point follow from the range: as in `choose_params`.
+
+        Raises
+        ------
+        ValueError
+            No data; an unknown method; what `choose_params` raises.
+        """
+        _checks.name(method, "method", METHODS)
+        percent = _percent(percentile)
+        choice = _api._Choice(
+            self._dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention
+        )
+        low, high = self._range()
+        if method != "minmax":
+            found = [
+                self._clipped(slice(row, row + _ROWS), method, percent, choice)
+                for row in range(0, len(self._table), _ROWS)
+            ]
+            ends = np.concatenate(found, axis=1).astype(low.dtype)
+            new_low, new_high = (end.reshape(low.shape) for end in ends)
+            fine = choice.include_zero | (new_low < new_high)  # else all data are one value
+            low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
+        return choice.params(low, high, self._axis, None)
+
+    def _clipped(
+        self, rows: slice, method: str, percent: float, choice: _api._Choice
+    ) -> _clipping.Range:
+        """The range that a method finds for some channels."""
+        # each in a unit of its own: squares of large numbers would overflow
+        unit = _exponent_above(np.atleast_1d(np.maximum(-self._low, self._high))[rows])
+        h = self._histograms(rows, unit)
+        if method == "percentile":
+            low, high = _clipping.percentile(h, percent)
+        else:
+            searched, steps = h, choice.qmax - choice.qmin
+            if choice.symmetric:  # the range is that of the magnitudes
+                centre = (choice.qmin + choice.qmax + 1) // 2
+                searched = self._histograms(rows, unit, magnitudes=True)
+                steps = min(choice.qmax - centre, centre - choice.qmin)
+            if method == "entropy":
+                low, high = _clipping.least_divergence(searched, steps + 1)
+            else:
+                levels = functools.partial(self._levels, unit, choice)
+                low, high = _clipping.least_error(h, searched, steps, choice.include_zero, levels)
+        return np.ldexp(low, unit), np.ldexp(high, unit)
+
+    def _levels(
+        self, unit: Array, choice: _api._Choice, low: Array, high: Array
+    ) -> _clipping.Levels:
+        """What the codes will stand for if [low, high] is chosen."""
+        scale, zero = _reference.choose(
+            np.ldexp(low, unit).astype(self._precision),
+            np.ldexp(high, unit).astype(self._precision),
+            rule=choice.rule,
+            include_zero=choice.include_zero,
+            symmetric=choice.symmetric,
+            qmin=choice.qmin,
+            qmax=choice.qmax,
+            convention=choice.convention,
+            dtype=choice.dtype,
+        )
+        scale = np.ldexp(scale.astype(np.float64), -unit)
+        return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)
+
+    def _histograms(
+        self, rows: slice, unit: Array, magnitudes: bool = False
+    ) -> _clipping.Histograms:
+        """Some channels' bins in order, or those of abs(x); edges in units of 2**unit."""
+        exponents, counts = self._table[rows, :1], self._table[rows, 1:]
+        first, last = (ends[rows, None] for ends in self._bins())
+        low, high = (np.atleast_1d(end)[rows] for end in (self._low, self._high))
+
+        def count(bins: Array) -> Array:
+            found = np.take_along_axis(counts, bins % BINS, axis=1)
+            return np.where((first <= bins) & (bins <= last), found, 0)
+
+        if magnitudes:
+            start, end = _clipping.magnitudes(first, last)
+            bins = start + np.arange((end - start).max() + 1)
+            found = count(bins) + np.where(bins > 0, count(-bins), 0)
+            low, high = _clipping.magnitudes(low, high)
+        else:
+            bins = first + np.arange((last - first).max() + 1)
+            found = count(bins)
+        low, high = (np.ldexp(end, -unit)[:, None] for end in (low, high))
+        upper = np.ldexp((bins + (bins < 0)).astype(np.float64), exponents - unit[:, None])
+        edges = np.concatenate([low, np.minimum(upper, high)], axis=1)
+        return _clipping.Histograms(edges, found)
+
+    # -- value ----------------------------------------------------------------------------------
+
+    def _state(self) -> tuple[Any, ...]:
+        return (*super()._state(), self._table.tobytes())
+
+    def _seen(self) -> str:
+        return f"{self._table[:, 1:].sum()} elements, {super()._seen()}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_table": self._table.copy()}  # which copies do not share
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of plain Python values that `json.dumps` takes; exact.
+
+        A channel's ``counts`` go from the bin of min to the bin of max.  Bin 0 holds the zeros, bin
+        t > 0 what is in [t - 1, t) times ``2**exponent``, bin -t the same negated.  A negative
+        number stands for so many empty bins.
+        """
+        fields = super().to_dict()
+        if self._empty:
+            return fields | {"exponent": None, "counts": None}
+        exponents = self._table[:, 0].tolist()
+        counts = [
+            _without_zeros(row[1 + np.arange(first, last + 1) % BINS])
+            for row, first, last in zip(self._table, *self._bins(), strict=True)
+        ]
+        if self._axis is None:
+            return fields | {"exponent": exponents[0], "counts": counts[0]}
+        return fields | {"exponent": exponents, "counts": counts}
+
+    def _bins(self) -> tuple[Array, Array]:
+        """The first and the last bin of each channel."""
+        ends = (np.atleast_1d(end) for end in (self._low, self._high))
+        first, last = (bin_number(end, self._table[:, 0]).astype(np.int64) for end in ends)
+        return first, last
+
+    def _fill(self, fields: dict[str, Any]) -> None:
+        super()._fill(fields)
+        exponents, counts = fields["exponent"], fields["counts"]
+        if self._empty:
+            if exponents is not None or counts is not None:
+                raise ValueError("exponent and counts must be None where min and max are")
+            return
+        if self._axis is None:
+            exponents, counts = [exponents], [counts]
+        _numbers(exponents, "exponent", 1, int)
+        _numbers(counts, "counts", 2, int)
+        expected = _exponents(self._low, self._high)
+        if exponents != expected.tolist():
+            raise ValueError(f"exponent must be {expected.tolist()} for this min and max")
+        if len(counts) != len(exponents):
+            raise ValueError(f"counts must have {len(exponents)} channels, not {len(counts)}")
+        self._table = np.zeros((len(exponents), 1 + BINS), np.int64)
+        self._table[:, 0] = expected
+        for row, short, first, last in zip(self._table, counts, *self._bins(), strict=True):
+            row[1 + np.arange(first, last + 1) % BINS] = _with_zeros(short, int(last - first + 1))
+
+
+# ---------------------------------------------------------------------------------------------
+# Bins
+
+
+def _check_finite(low: Array, x: Array) -> None:
+    if np.isnan(low).any():
+        _checks.finite(x, "x")
+
+
+def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
+    """`x` in pieces of about `_PART` elements, contiguous, each with its channel axis."""
+    x = np.ascontiguousarray(x)
+    if axis is None:
+        x = x.reshape(-1)
+    else:
+        x, axis = x.reshape(-1, x.shape[axis], math.prod(x.shape[axis % x.ndim + 1 :])), 1
+    step = max(1, _PART // math.prod(x.shape[1:]))
+    for start in range(0, len(x), step):
+        yield x[start : start + step], axis
+
+
+def _exponents(low: Any, high: Any) -> Array:
+    """For each channel the least k with which [low, high] spans at most BINS bins of 2**k.
+
+    And at least -126, and no bin is narrower than 2**-24 of the largest magnitude.  When a range
+    grows, so do all three bounds.
+    """
+    low, high = np.atleast_1d(low).astype(np.float64), np.atleast_1d(high).astype(np.float64)
+    magnitude = _exponent_above(np.maximum(-low, high))
+    extent = _exponent_above(high / 2 - low / 2)  # high - low >= 2**extent, before it was rounded
+    enough = np.maximum(magnitude - _DIGITS, extent - BINS.bit_length() + 1)
+    k = np.asarray(np.maximum(enough, _LEAST_EXPONENT))
+    while (more := bins_spanned(low, high, k) > BINS).any():
+        k += more
+    return k
+
+
+def _exponent_above(x: Array) -> Array:
+    """The exponents of the least powers of two above x, as int64; little where x is 0."""
+    return np.asarray(np.where(x == 0, _LEAST_EXPONENT, np.frexp(x)[1].astype(np.int64)))
+
+
+def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
+    """Join the bins of a table into bins of 2**exponents; its data are in [low, high]."""
+    for channel in (exponents > table[:, 0]).nonzero()[0]:
+        row, exponent = table[channel], exponents[channel]
+        first, last = (int(bin_number(end[channel], row[0])) for end in (low, high))
+        bins = np.arange(first, last + 1)
+        joined = joined_bin(bins, exponent - row[0])
+        counts = row[1 + bins % BINS]
+        row[0], row[1:] = exponent, 0
+        np.add.at(row, 1 + joined % BINS, counts)
+
+
+def _percent(value: object) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"percentile must be a number, not {type(value).__name__} {value!r}")
+    if not 50 < value <= 100:
+        raise ValueError(f"percentile {value} must be more than 50 and at most 100; try 99.99")
+    return float(value)
+
+
+# ---------------------------------------------------------------------------------------------
+# Dictionaries
+
+
+def _ends_from(value: object, name: str, depth: int, precision: np.dtype[Any]) -> Array:
+    """`min` or `max` of a dictionary as a float64 array."""
+    _numbers(value, name, depth, int, float)
+    try:
+        found = np.asarray(value, np.float64) + 0  # and -0 is +0
+    except OverflowError:
+        raise ValueError(f"{name} is beyond float64") from None
+    with np.errstate(over="ignore"):
+        exact = np.isfinite(found) & (found.astype(precision) == found)
+    if not exact.all():
+        raise ValueError(f"{name} must be finite and of {precision}, not {value!r:.60}")
+    return found
+
+
+def _numbers(value: object, name: str, depth: int, *kinds: type) -> None:
+    """TypeError unless `value` is one of `kinds`, or lists of `depth` levels of such."""
+    if depth and isinstance(value, list):
+        for item in value:
+            _numbers(item, name, depth - 1, *kinds)
+    elif depth or not isinstance(value, kinds) or isinstance(value, bool):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        wanted = f"{'lists of ' * (depth - 1)}{'a list of ' if depth else ''}{wanted}"
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} {value!r:.60}")
+
+
+def _without_zeros(counts: Array) -> list[int]:
+    """`counts` as a list with -n in place of n zeros; the first and the last are not zero."""
+    filled = np.flatnonzero(counts)
+    gaps = [*(np.diff(filled) - 1).tolist(), 0]
+    short: list[int] = []
+    for count, gap in zip(counts[filled].tolist(), gaps, strict=True):
+        short += [count, -gap] if gap else [count]
+    return short
+
+
+def _with_zeros(short: list[int], size: int) -> Array:
+    """What `_without_zeros` made `short` of, if that had `size` elements; else ValueError."""
+    total = sum(n for n in short if n > 0)
+    filled = short and short[0] > 0 < short[-1] and 0 not in short
+    if not filled or sum(max(-n, 1) for n in short) != size or total >= 2**63:
+        raise ValueError(
+            f"counts must describe {size} bins for this min and max, the first and last not empty"
+        )
+    counts = np.array(short, np.int64)
+    found = np.zeros(size, np.int64)
+    places = np.cumsum(np.where(counts < 0, -counts, 1)) - 1
+    found[places[counts > 0]] = counts[counts > 0]
+    return found

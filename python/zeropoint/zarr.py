@@ -1,0 +1,181 @@
+"""A Zarr v3 codec: float arrays that are stored as 8-bit codes.
+
+The parameters stand in the array's metadata, so the store explains itself.  Zarr finds the codec
+by its entry point: whoever has zeropoint installed reads such an array without importing this
+module.  Needs the extra ``zeropoint[zarr]``.
+
+>>> import numpy as np, zarr, zeropoint as zp
+>>> from zeropoint.zarr import AffineCodec
+>>> x = np.linspace(-1, 3, 1000, dtype=np.float32)
+>>> codec = AffineCodec(zp.choose_params(x))
+>>> stored = zarr.create_array({}, data=x, chunks=(100,), filters=[codec])
+>>> bool(np.array_equal(stored[:], codec.params.dequantize(codec.params.quantize(x))))
+True
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from . import _api, _checks
+from ._params import QuantParams
+from ._reference import working_dtype
+
+try:
+    from zarr.abc.codec import ArrayArrayCodec
+    from zarr.dtype import Int8, UInt8
+except ImportError as error:
+    raise ImportError(
+        'zeropoint.zarr needs zarr 3.1 or newer: pip install "zeropoint[zarr]"'
+    ) from error
+
+__all__ = ["NAME", "AffineCodec"]
+
+NAME = "zeropoint.affine"  #: of the codec, in the metadata of arrays and in the entry point
+
+
+@dataclass(frozen=True)
+class AffineCodec(ArrayArrayCodec):
+    """`quantize` on the way into a Zarr array, `dequantize` on the way out.
+
+    It must be the first of the array's filters: it reads the array's own dtype, shape and fill
+    value.  Serializers (sharding too) and compressors follow as usual, and see the codes.
+
+    Parameters
+    ----------
+    params
+        Per tensor, since a chunk does not know its place in the array.  With an axis every chunk
+        must span that axis, with blocks the whole array must be one chunk.
+    check_finite
+        Refuse to write NaN and Inf (ValueError).  Otherwise NaN is stored as qmin, and +-Inf as
+        qmax or qmin, as by `quantize`; values beyond the range of the parameters are saturated
+        in any case.
+
+    Raises
+    ------
+    TypeError
+        `params` is not a QuantParams.  When an array is created or opened: its dtype is not
+        float16, float32 or float64.
+    ValueError
+        When an array is created or opened: parameters that do not fit it, or its chunks; a scale
+        that is lost in its precision; a fill value that the codes cannot hold (NaN, Inf, or
+        outside the range of the parameters).
+
+    Notes
+    -----
+    What is read is ``dequantize(quantize(x))`` in the array's dtype, to the bit.  A chunk that was
+    never written, or that is all fill value, is not stored, and reads as the exact fill value.
+    Writing to a part of a chunk decodes and encodes the rest of it, which keeps its codes; only
+    zero points far outside of [qmin, qmax] (``include_zero=False``) can move them.
+    """
+
+    params: QuantParams
+    check_finite: bool = False
+
+    is_fixed_size = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.params, QuantParams):
+            raise TypeError(
+                f"params must be a QuantParams, not {self.params!r}; use zeropoint.choose_params"
+            )
+        _checks.flag(self.check_finite, "check_finite")
+
+    # -- metadata -------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> AffineCodec:
+        """The codec that `to_dict` wrote into the metadata."""
+        configuration = data.get("configuration")
+        if not isinstance(configuration, dict) or not (
+            {"params"} <= set(configuration) <= {"params", "check_finite"}
+        ):
+            raise ValueError(
+                f"the configuration of codec {NAME!r} must have params, and may have "
+                f"check_finite; it is {configuration!r}"
+            )
+        return cls(
+            QuantParams.from_dict(configuration["params"]),
+            configuration.get("check_finite", False),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and configuration, in plain values that JSON holds exactly."""
+        configuration = {"params": self.params.to_dict(), "check_finite": self.check_finite}
+        return {"name": NAME, "configuration": configuration}
+
+    def evolve_from_array_spec(self, array_spec: Any) -> AffineCodec:
+        """Itself, once dtype, shape and fill value are found to fit."""
+        dtype = array_spec.dtype.to_native_dtype()
+        _checks.real_dtype(dtype.newbyteorder("="), "the array's dtype")
+        self.params._check_precision(working_dtype(dtype))
+        self.params._check_fits(array_spec.shape)
+        _check_fill(array_spec.fill_value, self.params)
+        return self
+
+    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
+        """ValueError unless the parameters fit every chunk."""
+        axis, block_size = self.params.axis, self.params.block_size
+        if axis is None:
+            return
+        chunks = chunk_grid.chunk_shape
+        try:
+            self.params._check_fits(chunks)
+        except ValueError:
+            axis %= len(shape)
+            mend = (*chunks[:axis], shape[axis], *chunks[axis + 1 :])
+            raise ValueError(
+                f"chunks {tuple(chunks)} cut the axis of params (axis {axis}, block_size "
+                f"{block_size}), and a chunk does not know its place in the array; pass chunks="
+                f"{mend if block_size is None else tuple(shape)}, or parameters without axis"
+            ) from None
+
+    def resolve_metadata(self, chunk_spec: Any) -> Any:
+        """What the codecs that follow see: a chunk of codes."""
+        dtype = UInt8() if self.params.dtype == np.uint8 else Int8()
+        return replace(
+            chunk_spec,
+            dtype=dtype,
+            fill_value=dtype.default_scalar(),
+            # A chunk of fill value never comes here.  A sharding codec after this one would leave
+            # out a shard whose codes are all alike, to be read as the fill value of the floats.
+            config=replace(chunk_spec.config, write_empty_chunks=True),
+        )
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
+        """Bytes of the codes for so many bytes of floats."""
+        return input_byte_length // int(chunk_spec.dtype.to_native_dtype().itemsize)
+
+    # -- data -----------------------------------------------------------------------------------
+    # In the calling thread, as zarr's own array codecs do: large chunks use zeropoint's threads.
+
+    async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
+        values = chunk_data.as_numpy_array()
+        codes = _api.quantize(values, self.params, check_finite=self.check_finite)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(codes)
+
+    async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
+        dtype = chunk_spec.dtype.to_native_dtype().newbyteorder("=")
+        values = _api.dequantize(chunk_data.as_numpy_array(), self.params, dtype=dtype)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(values)
+
+
+def _check_fill(fill_value: Any, params: QuantParams) -> None:
+    """ValueError unless codes stand for `fill_value`, to within half a step."""
+    scale, zero = np.asarray(params.scale, np.float64), np.asarray(params.zero_point, np.float64)
+
+    def held(value: Any) -> bool:
+        with np.errstate(all="ignore"):
+            code = np.float64(value) / scale + zero
+        return bool(((code >= params.qmin - 0.5) & (code <= params.qmax + 0.5)).all())
+
+    if not held(fill_value):
+        low, high = ((params.qmin - zero) * scale).max(), ((params.qmax - zero) * scale).min()
+        mend = "fill_value=0.0" if held(0.0) else f"a fill_value from {low} to {high}"
+        raise ValueError(
+            f"fill_value {fill_value} is not among the values that the codes stand for, so what "
+            f"is not written in a chunk would read as another value; pass {mend}"
+        )

@@ -1,0 +1,471 @@
+"""Dask arrays: the bits of the whole array in memory, for any chunks, scheduler and accident."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+
+import dask.array as da  # noqa: E402
+
+import zeropoint.dask as zd  # noqa: E402
+import zeropoint.zarr as zz  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+GRANULARITIES: list[dict[str, Any]] = [
+    {},
+    {"axis": 0},
+    {"axis": 1},
+    {"axis": -1},
+    {"axis": 0, "block_size": 16},
+    {"axis": 1, "block_size": 7},
+    {"axis": -1, "block_size": 4},
+]
+OBSERVERS = [zp.MinMaxObserver, zp.HistogramObserver]
+
+
+def normal(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    return np.random.default_rng(7).normal(size=shape).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two worker processes on this machine."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(params=["threads", "workers"])
+def scheduler(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Computes on Dask's threads, and on two worker processes."""
+    if request.param == "threads":
+        with dask.config.set(scheduler="threads", num_workers=4):
+            yield
+    else:
+        client = request.getfixturevalue("client")
+        with client.as_current():
+            assert dask.base.get_scheduler() == client.get
+            yield
+
+
+# ---------------------------------------------------------------------------------------------
+# The same bits
+
+
+@pytest.mark.parametrize("keywords", GRANULARITIES, ids=str)
+@pytest.mark.usefixtures("scheduler")
+def test_same_as_in_memory(keywords: dict[str, Any]) -> None:
+    x = normal((50, 33, 9))
+    a = da.from_array(x, chunks=(20, 10, (4, 5)))
+    params = zd.choose_params(a, "int8", convention="onnx", **keywords)
+    assert params == zp.choose_params(x, "int8", convention="onnx", **keywords)
+    q = zd.quantize(a, params)
+    codes = zp.quantize(x, params)
+    y = zd.dequantize(q, params, dtype="float64")
+    f = zd.fake_quantize(a, params)
+    for lazy, expected in (
+        (q, codes),
+        (y, zp.dequantize(codes, params, dtype="float64")),
+        (f, zp.fake_quantize(x, params)),
+    ):
+        assert isinstance(lazy, da.Array)
+        assert (lazy.dtype, lazy.shape) == (expected.dtype, expected.shape)
+        found = lazy.compute()
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+@pytest.mark.parametrize("observer", OBSERVERS)
+@pytest.mark.usefixtures("scheduler")
+def test_observers(observer: Any, axis: int | None) -> None:
+    x = normal((50, 33)) * np.exp(normal((50, 1)) * 3)
+    a = da.from_array(x, chunks=(20, 10))
+    mine = observer("int8", axis=axis)
+    assert zd.observe(a, mine) is mine
+    whole = observer("int8", axis=axis).update(x)
+    assert mine == whole
+    more = np.s_[:, :20] if axis == 0 else np.s_[:30]
+    zd.observe(a[more], mine)  # it need not be fresh
+    assert mine == whole.update(x[more])
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_merging_leaves_alone_what_dask_may_ask_for_again(observer: Any) -> None:
+    x = normal((2, 50))
+    x[1] *= 10
+    parts = [observer().update(x[0]), observer().update(x[1])]
+    for _ in range(2):
+        assert zd._merged(parts, fresh=observer) == observer().update(x)
+    assert parts == [observer().update(x[0]), observer().update(x[1])]
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_methods_of_the_histogram(method: str, axis: int | None) -> None:
+    x = normal((5000, 3))
+    found = zd.observe(da.from_array(x, chunks=(999, 2)), zp.HistogramObserver(axis=axis))
+    whole = zp.HistogramObserver(axis=axis).update(x)
+    assert found.params(method=method) == whole.params(method=method)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "bfloat16"])
+@pytest.mark.parametrize("keywords", GRANULARITIES[:1] + GRANULARITIES[4:5], ids=str)
+def test_dtypes(dtype: str, keywords: dict[str, Any]) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = normal((40, 6)).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    a = da.from_array(x, chunks=(11, 4))
+    params = zd.choose_params(a, **keywords)
+    assert params == zp.choose_params(x, **keywords)
+    np.testing.assert_array_equal(zd.quantize(a, params).compute(), zp.quantize(x, params))
+    back = zd.fake_quantize(a, params)
+    assert back.dtype == back.compute().dtype == x.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(back.compute(), zp.fake_quantize(x, params))
+
+
+def test_any_chunks() -> None:
+    random = np.random.default_rng(3)
+    with dask.config.set(scheduler="synchronous"):
+        for _ in range(25):
+            shape = tuple(random.integers(1, 14, random.integers(1, 4)))
+            x = random.normal(size=shape).astype(np.float32)
+            chunks = tuple(
+                tuple(np.diff([0, *np.sort(random.integers(0, n + 1, 2)), n]).tolist())
+                for n in shape
+            )  # some without elements
+            a = da.from_array(x, chunks=chunks)
+            axis = int(random.integers(-x.ndim, x.ndim))
+            block: dict[str, Any] = {"axis": axis, "block_size": int(random.integers(1, 16))}
+            for keywords in ({}, {"axis": axis}, block):
+                params = zd.choose_params(a, **keywords)
+                assert params == zp.choose_params(x, **keywords), (shape, chunks, keywords)
+                q = zd.quantize(a, params)
+                np.testing.assert_array_equal(q.compute(), zp.quantize(x, params))
+                y = zd.dequantize(q, params)
+                np.testing.assert_array_equal(y.compute(), zp.fake_quantize(x, params))
+            for observer in OBSERVERS:
+                assert zd.observe(a, observer(axis=axis)) == observer(axis=axis).update(x)
+
+
+def test_article_keywords() -> None:
+    x = normal((100,)) + 3
+    how: dict[str, Any] = {"zero_point_from": "least_error", "include_zero": False, "qmax": 100}
+    assert zd.choose_params(da.from_array(x, chunks=7), **how) == zp.choose_params(x, **how)
+    how = {"symmetric": True, "qmin": -127}
+    a = da.from_array(x, chunks=7)
+    assert zd.choose_params(a, "int8", **how) == zp.choose_params(x, "int8", **how)
+
+
+# ---------------------------------------------------------------------------------------------
+# Chunks
+
+
+def test_chunks_stay_where_they_can() -> None:
+    a = da.zeros((40, 30), chunks=(16, 7), dtype=np.float32)
+    rows = zp.QuantParams(np.ones(40, np.float32), 0, axis=0)
+    assert zd.quantize(a, rows).chunks == a.chunks
+    blocks = zp.QuantParams(np.ones((5, 30), np.float32), 0, axis=0, block_size=8)
+    assert zd.quantize(a, blocks).chunks == a.chunks
+    blocks = zp.QuantParams(np.ones((4, 30), np.float32), 0, axis=0, block_size=10)
+    assert zd.quantize(a, blocks).chunks == ((20, 20), a.chunks[1])
+
+
+def test_a_task_carries_the_parameters_of_its_chunk_alone() -> None:
+    n = 1 << 16
+    params = zp.QuantParams(np.ones(n, np.float32), 0, axis=0)
+    a = da.zeros((n, 16), chunks=(n // 8, 1), dtype=np.float32)
+    graph = dict(zd.quantize(a, params).__dask_graph__())
+    assert len(graph) >= 8 * 16
+    assert len(pickle.dumps(graph)) < 2 * n * 8  # scale and zero point, once
+
+
+def test_unknown_sizes() -> None:
+    x = normal((40, 6))
+    mask = x[:, 0] > 0
+    a = da.from_array(x, chunks=(11, 4))[da.from_array(mask, chunks=11)]
+    assert np.isnan(a.shape[0])
+    for axis in (None, 0, 1):
+        params = zd.choose_params(a, axis=axis)
+        assert params == zp.choose_params(x[mask], axis=axis)
+        assert zd.observe(a, zp.MinMaxObserver(axis=axis)).params() == params
+        if axis != 0:
+            q = zd.quantize(a, params)
+            assert np.isnan(q.shape[0])
+            np.testing.assert_array_equal(q.compute(), zp.quantize(x[mask], params))
+    params = zp.choose_params(x[mask], axis=0)
+    with pytest.raises(ValueError, match="unknown sizes of chunks.*call its compute_chunk_sizes"):
+        zd.quantize(a, params)
+    with pytest.raises(ValueError, match="unknown sizes of chunks.*call its compute_chunk_sizes"):
+        zd.choose_params(a, axis=1, block_size=2)
+    a.compute_chunk_sizes()
+    np.testing.assert_array_equal(zd.quantize(a, params), zp.quantize(x[mask], params))
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+def test_no_data(shape: tuple[int, ...]) -> None:
+    a = da.zeros(shape, dtype=np.float32)
+    for keywords in ({}, {"axis": 0}, {"axis": 0, "block_size": 2}):
+        with pytest.raises(ValueError, match=r"a has no data \(shape .*\); pass at least one"):
+            zd.choose_params(a, **keywords)
+    for observer in OBSERVERS:
+        assert zd.observe(a, observer(axis=0)) == observer(axis=0)
+    q = zd.quantize(a, zp.QuantParams(1, 0)).compute()
+    assert (q.dtype, q.shape) == (np.uint8, shape)
+
+
+def test_no_dimensions() -> None:
+    a = da.from_array(np.float32(2.5).reshape(()))
+    params = zd.choose_params(a)
+    assert params == zp.choose_params(np.float32(2.5))
+    assert zd.quantize(a, params).compute() == 255
+    with pytest.raises(ValueError, match=r"1 NaN or Inf of 1 elements, .* at index \(\)"):
+        zd.choose_params(a * np.inf)
+
+
+# ---------------------------------------------------------------------------------------------
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        zd.choose_params,
+        lambda a: zd.choose_params(a, axis=0),
+        lambda a: zd.choose_params(a, axis=1, block_size=7),
+        lambda a: zd.observe(a, zp.HistogramObserver(axis=1)),
+    ],
+    ids=["tensor", "axis", "block", "observer"],
+)
+def test_nan_and_inf_are_counted_over_the_whole_array(look: Callable[[Any], Any]) -> None:
+    x = normal((50, 33))
+    x[41, 2] = np.nan
+    x[20, 31] = -np.inf  # the first in C order, though not in the order of the chunks
+    x[21, 0] = np.inf
+    told = r"a has 3 NaN or Inf of 1650 elements, the first \(-inf\) at index \(20, 31\); replace"
+    with pytest.raises(ValueError, match=told):
+        look(da.from_array(x, chunks=(25, 10)))
+
+
+def test_nan_where_sizes_are_unknown() -> None:
+    x = normal((40,))
+    x[30] = np.nan
+    a = da.from_array(x, chunks=10)
+    with pytest.raises(ValueError, match=r"a has 1 NaN or Inf, .* at index \(.*\) of chunk \(3,\)"):
+        zd.choose_params(a[da.isnan(a) | (a > 0)])
+
+
+def test_an_observer_is_left_alone_by_bad_data() -> None:
+    x = normal((40,))
+    observer = zp.HistogramObserver().update(x)
+    before = zp.HistogramObserver().update(x)
+    x[30] = np.inf
+    with pytest.raises(ValueError, match="1 NaN or Inf"):
+        zd.observe(da.from_array(x, chunks=10), observer)
+    assert observer == before
+    seen = zp.HistogramObserver(axis=0).update(x[:3])
+    unknown = da.from_array(x[:30], chunks=10)[da.zeros(30, chunks=10) == 0]
+    with pytest.raises(ValueError, match="30 channels"):
+        zd.observe(unknown, seen)
+    assert seen == zp.HistogramObserver(axis=0).update(x[:3])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "O"])
+def test_other_dtypes(dtype: str) -> None:
+    a = da.from_array(np.zeros(4, dtype), chunks=4)
+    for call in (zd.choose_params, lambda a: zd.quantize(a, zp.QuantParams(1, 0))):
+        with pytest.raises(TypeError, match="a has dtype"):
+            call(a)
+    with pytest.raises(TypeError, match="a has dtype"):
+        zd.observe(a, zp.MinMaxObserver())
+
+
+def test_masked_arrays() -> None:
+    a = da.ma.masked_array(da.zeros(4, dtype="f4"), mask=[0, 1, 0, 0])
+    with pytest.raises(TypeError, match="a is a masked array; fill it first"):
+        zd.choose_params(a)
+    with pytest.raises(TypeError, match="q is a masked array; fill it first"):
+        zd.dequantize(a.astype("u1"), zp.QuantParams(1, 0))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(4, np.float32), [1.0], None])
+def test_what_is_no_dask_array(wrong: Any) -> None:
+    told = "is not a Dask array but .*for arrays in memory there is zeropoint itself"
+    params = zp.QuantParams(1, 0)
+    for call in (
+        zd.choose_params,
+        lambda a: zd.quantize(a, params),
+        lambda a: zd.fake_quantize(a, params),
+        lambda a: zd.dequantize(a, params),
+        lambda a: zd.observe(a, zp.MinMaxObserver()),
+    ):
+        with pytest.raises(TypeError, match=told):
+            call(wrong)
+
+
+def test_bad_arguments_are_told_at_once() -> None:
+    def never(x: Array) -> Array:
+        raise AssertionError("computed")
+
+    a = da.zeros((8, 6), chunks=4, dtype="f4").map_blocks(
+        never, dtype="f4", meta=np.zeros((0, 0), "f4")
+    )
+    for error, match, keywords in (
+        (TypeError, "no keyword 'scale'", {"scale": 1}),
+        (ValueError, "zero_point_from", {"zero_point_from": "mean"}),
+        (np.exceptions.AxisError, "axis 2 is out of bounds", {"axis": 2}),
+        (TypeError, "axis must be an integer", {"axis": 0.5}),
+        (ValueError, "block_size 2 needs an axis", {"block_size": 2}),
+        (ValueError, "block_size 0 must be at least 1", {"axis": 0, "block_size": 0}),
+    ):
+        with pytest.raises(error, match=match):
+            zd.choose_params(a, **keywords)
+    with pytest.raises(TypeError, match="observer must be a MinMaxObserver or a HistogramObserver"):
+        zd.observe(a, zp.MinMaxObserver)  # type: ignore[type-var]
+    with pytest.raises(np.exceptions.AxisError):
+        zd.observe(a, zp.MinMaxObserver(axis=2))
+    with pytest.raises(ValueError, match="a has 8 channels along axis 0, the observer has seen 3"):
+        zd.observe(a, zp.MinMaxObserver(axis=0).update(normal((3, 6))))
+    with pytest.raises(TypeError, match="params must be a QuantParams"):
+        zd.quantize(a, 0.1)  # type: ignore[arg-type]
+    rows = zp.QuantParams(np.ones(6, np.float32), 0, axis=0)
+    blocks = zp.QuantParams(np.ones((3, 6), np.float32), 0, axis=0, block_size=4)
+    for params, match in ((rows, r"scale has shape \(6,\)"), (blocks, r"scale has shape \(3, 6\)")):
+        with pytest.raises(ValueError, match=match):
+            zd.quantize(a, params)
+    with pytest.raises(ValueError, match="scale, cast to float32"):
+        zd.quantize(a, zp.QuantParams(np.float64(1e-60), 0))
+    with pytest.raises(TypeError, match="q has dtype float32 where uint8 is needed"):
+        zd.dequantize(a, zp.QuantParams(1, 0))
+    codes = da.zeros((8, 6), dtype="u1")
+    with pytest.raises(TypeError, match="dtype 'int32' is not supported"):
+        zd.dequantize(codes, zp.QuantParams(1, 0), dtype="int32")
+
+
+def test_without_dask_the_error_names_the_extra() -> None:
+    code = "import sys; sys.modules['dask'] = None; import zeropoint.dask"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert 'pip install "zeropoint[dask]"' in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("module", [zd, zz])
+def test_the_examples_of_the_modules(module: Any) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 3
+    assert not found.failed
+
+
+# ---------------------------------------------------------------------------------------------
+# Together with Zarr
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_from_zarr_to_zarr(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    x = normal((60, 8))
+    zarr.create_array(tmp_path / "x.zarr", data=x, chunks=(10, 8))
+    a = da.from_zarr(tmp_path / "x.zarr")
+    params = zd.choose_params(a, axis=1)
+    target = zarr.create_array(
+        tmp_path / "q.zarr",
+        shape=a.shape,
+        chunks=(10, 8),
+        dtype=a.dtype,
+        filters=[zz.AffineCodec(params)],
+    )
+    a.store(target, lock=False)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "q.zarr")[:], params.fake_quantize(x))
+    np.testing.assert_array_equal(da.from_zarr(tmp_path / "q.zarr"), params.fake_quantize(x))
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xarray")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[1] / "docs" / "scale-out.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert {path.name for path in tmp_path.iterdir()} == {"codes.zarr", "x.zarr", "set.zarr"}
+
+
+# ---------------------------------------------------------------------------------------------
+# An accident
+
+
+def loaded(folder: str, block_id: tuple[int, ...] = ()) -> Array:
+    """One chunk, slowly; leaves a note who loads it."""
+    Path(folder, f"{block_id[0]}-{os.getpid()}").touch()
+    time.sleep(0.1)
+    return np.random.default_rng(block_id[0]).normal(size=(1000, 4)).astype(np.float32)
+
+
+def kill_a_worker(folder: Path, pids: set[int]) -> None:
+    """SIGKILL to the worker that begins the sixth chunk, while it is at it."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        notes = sorted(folder.iterdir(), key=lambda note: note.stat().st_mtime_ns)
+        if len(notes) >= 6:
+            pid = int(notes[-1].name.split("-")[1])
+            assert pid in pids
+            os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.005)
+
+
+def test_a_worker_killed_in_mid_job(client: Any, tmp_path: Path) -> None:
+    x = np.concatenate([loaded(str(tmp_path), (i,)) for i in range(16)])
+    whole = zp.HistogramObserver(axis=1).update(x)
+
+    def job(name: str) -> tuple[Any, threading.Thread]:
+        folder = tmp_path / name
+        folder.mkdir()
+        pids = set(client.run(os.getpid).values())
+        assert len(pids) == 2
+        a = da.map_blocks(loaded, str(folder), chunks=((1000,) * 16, (4,)), dtype="f4", meta=x[:0])
+        killer = threading.Thread(target=kill_a_worker, args=(folder, pids))
+        killer.start()
+        return a, killer
+
+    with client.as_current():
+        a, killer = job("observe")
+        found = zd.observe(a, zp.HistogramObserver(axis=1))
+        killer.join()
+        assert found == whole
+        params = found.params(method="mse")
+
+        client.wait_for_workers(2, timeout=60)  # the nanny starts another in its place
+        a, killer = job("quantize")
+        codes = zd.quantize(a, params).compute()
+        killer.join()
+        np.testing.assert_array_equal(codes, zp.quantize(x, params))
+    for name in ("observe", "quantize"):  # it was a chunk in work that was lost, and done again
+        chunks = [note.name.split("-")[0] for note in (tmp_path / name).iterdir()]
+        assert len(chunks) > len(set(chunks)) == 16

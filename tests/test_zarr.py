@@ -1,0 +1,364 @@
+"""The Zarr codec: what is read is `dequantize(quantize(x))` to the bit, whatever is around it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+zarr = pytest.importorskip("zarr", minversion="3.1.3")
+
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, ZstdCodec  # noqa: E402
+from zarr.dtype import Float16, Float32, Float64  # noqa: E402
+
+from zeropoint.zarr import AffineCodec  # noqa: E402
+
+# zarr advises against sharding after a filter, and puts filters inside by itself; both must work
+shards_after = pytest.mark.filterwarnings(
+    "ignore:Combining a `sharding_indexed` codec disables partial:zarr.errors.ZarrUserWarning"
+)
+EIGHTH = zp.QuantParams(0.125, 100)  # values -12.5 ... 19.375, every operation on them exact
+
+
+def normal(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(7).normal(size=shape).astype(dtype)
+
+
+def stored(x: np.ndarray[Any, Any], codec: AffineCodec, **keywords: Any) -> Any:
+    """`x` through a store in memory, opened again by its metadata."""
+    store: dict[str, Any] = {}
+    zarr.create_array(store, data=x, filters=[codec], **keywords)
+    return zarr.open_array(store)
+
+
+# ---------------------------------------------------------------------------------------------
+# The bits
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+@pytest.mark.parametrize("code", ["uint8", "int8"])
+@pytest.mark.parametrize("convention", ["numpy", "tflite"])
+def test_reads_what_dequantize_gives(dtype: Any, code: str, convention: str) -> None:
+    x = normal((50, 33), dtype)  # chunks that are cut at both edges
+    params = zp.choose_params(x, code, convention=convention)
+    array = stored(x, AffineCodec(params), chunks=(16, 10))
+    assert array.dtype == x.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(
+        array[:], params.dequantize(params.quantize(x), dtype=x.dtype.type)
+    )
+    np.testing.assert_array_equal(array[17:40:3, 5], params.fake_quantize(x)[17:40:3, 5])
+
+
+def test_the_store_holds_the_codes(tmp_path: Path) -> None:
+    x = normal((40, 30))
+    params = zp.choose_params(x, "int8")
+    zarr.create_array(
+        tmp_path, data=x, chunks=(20, 30), filters=[AffineCodec(params)], compressors=None
+    )
+    for i in range(2):
+        codes = np.fromfile(tmp_path / "c" / str(i) / "0", np.int8)
+        np.testing.assert_array_equal(codes.reshape(20, 30), params.quantize(x[20 * i :][:20]))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_round_trip_moves_nothing_by_more_than_half_a_step(dtype: Any) -> None:
+    x = np.arange(-12.5, 19.4375, 1 / 32).astype(dtype)  # ends and ties included, all of it exact
+    back = stored(x, AffineCodec(EIGHTH), chunks=(100,))[:]
+    error = np.abs(x.astype(np.float64) - back.astype(np.float64))
+    assert error.max() == 0.0625
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"compressors": None},
+        {"compressors": [ZstdCodec(level=3)]},
+        {"compressors": [BloscCodec(cname="lz4", shuffle="shuffle", typesize=1)]},
+        {"shards": (32, 20)},
+        pytest.param(
+            {"serializer": ShardingCodec(chunk_shape=(8, 5)), "compressors": None},
+            marks=shards_after,
+        ),
+        {"serializer": BytesCodec(endian="big"), "compressors": None},
+    ],
+    ids=["bare", "zstd", "blosc", "in shards", "before shards", "big endian"],
+)
+def test_whatever_follows(around: dict[str, Any]) -> None:
+    x = normal((50, 33))
+    params = zp.choose_params(x)
+    array = stored(x, AffineCodec(params), chunks=(16, 10), **around)
+    np.testing.assert_array_equal(array[:], params.fake_quantize(x))
+    np.testing.assert_array_equal(array[3:5, 11:], params.fake_quantize(x)[3:5, 11:])
+
+
+def test_codes_compress() -> None:
+    x = np.repeat(normal((64,)), 1000)
+    array = stored(x, AffineCodec(zp.choose_params(x)), compressors=[ZstdCodec()])
+    assert array.nbytes_stored() < x.size / 10
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
+def test_small_shapes(shape: tuple[int, ...]) -> None:
+    x = np.full(shape, 1.5, np.float32)
+    np.testing.assert_array_equal(stored(x, AffineCodec(EIGHTH))[...], x)
+
+
+def test_writing_a_part_keeps_the_rest() -> None:
+    x = normal((64,))
+    params = zp.choose_params(x)
+    array = stored(x, AffineCodec(params), chunks=(64,))
+    for i in range(8):
+        array[8 * i + 3 : 8 * i + 6] = [0.25, -0.5, 1]
+        x[8 * i + 3 : 8 * i + 6] = [0.25, -0.5, 1]
+    np.testing.assert_array_equal(array[:], params.fake_quantize(x))
+
+
+def test_overwriting_in_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
+    x = normal((300,))
+    params = zp.choose_params(x.astype(np.float64))  # a float64 scale
+    for name in "ab":
+        zarr.create_array(tmp_path / name, data=x, chunks=(100,), filters=[AffineCodec(params)])
+    files = sorted(
+        p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()
+    )
+    assert len(files) == 4
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+# ---------------------------------------------------------------------------------------------
+# Metadata
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        zp.QuantParams(0.1, 3, "int8", qmin=-127, convention="tflite"),
+        zp.QuantParams(np.float64(0.1), 3),
+        zp.QuantParams(np.array([0.1, 0.2], np.float32), [3, 4], axis=-1),
+        zp.QuantParams(0.5, -300, include_zero=False),
+    ],
+)
+@pytest.mark.parametrize("check_finite", [False, True])
+def test_the_metadata_holds_the_codec(params: zp.QuantParams, check_finite: bool) -> None:
+    codec = AffineCodec(params, check_finite=check_finite)
+    text = json.dumps(codec.to_dict(), allow_nan=False)
+    assert AffineCodec.from_dict(json.loads(text)) == codec
+    assert pickle.loads(pickle.dumps(codec)) == codec
+    low = float(np.max((params.qmin - np.asarray(params.zero_point)) * params.scale))
+    store: dict[str, Any] = {}
+    zarr.create_array(
+        store, shape=(4, 2), chunks=(2, 2), dtype="float32", filters=[codec], fill_value=low
+    )
+    document = json.loads(store["zarr.json"].to_bytes(), parse_constant=refuse)
+    assert document["codecs"][0] == json.loads(text)
+    assert zarr.open_array(store).filters == (codec,)
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [None, {}, [], {"params": {"scale": 1.0, "zero_point": 0}, "more": 1}, {"check_finite": True}],
+)
+def test_a_foreign_configuration(configuration: Any) -> None:
+    with pytest.raises(ValueError, match="configuration of codec 'zeropoint.affine'"):
+        AffineCodec.from_dict({"name": "zeropoint.affine", "configuration": configuration})
+
+
+def test_damaged_parameters_are_told() -> None:
+    params = EIGHTH.to_dict() | {"scale": -1.0}
+    with pytest.raises(ValueError, match="a scale must be finite and > 0"):
+        AffineCodec.from_dict({"name": "zeropoint.affine", "configuration": {"params": params}})
+
+
+def test_zarr_finds_the_codec_by_itself(tmp_path: Path) -> None:
+    x = normal((64,))
+    params = zp.choose_params(x)
+    zarr.create_array(tmp_path / "x.zarr", data=x, chunks=(16,), filters=[AffineCodec(params)])
+    code = (
+        "import sys, zarr; values = zarr.open_array(sys.argv[1])[:]; "
+        "sys.stdout.buffer.write(values.tobytes())"
+    )
+    read = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.zarr")], capture_output=True, check=True
+    )
+    assert read.stdout == params.fake_quantize(x).tobytes()
+
+
+def test_without_zarr_the_error_names_the_extra() -> None:
+    code = "import sys; sys.modules['zarr'] = None; import zeropoint.zarr"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert 'pip install "zeropoint[zarr]"' in run.stderr.splitlines()[-1]
+
+
+# ---------------------------------------------------------------------------------------------
+# What is not written, and what cannot be
+
+
+def test_chunks_that_were_never_written_read_as_the_fill_value() -> None:
+    store: dict[str, Any] = {}
+    codec = AffineCodec(EIGHTH)
+    array = zarr.create_array(
+        store, shape=(64,), chunks=(16,), dtype="float32", filters=[codec], fill_value=0.3
+    )
+    array[20:24] = 1
+    assert sorted(store) == ["c/1", "zarr.json"]
+    fill = np.float32(0.3)
+    assert (array[:16] == fill).all()
+    assert (array[16:20] == EIGHTH.fake_quantize(fill[None])).all()
+    assert (array[20:24] == 1).all()
+
+
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, -12.6, 19.5])
+def test_a_fill_value_that_no_code_stands_for(fill: float) -> None:
+    with pytest.raises(ValueError, match=r"fill_value .* pass fill_value=0\.0"):
+        zarr.create_array(
+            {}, shape=4, dtype="float32", filters=[AffineCodec(EIGHTH)], fill_value=fill
+        )
+
+
+def test_a_range_without_zero_needs_a_fill_value() -> None:
+    codec = AffineCodec(zp.QuantParams(0.5, -300, include_zero=False))
+    with pytest.raises(
+        ValueError, match=r"fill_value 0\.0 .* pass a fill_value from 150\.0 to 277\.5"
+    ):
+        zarr.create_array({}, shape=4, dtype="float32", filters=[codec])
+    array = zarr.create_array({}, shape=4, dtype="float32", filters=[codec], fill_value=150)
+    array[:2] = 151.5
+    assert array[:].tolist() == [151.5, 151.5, 150, 150]
+
+
+def test_nan_and_inf() -> None:
+    x = np.array([1, np.nan, np.inf, -np.inf, 1e30], np.float32)
+    assert stored(x, AffineCodec(EIGHTH))[:].tolist() == [1, -12.5, 19.375, -12.5, 19.375]
+    store: dict[str, Any] = {}
+    codec = AffineCodec(EIGHTH, check_finite=True)
+    array = zarr.create_array(store, shape=5, chunks=5, dtype="float32", filters=[codec])
+    with pytest.raises(ValueError, match="3 NaN or Inf of 5 elements"):
+        zarr.open_array(store)[:] = x  # the metadata carries the wish
+    assert sorted(store) == ["zarr.json"]
+    array[:] = 2
+    assert array[:].tolist() == [2] * 5
+
+
+def test_params_of_another_type() -> None:
+    with pytest.raises(TypeError, match=r"params must be a QuantParams, not 0\.1"):
+        AffineCodec(0.1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="check_finite must be True or False"):
+        AffineCodec(EIGHTH, check_finite=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
+def test_arrays_of_other_dtypes(dtype: str) -> None:
+    with pytest.raises(TypeError, match="the array's dtype"):
+        zarr.create_array({}, shape=4, dtype=dtype, filters=[AffineCodec(EIGHTH)])
+
+
+def test_a_scale_that_the_array_cannot_hold() -> None:
+    codec = AffineCodec(zp.QuantParams(np.float64(1e-60), 3))
+    with pytest.raises(ValueError, match=r"scale, cast to float32"):
+        zarr.create_array({}, shape=4, dtype="float32", filters=[codec])
+    x = np.array([0, 1e-60, 2e-60])
+    np.testing.assert_array_equal(stored(x, codec)[:], codec.params.fake_quantize(x))
+
+
+# ---------------------------------------------------------------------------------------------
+# Parameters along an axis
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {},
+        {"shards": (20, 8)},
+        pytest.param({"serializer": ShardingCodec(chunk_shape=(5, 4))}, marks=shards_after),
+    ],
+    ids=["", "in shards", "before shards"],
+)
+def test_one_chunk_spans_the_axis(around: dict[str, Any]) -> None:
+    x = normal((50, 8)) * 2.0 ** np.arange(8, dtype=np.float32)
+    params = zp.choose_params(x, axis=-1)
+    array = stored(x, AffineCodec(params), chunks=(10, 8), **around)
+    np.testing.assert_array_equal(array[:], params.fake_quantize(x))
+
+
+def test_blocks_need_one_chunk() -> None:
+    x = normal((6, 50))
+    params = zp.choose_params(x, axis=1, block_size=16)
+    array = stored(x, AffineCodec(params), chunks=(6, 50))
+    np.testing.assert_array_equal(array[:], params.fake_quantize(x))
+    with pytest.raises(ValueError, match=r"chunks \(3, 50\) cut .* pass chunks=\(6, 50\)"):
+        stored(x, AffineCodec(params), chunks=(3, 50))
+
+
+@pytest.mark.parametrize("chunks", [(10, 4), (10, 9), (10, 3)])
+def test_chunks_that_cut_the_axis(chunks: tuple[int, int]) -> None:
+    params = zp.QuantParams(np.ones(8, np.float32), 0, axis=1)
+    with pytest.raises(ValueError, match=r"pass chunks=\(10, 8\), or parameters without axis"):
+        stored(normal((50, 8)), AffineCodec(params), chunks=chunks)
+
+
+def test_an_array_of_another_length() -> None:
+    codec = AffineCodec(zp.QuantParams(np.ones(8, np.float32), 0, axis=0))
+    for chunks in ((8,), (4,)):
+        with pytest.raises(ValueError, match=r"scale has shape \(8,\); data of shape \(16,\)"):
+            zarr.create_array({}, shape=16, chunks=chunks, dtype="float32", filters=[codec])
+    with pytest.raises(ValueError, match=r"scale has shape \(8,\); data of shape \(4,\)"):
+        zarr.create_array(
+            {}, shape=(8,), chunks=(4,), shards=(8,), dtype="float32", filters=[codec]
+        )
+    array = zarr.create_array({}, shape=8, chunks=8, dtype="float32", filters=[codec])
+    with pytest.raises(ValueError, match=r"scale has shape \(8,\); data of shape \(16,\)"):
+        array.resize((16,))
+
+
+@shards_after
+@pytest.mark.parametrize("code", [0, 1, 100, 255])
+def test_a_shard_of_equal_codes_is_kept(code: int) -> None:
+    # a sharding codec leaves out what is its fill value throughout, and ours would then read as
+    # the array's
+    x = np.full(4, code, np.float32)
+    codec = AffineCodec(zp.QuantParams(1, 0))
+    serializer = ShardingCodec(chunk_shape=(2,))
+    array = stored(x, codec, chunks=4, serializer=serializer, fill_value=0.25)
+    np.testing.assert_array_equal(array[:], x)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(Float16, 2), (Float32, 4), (Float64, 8)])
+def test_encoded_size(dtype: Any, size: int) -> None:
+    spec = SimpleNamespace(dtype=dtype())
+    assert AffineCodec(EIGHTH).compute_encoded_size(16 * size, spec) == 16
+
+
+# ---------------------------------------------------------------------------------------------
+# xarray
+
+
+def test_xarray_writes_and_opens(tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    x = normal((100, 37))
+    params = zp.choose_params(x, axis=1)
+    dataset = xarray.Dataset({"x": (("time", "feature"), x)}, attrs={"unit": "mV"})
+    encoding = {"filters": [AffineCodec(params)], "chunks": (32, 37), "fill_value": 0.0}
+    dataset.to_zarr(tmp_path / "a", zarr_format=3, consolidated=False, encoding={"x": encoding})
+    opened = xarray.open_zarr(tmp_path / "a", consolidated=False)  # dask arrays, read lazily
+    expected = params.fake_quantize(x)
+    np.testing.assert_array_equal(opened.x.values, expected)
+    assert opened.x.dims == ("time", "feature")
+    opened.to_zarr(tmp_path / "b", zarr_format=3, consolidated=False)  # xarray keeps the codec
+    again = zarr.open_group(tmp_path / "b")["x"]
+    assert again.filters == (AffineCodec(params),)
+    np.testing.assert_array_equal(again[:], expected)
