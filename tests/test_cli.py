@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import safetensors.numpy
 
 import zeropoint as zp
 from zeropoint import _backend, _cli, _selfcheck, files
+from zeropoint._files import grid
 
 HAS_TABLE = importlib.util.find_spec("wordllama") is not None
 
@@ -57,11 +59,11 @@ def test_as_a_program(weights, program):
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     done = zeropoint("quantize", "weights.npy", "-o", "weights.safetensors")
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "quantize weights.npy: 100%")
+    assert (done.returncode, done.stderr) == (0, "")
     done = zeropoint("dequantize", "weights.safetensors", "-o", "back.npy", "--json")
-    assert (done.returncode, as_json(done.stdout)["tensor"]) == (0, "weights")
-    bound = as_json(done.stdout)["error_bound"]
-    assert np.abs(np.load("back.npy") - weights).max() <= bound * 1.0001
+    [tensor] = as_json(done.stdout)["tensors"]
+    assert (done.returncode, tensor["name"]) == (0, "weights")
+    assert np.abs(np.load("back.npy") - weights).max() <= tensor["error_bound"] * 1.0001
 
     done = zeropoint("inspect", "none.npy")
     assert (done.returncode, done.stdout) == (1, "")
@@ -103,6 +105,8 @@ def test_import_of_the_package_leaves_the_files_alone():
         ("quantize", "a.npy"),
         ("quantize", "a.npy", "-o", "b.safetensors", "--dtype", "int4"),
         ("quantize", "a.npy", "-o", "b.safetensors", "--qmin", "low"),
+        ("quantize", "a.npy", "-o", "b.safetensors", "--axis", "rows"),
+        ("quantize", "a.npy", "-o", "b.safetensors", "--include"),
         ("quantize", "a.npy", "-o", "b.safetensors", "--symmetric", "--zero-point-from", "max"),
         ("dequantize", "a.safetensors", "-o", "b.npy", "--dtype", "int8"),
         ("compare", "a.npy", "--axis", "rows"),
@@ -131,8 +135,11 @@ def test_help(capsys, arguments):
             ("quantize", "weights.npy", "-o", "q.safetensors", "--symmetric", "--no-include-zero"),
             "leave one out",
         ),
-        (("quantize", "ints.npy", "-o", "q.safetensors"), "convert it to one of float16"),
+        (("quantize", "ints.npy", "-o", "q.safetensors"), "convert one to float16"),
         (("quantize", "bad.npy", "-o", "q.safetensors"), "does not start as a .npy file"),
+        (("quantize", "weights.npy", "-o", "q.safetensors", "--axis", "2"), "none of them 2"),
+        (("quantize", "weights.npy", "-o", "q.safetensors", "--block-size", "2"), "needs an axis"),
+        (("quantize", "weights.npy", "-o", "q.safetensors", "--include", "x"), "is not included"),
         (("inspect", "bad.npy"), "does not start as a .npy file"),
         (("compare", "bad.npy"), "does not start as a .npy file"),
         (("compare", "objects.npy"), "never loaded"),
@@ -177,31 +184,55 @@ def test_out_of_memory(capsys, weights, monkeypatch):
 
 def test_quantize_options_reach_choose_params(capsys, weights):
     options = "--dtype int8 --zero-point-from max --no-include-zero --qmin -100 --qmax 100"
-    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", "--json", *options.split())
+    run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", *options.split())
     params = zp.choose_params(
         weights, "int8", zero_point_from="max", include_zero=False, qmin=-100, qmax=100
     )
-    assert zp.QuantParams.from_dict(as_json(told.out)["params"]) == params
+    assert files.read_params("q.safetensors", "weights") == params
     codes = safetensors.numpy.load_file("q.safetensors")["weights"]
     np.testing.assert_array_equal(codes, zp.quantize(weights, params), strict=True)
 
-    told = run(
-        capsys,
-        *("quantize", "weights.npy", "-o", "q.safetensors", "--json"),
-        *("--symmetric", "--convention", "xnnpack"),
-    )
-    params = zp.choose_params(weights, symmetric=True, convention="torch")
-    assert zp.QuantParams.from_dict(as_json(told.out)["params"]) == params
+    options = "--symmetric --convention xnnpack --axis 1 --block-size 7"
+    run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", *options.split())
+    params = zp.choose_params(weights, symmetric=True, convention="torch", axis=1, block_size=7)
+    assert files.read_params("q.safetensors", "weights") == params
 
 
 def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
     told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
-    assert "q.safetensors" in told.out
-    assert "weights, float32 [40, 50]" in told.out
-    assert "half a step" in told.out
+    assert "target  q.safetensors" in told.out
+    assert re.search(r"weights  float32  \[40, 50\]  8,000 -> 2,008  .* uint8 per tensor", told.out)
     told = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "--dtype", "float64")
-    assert "weights, float64 [40, 50]" in told.out
+    assert re.search(r"weights  float64  \[40, 50\]  2,008 -> 16,000", told.out)
     assert np.load("b.npy").dtype == np.float64
+    run(capsys, "dequantize", "q.safetensors", "-o", "b.safetensors", "--dtype", "bfloat16")
+    assert files.inspect_file("b.safetensors").tensors[0].dtype == "BF16"
+
+
+def test_several_tensors(capsys, weights):
+    np.savez("all.npz", **{"a.weight": weights, "a.bias": weights[0], "ids": np.arange(4)})
+    command = ("quantize", "all.npz", "-o", "q.safetensors", "--axis", "0")
+    told = run(capsys, *command, "--include", "a.*", "--include", "b.*", "--exclude", "*.bias")
+    assert "uint8 along axis 0" in told.out
+    assert "kept: it is excluded" in told.out
+    assert "kept: its dtype is not quantized" in told.out
+    told = run(capsys, *command, "--block-size", "8", "--json")
+    assert {t["name"]: t["kept"] for t in as_json(told.out)["tensors"]} == {
+        "a.weight": None,
+        "a.bias": None,
+        "ids": "its dtype is not quantized",
+    }
+    told = run(capsys, "inspect", "q.safetensors")
+    assert "codes of float32, numpy convention, along axis 0 in blocks of 8, scales [5, 50]" in (
+        told.out
+    )
+
+
+def test_quiet(capsys, weights):
+    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", "--quiet")
+    assert (told.out, told.err) == ("", "")
+    told = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "-q", "--json")
+    assert as_json(told.out)["bytes_in"] == os.path.getsize("q.safetensors")
 
 
 def test_inspect(capsys, weights):
@@ -209,7 +240,7 @@ def test_inspect(capsys, weights):
     told = run(capsys, "inspect", "weights.npy")
     assert "weights.npy: npy, 8,128 bytes" in told.out
     told = run(capsys, "inspect", "q.safetensors")
-    assert "float32 by QuantParams(scale=" in told.out
+    assert "codes of float32, numpy convention, per tensor" in told.out
     told = run(capsys, "inspect", "q.safetensors", "--json")
     assert as_json(told.out)["tensors"][2]["name"] == "weights"
 
@@ -255,31 +286,52 @@ class Terminal:
         return True
 
 
+def in_a_terminal(monkeypatch):
+    """A terminal for stderr, and files in pieces that move its bar."""
+    found = Terminal()
+    monkeypatch.setattr(grid, "CHUNK", 500)
+    monkeypatch.setattr(grid, "RESIDENT", 500)
+    monkeypatch.setattr(sys, "stderr", found)
+    return found
+
+
 def test_progress_in_a_terminal_is_a_bar(weights, monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(files, "CHUNK", 500)
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = in_a_terminal(monkeypatch)
     assert _cli.main(["quantize", "weights.npy", "-o", "q.safetensors"]) == 0
     bars = terminal.text.rstrip("\n").split("\r")[1:]
     assert bars[0] == f"quantize weights.npy [{'#' * 3:30}]  12%"
     assert bars[-1] == f"quantize weights.npy [{'#' * 30}] 100%"
     assert terminal.text.endswith("\n")
+    terminal.text = ""
+    assert _cli.main(["dequantize", "q.safetensors", "-o", "b.npy"]) == 0
+    assert terminal.text.startswith("\rdequantize q.safetensors [")
+
+
+def test_quiet_in_a_terminal(weights, monkeypatch):
+    terminal = in_a_terminal(monkeypatch)
+    assert _cli.main(["quantize", "weights.npy", "-o", "q.safetensors", "-q"]) == 0
+    assert terminal.text == ""
 
 
 def test_an_error_leaves_the_line_of_the_bar(weights, monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(files, "CHUNK", 500)
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = in_a_terminal(monkeypatch)
     weights[-1, -1] = np.nan
     np.save("weights.npy", weights)
     assert _cli.main(["quantize", "weights.npy", "-o", "q.safetensors"]) == 1
-    assert terminal.text.split("\n")[1].startswith("zeropoint: weights.npy: it has 1 NaN or Inf")
+    assert terminal.text.split("\n")[1].startswith(
+        "zeropoint: weights.npy: tensor 'weights' has 1 NaN or Inf"
+    )
 
 
-def test_progress_in_a_log_is_a_few_lines(capsys, weights, monkeypatch):
-    monkeypatch.setattr(files, "CHUNK", 10)
-    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
-    assert told.err.splitlines() == [f"quantize weights.npy: {n}%" for n in (25, 50, 75, 100)]
+def test_progress_in_a_log(capsys, weights, monkeypatch):
+    """Files are silent; verify, which can take long, tells each quarter."""
+    monkeypatch.setattr(grid, "CHUNK", 10)
+    assert run(capsys, "quantize", "weights.npy", "-o", "q.safetensors").err == ""
+    rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")] * len(_selfcheck.OPERATIONS)
+    monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    told = run(capsys, "verify")
+    assert told.err.splitlines() == [f"verify: {n}%" for n in (25, 50, 75, 100)]
 
 
 # ---------------------------------------------------------------------------------------------

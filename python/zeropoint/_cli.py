@@ -7,6 +7,7 @@ Data goes to stdout, progress and errors to stderr.  Exit codes: 0 done, 1 faile
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
@@ -19,7 +20,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from ._checks import CODE_DTYPES
 from ._compare import stats_cells, table
 from ._conventions import CONVENTIONS
 from ._reference import Array
+
+if TYPE_CHECKING:
+    from .files import FileSummary
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         # the reader has had enough; what is still in the buffer must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         print(f"zeropoint: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except MemoryError:
@@ -100,14 +104,30 @@ def _parser() -> argparse.ArgumentParser:
         help="deep, and every float32 by all 256 zero points: hours",
     )
 
-    quantize = command(_quantize, "Quantize a .npy file into a .safetensors file.")
-    quantize.add_argument("file", metavar="FILE.npy")
+    quantize = command(
+        _quantize,
+        "Quantize the float tensors of a .npy, .npz or .safetensors file into a .safetensors file.",
+    )
+    quantize.add_argument("file", metavar="FILE")
     quantize.add_argument("-o", "--output", metavar="FILE.safetensors", required=True)
     quantize.add_argument(
         "--dtype",
         choices=[dtype.name for dtype in CODE_DTYPES],
         default="uint8",
         help="of the codes",
+    )
+    quantize.add_argument(
+        "--axis", type=int, metavar="N", help="a scale for each channel of the axis"
+    )
+    quantize.add_argument("--block-size", type=int, metavar="N", help="and for each block along it")
+    quantize.add_argument(
+        "--include",
+        action="append",
+        metavar="PATTERN",
+        help="quantize only tensors with such names (*, ?, [abc]), copy the others; repeatable",
+    )
+    quantize.add_argument(
+        "--exclude", action="append", metavar="PATTERN", help="copy these; repeatable"
     )
     rule = quantize.add_mutually_exclusive_group()
     rule.add_argument("--zero-point-from", choices=RULES, help="default: the convention's own rule")
@@ -123,16 +143,22 @@ def _parser() -> argparse.ArgumentParser:
     names = [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)]
     quantize.add_argument("--convention", choices=names, default="numpy", help="whose bits")
 
-    dequantize = command(_dequantize, "Dequantize such a .safetensors file into a .npy file.")
+    dequantize = command(
+        _dequantize, "Dequantize such a file into a .safetensors or, of one tensor, a .npy file."
+    )
     dequantize.add_argument("file", metavar="FILE.safetensors")
-    dequantize.add_argument("-o", "--output", metavar="FILE.npy", required=True)
+    dequantize.add_argument("-o", "--output", metavar="FILE", required=True)
     dequantize.add_argument(
         "--dtype",
-        choices=["float16", "float32", "float64"],
-        help="of the values; default: that of the file that was quantized",
+        choices=["float16", "bfloat16", "float32", "float64"],
+        help="of the values; default: that of each tensor before it was quantized",
     )
+    for writes in quantize, dequantize:
+        writes.add_argument(
+            "-q", "--quiet", action="store_true", help="no progress bar, no summary but --json"
+        )
 
-    inspect = command(_inspect, "Say what a .npy or .safetensors file holds.")
+    inspect = command(_inspect, "Say what a .npy, .npz or .safetensors file holds.")
     inspect.add_argument("file", metavar="FILE")
 
     compare = command(
@@ -229,37 +255,68 @@ class _Progress:
 def _quantize(options: argparse.Namespace) -> int:
     from . import files
 
-    names = "dtype", "zero_point_from", "include_zero", "symmetric", "qmin", "qmax", "convention"
+    names = (
+        *("dtype", "zero_point_from", "include_zero", "symmetric", "qmin", "qmax", "convention"),
+        *("axis", "block_size", "include", "exclude"),
+    )
     keywords = {name: getattr(options, name) for name in names}
-    with _Progress(f"quantize {options.file}") as progress:
-        summary = files.quantize_file(options.file, options.output, progress=progress, **keywords)
-    return _print_summary(summary.to_dict(), str(summary.params), options.json)
+    with _bar(options) as progress:
+        done = files.quantize_file(options.file, options.output, progress=progress, **keywords)
+    return _print_summary(done, options)
 
 
 def _dequantize(options: argparse.Namespace) -> int:
     from . import files
 
-    with _Progress(f"dequantize {options.file}") as progress:
-        summary = files.dequantize_file(
+    with _bar(options) as progress:
+        done = files.dequantize_file(
             options.file, options.output, progress=progress, dtype=options.dtype
         )
-    return _print_summary(summary.to_dict(), str(summary.params), options.json)
+    return _print_summary(done, options)
 
 
-def _print_summary(summary: dict[str, Any], params: str, as_json: bool) -> int:
-    if as_json:
-        _print_json(summary)
+def _bar(options: argparse.Namespace) -> contextlib.AbstractContextManager[_Progress | None]:
+    """A progress bar, where there is a terminal to show it."""
+    if options.quiet or not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    return _Progress(f"{options.run.__name__.strip('_')} {options.file}")
+
+
+def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
+    if options.json:
+        _print_json(done.to_dict())
+        return 0
+    if options.quiet:
         return 0
     _print_pairs(
         {
-            "source": f"{summary['source']} ({summary['bytes_in']:,} bytes)",
-            "target": f"{summary['target']} ({summary['bytes_out']:,} bytes)",
-            "tensor": f"{_shown(summary['tensor'])}, {summary['dtype']} {summary['shape']}",
-            "parameters": params,
-            "error": f"at most {summary['error_bound']:.7g}, half a step, plus float rounding",
+            "source": f"{done.source} ({done.bytes_in:,} bytes)",
+            "target": f"{done.target} ({done.bytes_out:,} bytes)",
         }
     )
+    lines = [["tensor", "dtype", "shape", "bytes", "error", ""]]
+    for tensor in done.tensors:
+        codes = f"{tensor.codes} {_granularity(tensor.axis, tensor.block_size)}"
+        bound = "0" if tensor.error_bound is None else f"{tensor.error_bound:.4g}"
+        lines.append(
+            [
+                _shown(tensor.name),
+                tensor.dtype,
+                str(list(tensor.shape)),
+                f"{tensor.bytes_in:,} -> {tensor.bytes_out:,}",
+                bound,
+                codes if tensor.kept is None else f"kept: {tensor.kept}",
+            ]
+        )
+    print(f"\n{table(lines)}")
+    print("\nerror: at most so much, half of the largest step, plus float rounding")
     return 0
+
+
+def _granularity(axis: int | None, block_size: int | None) -> str:
+    if axis is None:
+        return "per tensor"
+    return f"along axis {axis}" + (f" in blocks of {block_size}" if block_size else "")
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -273,8 +330,13 @@ def _inspect(options: argparse.Namespace) -> int:
     lines = [["tensor", "dtype", "shape", "bytes", ""]]
     for tensor in info.tensors:
         note = "Fortran order" if tensor.order == "F" else ""
-        if tensor.params is not None:
-            note = f"{tensor.source_dtype} by {tensor.params}"
+        if tensor.quantized is not None:
+            params = tensor.quantized["params"]
+            note = (
+                f"codes of {tensor.quantized['dtype']}, {params['convention']} convention, "
+                f"{_granularity(params['axis'], params['block_size'])}, "
+                f"scales {list(tensor.quantized['params_shape'])}"
+            )
         shape = str(list(tensor.shape))
         lines.append([_shown(tensor.name), tensor.dtype, shape, f"{tensor.bytes:,}", note])
     print(table(lines))

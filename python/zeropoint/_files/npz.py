@@ -1,0 +1,112 @@
+"""``.npz`` archives: zip files of ``.npy`` members, stored or deflated, never unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from . import npy
+from .source import AGAIN, Source, Tensor, fault, size_of
+
+_DIRECTORY = 1 << 24  # bytes; zipfile reads a directory at once, and makes twenty times as much
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that numpy.savez writes
+_ENCRYPTED = 1  # a bit of a member's flags
+_RATIO = 1032  # bytes from one at the most: 258 from two bits
+
+
+def source(file: BinaryIO, path: Path) -> Source:
+    """The arrays of a .npz file, in the order of its directory."""
+    with _faults(path):
+        archive = zipfile.ZipFile(_Bounded(file))
+    members: dict[str, zipfile.ZipInfo] = {}
+    tensors = []
+    for info in archive.infolist():
+        if not info.filename.endswith(".npy"):
+            raise fault(path, f"its member {info.filename!r} is not a .npy", "save arrays alone")
+        name = info.filename[: -len(".npy")]
+        if name in members:
+            raise fault(path, f"it has two members {name!r}", AGAIN)
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+            raise fault(
+                path,
+                f"its member {name!r} is encrypted or compressed in another way than deflate",
+                "write it with numpy.savez",
+            )
+        if not info.file_size <= _RATIO * info.compress_size <= _RATIO * size_of(file):
+            raise fault(path, f"its member {name!r} cannot have {info.file_size} bytes", AGAIN)
+        members[name] = info
+        with _member(archive, info, path) as member:
+            tensors.append(npy.read_header(member.read, info.file_size, path, name))
+
+    @contextlib.contextmanager
+    def stream(tensor: Tensor) -> Iterator[_Member]:
+        with _member(archive, members[tensor.name], path) as member:
+            member.read(tensor.start)
+            yield member
+
+    return Source(path, file, tensors, member=stream)
+
+
+class _Bounded:
+    """A file for `zipfile` that goes only where a file can, and reads no endless directory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        if whence == 0 and at < 0:
+            raise zipfile.BadZipFile(f"an offset of {at}")
+        return self._file.seek(at, whence)
+
+    def read(self, n: int = -1) -> bytes:
+        if n > _DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of {n} bytes")
+        return self._file.read(n)
+
+
+class _Member:
+    """A member of an archive, decompressed; its checksum is compared at its end."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+
+    def read(self, n: int) -> bytes:
+        with _faults(self._path):
+            return self._file.read(n)
+
+    def readinto(self, view: memoryview) -> int:
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+@contextlib.contextmanager
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iterator[_Member]:
+    with _faults(path):
+        file = archive.open(info)
+    with file:
+        yield _Member(file, path)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """What `zipfile` raises on damaged archives, as the one error of this package."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        OverflowError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise fault(path, f"the archive is damaged ({error})", AGAIN) from None

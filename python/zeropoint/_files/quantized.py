@@ -1,0 +1,128 @@
+"""What a quantized tensor is made of in a ``.safetensors`` file.
+
+For NAME: the codes ``NAME``, the scales ``NAME_scale``, the zero points ``NAME_zero_point``, and
+an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._params import QuantParams
+from .._reference import Array
+from .grid import Grid
+from .safetensors import parse_json
+from .source import AGAIN, REALS, Source, Tensor, fault
+
+_VERSION = "zeropoint.version"
+_TENSORS = "zeropoint.tensors"
+_FIELDS = ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
+
+
+def companions(name: str) -> tuple[str, str]:
+    """The names of the scales and of the zero points."""
+    return f"{name}_scale", f"{name}_zero_point"
+
+
+class Quantized(NamedTuple):
+    """A quantized tensor in a file; its parameters are still there."""
+
+    dtype: str  #: of the values, one of `REALS`
+    fields: dict[str, Any]  #: of `QuantParams`, all but scale and zero_point
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    @property
+    def grid(self) -> Grid:
+        return Grid.of(self.codes.shape, self.fields["axis"], self.fields["block_size"])
+
+
+def params_shape(
+    shape: tuple[int, ...], axis: int | None, block_size: int | None
+) -> tuple[int, ...]:
+    """The shape of the scales of a tensor of `shape`; `axis` is counted from 0."""
+    if axis is None:
+        return ()
+    if block_size is None:
+        return (shape[axis],)
+    return (*shape[:axis], -(-shape[axis] // block_size), *shape[axis + 1 :])
+
+
+def fields_of(params: QuantParams, axis: int | None, block: int | None) -> dict[str, Any]:
+    """The fields of `params` that go into the metadata, with another axis and block size."""
+    fields = params.to_dict() | {"axis": axis, "block_size": block}
+    return {name: fields[name] for name in _FIELDS}
+
+
+def metadata_of(source: Source, tensors: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    """The metadata of `source` for a file with these quantized tensors: (dtype, fields)."""
+    kept = {key: text for key, text in source.metadata.items() if key not in (_VERSION, _TENSORS)}
+    if not tensors:
+        return kept
+    entries = {
+        name: {"dtype": dtype, "params": fields} for name, (dtype, fields) in tensors.items()
+    }
+    return kept | {_VERSION: "1", _TENSORS: json.dumps(entries, ensure_ascii=False)}
+
+
+def assembled(
+    source: Source, one: Quantized, scale: Array, zero_point: Array, axis: int | None
+) -> QuantParams:
+    """Parameters of scales and zero points that were read; `axis` is that of their section."""
+    try:
+        return QuantParams(scale, zero_point, **one.fields | {"axis": axis})
+    except ValueError as error:
+        raise fault(source.path, f"tensor {one.codes.name!r}: {error}", AGAIN) from None
+
+
+def quantized(source: Source) -> dict[str, Quantized]:
+    """The quantized tensors of a file, their shapes checked, by name."""
+    if _VERSION not in source.metadata:
+        return {}
+    if source.metadata[_VERSION] != "1":
+        raise fault(
+            source.path,
+            f"{_VERSION} {source.metadata[_VERSION]!r} is unknown",
+            "upgrade zeropoint",
+        )
+    entries = parse_json(source.metadata.get(_TENSORS, ""), source.path, _TENSORS)
+    return {name: _quantized(source, name, fields) for name, fields in entries.items()}
+
+
+def _quantized(source: Source, name: str, found: Any) -> Quantized:
+    path, what = source.path, f"{_TENSORS}, {name!r}: "
+    if not isinstance(found, dict) or set(found) != {"dtype", "params"}:
+        raise fault(path, f"{what}it lacks its dtype or params", AGAIN)
+    dtype, fields = found["dtype"], found["params"]
+    if dtype not in REALS.values():
+        raise fault(path, f"{what}dtype {dtype!r} is unknown", AGAIN)
+    if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
+        raise fault(path, f"{what}its params are not {', '.join(_FIELDS)}", AGAIN)
+    if fields["dtype"] not in ("uint8", "int8"):  # what else NumPy would read plays no part
+        raise fault(path, f"{what}codes of dtype {fields['dtype']!r} are unknown", AGAIN)
+    codes = source.tensors.get(name)
+    if codes is None or codes.word != {"uint8": "U8", "int8": "I8"}[fields["dtype"]]:
+        raise fault(path, f"it has no tensor {name!r} of {fields['dtype']}", AGAIN)
+    axis, block = fields["axis"], fields["block_size"]
+    rank = 0 if axis is None else 1 if block is None else len(codes.shape)
+    try:
+        # the scales and zero points are checked when they are read, everything else now
+        QuantParams(np.ones((1,) * rank), fields["qmin"], **fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise fault(path, f"{what}{error}", AGAIN) from None
+    if axis is not None and not 0 <= axis < len(codes.shape):
+        raise fault(path, f"{what}axis {axis} is not one of {len(codes.shape)}", AGAIN)
+    shape = params_shape(codes.shape, axis, block)
+    parts = []
+    for key, words in zip(companions(name), (("F32", "F64"), ("I32",)), strict=True):
+        tensor = source.tensors.get(key)
+        if tensor is None or tensor.word not in words or tensor.shape != shape:
+            raise fault(
+                path, f"it has no tensor {key!r} of {' or '.join(words)}, shape {shape}", AGAIN
+            )
+        parts.append(tensor)
+    return Quantized(dtype, fields, codes, *parts)

@@ -1,0 +1,145 @@
+"""Writing a file that appears whole or not at all, and tensors in another order than read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import math
+import operator
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .._reference import Array
+from .source import memory, moving_dtype
+
+Told = Callable[[int], None]  #: hears of bytes that are done
+_BOX = 1 << 22  # elements of a transposition at a time
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `target` at the end, or vanishes if anything is raised.
+
+    It is complete on the disk before the rename, and the rename before this returns.
+    """
+    temporary = target.with_name(f".zeropoint-{secrets.token_hex(8)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_directory(target.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        directory = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return  # a directory that may be written to, but not read
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot
+            raise
+    finally:
+        os.close(directory)
+
+
+class Region:
+    """The place of one tensor; what is written follows what was written before."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._at = file, start
+
+    def write(self, values: Array) -> None:
+        """Put the next elements there, little-endian."""
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        self._file.seek(self._at)
+        self._file.write(memory(values))
+        self._at += values.nbytes
+
+
+@contextlib.contextmanager
+def region(
+    out: BinaryIO, start: int, word: str, shape: tuple[int, ...], fortran: bool, told: Told
+) -> Iterator[Region]:
+    """The region from byte `start` of a tensor of dtype `word` and of `shape`.
+
+    In Fortran order the elements go to a scratch file without a name, beside the target, and at
+    the end from there into C order; `told` hears of the bytes.
+    """
+    if not fortran or len(shape) < 2:
+        yield Region(out, start)
+        return
+    with tempfile.TemporaryFile(dir=Path(out.name).parent) as scratch:
+        yield Region(scratch, 0)
+        _transpose(scratch, out, start, moving_dtype(word).itemsize, shape, told)
+
+
+def _transpose(
+    source: BinaryIO, out: BinaryIO, start: int, width: int, shape: tuple[int, ...], told: Told
+) -> None:
+    """Copy an array in Fortran order to one in C order, box by box.
+
+    A box of the whole first axes would be read in one go and written element by element, and the
+    other way round; so the edges of a box grow from both sides to about the same length.
+    """
+    edges = _edges(shape)
+    buffer = np.empty(math.prod(edges), f"u{width}")  # the bits, whatever they mean
+    for corner in itertools.product(*map(range, [0] * len(shape), shape, edges)):
+        box = [
+            range(first, min(first + edge, length))
+            for first, edge, length in zip(corner, edges, shape, strict=True)
+        ]
+        values = buffer[: math.prod(map(len, box))]
+        view, filled = memory(values), 0
+        # Fortran order is C order with the axes reversed
+        for first, length in _runs(shape[::-1], box[::-1]):
+            source.seek(first * width)
+            filled += source.readinto(view[filled : filled + length * width])  # type: ignore[attr-defined]
+        ordered = values.reshape([len(edge) for edge in reversed(box)]).T
+        view, written = memory(np.ascontiguousarray(ordered)), 0
+        for first, length in _runs(shape, box):
+            out.seek(start + first * width)
+            written += out.write(view[written : written + length * width])
+        told(written)
+
+
+def _edges(shape: tuple[int, ...]) -> list[int]:
+    edges = [1] * len(shape)
+    room = math.isqrt(_BOX)
+    for axis in range(len(shape)):
+        edges[axis] = min(shape[axis], room)
+        room //= edges[axis]
+    room = _BOX // math.prod(edges)
+    for axis in reversed(range(len(shape))):
+        edge = min(shape[axis], edges[axis] * room)
+        room = room * edges[axis] // edge
+        edges[axis] = edge
+    return edges
+
+
+def _runs(shape: tuple[int, ...], box: list[range]) -> Iterator[tuple[int, int]]:
+    """The runs (first, length) that `box` is made of, in an array of `shape` in C order."""
+    axis = len(shape) - 1
+    while axis > 0 and len(box[axis]) == shape[axis]:
+        axis -= 1
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    for index in itertools.product(*box[:axis]):
+        first = sum(map(operator.mul, index, strides)) + box[axis].start * strides[axis]
+        yield first, len(box[axis]) * strides[axis]

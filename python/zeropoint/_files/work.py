@@ -1,0 +1,164 @@
+"""The work on one tensor: its elements are read in order, and what comes out fills regions.
+
+Each function returns the size of the largest step, or None where nothing was quantized.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import _api, _backend
+from .._reference import Array, widen, working_dtype
+from . import grid
+from .grid import Box, Grid, box_shape
+from .quantized import Quantized, assembled
+from .source import Source, Tensor, fault
+from .target import Region, Told
+
+_Passes = Callable[[], Iterator[tuple[Box, Array]]]
+
+
+def copy(tensor: Tensor, source: Source, regions: list[Region], told: Told) -> None:
+    """The same elements."""
+    (region,) = regions
+    dtype = tensor.stored.newbyteorder("=")
+    count = tensor.bytes // dtype.itemsize
+    with source.stream(tensor) as stream:
+        for first in range(0, count, grid.CHUNK):
+            values = stream.array(min(grid.CHUNK, count - first), dtype)
+            region.write(values)
+            told(values.nbytes)
+
+
+def quantize(
+    tensor: Tensor,
+    whole: Grid,
+    keywords: dict[str, Any],
+    source: Source,
+    regions: list[Region],
+    told: Told,
+) -> float:
+    """Codes, scales and zero points; `keywords` are those of `choose_params` but for the axis."""
+    codes, scales, zeros = regions
+    step, seen = 0.0, 0
+    for part, passes in _sections(tensor, whole, source, told):
+        low, high = _range(part, passes, working_dtype(tensor.dtype))
+        if np.isnan(low).any():
+            raise _not_finite(tensor, source)
+        try:
+            params = _api.params_from_range(
+                low, high, axis=part.axis, block_size=part.block, **keywords
+            )
+        except ValueError as error:
+            counted = f" (counted from element {seen} on)" if seen else ""
+            raise ValueError(f"{source.path}: tensor {tensor.name!r}: {error}{counted}") from None
+        scales.write(np.asarray(params.scale))
+        zeros.write(np.asarray(params.zero_point, np.int32))
+        for box, x in passes():
+            codes.write(_api.quantize(x, part.params_of(params, box)))
+        step = max(step, float(np.max(params.scale)))
+        seen += part.size
+    return step
+
+
+def dequantize(
+    one: Quantized, dtype: np.dtype[Any], source: Source, regions: list[Region], told: Told
+) -> float:
+    """Values of `dtype`."""
+    (region,) = regions
+    step = 0.0
+    with (
+        source.stream(one.codes) as codes,
+        source.stream(one.scale) as scale,
+        source.stream(one.zero_point) as zero,
+    ):
+        for part in one.grid.sections():
+            shape = part.params_shape
+            params = assembled(source, one, scale.array(shape), zero.array(shape), part.axis)
+            for box in part.boxes():
+                q = codes.array(box_shape(box))
+                region.write(_api.dequantize(q, part.params_of(params, box), dtype=dtype))
+                told(q.nbytes)
+            step = max(step, float(np.max(params.scale)))
+    return step
+
+
+def _sections(
+    tensor: Tensor, whole: Grid, source: Source, told: Told
+) -> Iterator[tuple[Grid, _Passes]]:
+    """The sections of a tensor, each with what goes through its boxes as often as one likes.
+
+    Where sections are too long for the memory the whole tensor is one, and read again each time.
+    """
+
+    def from_file() -> Iterator[tuple[Box, Array]]:
+        with source.stream(tensor) as stream:
+            for box in whole.boxes():
+                values = stream.array(box_shape(box))
+                yield box, values
+                told(values.nbytes)
+
+    def from_memory(part: Grid, values: Array) -> Iterator[tuple[Box, Array]]:
+        for box in part.boxes():
+            yield box, values[box]
+
+    if not whole.resident:
+        yield whole, from_file
+        return
+    with source.stream(tensor) as stream:
+        for part in whole.sections():
+            values = stream.array(part.shape)
+            yield part, functools.partial(from_memory, part, values)
+            told(values.nbytes)
+
+
+def _range(part: Grid, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Least and greatest element for each scale; NaN where there is a NaN or an Inf."""
+    low = np.full(part.params_shape, np.inf, dtype)
+    high = np.full(part.params_shape, -np.inf, dtype)
+    for box, x in passes():
+        at = part.groups(box)
+        found = _backend.min_max(x, part.axis, part.block)
+        low[at] = np.minimum(low[at], found[0])
+        high[at] = np.maximum(high[at], found[1])
+    return low, high
+
+
+def _not_finite(tensor: Tensor, source: Source) -> ValueError:
+    """The error for a tensor with NaN or Inf: their number, and the first in C order."""
+    count, first, value, seen = 0, tensor.size, "", 0
+    with source.stream(tensor) as stream:
+        while seen < tensor.size:
+            x = stream.array(min(grid.CHUNK, tensor.size - seen))
+            bad = np.flatnonzero(~np.isfinite(widen(x)))
+            if bad.size:
+                index = _c_index(bad + seen, tensor)
+                least = int(index.argmin())
+                if index[least] < first:
+                    first, value = int(index[least]), str(x[bad[least]])
+            count += bad.size
+            seen += x.size
+    place = tuple(int(i) for i in np.unravel_index(first, tensor.shape))
+    return fault(
+        source.path,
+        f"tensor {tensor.name!r} has {count} NaN or Inf of {tensor.size} elements, the first "
+        f"({value}) at index {place}",
+        "replace them, for example by numpy.nan_to_num, or exclude the tensor",
+    )
+
+
+def _c_index(index: Array, tensor: Tensor) -> Array:
+    """Positions in the order of the file as positions in C order."""
+    if not tensor.fortran:
+        return index
+    found = np.zeros_like(index)
+    stride = tensor.size
+    for length in tensor.shape:
+        stride //= length
+        index, along = np.divmod(index, length)
+        found += along * stride
+    return found

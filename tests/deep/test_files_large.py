@@ -1,0 +1,90 @@
+"""A file of 3 GiB passes in less than 512 MiB; not for every run: ``pytest tests/deep``.
+
+It needs 8 GB on a disk: a file system in memory would count, and `TMPDIR` must not be one.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+from zeropoint import files
+
+ROWS, COLUMNS = 3 << 10, 1 << 18  # of float32: 3 GiB
+LIMIT = 512  # MiB
+
+JOB = r"""
+import re, sys
+from zeropoint import files
+source, target, keywords = sys.argv[1:]
+if keywords == "back":
+    files.dequantize_file(source, target)
+else:
+    files.quantize_file(source, target, **eval(keywords))
+print(int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) >> 10)
+"""
+
+
+def row(i):
+    return np.random.default_rng(i).standard_normal(COLUMNS, np.float32)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A folder with a large .npy in C order; all is deleted at the end."""
+    with tempfile.TemporaryDirectory() as name:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+        on = max((m for m in mounts if os.path.realpath(name).startswith(m[0])), key=len)
+        assert on[1] not in ("tmpfs", "ramfs"), f"{name} is in memory; set TMPDIR to a disk"
+        with open(Path(name, "w.npy"), "wb") as file:
+            head = {"descr": "<f4", "fortran_order": False, "shape": (ROWS, COLUMNS)}
+            np.lib.format.write_array_header_1_0(file, head)
+            for i in range(ROWS):
+                file.write(row(i).tobytes())
+        yield Path(name)
+
+
+def peak(*arguments):
+    command = [sys.executable, "-c", JOB, *map(str, arguments)]
+    return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{}, {"axis": 0}, {"axis": 1}, {"axis": 1, "block_size": 32}, {"axis": 0, "block_size": 16}],
+    ids=str,
+)
+def test_resident_memory(large, keywords, capsys):
+    target = large / "q.safetensors"
+    there = peak(large / "w.npy", target, keywords)
+    back = peak(target, large / "b.npy", "back")
+    with capsys.disabled():
+        print(f"\n{keywords}: quantize {there} MiB, dequantize {back} MiB at the most")
+    assert max(there, back) < LIMIT
+
+    # the values: some rows through the functions, with the parameters of the file
+    assert (large / "b.npy").stat().st_size == (large / "w.npy").stat().st_size
+    params = files.read_params(target, "w")
+    found = np.load(large / "b.npy", mmap_mode="r")
+    for i in (0, ROWS // 2, ROWS - 1):
+        x, one = row(i), of_row(params, i)
+        np.testing.assert_array_equal(found[i], zp.dequantize(zp.quantize(x, one), one))
+
+
+def of_row(params, i):
+    """The parameters of row i: one, one a column, or one a block of columns."""
+    scale, zero, axis, block = params.scale, params.zero_point, None, None
+    if params.block_size is not None:
+        at = i if params.axis == 1 else i // params.block_size
+        scale, zero, axis = scale[at], zero[at], 0
+        block = params.block_size if params.axis == 1 else None
+    elif params.axis == 0:
+        scale, zero = scale[i], int(zero[i])
+    elif params.axis == 1:
+        axis = 0
+    return zp.QuantParams(scale, zero, axis=axis, block_size=block)
