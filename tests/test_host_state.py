@@ -1,12 +1,18 @@
-"""The host's rounding mode and FTZ/DAZ change nothing in the kernels, and are left alone."""
+"""The host's rounding mode and FTZ/DAZ change nothing in the results, and are left alone."""
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import functools
+import os
 import platform
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +23,8 @@ pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc",
     reason="sets MXCSR through glibc's fenv_t on x86-64",
 )
+
+Array = np.ndarray[Any, Any]
 
 MXCSR = 28  # its offset in glibc's fenv_t
 ROUND = {"nearest": 0x0000, "down": 0x2000, "up": 0x4000, "zero": 0x6000}
@@ -77,15 +85,166 @@ def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush
             assert after & ~STICKY == before & ~STICKY  # Python itself may raise flags
 
 
-def test_import_leaves_the_state_alone() -> None:
-    import subprocess
-    import sys
+STATES = [mode | flush for flush in (FTZ_DAZ, 0) for mode in ROUND.values()]
 
-    code = (
-        "import ctypes, ctypes.util, numpy\n"
-        "def state():\n"
-        "    s = (ctypes.c_ubyte * 32)(); ctypes.CDLL(ctypes.util.find_library('m')).fegetenv(s)\n"
-        f"    return bytes(s[{MXCSR}:{MXCSR + 4}])\n"
-        "a = state(); import zeropoint; assert state()[1] == a[1], (a, state())\n"
+
+def in_children(check: Callable[[int], list[str]]) -> None:
+    """Forks a child for each state, which calls `check` and prints what it finds to be wrong."""
+    for state in STATES:
+        child = os.fork()
+        if child == 0:
+            print(
+                "".join(f"{name} in state {state:#x}\n" for name in check(state)),
+                end="",
+                flush=True,
+            )
+            os._exit(0)
+        os.waitpid(child, 0)
+
+
+def found_in_a_process(function: Callable[..., None], *arguments: str) -> str:
+    """What `function` of this file prints in a process of its own."""
+    code = f"import sys; from {__name__} import {function.__name__} as f; f(*sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ---- in several threads ------------------------------------------------------------------------
+
+RNG = np.random.default_rng(5)
+#: rows of plain numbers, of half steps and of subnormal numbers; long enough for several threads
+LARGE = np.stack(
+    [
+        RNG.normal(size=100_000) * 4,
+        (RNG.integers(-300, 300, 100_000) + 0.5) * 0.03,
+        RNG.normal(size=100_000) * 1e-40,
+    ]
+).astype(np.float32)
+REALS = {np.dtype(d): LARGE.astype(d) for d in (np.float16, np.float32, np.float64)}
+FLOAT32 = np.dtype(np.float32)
+Q = RNG.integers(0, 256, LARGE.shape, np.uint8)
+ACC = RNG.integers(-(10**5), 10**5, LARGE.shape, np.int32)
+
+
+def operations() -> dict[str, Callable[[], Array]]:
+    """Every operation, with parameters that nobody has used yet."""
+    calls: dict[str, Callable[[], Array]] = {}
+
+    def add(name: str, function: Callable[..., Array], *arguments: Any, **keywords: Any) -> None:
+        calls[name] = functools.partial(function, *arguments, **keywords)
+
+    for convention in zp.CONVENTIONS:
+        tiny = 3e-39 if convention == "torch" else 1e-40
+        for how, scale, axis in (("", 0.03, None), ("tiny", tiny, None), ("rows", [0.03] * 3, 0)):
+            p = zp.QuantParams(scale, 100, axis=axis, convention=convention)
+            for real, x in REALS.items() if convention == "numpy" else [(FLOAT32, LARGE)]:
+                name = f"{real} {convention} {how}"
+                add(f"quantize {name}", p.quantize, x)
+                add(f"fake_quantize {name}", p.fake_quantize, x)
+                if convention == "numpy":
+                    add(f"dequantize {name}", p.dequantize, Q, dtype=real)
+    for real, x in REALS.items():
+        add(f"round {real}", zp.round, x)
+        add(f"round away {real}", zp.round, x, ties="away")
+        add(f"saturate {real}", zp.saturate, x, -1, 1)
+        add(f"saturate_cast {real}", zp.saturate_cast, x, "int8")
+        for axis in (None, 0, 1):
+            add(
+                f"min_max {real} {axis}",
+                lambda x, axis: np.stack(zp.min_max(x, axis=axis)),
+                x,
+                axis,
+            )
+            add(f"quantize_dynamic {real} {axis}", dynamic, x, axis=axis)
+    for rule in CHOICES:
+        add(f"quantize_dynamic {rule}", dynamic, LARGE, axis=0, **rule)
+    add("requantize", zp.requantize, ACC, 0.00123, zp.QuantParams(0.03, 100))
+    return calls
+
+
+CHOICES: list[dict[str, Any]] = [
+    *({"zero_point_from": rule} for rule in ("max", "min", "least_error")),
+    {"symmetric": True},
+    {"include_zero": False},
+    *({"convention": convention} for convention in ("onnx", "torch", "tflite")),
+]
+
+
+def dynamic(x: Array, **how: Any) -> Array:
+    try:
+        q, params = zp.quantize_dynamic(x, **how)
+    except ValueError as error:  # constant rows
+        return np.frombuffer(str(error).encode(), np.uint8)
+    parts = q, np.asarray(params.scale), np.asarray(params.zero_point)
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8)
+
+
+def in_threads(isa: str) -> None:
+    """Prints the operations that a state of the host changes, and those that change the state.
+
+    Each state has a child of its own, whose pool starts in that state.
+    """
+    with zp.use_backend("numpy"):
+        expected = {name: call().tobytes() for name, call in operations().items()}
+    zp.set_num_threads(4)
+
+    def check(state: int) -> list[str]:
+        wrong = []
+        calls = operations()
+        for name, call in calls.items():
+            with host_state(state):
+                before = mxcsr()
+                got = call()
+                after = mxcsr()
+            if got.tobytes() != expected[name]:
+                wrong.append(name)
+            if after & ~STICKY != before & ~STICKY:
+                wrong.append(f"the state after {name}")
+        return wrong
+
+    with zp.use_backend(isa):
+        in_children(check)
+    print(len(expected) * len(STATES))
+
+
+def test_every_operation_in_threads(native: str, capsys: Any) -> None:
+    *wrong, calls = found_in_a_process(in_threads, native).splitlines()
+    assert not wrong, "\n".join(wrong)
+    with capsys.disabled():
+        print(f"\nhost states, {native}: {int(calls):,} calls in 4 threads: 0 differ")
+
+
+# ---- the import --------------------------------------------------------------------------------
+
+
+IMPORT = f"""
+import ctypes, ctypes.util, os, numpy
+libm = ctypes.CDLL(ctypes.util.find_library("m"))
+
+def state():
+    now = (ctypes.c_ubyte * 32)()
+    libm.fegetenv(now)
+    return now
+
+for bits in {STATES}:
+    if (child := os.fork()) == 0:
+        changed = state()
+        changed[{MXCSR}:{MXCSR + 4}] = list(({NEEDED} | bits).to_bytes(4, "little"))
+        libm.fesetenv(changed)
+        before = state()[{MXCSR} + 1]
+        import zeropoint
+        os._exit(before != state()[{MXCSR} + 1] or before != (({NEEDED} | bits) >> 8))
+    assert os.waitpid(child, 0)[1] == 0, bits
+"""
+
+
+def test_import_leaves_the_state_alone() -> None:
+    """In every state that it can be in; NumPy, whose state is not ours, is there already."""
+    subprocess.run([sys.executable, "-c", IMPORT], check=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import os
+import signal
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -37,12 +38,16 @@ def results(x: np.ndarray) -> bytes:
     return b"".join(np.asarray(value).tobytes() for value in found)
 
 
-def test_same_bits_for_any_number(native: str) -> None:
+def same_bits(numbers: Iterable[int]) -> None:
     zp.set_num_threads(1)
     expected = results(X)
-    for threads in (2, 3, 5, 8, 16):
+    for threads in numbers:
         zp.set_num_threads(threads)
         assert results(X) == expected, threads
+
+
+def test_same_bits_for_any_number(native: str) -> None:
+    same_bits((2, 3, 5, 16))  # tests/deep: all of them
 
 
 def test_a_nan_is_found_by_any_thread(native: str) -> None:
@@ -55,55 +60,78 @@ def test_a_nan_is_found_by_any_thread(native: str) -> None:
                 zp.min_max(x, axis=axis)
 
 
-def test_many_callers(native: str) -> None:
+def many_callers(callers: int, rounds: int) -> None:
+    """Threads that call different operations at once; each gets what it gets alone."""
     zp.set_num_threads(3)
     params = zp.choose_params(X)
-    expected = params.quantize(X).tobytes()
+    q = params.quantize(X)
+    calls: list[Callable[[], np.ndarray]] = [
+        lambda: params.quantize(X),
+        lambda: params.dequantize(q),
+        lambda: np.stack(zp.min_max(X, axis=2)),
+        lambda: zp.round(X),
+    ]
+    expected = [call().tobytes() for call in calls]
     wrong: list[int] = []
 
     def work(i: int, context: contextvars.Context) -> None:
-        for _ in range(10):
-            if context.run(params.quantize, X).tobytes() != expected:
-                wrong.append(i)
+        for k in range(i, i + rounds):
+            k %= len(calls)
+            if context.run(calls[k]).tobytes() != expected[k]:
+                wrong.append(k)
 
-    callers = [
-        threading.Thread(target=work, args=(i, contextvars.copy_context())) for i in range(8)
+    threads = [
+        threading.Thread(target=work, args=(i, contextvars.copy_context())) for i in range(callers)
     ]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not wrong
 
 
-@needs_core
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_children_answer() -> None:
-    """After a fork, some of them while other threads are in a call, the child has its own pool."""
+def test_many_callers(native: str) -> None:
+    many_callers(8, 8)
+
+
+def many_forks(times: int) -> None:
+    """Forks while other threads are in calls, and prepare parameters that the child is to use."""
     zp.set_num_threads(3)
-    params = zp.choose_params(X)
-    expected = params.quantize(X).tobytes()
+    x = X.ravel()[: 290 * 8192].reshape(290, 8192)
+    chosen = zp.choose_params(x, axis=0)
+    expected = chosen.quantize(x).tobytes()
+    newest = [chosen]
     stop = threading.Event()
 
     def busy() -> None:
         while not stop.is_set():
-            params.quantize(X)
+            # fresh ones: what the core keeps beside them is made at their first use
+            newest[0] = zp.QuantParams.from_dict(chosen.to_dict())
+            newest[0].quantize(x)
 
     callers = [threading.Thread(target=busy) for _ in range(2)]
     for caller in callers:
         caller.start()
     try:
-        for _ in range(40):
+        for _ in range(times):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads
                 child = os.fork()
             if child == 0:
-                os._exit(0 if params.quantize(X).tobytes() == expected else 1)
+                signal.alarm(60)  # one that hangs dies, and so is found
+                os._exit(0 if newest[0].quantize(x).tobytes() == expected else 1)
             assert os.waitpid(child, 0)[1] == 0
     finally:
         stop.set()
         for caller in callers:
             caller.join()
+
+
+@needs_core
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_children_answer() -> None:
+    """The child has a pool of its own."""
+    many_forks(40)
 
 
 def test_the_number() -> None:

@@ -144,6 +144,8 @@ def _from_dlpack(x: Any, name: str) -> Array:
         )
     if getattr(x, "requires_grad", False):
         raise TypeError(f"{name} requires grad; pass {name}.detach()")
+    if getattr(x, "is_neg", bool)():  # torch: the memory holds -x
+        raise TypeError(f"{name} has torch's negative bit set; pass {name}.resolve_neg()")
     if str(getattr(x, "dtype", "")) == "torch.bfloat16":
         # NumPy's DLPack has no bfloat16; the same memory goes through as 16-bit integers
         import sys

@@ -112,6 +112,17 @@ def test_tensor_that_requires_grad(torch, backend, real):
     np.testing.assert_array_equal(zp.quantize(tensor.detach(), PARAMS), [120] * 3)
 
 
+def test_tensor_that_is_lazily_negated(torch, backend):
+    # its memory holds the values with the other sign
+    tensor = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
+    for call in functions(tensor):
+        with pytest.raises(TypeError, match=r"negative bit set; pass x\.resolve_neg\(\)"):
+            call()
+    np.testing.assert_array_equal(
+        zp.quantize(tensor.resolve_neg(), PARAMS), PARAMS.quantize(-np.float32([2, -4]))
+    )
+
+
 def test_integer_tensor(torch, backend):
     for call in functions(torch.arange(3)):
         with pytest.raises(TypeError, match="x has dtype int64"):

@@ -85,7 +85,7 @@ def real_dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         raise ImportError(
-            "bfloat16 tensors need the package ml_dtypes: pip install ml_dtypes"
+            "bfloat16 tensors need the package ml_dtypes: pip install 'zeropoint[bfloat16]'"
         ) from None
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
