@@ -5,6 +5,15 @@ import nox
 nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
+CHECKS = ("asan", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
+
+
+def install_judges(session: nox.Session, extras: str) -> None:
+    """The suite's packages, the engines themselves, and real models."""
+    session.install("torch==2.13.0")  # the CPU build, before anything asks for another
+    session.install(f".[{extras}]", env=CORE)
+    # their ONNX models alone: silero-vad's own requirements are for its Python
+    session.install("--no-deps", "magika==1.0.3", "silero-vad==6.2.3")
 
 
 @nox.session
@@ -17,9 +26,32 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def parity(session: nox.Session) -> None:
     """The judges: the same inputs through the engines themselves."""
-    session.install("torch==2.13.0")  # the CPU build, before anything asks for another
-    session.install(".[test,parity]", env=CORE)
+    install_judges(session, "test,parity,demo")
     session.run("pytest", "tests/parity", *session.posargs)
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """What takes too long for CI (docs/RELIABILITY.md): hours; needs Debian's strace."""
+    install_judges(session, "test,parity,demo")
+    session.run("pytest", "-s", "-v", *(session.posargs or ["tests/deep"]))
+
+
+@nox.session
+def checks(session: nox.Session) -> None:
+    """Sanitizers, valgrind, other CPUs, fuzzing; `nox -s checks -- asan` for one of them."""
+    install_judges(session, "test,parity,demo")
+    session.install("scikit-build-core>=1", "pybind11>=3.1")
+    for mode in session.posargs or CHECKS:
+        session.run("python", "tests/cpp/check.py", mode)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Seeded faults, one by one: the suite must catch every one."""
+    install_judges(session, "test,parity,demo")
+    session.install("scikit-build-core>=1", "pybind11>=3.1")
+    session.run("python", "tests/deep/faults.py", *session.posargs)
 
 
 @nox.session
@@ -38,6 +70,5 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmark suite beside every peer that installs."""
-    session.install("torch==2.13.0")
-    session.install(".[test,parity,bench]", env=CORE)
+    install_judges(session, "test,parity,bench,demo")
     session.run("python", "-m", "bench", *session.posargs)

@@ -6,6 +6,8 @@ with AddressSanitizer and UndefinedBehaviorSanitizer in the library and in the p
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.resources
 import shutil
 import subprocess
 import sys
@@ -144,6 +146,13 @@ def _compare(where: Path, program: Path, isa: str) -> int:
     for name, value in expected.items():
         assert (where / f"{name}.bin").read_bytes() == value.tobytes(), name
     return len(expected)
+
+
+def test_scikit_build_core_finds_it() -> None:
+    # the group that it searches: the root has share/cmake/zeropoint below it
+    [entry] = importlib.metadata.entry_points(group="cmake.root", name="zeropoint")
+    root = importlib.resources.files(entry.load())
+    assert root.joinpath("share", "cmake", "zeropoint", "zeropointConfig.cmake").is_file()
 
 
 def test_paths_are_printed() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import zeropoint as zp
 
@@ -32,6 +36,43 @@ def test_first_example_runs() -> None:
     names: dict[str, object] = {}
     exec(code, names)
     assert isinstance(names["q"], np.ndarray)
+
+
+PIPELINES = {  # what the section's code needs
+    "LiteRT": ["ai_edge_litert", "pymicro_wakeword"],
+    "ONNX": ["onnx", "magika"],
+    "torch": ["torch"],
+}
+
+
+@pytest.mark.parametrize("engine", PIPELINES)
+def test_pipelines_work_when_pasted(engine: str, tmp_path: Path) -> None:
+    for package in PIPELINES[engine]:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    [code] = code_blocks("python", README.split(f"\n### {engine}\n")[1].split("\n#")[0])
+    (tmp_path / "pasted.py").write_text(code)
+    subprocess.run([sys.executable, "pasted.py"], cwd=tmp_path, check=True, stdout=subprocess.PIPE)
+
+
+def test_cpp_works_when_pasted(tmp_path: Path) -> None:
+    if not zp.backends()[:-1]:
+        pytest.skip("the core is absent")
+    (tmp_path / "main.cpp").write_text(code_blocks("cpp")[0])
+    (tmp_path / "CMakeLists.txt").write_text(code_blocks("cmake")[0])
+    where = subprocess.run(
+        [sys.executable, "-m", "zeropoint", "--cmakedir"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    prefix = f"-DCMAKE_PREFIX_PATH={where.stdout.strip()}"
+    for command in (
+        ["cmake", "-G", "Ninja", "-B", "b", prefix],
+        ["cmake", "--build", "b"],
+        ["b/engine"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE)
 
 
 def test_quick_start_is_two_lines() -> None:
