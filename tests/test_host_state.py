@@ -163,6 +163,8 @@ def operations() -> dict[str, Callable[[], Array]]:
                 axis,
             )
             add(f"quantize_dynamic {real} {axis}", dynamic, x, axis=axis)
+            if axis != 1:  # a table of 100,000 channels is too large
+                add(f"histogram {real} {axis}", histogram, x, axis)
     for rule in CHOICES:
         add(f"quantize_dynamic {rule}", dynamic, LARGE, axis=0, **rule)
     add("requantize", zp.requantize, ACC, 0.00123, zp.QuantParams(0.03, 100))
@@ -183,6 +185,12 @@ def dynamic(x: Array, **how: Any) -> Array:
     except ValueError as error:  # constant rows
         return np.frombuffer(str(error).encode(), np.uint8)
     parts = q, np.asarray(params.scale), np.asarray(params.zero_point)
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8)
+
+
+def histogram(x: Array, axis: int | None) -> Array:
+    exponents = np.full(1 if axis is None else len(x), -8, np.int64)
+    parts = zp._backend.histogram(x, axis, exponents)
     return np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8)
 
 

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -213,6 +214,33 @@ NativeParams make_params(const py::array& scale, const py::array& zero, int qmin
 
 // ---- a call ----------------------------------------------------------------------------------
 
+// Gives up the GIL while it lives.  A thread that asks for it back while the interpreter ends is
+// unwound by force (CPython before 3.14), which no noexcept frame survives; it sleeps instead until
+// the process is gone, as CPython itself has it from 3.14 on.
+class WithoutGil {
+public:
+    WithoutGil() : state_(PyEval_SaveThread()) {}
+    ~WithoutGil() { take(); }
+    WithoutGil(const WithoutGil&) = delete;
+    WithoutGil& operator=(const WithoutGil&) = delete;
+    bool no_signal() noexcept {
+        take();
+        const bool none = PyErr_CheckSignals() == 0;
+        state_ = PyEval_SaveThread();
+        return none;
+    }
+
+private:
+    void take() noexcept {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+    }
+    PyThreadState* state_;
+};
+
 // Runs `work(poll)`; large ones without the GIL, looking for Ctrl-C between slices.
 template <class Work>
 void call(std::size_t n, Work&& work) {
@@ -223,19 +251,21 @@ void call(std::size_t n, Work&& work) {
     // To take the GIL can mean to wait for a busy thread's turn, so only now and then.
     using Clock = std::chrono::steady_clock;
     static constexpr auto between_looks = std::chrono::milliseconds(50);
-    Clock::time_point next = Clock::now() + between_looks;
-    const auto keep_going = [](void* when) {
-        auto& next_look = *static_cast<Clock::time_point*>(when);
-        if (Clock::now() < next_look) return true;
-        const py::gil_scoped_acquire acquire;
-        const bool fine = PyErr_CheckSignals() == 0;
-        next_look = Clock::now() + between_looks;
+    struct Look {
+        WithoutGil released;
+        Clock::time_point next = Clock::now() + between_looks;
+    };
+    const auto keep_going = [](void* context) {
+        auto& look = *static_cast<Look*>(context);
+        if (Clock::now() < look.next) return true;
+        const bool fine = look.released.no_signal();
+        look.next = Clock::now() + between_looks;
         return fine;
     };
     bool finished;
     {
-        const py::gil_scoped_release release;
-        finished = work(zp::Poll{keep_going, &next});
+        Look look;
+        finished = work(zp::Poll{keep_going, &look});
     }
     if (!finished) throw py::error_already_set();
 }

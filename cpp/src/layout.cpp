@@ -303,7 +303,8 @@ public:
         run_in_threads(
             parts_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
             this);
-        Grid one;  // a parameter an element, in place of the short runs that fold is for
+        const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
+        Grid one;             // a parameter an element, in place of the short runs that fold is for
         one.kind = Grid::Kind::channel;
         one.axis = grid_.parameters();
         one.inner = 1;
