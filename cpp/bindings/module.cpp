@@ -680,6 +680,18 @@ py::array histogram(std::size_t isa, const py::array& source, std::optional<std:
     return table;
 }
 
+// float32(a / b) for two plain float64 arrays of one shape.
+py::array quotients(const py::array& a, const py::array& b) {
+    expect(dtype_of(a) == zp::DType::f64 && dtype_of(b) == zp::DType::f64);
+    if (!same_shape(a, b) || !has_flags(a, plain_flags) || !has_flags(b, plain_flags))
+        throw py::value_error("a and b must be plain arrays of one shape");
+    py::array found(py::dtype("float32"),
+                    std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()));
+    zp::quotients(static_cast<const double*>(a.data()), static_cast<const double*>(b.data()),
+                  static_cast<float*>(found.mutable_data()), size_of(a));
+    return found;
+}
+
 py::dict info() {
     py::dict found;
     found["compiler"] =
@@ -713,6 +725,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("fast_min_max", &fast_min_max);
     m.def("choose", &choose);
     m.def("choose_and_quantize", &choose_and_quantize);
+    m.def("quotients", &quotients);
     m.def("quantize_into", &quantize_into);
     m.def("dequantize_into", &dequantize_into);
     m.def("fake_quantize_into", &fake_quantize_into);

@@ -96,6 +96,11 @@ void Params::prepare() const {
     if (data_->precision == DType::f32) data_->dequantizer<float>();
 }
 
+void quotients(const double* a, const double* b, float* quotient, std::size_t n) noexcept {
+    const FpGuard guard;
+    for (std::size_t i = 0; i < n; ++i) quotient[i] = static_cast<float>(a[i] / b[i]);
+}
+
 Requantization::Requantization(const Params& params, const std::vector<float>& multiplier)
     : data_(std::make_unique<Data>()) {
     const Params::Data& p = params.data();

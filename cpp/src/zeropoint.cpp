@@ -207,7 +207,8 @@ std::vector<float> multipliers(const std::vector<double>& acc_scale,
         const double a = acc_scale[acc_scale.size() == 1 ? 0 : i];
         if (!(a > 0 && a <= std::numeric_limits<double>::max()))
             refuse("acc_scale is ", a, ": it must be finite and > 0");
-        found[i] = static_cast<float>(a / static_cast<double>(scale[i]));
+        const double s = scale[i];
+        core::quotients(&a, &s, &found[i], 1);
         if (!(found[i] > 0 && found[i] <= std::numeric_limits<float>::max()))
             refuse(
                 "acc_scale ", a, " / scale ", scale[i],

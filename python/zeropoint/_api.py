@@ -241,10 +241,9 @@ def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
         )
     if not (np.isfinite(scales) & (scales > 0)).all():
         raise ValueError(f"acc_scale {acc_scale!r} must be finite and > 0")
-    with np.errstate(all="ignore"):
-        multiplier = np.asarray(
-            (scales.astype(np.float64) / np.asarray(params.scale, np.float64)).astype(np.float32)
-        )
+    multiplier = _backend.quotients(
+        *np.broadcast_arrays(scales.astype(np.float64), np.asarray(params.scale, np.float64))
+    )
     if not (np.isfinite(multiplier) & (multiplier > 0)).all():
         raise ValueError(
             f"acc_scale / params.scale must be a positive float32; {acc_scale!r} is too far from "

@@ -284,6 +284,15 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
     return low, high, table
 
 
+def quotients(a: Array, b: Array) -> Array:
+    """float32(a / b) for float64 arrays, whatever the host's rounding mode on a native backend."""
+    if current().isa >= 0:
+        assert _core is not None
+        return np.asarray(_core.quotients(_contiguous(a), _contiguous(b)))
+    with np.errstate(all="ignore"):
+        return np.asarray((a / b).astype(np.float32))
+
+
 def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array, Array]:
     """`_reference.choose` on the current backend; `native` is the core's form of the keywords."""
     state = _state_for_call()

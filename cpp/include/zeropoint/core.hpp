@@ -77,6 +77,10 @@ private:
     std::unique_ptr<Data> data_;
 };
 
+/// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
+/// of its accumulators and of its codes.
+void quotients(const double* a, const double* b, float* quotient, std::size_t n) noexcept;
+
 /// What requantize needs, ready for the loops: the zero points and the codes' range of `params`,
 /// and one multiplier, or params.size() of them.
 class Requantization {
