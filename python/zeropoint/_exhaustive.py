@@ -1,0 +1,491 @@
+"""The engine of ``zeropoint verify --deep``: whole domains where `_selfcheck` takes samples.
+
+- ``quantize``: every float32 (all 2^32 bit patterns), every float16 and bfloat16, with `PAIRS` of
+  scale and zero point, or with all 256 zero points;
+- ``dequantize``: every code with every zero point and `SCALES` scales;
+- ``choose_params``: `RANGES` ranges of data at random and all pairs of the hard ends.
+
+Kernels are never their own judge.  For fixed parameters the code is a monotone function of x, so
+the reference's answer for 2^32 inputs is a few hundred runs of equal codes, found by bisection; the
+kernels' codes are compared with them, element by element.  Values and errors are judged in
+arithmetic that is exact, as the comments say.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _api, _backend, _reference
+from ._conventions import CONVENTIONS
+from ._params import QuantParams
+from ._reference import Array
+from ._selfcheck import CODES, REALS, Row
+
+#: (scale, zero point counted from qmin): a step of 1/255; one where the product with the rounded
+#: reciprocal is an ulp off; a power of two; two where float32 products overflow; a subnormal one
+#: whose reciprocal is finite; two plain ones.  Both ends, the middle and others as zero points.
+PAIRS = (
+    *((1 / 255, 0), (1.96185386, 128), (2.0**-7, 255), (1e-30, 128)),
+    *((1e30, 64), (3e-39, 200), (0.1, 128), (0.0078, 7)),
+)
+#: Every zero point with one scale: 0.1 times a power of two so small that no product or quotient
+#: is subnormal.  CPUs take up to a hundred times as long for those; so hours, not days.
+ALL_ZERO_POINTS = tuple((0.1 * 2.0**-64, zero) for zero in range(256))
+
+SCALES = 100_000
+RANGES = 1_000_000
+
+#: elements a call: they stay in the L2 cache, and the core leaves them to the calling thread
+PIECE = 2**17
+PIECES = range(2**32 // PIECE)
+_SHORT = 4096  # elements a run for which the core does not prove a product, so it divides
+
+_EIGHT_TIMES = 0x0101010101010101  # a byte times this is a word of eight
+_INFINITY = 0x7F800000  # bits of float32's Inf; NaN lies above
+_SIGN = 0x80000000
+
+
+class Stage(NamedTuple):
+    """One kind of check, in pieces that can run in any order and in any thread."""
+
+    pieces: Sequence[Any]
+    check: Callable[[Any], list[Row]]
+
+
+def run(
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    all_zero_points: bool = False,
+) -> Iterator[Row]:
+    """Check every compiled backend, a row for each operation; `progress` gets (done, total).
+
+    As many pieces run at a time as the library may use threads.
+    """
+    backends = [name for name in _backend.backends() if name != "numpy"]
+    if not backends:
+        return
+    pairs = ALL_ZERO_POINTS if all_zero_points else PAIRS
+    stages = (
+        quantize_float32(backends, pairs, PIECES, short_runs=not all_zero_points),
+        quantize_halves(backends, pairs),
+        dequantize(backends, SCALES),
+        choose_params(backends, RANGES),
+    )
+    total = sum(len(stage.pieces) for stage in stages)
+    before = 0
+    for stage in stages:
+        yield from rows(stage, lambda done, before=before: progress(before + done, total))  # type: ignore[misc]
+        before += len(stage.pieces)
+
+
+def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> list[Row]:
+    """Run the pieces of a stage and add up their rows; `progress` gets the pieces done."""
+    found: dict[tuple[str, str], Row] = {}
+    pool = ThreadPoolExecutor(_backend.get_num_threads())
+    try:
+        for done, piece in enumerate(pool.map(stage.check, stage.pieces), 1):
+            for row in piece:
+                key = row.backend, row.operation
+                found[key] = _sum(found[key], row) if key in found else row
+            progress(done)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing more is begun
+    return list(found.values())
+
+
+def _sum(a: Row, b: Row) -> Row:
+    cases, elements, differences = (x + y for x, y in zip(a[2:5], b[2:5], strict=True))
+    return Row(a.backend, a.operation, cases, elements, differences, a.first or b.first)
+
+
+def told(*, all_zero_points: bool = False) -> list[str]:
+    """What `run` goes through, in sentences."""
+    if all_zero_points:
+        pairs = f"all 256 zero points with the scale {ALL_ZERO_POINTS[0][0]:.9g}, in long runs"
+    else:
+        pairs = ", ".join(f"{scale:.9g} (qmin + {zero})" for scale, zero in PAIRS)
+        pairs = f"the scales (and zero points) {pairs}; in long runs and in runs of {_SHORT:,}"
+    return [
+        f"quantize: all {2**32:,} float32 and all {2**16:,} of each 16-bit type, to uint8 and int8 "
+        f"by {pairs}.",
+        f"dequantize: 256 codes x 256 zero points x {SCALES:,} scales, float32 and float64.",
+        f"choose_params: {RANGES:,} ranges at random and {len(_hard_ranges()):,} hard ones, by "
+        f"{len(RULES)} rules, to uint8 and int8: 0 is exact, and no element is off by more than "
+        "half a step and 2^-14 of one.",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------
+# quantize: every input
+
+
+class _Case(NamedTuple):
+    """Parameters, and the code of every float32 by them: code[i] from the bits starts[i] on."""
+
+    params: QuantParams
+    rows: QuantParams  #: the same for each row of a piece in short runs
+    starts: list[int]
+    codes: list[int]  #: as uint8, whatever the dtype
+
+
+def _params(pairs: Sequence[tuple[float, int]]) -> Iterator[QuantParams]:
+    for convention, dtype, (scale, zero) in itertools.product(CONVENTIONS, CODES, pairs):
+        yield QuantParams(scale, zero + int(np.iinfo(dtype).min), dtype, convention=convention)
+
+
+def _by_row(params: QuantParams, n: int) -> QuantParams:
+    scales, zeros = np.full(n, params.scale), np.full(n, params.zero_point)
+    return QuantParams(scales, zeros, params.dtype, axis=0, convention=params.convention)
+
+
+def _reference_codes(x: Array, params: QuantParams) -> Array:
+    return _reference.quantize(
+        x,
+        np.asarray(params.scale),
+        np.asarray(params.zero_point, np.int32),
+        qmin=params.qmin,
+        qmax=params.qmax,
+        convention=params.convention,
+        dtype=params.dtype,
+    )
+
+
+def code_runs(params: QuantParams) -> tuple[list[int], list[int]]:
+    """Where runs of equal codes start among the float32 bit patterns, and their codes as uint8.
+
+    Every operation of every convention is correctly rounded, so monotone, and with it the code:
+    from 0 to Inf it only grows, from -0 to -Inf it only falls.
+    """
+    starts, codes = [], []
+
+    def code_at(bits: Array) -> Array:
+        return _reference_codes(bits.astype(np.uint32).view(np.float32), params).astype(np.int64)
+
+    for half, sign in ((0, 1), (_SIGN, -1)):
+        first, last = (int(code) for code in code_at(np.array([half, half + _INFINITY])))
+        steps = np.arange(1, abs(last - first) + 1)
+        # `below` is before the step, `above` at it or past it
+        below, above = np.zeros_like(steps), np.full_like(steps, _INFINITY)
+        while np.any(above - below > 1):
+            middle = (below + above) // 2
+            reached = sign * (code_at(half + middle) - first) >= steps
+            below, above = np.where(reached, below, middle), np.where(reached, middle, above)
+        starts += [half, *(half + above).tolist(), half + _INFINITY + 1]
+        codes += [first, *(first + sign * steps).tolist(), params.qmin]  # NaN: qmin
+    return [*starts, 2**32], [code & 0xFF for code in codes]
+
+
+def quantize_float32(
+    backends: Sequence[str],
+    pairs: Sequence[tuple[float, int]],
+    pieces: Sequence[int],
+    *,
+    short_runs: bool = True,
+) -> Stage:
+    """Every float32 of the pieces, by each pair of (scale, zero point counted from qmin).
+
+    As one long run, for which the core may multiply instead of divide, and with `short_runs` also
+    as rows for which it does not.
+    """
+    every = np.arange(PIECE, dtype=np.uint32)
+    n = PIECE // _SHORT
+    cases = [_Case(params, _by_row(params, n), *code_runs(params)) for params in _params(pairs)]
+
+    def check(piece: int) -> list[Row]:
+        start = piece * PIECE
+        x = (every + np.uint32(start)).view(np.float32)
+        short = x.reshape(n, _SHORT)
+        codes, same = np.empty(PIECE, np.uint8), np.empty(PIECE // 8, np.bool_)
+        found = []
+
+        def judge(backend: str, case: _Case) -> None:
+            first = _off_the_runs(codes, start, case, same)
+            name = f"quantize float32 {case.params.convention}"
+            found.append(Row(backend, name, 1, PIECE, bool(first), first))
+
+        for backend in backends:
+            with _backend.use_backend(backend):
+                for case in cases:
+                    q = codes.view(case.params.dtype)
+                    _api.quantize(x, case.params, out=q)
+                    judge(backend, case)
+                    if short_runs:
+                        _api.quantize(short, case.rows, out=q.reshape(n, _SHORT))
+                        judge(backend, case)
+        return found
+
+    return Stage(pieces, check)
+
+
+def _off_the_runs(codes: Array, start: int, case: _Case, same: Array) -> str:
+    """The first code that is not the reference's, in words; `codes` begin at the bits `start`.
+
+    `same` is room for one bool to eight codes.
+    """
+    i = bisect_right(case.starts, start) - 1
+    if case.starts[i + 1] >= start + PIECE:  # one run: eight codes at a time
+        np.equal(codes.view(np.uint64), case.codes[i] * _EIGHT_TIMES, out=same)
+        if same.all():
+            return ""
+    low, end = start, start + PIECE
+    while low < end:
+        high = min(case.starts[i + 1], end)
+        part = codes[low - start : high - start]
+        right = part == case.codes[i]
+        if not right.all():
+            at = int(np.argmin(right))
+            x = np.array(low + at, np.uint32).view(np.float32)
+            got, want = np.array([part[at], case.codes[i]], np.uint8).view(case.params.dtype)
+            return _difference(case.params, x[()], got, want)
+        low, i = high, i + 1
+    return ""
+
+
+def _difference(params: QuantParams, x: Any, got: Any, want: Any) -> str:
+    bits = f"0x{int.from_bytes(x.tobytes(), 'little'):0{2 * x.itemsize}X}"
+    return f"{params}: {x!r} ({bits}) gives {got}, the reference {want}"
+
+
+def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]]) -> Stage:
+    """Every float16, and bfloat16 where ml_dtypes is installed."""
+    halves = [np.arange(2**16, dtype=np.uint16).view(d) for d in REALS if d.itemsize == 2]
+
+    def check(piece: tuple[Array, QuantParams]) -> list[Row]:
+        x, params = piece
+        want = _reference_codes(x, params)
+        short = x.reshape(-1, _SHORT)
+        short_params = _by_row(params, len(short))
+        found = []
+        for backend in backends:
+            name = f"quantize {x.dtype.name} {params.convention}"
+            with _backend.use_backend(backend):
+                both = _api.quantize(x, params), _api.quantize(short, short_params).ravel()
+            for got in both:
+                same = got == want
+                at = int(np.argmin(same))
+                first = "" if same.all() else _difference(params, x[at], got[at], want[at])
+                found.append(Row(backend, name, 1, x.size, bool(first), first))
+        return found
+
+    return Stage(list(itertools.product(halves, _params(pairs))), check)
+
+
+# ---------------------------------------------------------------------------------------------
+# dequantize: every code, every zero point
+
+_AT_ONCE = 2  # scales a call
+_IN_A_PIECE = 50  # and in a piece
+_DIFFERENCES = np.arange(-255, 256)  # q - z
+
+
+def dequantize(backends: Sequence[str], scales: int) -> Stage:
+    """All codes x all zero points x `scales` scales of any size, in float32 and in float64."""
+    every = np.arange(256, dtype=np.uint8)
+    codes = {d: np.tile(every + np.uint8(d.kind == "i") * 128, (_AT_ONCE * 256, 1)) for d in CODES}
+
+    def check(piece: tuple[int, np.dtype[Any]]) -> list[Row]:
+        number, real = piece
+        got = np.empty((_AT_ONCE * 256, 256), real)
+        found = []
+        for s in _scales(number, real).reshape(-1, _AT_ONCE):
+            products = _exact_products(s)
+            # row z of a scale's window holds the values of q - z for q = qmin .. qmax
+            want = np.lib.stride_tricks.sliding_window_view(products, 256, axis=1)[:, ::-1]
+            for dtype in CODES:
+                zeros = np.tile(np.arange(256) + np.iinfo(dtype).min, _AT_ONCE)
+                params = QuantParams(np.repeat(s, 256), zeros, dtype, axis=0, convention="onnx")
+                q = codes[dtype].view(dtype)
+                for backend in backends:
+                    with _backend.use_backend(backend):
+                        _api.dequantize(q, params, out=got)
+                    first = _other_bits(q, params, got.reshape(want.shape), want)
+                    name = f"dequantize {real.name}"
+                    found.append(Row(backend, name, 1, got.size, bool(first), first))
+        return found
+
+    numbers = range(-(-scales // _IN_A_PIECE))
+    return Stage(list(itertools.product(numbers, (np.dtype("f4"), np.dtype("f8")))), check)
+
+
+def _other_bits(q: Array, params: QuantParams, got: Array, want: Array) -> str:
+    """The first value that is not `want` to the bit, in words; both by (scale, zero point, q)."""
+    bits = np.dtype(f"u{got.itemsize}")
+    same = got.view(bits) == want.view(bits)
+    if same.all():
+        return ""
+    at = np.unravel_index(int(np.argmin(same)), same.shape)
+    row = int(at[0]) * 256 + int(at[1])
+    return (
+        f"code {q[row, at[2]]} by scale {params.scale[row]!r}, zero point "
+        f"{params.zero_point[row]}: {got[at]!r}, exactly rounded {want[at]!r}"
+    )
+
+
+def _scales(number: int, real: np.dtype[Any]) -> Array:
+    """Positive finite numbers of any exponent, the subnormal ones too, by their bits."""
+    info, bits = np.finfo(real), np.dtype(f"u{real.itemsize}")
+    last = int(info.max.view(bits))
+    rng = np.random.default_rng([2, number, real.itemsize])
+    s = rng.integers(1, last, _IN_A_PIECE, bits, endpoint=True)
+    if number == 0:
+        s[:4] = 1, int(info.smallest_normal.view(bits)) - 1, last - 1, last
+    return s.view(real)
+
+
+def _exact_products(s: Array) -> Array:
+    """(q - z) * s for every difference q - z, rounded once, by another way than a product in the
+    precision of `s`.
+
+    float32: the product has 9 + 24 bits, so it is exact in float64.  float64: s is cut into a head
+    and a tail of 26 and 27 bits, whose products are exact, so their sum is the only rounding.
+    """
+    with np.errstate(over="ignore"):
+        if s.dtype == np.float32:
+            return np.asarray(np.multiply.outer(s.astype(np.float64), _DIFFERENCES), np.float32)
+        head = (s.view(np.uint64) & ~np.uint64(2**27 - 1)).view(np.float64)
+        tail = s - head
+        return np.asarray(
+            np.multiply.outer(head, _DIFFERENCES) + np.multiply.outer(tail, _DIFFERENCES)
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# choose_params: ranges of every kind
+
+_RANGES_AT_ONCE = 2048
+_POINTS = 16  # elements between the ends of each range, the ends among them
+
+#: every rule of `choose_params` that widens the range to 0
+RULES: tuple[dict[str, Any], ...] = (
+    *({"zero_point_from": rule} for rule in _api.RULES),
+    {"symmetric": True},
+    *({"convention": convention} for convention in CONVENTIONS if convention != "numpy"),
+)
+
+
+def choose_params(backends: Sequence[str], ranges: int) -> Stage:
+    """Random and hard float32 ranges: the promise that each set of parameters must keep.
+
+    The scale is finite and positive, the zero point a code, 0 exact; no element between the ends
+    is off by more than half a step and 2^-14 of one.  That is room for the roundings of the
+    arithmetic, each 2^-24 of at most 256 steps: two in the scale (510 of 2^-24), two in the zero
+    point (512).  And the parameters are the reference's to the bit.
+    """
+    found = np.concatenate([_hard_ranges(), _random_ranges(ranges)])
+    pieces = np.array_split(found, -(-len(found) // _RANGES_AT_ONCE))
+
+    def check(piece: Array) -> list[Row]:
+        low, high = np.minimum(piece[:, 0], 0), np.maximum(piece[:, 1], 0)
+        judged = []
+        for rule, dtype in itertools.product(RULES, CODES):
+            want = _reference_choice(low, high, rule, dtype)
+            x = _between(low, high, *want)
+            for backend in backends:
+                with _backend.use_backend(backend):
+                    params = _api.choose_params(piece, dtype, axis=0, **rule)
+                    first = _broken_promise(params, x, want)
+                how = "symmetric" if "symmetric" in rule else next(iter(rule.values()))
+                name = f"choose_params {how}"
+                judged.append(Row(backend, name, 1, x.size, bool(first), first))
+        return judged
+
+    return Stage(pieces, check)
+
+
+def _hard_ranges() -> Array:
+    """All pairs of 0, powers of two from the least subnormal to the last, and their neighbours."""
+    powers = np.ldexp(np.float32(1), [*range(-149, 128, 12), -126, -118, 127]).astype(np.float32)
+    ends = np.concatenate(
+        [powers, np.nextafter(powers, np.float32(0)), np.nextafter(powers, np.float32(np.inf))]
+    )
+    ends = np.unique([*ends, np.finfo(np.float32).max])
+    ends = np.concatenate([-ends[::-1], ends[ends > 0]])
+    low, high = np.triu_indices(ends.size)
+    return np.stack([ends[low], ends[high]], axis=1)
+
+
+def _random_ranges(n: int) -> Array:
+    """Of any exponents, of like ends, one-sided and narrow ones, in equal parts."""
+    rng = np.random.default_rng(3)
+    part = -(-n // 4)
+    bits = rng.integers(0, _INFINITY, (part, 2), np.uint32) | (
+        rng.integers(0, 2, (part, 2), np.uint32) << np.uint32(31)
+    )
+    size = np.exp(rng.uniform(-80, 80, (part, 1)))
+    like = rng.normal(size=(part, 2)) * size
+    one_sided = rng.uniform(0, 1, (part, 2)) * size * rng.choice([-1.0, 1.0], (part, 1))
+    narrow = size * (1 + rng.uniform(0, 2.0**-20, (part, 2)))
+    kinds = bits.view(np.float32), *(kind.astype(np.float32) for kind in (like, one_sided, narrow))
+    return np.sort(np.concatenate(kinds)[:n], axis=1)
+
+
+def _reference_choice(
+    low: Array, high: Array, rule: dict[str, Any], dtype: np.dtype[Any]
+) -> tuple[Array, Array]:
+    info = np.iinfo(dtype)
+    return _reference.choose(
+        low,
+        high,
+        rule=rule.get("zero_point_from"),
+        include_zero=True,
+        symmetric="symmetric" in rule,
+        qmin=int(info.min),
+        qmax=int(info.max),
+        convention=rule.get("convention", "numpy"),
+        dtype=dtype,
+    )
+
+
+def _between(low: Array, high: Array, scale: Array, zero: Array) -> Array:
+    """Elements of each range, a row each: its ends, 0, half steps and others at random."""
+    rng = np.random.default_rng(4)
+    low, high, scale, zero = (v[:, None] for v in (low, high, scale, zero))
+    half_steps = (rng.integers(-128, 256, (len(low), 6)) + 0.5) * scale.astype(np.float64)
+    part = rng.uniform(size=(len(low), _POINTS - 9))
+    others = low * (1 - part) + high * part  # in float64
+    x = np.concatenate([half_steps, others], axis=1)
+    x = np.clip(x, low, high).astype(np.float32)
+    return np.concatenate([low, high, np.zeros_like(low), x], axis=1)
+
+
+def _broken_promise(params: QuantParams, x: Array, want: tuple[Array, Array]) -> str:
+    """What is wrong with the parameters for the elements `x`, a row each; empty if nothing is."""
+    scale, zero = np.asarray(params.scale), np.asarray(params.zero_point)
+    good = np.isfinite(scale) & (scale > 0) & (zero >= params.qmin) & (zero <= params.qmax)
+    if not good.all():
+        i = int(np.argmin(good))
+        return f"range {x[i, :2]}: scale {scale[i]!r}, zero point {zero[i]}"
+    same = (scale == want[0]) & (zero == want[1])
+    if not same.all():
+        i = int(np.argmin(same))
+        return (
+            f"range {x[i, :2]}: scale {scale[i]!r}, zero point {zero[i]}, "
+            f"the reference {want[0][i]!r}, {want[1][i]:.0f}"
+        )
+    zeros = _api.dequantize(zero.astype(params.dtype)[:, None], params)
+    if zeros.any():
+        i = int(np.argmax(zeros != 0))
+        return f"range {x[i, :2]}: the zero point means {zeros[i, 0]!r}"
+    # (q - z) * s has 9 + 24 bits and the bound 24 + 14: exact in float64.  Rounding the error
+    # cannot carry it past the bound, so only an error that seems to be the bound is in doubt.
+    steps = _api.quantize(x, params).astype(np.float64) - zero[:, None]
+    s = scale.astype(np.float64)[:, None]
+    bound = s * (0.5 + 2.0**-14)
+    error = np.abs(steps * s - x)
+    wrong = error > bound
+    for i, j in np.argwhere(error == bound):
+        exact = abs(Fraction(steps[i, j]) * Fraction(s[i, 0]) - Fraction(float(x[i, j])))
+        wrong[i, j] = exact > Fraction(bound[i, 0])
+    if wrong.any():
+        i, j = (int(k) for k in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+        return (
+            f"range {x[i, :2]}: {x[i, j]!r} is off by {error[i, j] / s[i, 0]} steps of {scale[i]!r}"
+        )
+    return ""

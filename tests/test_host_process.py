@@ -1,0 +1,277 @@
+"""The process around the calls: Ctrl-C, its end, threads that cannot be had, the CPU quota.
+
+Each test runs functions of this file in a process of its own, which may hang or die without taking
+the tests with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+from .memory import repeated
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's system calls"),
+    pytest.mark.skipif(len(zp.backends()) == 1, reason="the compiled core is absent"),
+]
+
+
+def in_a_process(function: Any, *arguments: object, before: Any = (), **environment: str) -> str:
+    """What a process prints that calls `function`; it must end with exit code 0."""
+    code = f"import sys; from {__name__} import {function.__name__} as f; f(*sys.argv[1:])"
+    done = subprocess.run(
+        [*before, sys.executable, "-X", "faulthandler", "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+# ---------------------------------------------------------------------------------------------
+# Ctrl-C
+
+N = 2**31  # elements: 8 GiB of float32
+P = zp.QuantParams(0.1, 100)
+ROWS = zp.QuantParams([0.1, 0.2], [3, 200], axis=0)
+BLOCKS = zp.QuantParams(np.full((2, N // 2**20), 0.1), 3, axis=1, block_size=2**19)
+
+
+def rows(x: Any) -> Any:
+    return x.reshape(2, -1)
+
+
+#: dtypes of x and out, and the call
+CALLS: dict[str, tuple[str, str | None, Any]] = {
+    "quantize": ("f4", "u1", lambda x, out: P.quantize(x, out=out)),
+    "quantize float16": ("f2", "u1", lambda x, out: P.quantize(x, out=out)),
+    "quantize float64": ("f8", "u1", lambda x, out: P.quantize(x, out=out)),
+    "quantize rows": ("f4", "u1", lambda x, out: ROWS.quantize(rows(x), out=rows(out))),
+    "quantize blocks": ("f4", "u1", lambda x, out: BLOCKS.quantize(rows(x), out=rows(out))),
+    "dequantize": ("u1", "f4", lambda q, out: P.dequantize(q, out=out)),
+    "fake_quantize": ("f4", "f4", lambda x, out: P.fake_quantize(x, out=out)),
+    "fake_quantize in place": ("f4", None, lambda x, out: P.fake_quantize(x, out=x)),
+    "requantize": ("i4", "u1", lambda x, out: zp.requantize(x, 1e-3, P, out=out)),
+    "saturate": ("f4", "f4", lambda x, out: zp.saturate(x, -1, 1, out=out)),
+    "saturate_cast": ("f4", "u1", lambda x, out: zp.saturate_cast(x, "uint8", out=out)),
+    "round": ("f4", "f4", lambda x, out: zp.round(x, out=out)),
+    "min_max": ("f4", None, lambda x, out: zp.min_max(x)),
+    "choose_params": ("f4", None, lambda x, out: zp.choose_params(x)),
+    "histogram": ("f4", None, lambda x, out: zp.HistogramObserver().update(x)),
+    "quantize_dynamic": ("f4", "u1", lambda x, out: zp.quantize_dynamic(x, out=out)),
+}
+
+
+def interrupt(name: str, threads: str, times: str) -> None:
+    """Interrupts a call of 8 GiB so often; prints the seconds until each came back."""
+    source, target, call = CALLS[name]
+    zp.set_num_threads(int(threads))
+    sent = 0.0
+
+    def send(delay: float) -> None:
+        nonlocal sent
+        time.sleep(delay)
+        sent = time.perf_counter()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    rng = random.Random(name)
+    with repeated(N, source) as x, repeated(N, target or "u1") as out:
+        for _ in range(int(times)):
+            sender = threading.Thread(target=send, args=(rng.uniform(0.005, 0.05),))
+            finished = False
+            try:
+                sender.start()
+                call(x, out)
+                finished = True
+                sender.join()
+                time.sleep(1)
+            except KeyboardInterrupt:
+                print("late" if finished else time.perf_counter() - sent)
+            sender.join()
+            part = x[: 10**6]
+            with zp.use_backend("numpy"):
+                want = P.quantize(part.astype("f4"))
+            assert np.array_equal(P.quantize(part.astype("f4")), want)
+
+
+def latencies(name: str, threads: int, times: int) -> list[float]:
+    """Of those interrupts that came while the call ran."""
+    told = in_a_process(interrupt, name, threads, times).split()
+    assert len(told) == times
+    return [float(seconds) for seconds in told if seconds != "late"]
+
+
+@pytest.mark.parametrize("name", ["quantize", "dequantize", "min_max", "round"])
+def test_ctrl_c(name: str, capsys: Any) -> None:
+    """tests/deep holds all calls to 100 ms; where others use the machine too, the best does."""
+    found = latencies(name, 2, 3)
+    assert found
+    assert min(found) < 0.1
+    with capsys.disabled():
+        print(f"\nCtrl-C in {name} of {N:,}: back in {', '.join(f'{s:.3f}' for s in found)} s")
+
+
+# ---------------------------------------------------------------------------------------------
+# The end of the process
+
+X = np.zeros(2**22, np.float32)
+
+
+def call_once() -> None:
+    P.quantize(X)
+
+
+def call_in_a_thread() -> None:
+    thread = threading.Thread(target=call_once)
+    thread.start()
+    thread.join()
+
+
+def call_in_a_child() -> None:
+    """The pool is the parent's; the child makes its own, and both end."""
+    call_once()
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0
+    else:
+        call_once()
+
+
+def call_for_ever() -> None:
+    while True:
+        P.quantize(X)
+
+
+def leave_daemons_in_calls() -> None:
+    for _ in range(2):
+        threading.Thread(target=call_for_ever, daemon=True).start()
+    time.sleep(0.05)
+
+
+def end_often(what: str, times: str) -> None:
+    """Forks children that call the function and end as a process does, by its last line.
+
+    A child that hangs is killed by its alarm, and so found.
+    """
+    zp.set_num_threads(3)
+    for _ in range(int(times)):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            globals()[what]()
+            return
+        assert os.waitpid(child, 0)[1] == 0
+
+
+ENDS = [call_once, call_in_a_thread, call_in_a_child, leave_daemons_in_calls]
+
+
+@pytest.mark.parametrize("what", ENDS, ids=lambda f: f.__name__)
+def test_the_process_ends_well(what: Any) -> None:
+    in_a_process(what, ZEROPOINT_NUM_THREADS="3")
+    in_a_process(end_often, what.__name__, 5)
+
+
+# ---------------------------------------------------------------------------------------------
+# Threads that cannot be had
+
+NO_THREADS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+
+int threads_left = 1 << 30;
+
+int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x) {
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (threads_left <= 0) return EAGAIN;
+    --threads_left;
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+    return real(t, a, f, x);
+}
+"""
+
+
+def call_with_few_threads(library: str, left: str) -> None:
+    """From here on only so many threads can be started, and 8 are wanted."""
+    counter = ctypes.c_int.in_dll(ctypes.CDLL(library), "threads_left")
+    counter.value = int(left)
+    zp.set_num_threads(8)
+    x = np.random.default_rng(1).normal(size=2**22).astype(np.float32)
+    with zp.use_backend("numpy"):
+        want = P.quantize(x)
+    for _ in range(3):
+        assert np.array_equal(P.quantize(x), want)
+    threads = len(os.listdir("/proc/self/task"))
+    assert (counter.value, threads) == (0, 1 + int(left)), (counter.value, threads)
+    counter.value = 100  # and when they can be had again
+    assert np.array_equal(P.quantize(x), want)
+    assert len(os.listdir("/proc/self/task")) == 8
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_fewer_threads_where_they_cannot_be_started(tmp_path: Path) -> None:
+    library = tmp_path / "no_threads.so"
+    source = tmp_path / "no_threads.c"
+    source.write_text(NO_THREADS)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    for left in (0, 1, 5):
+        how = {"LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"}
+        in_a_process(call_with_few_threads, library, left, **how)
+
+
+# ---------------------------------------------------------------------------------------------
+# The CPU quota
+
+QUOTA = 'mount -t tmpfs none /sys/fs/cgroup && echo "$0" > /sys/fs/cgroup/cpu.max && exec "$@"'
+MAY_MOUNT = (
+    shutil.which("unshare") is not None
+    and subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"],
+        capture_output=True,
+        check=False,
+    ).returncode
+    == 0
+)
+
+
+def number_of_threads() -> None:
+    print(zp.get_num_threads())
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="this process may not mount a cgroup of its own")
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [
+        ("50000 100000", 1),
+        ("199999 100000", 1),
+        ("400000 100000", 4),
+        ("max 100000", 64),
+        ("garbage", 64),
+    ],
+)
+def test_the_default_follows_the_quota(quota: str, most: int) -> None:
+    usable = len(os.sched_getaffinity(0))
+    told = in_a_process(number_of_threads, before=["unshare", "-rm", "sh", "-c", QUOTA, quota])
+    assert int(told) == min(usable, most)
