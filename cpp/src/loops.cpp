@@ -453,9 +453,15 @@ void min_max(const Job& job) noexcept {
 using zeropoint::core::Histogram;
 
 constexpr size_t bins = Histogram::bins;
-constexpr size_t batch = 1024;        // elements whose places are computed before they are counted
-constexpr size_t turn = 255 * batch;  // elements after which no 16-bit count has overflowed
-constexpr size_t worth_tables = 4 * batch;
+constexpr size_t spare = 32;           // places for zeros, see Looker
+constexpr size_t turn = 4000 * block;  // elements after which no count of 16 bits has overflowed
+constexpr size_t worth_tables = 4096;  // elements that pay for the clearing and adding of tables
+
+// Where x is counted: its bin's number modulo `bins`.
+template <class T>
+inline u16 place_of(T x, T inverse) {
+    return static_cast<u16>(bin_of(x, inverse) & static_cast<i32>(bins - 1));
+}
 
 template <class X, class T>
 inline const T* widened(const X* x, size_t n, T* room) {
@@ -467,53 +473,102 @@ inline const T* widened(const T* x, size_t, T*) {
     return x;
 }
 
-// Where x is counted: its bin's number modulo `bins`.
-template <class T>
-inline u16 place_of(T x, T inverse) {
-    return static_cast<u16>(bin_of(x, inverse) & static_cast<i32>(bins - 1));
+// A first look at a block: where its elements are counted, and the least and greatest so far.
+// Zeros, of which some data have many in a row, go to `spare` places in turn, because an increment
+// waits for the one before it if both are of the same place.
+template <class X, class T>
+class Looker {
+public:
+    Looker(const Histogram& h) : inverse_(inverse_width<T>(h.exponent)) {
+        for (size_t j = 0; j < spare; ++j) {
+            lows_[j] = static_cast<T>(h.low);
+            highs_[j] = static_cast<T>(h.high);
+            spoilts_[j] = 0;
+        }
+    }
+    void look(const X* x, u16* places) {
+        alignas(line) T room[block];
+        const T* y = widened(x, block, room);
+        for (size_t i = 0; i < block; i += spare)
+            for (size_t j = 0; j < spare; ++j) {
+                const T v = y[i + j];
+                include(v, lows_[j], highs_[j], spoilts_[j]);
+                places[i + j] = v == 0 ? static_cast<u16>(bins + j) : place_of(v, inverse_);
+            }
+    }
+    void finish(Histogram& h) const {
+        for (size_t j = 0; j < spare; ++j) {
+            h.low = (lows_[j] < h.low ? lows_[j] : h.low) + spoilts_[j];
+            h.high = (highs_[j] > h.high ? highs_[j] : h.high) + spoilts_[j];
+        }
+    }
+
+private:
+    T inverse_;
+    T lows_[spare], highs_[spare], spoilts_[spare];
+};
+
+// Four tables in turn, for the same reason; of 16 bits, so that they stay in the first cache.
+using Tables = u16[4][bins + spare];
+
+inline void count_block(const u16* places, Tables& tables) {
+    for (size_t i = 0; i < block; i += 4) {
+        ++tables[0][places[i]];
+        ++tables[1][places[i + 1]];
+        ++tables[2][places[i + 2]];
+        ++tables[3][places[i + 3]];
+    }
 }
 
-// An increment waits for the one before it if both are of the same place.  With four tables in turn
-// that is seldom, and of 16 bits they stay in the first cache.
-inline void count(const u16* places, size_t n, u16 (*tables)[bins]) {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        u64 four;
-        __builtin_memcpy(&four, places + i, sizeof four);
-        ++tables[0][four & 0xFFFF];
-        ++tables[1][four >> 16 & 0xFFFF];
-        ++tables[2][four >> 32 & 0xFFFF];
-        ++tables[3][four >> 48];
+inline void add(const Tables& tables, Histogram& h) {
+    ZP_INDEPENDENT
+    for (size_t k = 0; k < bins; ++k)
+        h.counts[k] += u32(tables[0][k]) + tables[1][k] + tables[2][k] + tables[3][k];
+    for (size_t k = bins; k < bins + spare; ++k)
+        h.counts[0] += u32(tables[0][k]) + tables[1][k] + tables[2][k] + tables[3][k];
+}
+
+// Whole blocks.  While one is counted the next is looked at: the first is a matter of stores, the
+// second of arithmetic, and a CPU does them at once.
+template <class X, class T>
+void histogram_blocks(const X* x, size_t n, Histogram& h) {
+    Looker<X, T> looker(h);
+    alignas(line) u16 places[2][block];
+    alignas(line) Tables tables;
+    for (size_t start = 0; start < n; start += turn) {
+        const size_t end = n - start < turn ? n : start + turn;
+        __builtin_memset(tables, 0, sizeof tables);
+        looker.look(x + start, places[0]);
+        for (size_t i = start, now = 0; i < end; i += block, now ^= 1) {
+            for (size_t byte = 0; byte < block * sizeof(X); byte += line)
+                __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
+            if (i + block < end) looker.look(x + i + block, places[now ^ 1]);
+            count_block(places[now], tables);
+        }
+        add(tables, h);
     }
-    for (; i < n; ++i) ++tables[0][places[i]];
+    looker.finish(h);
 }
 
 template <class X, class T>
 void histogram_row(const X* x, size_t n, Histogram& h) {
+    size_t i = 0;
+    if (n >= worth_tables) {
+        i = n / block * block;
+        histogram_blocks<X, T>(x, i, h);
+    }
     const T inverse = inverse_width<T>(h.exponent);
     T low = static_cast<T>(h.low), high = static_cast<T>(h.high);
-    alignas(line) T room[batch];
-    alignas(line) u16 places[batch];
-    alignas(line) u16 tables[4][bins];
-    for (size_t start = 0; start < n; start += turn) {
-        const size_t end = n - start < turn ? n : start + turn;
-        const bool is_long = end - start >= worth_tables;
-        if (is_long) __builtin_memset(tables, 0, sizeof tables);
-        for (size_t i = start; i < end; i += batch) {
-            const size_t m = end - i < batch ? end - i : batch;
-            const T* y = widened(x + i, m, room);
-            min_max_row(y, m, low, high);
-            ZP_INDEPENDENT
-            for (size_t j = 0; j < m; ++j) places[j] = place_of(y[j], inverse);
-            if (is_long)
-                count(places, m, tables);
-            else
-                for (size_t j = 0; j < m; ++j) ++h.counts[places[j]];
-        }
-        if (!is_long) continue;
+    constexpr size_t batch = 8 * block;
+    T room[batch];
+    u16 places[batch];
+    for (; i < n; i += batch) {
+        const size_t m = n - i < batch ? n - i : batch;
+        const T* y = widened(x + i, m, room);
+        min_max_row(y, m, low, high);
         ZP_INDEPENDENT
-        for (size_t k = 0; k < bins; ++k)
-            h.counts[k] += u32(tables[0][k]) + tables[1][k] + tables[2][k] + tables[3][k];
+        for (size_t j = 0; j < m; ++j) places[j] = place_of(y[j], inverse);
+        for (size_t j = 0; j < m; ++j) ++h.counts[places[j]];
     }
     h.low = low;
     h.high = high;

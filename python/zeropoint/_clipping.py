@@ -190,7 +190,8 @@ def least_divergence(h: Histograms, codes: int) -> Range:
 
 
 def _least_divergence(edges: Array, counts: Array, codes: int) -> tuple[float, float]:
-    counts = np.where(edges[1:] > edges[:-1], counts, 0)  # the zeros' bin has no width
+    wide = edges[1:] > edges[:-1]  # not so the zeros' bin, and what is no bin of this channel
+    counts, edges = counts[wide], np.concatenate([edges[:1], edges[1:][wide]])
     magnitudes = np.sort(np.abs(edges))
     least, peak = magnitudes[min(codes, len(counts))], magnitudes[-1]
     best, found = np.inf, (edges[0], edges[-1])

@@ -1,0 +1,767 @@
+"""Observers: what they have seen is all that counts, and the ranges that they choose are good."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import pickle
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zeropoint as zp
+from bench import calibration
+from zeropoint import _clipping, _reference, observers
+from zeropoint._clipping import Histograms, Levels
+from zeropoint._reference import BINS
+
+from .exact import neighbours
+
+Array = np.ndarray[Any, np.dtype[Any]]
+KINDS = [zp.MinMaxObserver, zp.HistogramObserver]
+REALS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
+RNG = np.random.default_rng(11)
+
+
+def table(observer: zp.HistogramObserver) -> Array:
+    return np.ascontiguousarray(observer._table)
+
+
+# ---------------------------------------------------------------------------------------------
+# Bins
+
+
+def test_a_histogram_by_hand() -> None:
+    """[-1, 2] spans 3075 bins of 2**-10, and more than 4096 half as wide."""
+    observer = zp.HistogramObserver().update(np.array([0, 1, 2, -1, -0.0, 1.0005], np.float32))
+    assert observer.to_dict() == {
+        "observer": "HistogramObserver",
+        "dtype": "uint8",
+        "axis": None,
+        "precision": "float32",
+        "min": -1.0,
+        "max": 2.0,
+        "exponent": -10,
+        # -1 in bin -1025, the zeros in bin 0, 1 and 1.0005 in bin 1025, 2 in bin 2049
+        "counts": [1, -1024, 2, -1024, 2, -1023, 1],
+    }
+    # 3 in bin 3073; 4098 bins are too many, so all join in pairs
+    observer.update([3.0, -1.0])
+    fields = observer.to_dict()
+    assert (fields["exponent"], fields["precision"]) == (-9, "float64")
+    assert fields["counts"] == [2, -512, 2, -512, 2, -511, 1, -511, 1]
+
+
+@pytest.mark.parametrize(
+    ("x", "number"),
+    [
+        *((0.0, 0), (-0.0, 0), (0.25, 1), (0.5, 2), (0.75, 2), (1.0, 3)),
+        *((-0.25, -1), (-0.5, -2), (-0.75, -2), (-1.0, -3), (1e-45, 1), (-1e-45, -1)),
+    ],
+)
+def test_bins_of_a_half(x: float, number: int) -> None:
+    assert _reference.bin_number(np.float32(x), np.int64(-1)) == number
+
+
+def exact_bin(x: Any, exponent: int) -> int:
+    value = Fraction(float(x)) / Fraction(2) ** exponent
+    return (math.floor(abs(value)) + 1) * ((value > 0) - (value < 0))
+
+
+HARD = np.array(
+    [
+        *(0.0, -0.0, 1.0, 0.1, 3.4028233e38, -3.4028233e38, 1e30, 1.5, 65504.0),
+        *(1.1754944e-38, 1e-40, 1e-45, -1e-45, 2.0**-126, 2.0**-125, 2.0**-100, -(2.0**-90)),
+    ],
+    np.float32,
+)
+HARD = neighbours(HARD)
+
+
+@pytest.mark.parametrize("exponent", [-126, -125, -100, -11, 0, 3, 100, 116])
+def test_bins_against_fractions(backend: str, exponent: int) -> None:
+    """Every float that is hard, in all channels by itself: the range is its own or wider."""
+    with np.errstate(over="ignore"):
+        x = neighbours(np.ldexp(np.float32(1), exponent) * np.arange(-5, 6, dtype=np.float32))
+    x = np.concatenate([x, HARD])
+    x = x[np.abs(x.astype(np.float64)) < 2.0 ** (exponent + 11)]
+    for dtype in (np.float32, np.float64):
+        low, high, counts = zp._backend.histogram(x.astype(dtype), None, np.array([exponent]))
+        assert (low, high) == (x.min(), x.max())
+        expected = np.zeros(BINS, np.int64)
+        for value in x:
+            expected[exact_bin(value, exponent) % BINS] += 1
+        assert counts[0, 0] == exponent
+        assert counts[0, 1:].tolist() == expected.tolist()
+
+
+def test_float64_bins_against_fractions(backend: str) -> None:
+    largest = np.finfo(np.float64).max
+    for scale in (1e-300, 5e-324, 1e-37, 1.0, 1e300, largest / 8):
+        x = RNG.uniform(-2, 6, 300) * scale
+        observer = zp.HistogramObserver().update(x)
+        exponent = observer.to_dict()["exponent"]
+        expected = np.zeros(BINS, np.int64)
+        for value in x:
+            expected[exact_bin(value, exponent) % BINS] += 1
+        assert table(observer)[0, 1:].tolist() == expected.tolist()
+    fields = zp.HistogramObserver().update([-largest, largest]).to_dict()
+    assert (fields["exponent"], fields["counts"]) == (1014, [1, -2047, 1])
+
+
+def least_exponent(low: float, high: float) -> int:
+    """The definition: one by one."""
+    magnitude = max(Fraction(abs(low)), Fraction(abs(high)))
+    k = -126
+    while exact_bin(high, k) - exact_bin(low, k) >= BINS or magnitude >= Fraction(2) ** (k + 24):
+        k += 1
+    return k
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(st.tuples(FLOATS, FLOATS) | st.tuples(*2 * [st.floats(-1e300, 1e300)]))
+def test_exponents_are_the_least(ends: tuple[float, float]) -> None:
+    low, high = sorted(ends)
+    assert observers._exponents(low, high).tolist() == [least_exponent(low, high)]
+
+
+@given(st.integers(-(2**24), 2**24), st.integers(0, 30))
+def test_joined_bins(number: int, doublings: int) -> None:
+    """The bin of a value when bins are wide is the joined bin of the value when they are narrow."""
+    joined = _reference.joined_bin(np.array([number]), np.array([doublings]))[0]
+    for inside in (Fraction(1, 7), Fraction(6, 7)):
+        value = 0 if number == 0 else math.copysign(1, number) * (abs(number) - 1 + float(inside))
+        assert joined == exact_bin(value, doublings)
+
+
+# ---------------------------------------------------------------------------------------------
+# Associative and commutative, to the bit
+
+ALL_PARAMS: list[dict[str, Any]] = [
+    {},
+    {"symmetric": True, "convention": "onnx"},
+    {"zero_point_from": "max", "qmin": 3, "qmax": 90},
+]
+
+
+def all_params(observer: Any) -> list[zp.QuantParams]:
+    found = [observer.params(**keywords) for keywords in ALL_PARAMS]
+    if isinstance(observer, zp.HistogramObserver):
+        for method in observers.METHODS:
+            found += [observer.params(method=method, symmetric=s) for s in (False, True)]
+        found.append(observer.params(method="percentile", percentile=90))
+    return found
+
+
+def merged(parts: list[Any], draw: Callable[[int], int]) -> Any:
+    """One observer of several, by merges in any order and nesting."""
+    parts = list(parts)
+    while len(parts) > 1:
+        one = parts.pop(draw(len(parts)))
+        two = parts.pop(draw(len(parts)))
+        parts.append(one.merge(two))
+    return parts[0]
+
+
+@st.composite
+def pieces(draw: Any) -> tuple[list[Array], int | None]:
+    """Data in pieces, of which magnitude and dtype differ, and the channel axis."""
+    axis = draw(st.sampled_from([None, 0, 1, -1]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    found = []
+    for _ in range(draw(st.integers(1, 6))):
+        shape = [draw(st.integers(0, 40)), draw(st.integers(1, 9))]
+        if axis is not None:
+            shape[axis] = 3
+        x = rng.standard_normal(shape) * 10.0 ** draw(st.integers(-4, 4))
+        x *= rng.integers(0, 2, shape) if draw(st.booleans()) else 1
+        found.append(x.astype(draw(st.sampled_from(REALS))))
+    return found, axis
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), given_pieces=pieces())
+def test_any_order_and_nesting(
+    kind: Any, data: Any, given_pieces: tuple[list[Array], int | None]
+) -> None:
+    parts, axis = given_pieces
+    one = kind("int8", axis=axis)
+    for part in parts:
+        one.update(part)
+
+    def draw(n: int) -> int:
+        return data.draw(st.integers(0, n - 1))
+
+    smaller = [p for part in parts for p in np.array_split(part, 1 + draw(3), axis=axis == 0)]
+    order = data.draw(st.permutations(range(len(smaller))))
+    many = [kind("int8", axis=axis).update(smaller[i]) for i in order] + [kind("int8", axis=axis)]
+    other = merged(many, draw)
+    assert other == one
+    assert other.to_dict() == one.to_dict()
+    if sum(part.size for part in parts):
+        assert all_params(other) == all_params(one)
+        wide = np.float64 if any(p.dtype == np.float64 and p.size for p in parts) else np.float32
+        if axis is None:
+            whole = np.concatenate([part.astype(wide).ravel() for part in parts])
+        else:
+            whole = np.concatenate(
+                [np.moveaxis(part, axis, 0).reshape(3, -1).astype(wide) for part in parts], axis=1
+            )
+        for keywords in ALL_PARAMS:
+            same = zp.choose_params(whole, "int8", axis=axis and 0, **keywords)
+            mine = one.params(**keywords)
+            assert (mine.scale == same.scale).all()
+            assert mine.scale.dtype == same.scale.dtype
+            assert np.array_equal(mine.zero_point, same.zero_point)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_streams_whose_range_grows(backend: str, axis: int | None) -> None:
+    x = np.sort(RNG.standard_t(1, 9000).astype(np.float32)).reshape(300, 30)
+    x = np.concatenate([x[::2], x[1::2] * 1e-3])
+    parts = np.split(x, 30, axis=1 if axis == 0 else 0)
+    whole = zp.HistogramObserver(axis=axis).update(x)
+    for order in (parts, parts[::-1], sorted(parts, key=np.max)):
+        stream = zp.HistogramObserver(axis=axis)
+        for part in order:
+            stream.update(part)
+        assert stream == whole
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+def test_backends_agree(isa: str, dtype: np.dtype[Any], axis: int | None) -> None:
+    """Under `verify`, in every layout: long and short runs, a channel a column, odd strides."""
+    shapes = [(1, 1, 5), (3, 5, 70), (2, 3, 5000), (40, 3, 9), (1000, 9, 1), (2, 2, 33)]
+    for shape in shapes:
+        if axis is not None and shape[axis] > 100:
+            continue  # a channel takes 32 KiB
+        x = (RNG.standard_normal(shape) * 10.0 ** RNG.integers(-3, 3)).astype(dtype)
+        x = np.where(RNG.integers(3, size=shape) == 0, dtype.type(0), x)
+        for data in (x, x[::-1, :, ::-1], np.asfortranarray(x), np.repeat(x, 2, axis=2)[..., ::2]):
+            counts = table(zp.HistogramObserver(axis=axis).update(data))[:, 1:]
+            assert np.all(counts.sum(axis=1) * len(counts) == x.size)
+
+
+def test_parts_and_threads(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large data go in parts and to threads; a part whose range outgrows the bins is recounted."""
+    x = RNG.standard_normal((60, 40, 500)).astype(np.float32)
+    x *= np.geomspace(1e-3, 1e3, 60, dtype=np.float32)[:, None, None]
+    one = {axis: zp.HistogramObserver(axis=axis).update(x) for axis in (None, 0, 1, 2)}
+    for threads in (1, 2, 5):
+        zp.set_num_threads(threads)
+        for part in (1000, 1 << 18, 1 << 22):
+            monkeypatch.setattr(observers, "_PART", part)
+            for axis in (None, 0, 1):
+                assert zp.HistogramObserver(axis=axis).update(x) == one[axis]
+    zp.set_num_threads(0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_no_count_overflows(isa: str, dtype: Any) -> None:
+    """The core counts in 16 bits before it adds up."""
+    zp.set_num_threads(1)
+    for n in (255_999, 256_000, 256_001, 900_003):
+        for value in (0, 1.5):
+            counts = table(zp.HistogramObserver().update(np.full(n, value, dtype)))[0, 1:]
+            assert np.max(counts) == np.sum(counts) == n
+    zp.set_num_threads(0)
+
+
+def test_observers_in_threads() -> None:
+    """An observer each, merged in the end."""
+    parts = np.split(RNG.standard_normal(80_000), 8)
+    found = [zp.HistogramObserver() for _ in parts]
+    threads = [
+        threading.Thread(target=observer.update, args=(part,))
+        for observer, part in zip(found, parts, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert merged(found, lambda n: n // 2) == zp.HistogramObserver().update(np.concatenate(parts))
+
+
+def test_verify_catches_a_wrong_histogram(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = _reference.bin_number
+    monkeypatch.setattr(_reference, "bin_number", lambda x, k: np.where(x == 0.5, 1, right(x, k)))
+    with pytest.raises(zp.VerificationError, match="histogram on .* differs"):
+        zp.HistogramObserver().update(np.array([0.5, 1], np.float32))
+
+
+# ---------------------------------------------------------------------------------------------
+# Data of every kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hard_data(backend: str, kind: Any) -> None:
+    for x in (
+        np.zeros(5, np.float32),
+        np.array([-0.0], np.float32),
+        np.array([1e-45, 3e-45], np.float32),
+        np.array([-1e-40, 1e-42], np.float32),
+        np.array([3.4028234e38, -3.4028234e38], np.float32),
+        np.array([1e30, 1e-30], np.float32),
+        np.array([2.0**k for k in range(-20, 20)], np.float32),
+        np.full(7, 3.3, np.float32),
+        np.float32(2.5),
+        np.array([100, 100.001], np.float32),
+        np.array([1e308, -1e308, 1e-308]),
+        np.array([5e-324]),
+        np.arange(1 << 16, dtype=np.uint16).view(np.float16)[:0x7C00],
+    ):
+        observer = kind().update(x)
+        assert observer.params() == zp.choose_params(x)
+        assert kind.from_dict(json.loads(json.dumps(observer.to_dict()))) == observer
+        for params in all_params(observer):
+            assert np.isfinite(params.scale)
+
+
+def test_negated_data_have_the_mirrored_histogram() -> None:
+    x = RNG.standard_normal(1000)
+    fields = zp.HistogramObserver().update(x).to_dict()
+    mirrored = zp.HistogramObserver().update(-x).to_dict()
+    assert mirrored["counts"] == fields["counts"][::-1]
+    assert mirrored["exponent"] == fields["exponent"]
+
+
+def test_zero_is_positive() -> None:
+    observer = zp.MinMaxObserver().update(np.array([-0.0], np.float32))
+    assert not np.signbit(observer._range()).any()
+    assert observer == zp.MinMaxObserver().update(np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_data(kind: Any) -> None:
+    observer = kind(axis=1)
+    assert observer.update(np.zeros((0, 3), np.float32)) is observer
+    assert observer == kind(axis=1)
+    assert "no data yet" in repr(observer)
+    with pytest.raises(ValueError, match="the observer has seen no data; call update first"):
+        observer.params()
+    observer.update(np.ones((2, 5), np.float32))  # the empty array did not fix the channels
+    assert observer.merge(kind(axis=1)) == kind(axis=1).merge(observer)
+    assert "5 channels, min 1.0, max 1.0" in repr(observer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_precision_is_the_widest(kind: Any) -> None:
+    half, double = np.array([1.5], np.float16), np.array([-0.1])
+    assert kind().update(half).params().scale.dtype == np.float32
+    for pair in ([half, double], [double, half]):
+        observer = kind()
+        for x in pair:
+            observer.update(x)
+        assert observer.params() == zp.choose_params([-0.1, 1.5])
+    assert kind().update(double[:0]).to_dict()["precision"] == "float32"
+
+
+def test_axes_of_several_ranks() -> None:
+    observer = zp.HistogramObserver(axis=-1)
+    observer.update(np.ones((4, 3), np.float32)).update(np.ones((2, 5, 3), np.float32) * 2)
+    assert table(observer)[:, 1:].sum(axis=1).tolist() == [14, 14, 14]
+    params = observer.params(method="mse")
+    assert params.axis == -1
+    assert params.scale.shape == (3,)
+
+
+# ---------------------------------------------------------------------------------------------
+# Errors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_data_change_nothing(backend: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "_PART", 5)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    spoilt = x.copy()
+    spoilt[2, 1], spoilt[2, 3] = np.nan, np.inf
+    for axis in (None, 0, 1):
+        seen = [kind(axis=axis), kind(axis=axis).update(x / 100)]
+        for observer in seen:
+            before = copy.deepcopy(observer)
+            with pytest.raises(ValueError, match=r"x has 2 NaN or Inf of 12 .* at index \(2, 1\)"):
+                observer.update(spoilt)
+            assert observer == before
+    for wrong in (np.arange(3), [1, 2], "1.0", None, np.ma.masked_array([1.0])):
+        with pytest.raises(TypeError, match="x "):
+            kind().update(wrong)
+    observer = kind(axis=0).update(x)
+    with pytest.raises(ValueError, match="x has 4 channels along axis 0, the observer has seen 3"):
+        observer.update(x.T)
+    with pytest.raises(ValueError, match="other has 4 channels"):
+        observer.merge(kind(axis=0).update(x.T))
+    with pytest.raises(np.exceptions.AxisError):
+        kind(axis=2).update(x)
+    assert observer == kind(axis=0).update(x)
+
+
+def test_bad_merges() -> None:
+    with pytest.raises(TypeError, match="other is a HistogramObserver; a MinMaxObserver can only"):
+        zp.MinMaxObserver().merge(zp.HistogramObserver())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="other has dtype int8, this observer uint8"):
+        zp.MinMaxObserver().merge(zp.MinMaxObserver("int8"))
+    with pytest.raises(ValueError, match="other has axis 0, this observer None"):
+        zp.HistogramObserver().merge(zp.HistogramObserver(axis=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_arguments(kind: Any) -> None:
+    with pytest.raises(ValueError, match="dtype 'int16' is not a type of codes"):
+        kind("int16")
+    with pytest.raises(TypeError, match="axis must be an integer"):
+        kind(axis=1.0)
+    observer = kind().update([1.0, 2.0])
+    with pytest.raises(ValueError, match="qmin 9 must be less than qmax 3"):
+        observer.params(qmin=9, qmax=3)
+    with pytest.raises(ValueError, match="symmetric=True fixes the zero point"):
+        observer.params(symmetric=True, zero_point_from="min")
+    with pytest.raises(ValueError, match="x is constant"):
+        kind().update([2.0]).params(include_zero=False)
+
+
+def test_bad_methods() -> None:
+    observer = zp.HistogramObserver().update([1.0, 2.0])
+    with pytest.raises(ValueError, match="method 'max' is unknown; choose 'minmax' or 'percent"):
+        observer.params(method="max")
+    for percentile in (50, 0.1, 100.1, math.nan):
+        with pytest.raises(ValueError, match="must be more than 50 and at most 100"):
+            observer.params(method="percentile", percentile=percentile)
+    for wrong in ("99", None, True):
+        with pytest.raises(TypeError, match="percentile must be a number"):
+            observer.params(method="percentile", percentile=wrong)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------
+# As a value
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies(kind: Any, axis: int | None) -> None:
+    x = RNG.standard_normal((3, 50))
+    one = kind("int8", axis=axis).update(x)
+    text = json.dumps(one.to_dict())
+    copies = [
+        copy.copy(one),
+        copy.deepcopy(one),
+        pickle.loads(pickle.dumps(one)),
+        kind.from_dict(json.loads(text)),
+    ]
+    for other in copies:
+        assert other == one
+        assert type(other) is kind
+        assert all_params(other) == all_params(one)
+        other.update(x * 1.5).merge(one)
+        assert other != one
+        assert json.dumps(one.to_dict()) == text
+    assert one != "something else"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(one)
+    twice = copy.copy(one)
+    twice.merge(twice)
+    assert twice == copy.copy(one).merge(one) == kind("int8", axis=axis).update(x).update(x)
+
+
+def test_the_dictionary_is_small() -> None:
+    big = zp.HistogramObserver().update(RNG.standard_normal(100_000))
+    assert len(json.dumps(big.to_dict())) < 16_000
+    sparse = zp.HistogramObserver(axis=0).update(RNG.standard_normal((100, 20)))
+    assert len(json.dumps(sparse.to_dict())) < 100 * 300
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=50), st.integers(1, 2**62))
+def test_lists_without_zeros(counts: list[int], large: int) -> None:
+    counts = [large, *counts, 1]
+    short = observers._without_zeros(np.array(counts))
+    assert observers._with_zeros(short, len(counts)).tolist() == counts
+
+
+GOOD = zp.HistogramObserver(axis=0).update([[0.0, 0.5], [-1.0, 1.0]]).to_dict()
+HOSTILE: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"observer": "MinMaxObserver"}, ValueError, "observer 'MinMaxObserver' is unknown"),
+    ({"dtype": "float32"}, ValueError, "dtype 'float32' is unknown"),
+    ({"dtype": {"names": []}}, ValueError, "dtype"),
+    ({"precision": "float16"}, ValueError, "precision 'float16' is unknown"),
+    ({"axis": 1.0}, TypeError, "axis must be an integer"),
+    ({"axis": True}, TypeError, "axis must be an integer"),
+    ({"axis": None}, TypeError, "min must be int or float, not list"),
+    ({"min": 0.0}, TypeError, "min must be a list of int or float, not float 0.0"),
+    ({"min": None}, TypeError, "min must be a list"),
+    ({"min": None, "max": None}, ValueError, "precision of no data 'float64' is unknown"),
+    ({"min": ["0", 0]}, TypeError, "min must be int or float, not str"),
+    ({"min": [[0.0], [0.0]]}, TypeError, "min must be int or float, not list"),
+    ({"min": [0.0, True]}, TypeError, "min must be int or float, not bool"),
+    ({"min": [0.0, math.nan]}, ValueError, "min must be finite"),
+    ({"max": [0.5, math.inf]}, ValueError, "max must be finite"),
+    ({"max": [0.5, 10**400]}, ValueError, "max is beyond float64"),
+    ({"max": [0.5, 1.1], "precision": "float32"}, ValueError, "max must be .* of float32"),
+    ({"min": [0.6, -1.0]}, ValueError, "no min may exceed its max"),
+    ({"min": [0.0]}, ValueError, "min and max must have one length"),
+    ({"min": [], "max": []}, ValueError, "min and max must have one length"),
+    ({"exponent": [-12, -11]}, ValueError, r"exponent must be \[-12, -10\]"),
+    ({"exponent": [-12.0, -10]}, TypeError, "exponent must be int, not float"),
+    ({"exponent": -12}, TypeError, "exponent must be a list of int"),
+    ({"counts": [[1, 1]]}, ValueError, "counts must have 2 channels, not 1"),
+    ({"counts": [1, 1]}, TypeError, "counts must be a list of int, not int"),
+    ({"counts": [[], []]}, ValueError, "counts must describe 2050 bins"),
+    ({"counts": [[1, -2048, 1], [1, -2048, 1]]}, ValueError, "counts must describe 2051 bins"),
+    ({"counts": [[1, -(10**9), 1], [1, -2049, 1]]}, ValueError, "counts must describe"),
+    ({"counts": [[1, -2048, 2**63], [1, -2049, 1]]}, ValueError, "counts must describe"),
+    ({"counts": [[1, -2047, 0, 1], [1, -2049, 1]]}, ValueError, "counts must describe"),
+    ({"counts": [[1, -2049], [1, -2049, 1]]}, ValueError, "counts must describe"),
+    ({"counts": [[1, -2048, 1.0], [1, -2049, 1]]}, TypeError, "counts must be int, not float"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), HOSTILE)
+def test_hostile_dictionaries(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        zp.HistogramObserver.from_dict(GOOD | change)
+
+
+def test_hostile_dictionaries_by_their_keys() -> None:
+    assert zp.HistogramObserver.from_dict(GOOD).to_dict() == GOOD
+    with pytest.raises(TypeError, match="from_dict takes a dict, not list"):
+        zp.MinMaxObserver.from_dict([])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"unknown keys \['1', 'more'\], missing keys \[\]"):
+        zp.HistogramObserver.from_dict(GOOD | {"more": 1, 1: 1})
+    with pytest.raises(ValueError, match=r"unknown keys .*'counts'.*, missing keys \[\]"):
+        zp.MinMaxObserver.from_dict(GOOD)
+    with pytest.raises(ValueError, match=r"missing keys .*'max'"):
+        zp.HistogramObserver.from_dict({"min": 0})
+    empty = zp.HistogramObserver().to_dict()
+    with pytest.raises(ValueError, match="precision of no data 'float64'"):
+        zp.HistogramObserver.from_dict(empty | {"precision": "float64"})
+    with pytest.raises(ValueError, match="exponent and counts must be None"):
+        zp.HistogramObserver.from_dict(empty | {"counts": [1]})
+
+
+# ---------------------------------------------------------------------------------------------
+# The methods
+
+
+def histogram(edges: list[float], counts: list[int]) -> Histograms:
+    return Histograms(np.array([edges], np.float64), np.array([counts]))
+
+
+def test_percentiles_by_hand() -> None:
+    h = histogram([-1, 0, 0, 1, 3, 3], [1, 2, 0, 5, 0])
+    for fraction, value in [(0, -1), (1 / 16, -0.5), (0.25, 0), (0.375, 0), (0.5, 1.4), (1, 3)]:
+        assert _clipping._quantile(h, fraction) == [pytest.approx(value)]
+    assert _clipping.percentile(h, 100) == ([-1], [3])
+
+
+@pytest.mark.parametrize("percent", [50.001, 75, 99, 99.9, 99.999, 100])
+def test_percentiles_are_in_the_bin_of_the_element(percent: float) -> None:
+    relu = np.maximum(RNG.normal(size=90), 0)
+    for x in (RNG.standard_normal(5000), RNG.standard_t(2, 777), relu):
+        observer = zp.HistogramObserver().update(x)
+        exponent = table(observer)[0, 0]
+        found = _clipping.percentile(observer._histograms(slice(1), np.zeros(1, int)), percent)
+        for end, part in zip(found, (1 - percent / 100, percent / 100), strict=True):
+            rank = max(math.ceil(part * x.size), 1)
+            element = np.sort(x)[rank - 1]
+            assert abs(end - element) <= 2.0**exponent
+        params = observer.params(method="percentile", percentile=percent)
+        assert params == zp.choose_params(np.concatenate(found))
+
+
+def exact_error(edges: list[Fraction], counts: list[int], levels: list[Fraction]) -> Fraction:
+    """The mean squared distance to the nearest level of data that are spread evenly over bins."""
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(levels)]
+    total = Fraction(0)
+    for left, right, count in zip(edges, edges[1:], counts, strict=False):
+        if left == right:
+            total += count * min((left - level) ** 2 for level in levels)
+            continue
+        cuts = [left, *(middle for middle in middles if left < middle < right), right]
+        for a, b in itertools.pairwise(cuts):
+            level = min(levels, key=lambda level: abs((a + b) / 2 - level))
+            total += count * ((b - level) ** 3 - (a - level) ** 3) / 3 / (right - left)
+    return total / sum(counts)
+
+
+def test_the_expected_error_against_fractions() -> None:
+    for _ in range(30):
+        n = int(RNG.integers(1, 30))
+        edges = np.sort(RNG.integers(-40, 40, n + 1)) / 8
+        counts = RNG.integers(0, 9, n)
+        counts[0] = 1
+        scale, least, count = RNG.integers(1, 30) / 16, RNG.integers(-9, 1), RNG.integers(1, 12)
+        levels = [Fraction(float(scale)) * int(least + i) for i in range(count)]
+        greatest = levels[-1] / Fraction(float(scale))
+        expected = exact_error([Fraction(float(e)) for e in edges], counts.tolist(), levels)
+        given_levels = Levels(np.array([scale]), np.array([least]), np.array([float(greatest)]))
+        found = _clipping.squared_error(Histograms(edges[None], counts[None]), given_levels)
+        assert found[0] == pytest.approx(float(expected), rel=1e-9, abs=1e-15)
+
+
+def test_excess_against_fractions() -> None:
+    edges, counts = np.sort(RNG.integers(-40, 40, 12)) / 8, RNG.integers(0, 9, 11)
+    above, square = _clipping._beyond(edges[None], counts[None])
+    exact = [Fraction(float(edge)) for edge in edges]
+    for i, edge in enumerate(exact):
+        rest = counts[i:].tolist()
+        expected = exact_error(exact[i:], rest, [edge]) * sum(rest) if sum(rest) else 0
+        assert above[0, i] == sum(rest)
+        assert square[0, i] == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("include_zero", [True, False])
+def test_least_noise_is_the_least(include_zero: bool) -> None:
+    """Among all pairs of edges, of ordinary distributions."""
+    steps = 15
+    for x in (RNG.normal(size=500), RNG.laplace(size=900), RNG.normal(3, 1, 400), RNG.random(90)):
+        counts, edges = np.histogram(x, 40)
+        h = Histograms(edges[None], counts[None])
+        above, excess = (found[0] for found in _clipping._beyond(edges[None], counts[None]))
+        reversed_ = _clipping._beyond(-edges[None, ::-1], counts[None, ::-1])
+        below, deficit = (found[0, ::-1] for found in reversed_)
+
+        low, high = edges[:, None], edges
+        if include_zero:
+            low, high = np.minimum(low, 0), np.maximum(high, 0)
+        noise = (high - low) ** 2 / (12 * steps**2)
+        cost = noise * (x.size - above - below[:, None]) + excess + deficit[:, None]
+        first, last = np.searchsorted(edges, _clipping.least_noise(h, steps, include_zero))[:, 0]
+        assert cost[first, last] == pytest.approx(cost[np.triu_indices(41)].min())
+
+
+def test_divergence_by_hand() -> None:
+    counts = np.array([3, 0, 1, 4, 4, 2, 0, 7])
+    assert _clipping._divergence(counts, 0, 8, 8) == 0
+    # two groups of the six in the middle: (0, 1, 4), (4, 2, 0); what is clipped counts at the ends
+    data = np.array([3, 1, 4, 4, 2, 7]) / 21
+    spread = np.array([5 / 3, 5 / 3, 5 / 3, 2, 2, 2]) / 11
+    expected = (data * np.log(data / spread)).sum()
+    assert _clipping._divergence(counts, 1, 7, 2) == pytest.approx(expected)
+    # the last group of 1 bin holds clipped elements alone
+    assert _clipping._divergence(counts, 1, 7, 6) == np.inf
+    assert _clipping._divergence(np.array([1, 0, 0, 1]), 1, 3, 2) == np.inf
+
+
+def test_entropy_leaves_zeros_out() -> None:
+    x = np.abs(RNG.standard_normal(10_000)).astype(np.float32)
+    x[0] = 20
+    with_zeros = np.concatenate([x, np.zeros(50_000, np.float32)])
+    found = [zp.HistogramObserver().update(d).params(method="entropy") for d in (x, with_zeros)]
+    assert found[0] == found[1]
+    assert found[0].scale * 255 < 19
+
+
+FAMILIES: dict[str, Callable[[int], Array]] = {
+    "gauss": lambda n: RNG.normal(size=n),
+    "laplace": lambda n: RNG.laplace(size=n),
+    "uniform": lambda n: RNG.random(n),
+    "student": lambda n: RNG.standard_t(3, n),
+    "heavy": lambda n: RNG.standard_t(2, n),
+    "relu": lambda n: np.maximum(RNG.normal(size=n), 0),
+    "negative": lambda n: -np.abs(RNG.normal(size=n)),
+    "outlier": lambda n: np.append(RNG.normal(size=n), 300),
+    "two hills": lambda n: RNG.normal(size=n) + 9 * RNG.integers(0, 2, n),
+    "far": lambda n: RNG.normal(size=n) + 100,
+    "pixels": lambda n: RNG.integers(0, 256, n) / 255,
+    "one hot": lambda n: (np.arange(n) % 50 == 0) * 1.0,
+    "constant": lambda n: np.full(n, 3.0),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mse_is_never_worse(family: str) -> None:
+    """The real error, beside minmax and the percentile; and it tells how good it could be."""
+    x = FAMILIES[family](100_000).astype(np.float32)
+    observer = zp.HistogramObserver().update(x)
+    cases: list[dict[str, Any]] = [{}, {"symmetric": True}, {"qmax": 15}]
+    if family != "constant":
+        cases.append({"include_zero": False})
+    for keywords in cases:
+        errors = {
+            method: zp.error_stats(x, observer.params(method=method, **keywords)).mse
+            for method in observers.METHODS
+        }
+        assert errors["mse"] <= 1.001 * min(errors["minmax"], errors["percentile"]), keywords
+        best = min(
+            zp.error_stats(x, zp.choose_params(x * np.float32(part), **keywords)).mse
+            for part in np.geomspace(0.02, 1, 40)
+        )
+        assert errors["mse"] <= 1.02 * best, keywords
+
+
+def test_channels_are_chosen_one_by_one() -> None:
+    """More of them than are searched at a time, of very different shapes."""
+    rows = [FAMILIES[name](2000)[:2000] * 10.0**k for k in (-3, 0, 2) for name in FAMILIES]
+    x = np.array(rows, np.float32)
+    together = zp.HistogramObserver("int8", axis=0).update(x)
+    assert len(x) > 3 * observers._ROWS
+    for method in observers.METHODS:
+        for symmetric in (False, True):
+            params = together.params(method=method, symmetric=symmetric)
+            for i, row in enumerate(x):
+                one = zp.HistogramObserver("int8").update(row)
+                alone = one.params(method=method, symmetric=symmetric)
+                assert params.scale[i] == alone.scale, (method, symmetric, i)
+                assert params.zero_point[i] == alone.zero_point
+
+
+def test_methods_scale_with_the_data() -> None:
+    """Powers of two change nothing but the scale, whatever the precision can hold."""
+    x = RNG.laplace(size=3000)
+    for method in observers.METHODS:
+        base = zp.HistogramObserver().update(x).params(method=method)
+        for power in (-100, 100, 1000):
+            other = zp.HistogramObserver().update(np.ldexp(x, power)).params(method=method)
+            assert other.zero_point == base.zero_point
+            assert other.scale == np.ldexp(base.scale, power)
+
+
+# ---------------------------------------------------------------------------------------------
+# Real data
+
+
+@pytest.fixture(scope="module")
+def tensors() -> list[calibration.Tensor]:
+    try:
+        return list(calibration.real_tensors())
+    except ImportError as error:
+        pytest.skip(f"real data are absent: {error}")
+
+
+def test_mse_on_real_data(tensors: list[calibration.Tensor]) -> None:
+    assert len(tensors) > 15
+    for tensor in tensors:
+        observer = zp.HistogramObserver(tensor.dtype)
+        for batch in tensor.batches:
+            observer.update(batch)
+        x = np.concatenate([batch.ravel() for batch in tensor.batches])[: 1 << 20]
+        if x.size == 1 << 20:
+            observer = zp.HistogramObserver(tensor.dtype).update(x)
+        for symmetric in (False, True):
+            errors = {
+                method: zp.error_stats(x, observer.params(method=method, symmetric=symmetric)).mse
+                for method in ("minmax", "percentile", "mse")
+            }
+            best = min(errors["minmax"], errors["percentile"])
+            assert errors["mse"] <= 1.001 * best, (tensor.name, symmetric, errors)
+
+
+def test_batches_in_any_order(tensors: list[calibration.Tensor]) -> None:
+    for tensor in tensors:
+        forwards, backwards = zp.HistogramObserver(), zp.HistogramObserver()
+        for batch in tensor.batches:
+            forwards.update(batch)
+        for batch in tensor.batches[::-1]:
+            backwards.merge(zp.HistogramObserver().update(batch))
+        assert forwards == backwards
