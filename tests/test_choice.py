@@ -1,0 +1,55 @@
+"""The choice of parameters in the core against the reference: every rule, range and convention."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+RNG = np.random.default_rng(13)
+RANGES = [("uint8", 0, 255), ("uint8", 1, 255), ("int8", -128, 127), ("int8", -127, 100)]
+RANGES += [("int8", -128, 99), ("uint8", 7, 22)]
+
+
+def ends(steps: int, real: type) -> np.ndarray:
+    """Rows of a least and a greatest element: halves, ordinary, tiny, subnormal, huge."""
+    halves = np.arange(-2, steps + 3) + 0.5  # a scale of 1, and zero points half way
+    rows = [np.stack([-halves, steps - halves], axis=1)]
+    info = np.finfo(real)
+    units = [1.0, 1e-6, float(info.smallest_normal), float(info.smallest_subnormal) * 50]
+    for unit in units:
+        rows.append(RNG.normal(size=(200, 2)) * unit * 30)
+        rows.append(np.abs(RNG.normal(size=(20, 2))) * unit + unit * 100)
+    rows.append(RNG.normal(size=(50, 2)) * (float(info.max) / 6))
+    return np.sort(np.concatenate(rows).astype(real), axis=1)
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
+@pytest.mark.parametrize(("dtype", "qmin", "qmax"), RANGES)
+def test_rules(isa: str, dtype: str, qmin: int, qmax: int, convention: str, real: type) -> None:
+    """`verify` compares the bits of scale and zero point."""
+    x = ends(qmax - qmin, real)
+    if convention == "torch":
+        x = x[np.abs(x).max(axis=1) > 1e-30]  # 1 / scale must be finite
+    for rule in (None, "max", "min", "least_error"):
+        zp.choose_params(
+            x, dtype, zero_point_from=rule, qmin=qmin, qmax=qmax, axis=0, convention=convention
+        )
+
+
+@pytest.mark.parametrize("qmin", [-128, -127, -5])
+@pytest.mark.parametrize("qmax", [-2, 0, 99, 127])
+def test_symmetric(isa: str, qmin: int, qmax: int) -> None:
+    x = ends(255, np.float32)
+    params = zp.choose_params(x, "int8", symmetric=True, qmin=qmin, qmax=qmax, axis=0)
+    assert (params.zero_point == (qmin + qmax + 1) // 2).all()
+
+
+def test_the_multiplier_of_requantize_is_rounded_once() -> None:
+    acc_scale = RNG.uniform(1e-5, 1e-3, 300)
+    for scale in (np.float32(0.3), np.float64(0.3)):
+        params = zp.QuantParams(np.full(300, scale), 0, axis=0)
+        expected = (acc_scale / np.asarray(params.scale, np.float64)).astype(np.float32)
+        assert zp._api._multiplier(acc_scale, params).tobytes() == expected.tobytes()
