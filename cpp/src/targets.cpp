@@ -3,6 +3,8 @@
 #if defined(ZEROPOINT_X86) && defined(_MSC_VER)
 #include <immintrin.h>
 #include <intrin.h>
+#elif defined(ZEROPOINT_X86)
+#include <cpuid.h>
 #endif
 
 namespace zeropoint::core {
@@ -27,9 +29,12 @@ bool has(int ebx_mask, unsigned long long xcr0_mask) {
 bool has_avx2() { return has(1 << 5, 0x6); }
 bool has_avx512() { return has_avx2() && has(1 << 16 | 1 << 17 | 1 << 30 | 1 << 31, 0xE6); }
 #else
+bool has_f16c() {  // older Clang cannot be asked for it; that the OS saves the registers, AVX2 says
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+}
 bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

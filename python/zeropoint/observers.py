@@ -327,11 +327,11 @@ class HistogramObserver(_Observer):
             self._include(low, high, precision)
             self._table = table
             return
-        before = self._low, self._high
+        before = np.atleast_1d(self._low), np.atleast_1d(self._high)
         grows = not self._holds(low, high)
         self._include(low, high, precision)
         if grows:
-            _widen(self._table, *map(np.atleast_1d, before), _exponents(self._low, self._high))
+            _widen(self._table, *before, _exponents(self._low, self._high))
         _widen(table, low, high, self._table[:, 0])
         self._table[:, 1:] += table[:, 1:]
 

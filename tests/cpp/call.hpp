@@ -1,0 +1,168 @@
+// One call of the core as data: what to do, on what kind of arrays, with which parameters.  The
+// naive results, the inputs, the tests and the fuzzer are all functions of it; `run` hands it to
+// the core.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "zeropoint/core.hpp"
+
+namespace test {
+
+namespace core = zeropoint::core;
+using core::Convention;
+using core::DType;
+using core::Grid;
+
+enum class Op {
+    quantize,
+    dequantize,
+    fake_quantize,
+    requantize,
+    saturate,
+    saturate_cast,
+    round,
+    min_max,
+    histogram
+};
+inline bool has_parameters(Op op) { return op <= Op::requantize; }
+inline bool has_layout(Op op) { return has_parameters(op) || op >= Op::min_max; }
+
+struct Call {
+    Op op = Op::quantize;
+    // of the arrays; min_max: `out` is that of its results; histogram: of the words of its table
+    DType in = DType::f32, out = DType::u8;
+    Grid grid;
+
+    // quantize, dequantize, fake_quantize, requantize
+    DType code = DType::u8, precision = DType::f32;  // `precision` is that of the scale
+    Convention convention = Convention::numpy;
+    int qmin = 0, qmax = 255;
+    std::vector<double> scale{1};  // numbers of `precision`
+    std::vector<std::int32_t> zero_point{0};
+    std::vector<float> multiplier{1};  // requantize: one, or one a parameter
+
+    std::int64_t low = 0, high = 0;       // saturate
+    bool ties_away = false;               // round
+    std::vector<std::int64_t> exponents;  // histogram
+
+    std::size_t in_bytes() const { return grid.size() * core::size_of(in); }
+    std::size_t out_bytes() const {
+        const std::size_t n = op == Op::min_max     ? 2 * grid.parameters()
+                              : op == Op::histogram ? core::histogram_row * grid.parameters()
+                                                    : grid.size();
+        return n * core::size_of(out);
+    }
+    bool may_be_in_place() const {
+        return in == out && (op == Op::fake_quantize || op == Op::saturate || op == Op::round);
+    }
+};
+
+inline Grid tensor(std::size_t n) {
+    Grid grid;
+    grid.inner = n;
+    return grid;
+}
+inline Grid channel(std::size_t outer, std::size_t axis, std::size_t inner) {
+    return {Grid::Kind::channel, outer, axis, inner, 1};
+}
+inline Grid blocks(std::size_t outer, std::size_t axis, std::size_t inner, std::size_t block) {
+    return {Grid::Kind::block, outer, axis, inner, block};
+}
+
+// ---- in words --------------------------------------------------------------------------------
+
+inline const char* name(Op op) {
+    constexpr const char* names[] = {"quantize",   "dequantize", "fake_quantize",
+                                     "requantize", "saturate",   "saturate_cast",
+                                     "round",      "min_max",    "histogram"};
+    return names[static_cast<int>(op)];
+}
+inline const char* name(DType dtype) {
+    constexpr const char* names[] = {"f16", "bf16", "f32", "f64", "i8",  "u8",
+                                     "i16", "u16",  "i32", "u32", "i64", "u64"};
+    return names[static_cast<int>(dtype)];
+}
+inline const char* name(Convention convention) {
+    constexpr const char* names[] = {"numpy", "onnx", "torch", "tflite"};
+    return names[static_cast<int>(convention)];
+}
+inline const char* name(Grid::Kind kind) {
+    constexpr const char* names[] = {"tensor", "channel", "block"};
+    return names[static_cast<int>(kind)];
+}
+
+/// Operation, types, convention and layout, without sizes: "quantize f32 u8 numpy f32 channel".
+inline std::string kind(const Call& c) {
+    std::string words = std::string(name(c.op)) + ' ' + name(c.in) + ' ' + name(c.out);
+    if (c.op == Op::fake_quantize) words += std::string(" by ") + name(c.code);
+    if (c.op == Op::quantize || c.op == Op::fake_quantize)
+        words += std::string(" ") + name(c.convention);
+    if (c.op == Op::quantize || c.op == Op::dequantize || c.op == Op::fake_quantize)
+        words += std::string(" scale ") + name(c.precision);
+    if (c.op == Op::round) words += c.ties_away ? " away" : " even";
+    return words + ' ' + name(c.grid.kind);
+}
+
+inline std::string describe(const Call& c) {
+    return kind(c) + " {" + std::to_string(c.grid.outer) + ", " + std::to_string(c.grid.axis) +
+           ", " + std::to_string(c.grid.inner) + "} block " + std::to_string(c.grid.block) +
+           " codes " + std::to_string(c.qmin) + ".." + std::to_string(c.qmax);
+}
+
+// ---- to the core -----------------------------------------------------------------------------
+
+/// The parameters of a call as the core takes them: casts and proofs are made at their first use.
+class Parameters {
+public:
+    explicit Parameters(const Call& c) : params(made(c)), requantization(params, c.multiplier) {}
+    const core::Params params;
+    const core::Requantization requantization;
+
+private:
+    static core::Params made(const Call& c) {
+        if (c.precision == DType::f64)
+            return {c.scale, c.zero_point, c.qmin, c.qmax, c.code, c.convention};
+        return {std::vector<float>(c.scale.begin(), c.scale.end()),
+                c.zero_point,
+                c.qmin,
+                c.qmax,
+                c.code,
+                c.convention};
+    }
+};
+
+/// Whether the core finished.
+inline bool run(const Call& c, const Parameters& p, std::size_t isa, const void* in, void* out,
+                core::Poll poll = {}) {
+    switch (c.op) {
+        case Op::quantize:
+            return core::quantize(isa, {in, c.in}, out, c.grid, p.params, poll);
+        case Op::dequantize:
+            return core::dequantize(isa, in, {out, c.out}, c.grid, p.params, poll);
+        case Op::fake_quantize:
+            return core::fake_quantize(isa, {in, c.in}, out, c.grid, p.params, poll);
+        case Op::requantize:
+            return core::requantize(isa, static_cast<const std::int32_t*>(in), out, c.grid,
+                                    p.requantization, poll);
+        case Op::saturate:
+            return core::saturate(isa, {in, c.in}, out, c.grid.size(), c.low, c.high, poll);
+        case Op::saturate_cast:
+            return core::saturate_cast(isa, {in, c.in}, {out, c.out}, c.grid.size(), poll);
+        case Op::round:
+            return core::round(isa, {in, c.in}, out, c.grid.size(), c.ties_away, poll);
+        case Op::min_max: {
+            const std::size_t half = c.out_bytes() / 2;
+            return core::min_max(isa, {in, c.in}, out, static_cast<char*>(out) + half, c.grid,
+                                 poll);
+        }
+        case Op::histogram:
+            return core::histogram(isa, {in, c.in}, c.exponents, out, c.grid, poll);
+    }
+    return false;
+}
+
+}  // namespace test

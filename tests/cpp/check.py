@@ -1,0 +1,343 @@
+"""The core's reliability, checked in the ways that need tools of their own.
+
+    python tests/cpp/check.py MODE [--build DIR] [--seconds N] [--every N] [--keep]
+
+Each mode compiles what it needs below --build (default build/checks), runs it, and ends with a line
+that counts what was checked.  Exit code 0: all of it passed; 1: something failed; 2: a tool is
+missing, and the message says what to install.  Nothing is installed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CORPUS = HERE / "corpus.txt"
+
+#: the first finding ends the program, and none is suppressed
+ASAN = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
+#: long results go past the caches, however small they are
+STREAMING = {"ZEROPOINT_STREAM_FROM": "0"}
+#: what a build needs, by the name of the program
+DEBIAN = {
+    "g++": "g++",
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "qemu-aarch64": "qemu-user",
+    "qemu-x86_64": "qemu-user",
+    "valgrind": "valgrind",
+    "clang++-14": "clang-14",
+    "setarch": "util-linux",
+}
+
+
+class Failed(Exception):
+    """Something was checked and is wrong."""
+
+
+class Missing(Exception):
+    """A tool is not there."""
+
+
+class Count:
+    """Checks that passed, and elements compared."""
+
+    def __init__(self) -> None:
+        self.checks = self.elements = 0
+
+    def add(self, output: str) -> None:
+        """Read the line of counts that a program of ours ends with."""
+        found = re.findall(r"^(\d+) passed, (\d+) failed(?:; (\d+) elements)?", output, re.M)
+        if not found or int(found[-1][1]):
+            raise Failed("the last line has no count of checks without a failure")
+        self.checks += int(found[-1][0])
+        self.elements += int(found[-1][2] or 0)
+
+
+def tool(name: str) -> str:
+    """The path of a program, or Missing with the package that has it."""
+    path = shutil.which(name)
+    if path is None:
+        raise Missing(f"{name} is missing: apt-get install {DEBIAN[name]}")
+    return path
+
+
+def module(name: str) -> None:
+    """Missing unless this Python has the module."""
+    if importlib.util.find_spec(name) is None:
+        raise Missing(f"{sys.executable} has no module {name}: pip install {name}")
+
+
+def start(
+    command: Iterable[object], env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[str]:
+    words = [str(word) for word in command]
+    print("+", *(f"{k}={v}" for k, v in (env or {}).items()), *words, file=sys.stderr)
+    return subprocess.Popen(
+        words,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """The output of a program that must succeed."""
+    output, _ = process.communicate()
+    if process.returncode != 0:
+        print(output)
+        raise Failed(f"{process.args} ended with {process.returncode}")
+    return output
+
+
+def run(command: Iterable[object], env: dict[str, str] | None = None) -> str:
+    return finish(start(command, env))
+
+
+def build(where: Path, target: str, flags: str, *definitions: str, source: Path = HERE) -> Path:
+    """Compile `target` and everything below it with `flags`; returns where it lies.
+
+    CMAKE_BUILD_TYPE names no flags of its own, so that these are all there are; the loops keep
+    the -O3 and the ISA flags of CMakeLists.txt.
+    """
+    if shutil.which("cmake") is None:
+        raise Missing("cmake is missing: pip install cmake, or apt-get install cmake")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    given = [f"-DCMAKE_CXX_FLAGS={flags}", "-DCMAKE_BUILD_TYPE=Checked", *definitions]
+    run(["cmake", *generator, "-S", source, "-B", where, *given])
+    run(["cmake", "--build", where, "--parallel", os.cpu_count() or 1, "--target", target])
+    return where
+
+
+# ---------------------------------------------------------------------------------------------
+# The modes
+
+
+def asan(options: argparse.Namespace, count: Count) -> None:
+    """ASan and UBSan over the C++ tests, caches passed or not, and over the fuzzer's corpus."""
+    tool("g++")
+    flags = f"{ASAN} -g -O1"
+    where = build(options.build / "asan", "all", flags, "-DCMAKE_CXX_COMPILER=g++")
+    tests = where / "zeropoint_tests"
+    replay = where / "zeropoint_replay", CORPUS
+    for process in [
+        start([tests, "--every", options.every]),
+        # few of the calls are long enough to notice
+        start([tests, "kernels", "--every", 3 * options.every], STREAMING),
+        start(replay),
+        start(replay, STREAMING),
+    ]:
+        count.add(finish(process))
+
+
+def tsan(options: argparse.Namespace, count: Count) -> None:
+    """TSan over threads, concurrent callers, forks and calls that stop."""
+    tool("g++")
+    flags = "-fsanitize=thread -g -O1"
+    where = build(options.build / "tsan", "zeropoint_tests", flags, "-DCMAKE_CXX_COMPILER=g++")
+    # TSan's shadow memory does not fit every randomisation of addresses
+    fixed = [tool("setarch"), "-R"]
+    # by default it ends a child that starts threads, though it can go on
+    env = {"TSAN_OPTIONS": "die_after_fork=0"}
+    tests = [*fixed, where / "zeropoint_tests", "threads", "fork", "host"]
+    for process in [start(tests, env), start(tests, {**env, **STREAMING})]:
+        count.add(finish(process))
+
+
+def valgrind(options: argparse.Namespace, count: Count) -> None:
+    """Valgrind's memcheck over the C++ tests; it has no AVX-512 and says so to the core."""
+    tool("g++")
+    where = build(options.build / "plain", "zeropoint_tests", "-g -O1")
+    command = [tool("valgrind"), "--quiet", "--error-exitcode=1"]
+    command += [where / "zeropoint_tests", "--every", options.every]
+    for process in [start(command), start([*command, "kernels"], STREAMING)]:
+        output = finish(process)
+        count.add(output)
+        if not output.rstrip().endswith("on avx2 baseline"):
+            raise Failed("other ISAs ran than avx2 and baseline")
+
+
+def aarch64(options: argparse.Namespace, count: Count) -> None:
+    """The C++ tests as an aarch64 program, and the digests of all results equal to x86-64's."""
+    compiler, emulator = tool("aarch64-linux-gnu-g++"), tool("qemu-aarch64")
+    native = build(options.build / "native", "zeropoint_tests", "-O2")
+    foreign = build(
+        options.build / "aarch64",
+        "zeropoint_tests",
+        "-O2",
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+    )
+    # not fork: QEMU's user mode fails in the children of a process with threads
+    arguments = ["kernels", "threads", "host", "choose", "--digests", "--every", options.every]
+    here = start([native / "zeropoint_tests", *arguments])
+    there = start(
+        [emulator, "-L", "/usr/aarch64-linux-gnu", foreign / "zeropoint_tests", *arguments]
+    )
+    digests: dict[str, dict[str, str]] = defaultdict(dict)
+    for machine, process in (("here", here), ("aarch64", there)):
+        output = finish(process)
+        count.add(output)
+        for kind, isa, digest in re.findall(r"^digest\t(.+)\t(.+)\t(.+)$", output, re.M):
+            digests[kind][f"{machine} {isa}"] = digest
+    machines = {name for found in digests.values() for name in found}
+    for kind, found in digests.items():
+        if found.keys() != machines or len(set(found.values())) != 1:
+            raise Failed(f"{kind}: the digests are {found}")
+    print(f"{len(digests)} digests are the same on: {', '.join(sorted(machines))}")
+    count.checks += len(digests)
+
+
+def qemu(options: argparse.Namespace, count: Count) -> None:
+    """This Python's zeropoint on CPUs without AVX and without AVX-512: import, then verify."""
+    emulator = tool("qemu-x86_64")
+    module("zeropoint")
+    for cpu, expected in (("Nehalem", ["baseline"]), ("Haswell", ["avx2", "baseline"])):
+        command = [emulator, "-cpu", cpu, sys.executable, "-m", "zeropoint", "verify", "--json"]
+        # OpenBLAS, which comes with NumPy, may be told to use kernels that this CPU lacks
+        clean = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+        print("+ env -u OPENBLAS_CORETYPE", *command, file=sys.stderr)
+        done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"on {cpu}, exit code {done.returncode}:\n{done.stdout}{done.stderr}")
+        report = json.loads(done.stdout)
+        if report["backends"] != expected or report["differences"] != 0:
+            raise Failed(f"on {cpu}: backends {report['backends']}, {report['differences']} wrong")
+        count.checks += sum(row["cases"] for row in report["rows"])
+        count.elements += sum(row["elements"] for row in report["rows"])
+        print(f"{cpu}: {', '.join(expected)}, and no illegal instruction")
+
+
+def fuzz(options: argparse.Namespace, count: Count) -> None:
+    """libFuzzer with ASan and UBSan for --seconds, from the corpus on; --keep adds to it."""
+    compiler = tool("clang++-14")
+    flags = f"{ASAN} -fsanitize=fuzzer-no-link -g -O2"
+    where = build(
+        options.build / "fuzz", "zeropoint_fuzz", flags, f"-DCMAKE_CXX_COMPILER={compiler}"
+    )
+    inputs = where / "inputs"
+    shutil.rmtree(inputs, ignore_errors=True)
+    inputs.mkdir()
+    for i, line in enumerate(CORPUS.read_text().split()):
+        (inputs / f"corpus-{i:04}").write_bytes(bytes.fromhex(line))
+    common = [where / "zeropoint_fuzz", "-max_len=256", "-len_control=0", "-timeout=60"]
+    command = [*common, "-print_final_stats=1", f"-max_total_time={options.seconds}"]
+    command += [f"-artifact_prefix={where}/", inputs]
+    for process in [start([*command, "-seed=1"]), start([*command, "-seed=2"], STREAMING)]:
+        output = finish(process)
+        print(*re.findall(r"^.*DONE.*$", output, re.M))
+        count.checks += int(re.findall(r"number_of_executed_units: (\d+)", output)[0])
+    if options.keep:
+        kept = where / "kept"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        run([*common, "-merge=1", kept, inputs])
+        lines = sorted(path.read_bytes().hex() for path in kept.iterdir())
+        CORPUS.write_text("".join(f"{line}\n" for line in lines))
+        print(f"{len(lines)} inputs are in {CORPUS}")
+
+
+def python_asan(options: argparse.Namespace, count: Count) -> None:
+    """ASan and UBSan over the Python suite, with the core and its bindings instrumented.
+
+    Leaks are not looked for, as NumPy and Python themselves leave memory at exit.
+    """
+    compiler = tool("g++")
+    for name in ("pybind11", "pytest", "hypothesis"):
+        module(name)
+    cmakedir = run([sys.executable, "-m", "pybind11", "--cmakedir"]).strip()
+    where = build(
+        options.build / "python-asan",
+        "_core",
+        f"{ASAN} -g -O1",
+        "-DSKBUILD=ON",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={cmakedir}",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+        source=ROOT,
+    )
+    package = where / "site" / "zeropoint"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(ROOT / "python" / "zeropoint", package)
+    for built in where.glob("_core*.so"):
+        shutil.copy(built, package)
+    libraries = [
+        run([compiler, f"-print-file-name={n}"]).strip() for n in ("libasan.so", "libstdc++.so")
+    ]
+    env = {
+        # ASan looks for the exceptions of libstdc++ when it starts, before Python loads that
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": str(package.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    found = run([sys.executable, "-c", "import zeropoint; print(zeropoint.__file__)"], env)
+    if Path(found.strip()).parent != package:
+        raise Failed(f"Python would test {found.strip()}: is zeropoint installed as editable?")
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests"]
+    output = run([*tests, "--ignore", ROOT / "tests" / "parity"], env)
+    print(output)
+    count.checks += int(re.findall(r"(\d+) passed", output)[-1])
+
+
+MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
+    "asan": asan,
+    "tsan": tsan,
+    "valgrind": valgrind,
+    "aarch64": aarch64,
+    "qemu": qemu,
+    "fuzz": fuzz,
+    "python-asan": python_asan,
+}
+
+
+def main() -> int:
+    modes = "\n".join(f"  {name:12} {str(f.__doc__).splitlines()[0]}" for name, f in MODES.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"modes:\n{modes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("mode", choices=MODES, metavar="MODE")
+    parser.add_argument("--build", type=Path, default=ROOT / "build" / "checks", metavar="DIR")
+    parser.add_argument("--seconds", type=int, default=300, help="fuzz: how long (%(default)s)")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="one in N of the calls of all layouts"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="fuzz: write what it found to the corpus"
+    )
+    options = parser.parse_args()
+    options.build = options.build.resolve()
+    count, began = Count(), time.monotonic()
+    try:
+        MODES[options.mode](options, count)
+    except Missing as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    except Failed as failed:
+        print(f"{options.mode}: FAILED: {failed}", file=sys.stderr)
+        return 1
+    elements = f", {count.elements:,} elements compared" if count.elements else ""
+    seconds = time.monotonic() - began
+    print(f"{options.mode}: {count.checks:,} passed, 0 failed{elements}; {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+// Calls large enough for several threads and for polling, with their inputs and results.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include "check.hpp"
+#include "inputs.hpp"
+#include "naive.hpp"
+
+namespace test {
+
+struct Sample {
+    Call call;
+    std::vector<unsigned char> in, expected;
+
+    Sample(Call c, std::uint64_t seed) : call(std::move(c)) {
+        Random random(seed);
+        if (has_parameters(call.op)) choose_parameters(random, call);
+        if (call.op == Op::histogram) choose_exponents(random, call);
+        call.low = -2, call.high = 100;  // of saturate
+        in.resize(call.in_bytes());
+        fill(random, call, in.data());
+        judge();
+    }
+    Sample(Call c, std::vector<unsigned char> data) : call(std::move(c)), in(std::move(data)) {
+        judge();
+    }
+    /// Whether the core gives the naive result; safe to call from many threads.
+    bool is_right(const Parameters& p, std::size_t isa) const {
+        std::vector<unsigned char> out(call.out_bytes(), 0xA5);
+        if (!run(call, p, isa, in.data(), out.data())) return false;
+        return matches(out);
+    }
+    bool matches(std::vector<unsigned char>& out) const {
+        naive::only_promised(call, out.data());
+        return out == expected;
+    }
+
+private:
+    void judge() {
+        expected = naive::result(call, in.data());
+        naive::only_promised(call, expected.data());
+    }
+};
+
+/// A check for each element.
+inline bool check_right(const Sample& sample, const Parameters& p, std::size_t isa,
+                        const std::string& what) {
+    counts.elements += sample.call.grid.size();
+    return check(sample.is_right(p, isa),
+                 describe(sample.call) + " on " + core::isas()[isa] + what);
+}
+
+inline Call call_of(Op op, DType in, DType out, const Grid& grid) {
+    Call c;
+    c.op = op;
+    c.in = in;
+    c.out = out;
+    c.code = op == Op::dequantize ? in : op == Op::fake_quantize ? DType::i8 : out;
+    c.grid = grid;
+    return c;
+}
+
+/// One of each operation, over every kind of layout; each large enough for two threads or more,
+/// most for eight.
+inline std::vector<Sample> large_samples() {
+    using D = DType;
+    const std::pair<Op, std::pair<D, D>> operations[] = {
+        {Op::quantize, {D::f32, D::u8}},       {Op::quantize, {D::f64, D::i8}},
+        {Op::dequantize, {D::u8, D::f64}},     {Op::fake_quantize, {D::f16, D::f16}},
+        {Op::fake_quantize, {D::f32, D::f32}}, {Op::requantize, {D::i32, D::i8}},
+        {Op::min_max, {D::f32, D::f32}},       {Op::min_max, {D::f64, D::f64}}};
+    std::vector<Sample> samples;
+    std::uint64_t seed = 77;
+    for (const Grid& grid : {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1),
+                             channel(20011, 3, 8), channel(1, 480007, 1), blocks(6, 80000, 1, 32),
+                             blocks(7, 68573, 1, 1000), blocks(3, 401, 400, 16)})
+        for (const auto& [op, types] : operations)
+            samples.emplace_back(call_of(op, types.first, types.second, grid), ++seed);
+    for (const Grid& grid : {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1)})
+        samples.emplace_back(call_of(Op::histogram, D::f64, D::i64, grid), ++seed);
+    samples.emplace_back(call_of(Op::saturate, D::i64, D::i64, tensor(300001)), 1);
+    samples.emplace_back(call_of(Op::saturate_cast, D::u16, D::i8, tensor(480007)), 2);
+    samples.emplace_back(call_of(Op::round, D::bf16, D::bf16, tensor(480007)), 3);
+    return samples;
+}
+
+}  // namespace test

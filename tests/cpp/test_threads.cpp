@@ -1,0 +1,128 @@
+// The same bits for any number of threads, from many callers at once, while the number changes,
+// and in children of a process that has threads.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "check.hpp"
+#include "sample.hpp"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#define ZEROPOINT_TEST_HAS_FORK
+#endif
+
+namespace test {
+
+namespace {
+
+void test_any_number(const std::vector<Sample>& samples) {
+    for (std::size_t n = 1; n <= 8; ++n) {
+        core::set_num_threads(n);
+        check(core::get_num_threads() == n, "get_num_threads is what was set");
+        for (const Sample& sample : samples) {
+            const Parameters p(sample.call);
+            const std::size_t isa = options.isas[n % options.isas.size()];
+            check_right(sample, p, isa, " in " + std::to_string(n) + " threads");
+        }
+    }
+    core::set_num_threads(0);
+    check(core::get_num_threads() >= 1, "0 means a number chosen by the core");
+}
+
+// Eight callers share parameters that nobody has used before, so that they meet at the first use,
+// where casts and proofs are made.
+void test_callers(const std::vector<Sample>& samples) {
+    core::set_num_threads(3);
+    std::atomic<bool> done{false}, plausible{true};
+    std::thread restless([&] {
+        for (std::size_t n = 0; !done; ++n) {
+            core::set_num_threads(1 + n % 8);
+            if (core::get_num_threads() > 8) plausible = false;
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        }
+    });
+    for (std::size_t first = 0; first < samples.size(); ++first) {
+        const Sample& shared = samples[first];
+        const Parameters p(shared.call);
+        std::vector<std::thread> callers;
+        for (std::size_t i = 0; i < 8; ++i)
+            callers.emplace_back([&, i] {
+                const std::size_t isa = options.isas[i % options.isas.size()];
+                if (i % 2 != 0) p.params.prepare();
+                check_right(shared, p, isa, ", one of many callers");
+                if (i % 4 != 0) return;  // and something else at the same time
+                const Sample& own = samples[(first + i + 1) % samples.size()];
+                check_right(own, Parameters(own.call), isa, " beside many callers");
+            });
+        for (std::thread& caller : callers) caller.join();
+    }
+    done = true;
+    restless.join();
+    check(plausible, "get_num_threads while it changes");
+}
+
+#if defined(ZEROPOINT_TEST_HAS_FORK)
+// Makes a child that calls the core twice: the second time it has a pool of its own.
+bool child_is_right(const Sample& sample) {
+    const pid_t child = fork();
+    if (child == 0) {
+        const Parameters p(sample.call);
+        const std::size_t isa = options.isas[0];
+        _exit(sample.is_right(p, isa) && sample.is_right(p, isa) ? 0 : 1);
+    }
+    for (int i = 0; child > 0 && i < 6000; ++i) {
+        int status = 0;
+        if (waitpid(child, &status, WNOHANG) == child)
+            return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    if (child > 0) {  // it hangs
+        kill(child, SIGKILL);
+        waitpid(child, nullptr, 0);
+    }
+    return false;
+}
+#endif
+
+}  // namespace
+
+void test_threads() {
+    const std::vector<Sample> samples = large_samples();
+    test_any_number(samples);
+    test_callers(samples);
+    core::set_num_threads(0);
+}
+
+void test_fork() {
+#if defined(ZEROPOINT_TEST_HAS_FORK)
+    const Sample sample(call_of(Op::quantize, DType::f32, DType::u8, tensor(480007)), 9);
+    const Parameters p(sample.call);
+    const std::size_t isa = options.isas[0];
+    core::set_num_threads(3);
+    check_right(sample, p, isa, ", which starts the pool");
+    for (int i = 0; i < 20; ++i) check(child_is_right(sample), "a child while the pool waits");
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    // their allocators do not know fork: a child waits for a lock that a thread of its parent held
+    std::printf("NOT RUN under this sanitizer: children while others call\n");
+#else
+    std::atomic<bool> done{false}, right{true};
+    const auto call = [&] {
+        while (!done)
+            if (!sample.is_right(p, isa)) right = false;
+    };
+    std::thread one(call), two(call);  // one of them has the pool
+    for (int i = 0; i < 20; ++i) check(child_is_right(sample), "a child while others call");
+    done = true;
+    one.join();
+    two.join();
+    check(right, "calls while children are made");
+#endif
+    core::set_num_threads(0);
+#endif
+}
+
+}  // namespace test
