@@ -65,8 +65,10 @@ NAN_IN_THREADS = "threads::test_a_nan_is_found_by_any_thread"
 # Not here, because no test can see them:
 # - `certify` that believes every scale: no scale is known with which the products go wrong
 # - `away` without its floor: its nearest integer is already rounded up where it matters
+# - `smallest_at_least` of the reference that never steps down: its first guess is never too large
 # - the payload and the sign of a NaN: they are nobody's promise, and `verify` ignores them
 # - a `Stage.clear` that does nothing: the histograms that are copied for the threads are empty
+# - the first guess of the width of bins, half as large: it is too small in any case, and doubled
 # - prefetching, tiling, streaming and sharing left out: speed alone
 FAULTS = [
     # ---- scalar.h: the mathematics of one element ------------------------------------------------
@@ -766,13 +768,6 @@ FAULTS = [
         "golden::test_per_channel_and_block",
     ),
     Fault(
-        "reference: the smallest scale is not the smallest",
-        PY + "_reference.py",
-        "        guess = np.nextafter(guess, real(0))\n    return guess",
-        "        break\n    return guess",
-        "reference::test_smallest_at_least params",
-    ),
-    Fault(
         "reference: joined bins are off by one",
         PY + "_reference.py",
         "((np.abs(number) - 1 >> doublings) + 1)",
@@ -856,7 +851,7 @@ FAULTS = [
         PY + "_params.py",
         "for name in _FIELDS[2:])",
         "for name in _FIELDS[2:-2])",
-        "params::test_value",
+        "params_equality",
     ),
     Fault(
         "to_dict forgets the precision",
@@ -912,7 +907,7 @@ FAULTS = [
         PY + "_compare.py",
         "(code > params.qmax)",
         "(code >= params.qmax)",
-        "compare",
+        "saturated_count",
     ),
     Fault(
         "error_stats: every chunk has the codes of the first",
@@ -930,10 +925,10 @@ FAULTS = [
         "histograms::test_any_order",
     ),
     Fault(
-        "observers: the width of bins is off by one",
+        "observers: bins are twice as wide as they need to be",
         PY + "observers.py",
         "extent - BINS.bit_length() + 1)",
-        "extent - BINS.bit_length() + 2)",
+        "extent - BINS.bit_length() + 3)",
         "histograms::test_by_hand",
     ),
     Fault(
@@ -1271,7 +1266,7 @@ class Copy:
             return None
         if job.returncode < 0:
             return f"none: the interpreter dies of {signal.Signals(-job.returncode).name}"
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
         if failed is None:
             sys.exit(f"pytest {' '.join(ids)} ended with {job.returncode}:\n{output}")
         return failed[1]
@@ -1341,8 +1336,11 @@ def _try(faults: list[Fault], copy: Copy) -> int:
             continue
         with copy.with_fault(fault):
             test = copy.tests(fault.ids)
-            late = "" if test else ", by none of the first"
-            test = test or copy.tests(copy.others())
+            late = ""
+            if test is None:
+                test, late = copy.tests(copy.others()), ", by none of the first"
+                if test and "::" in test and copy.tests([test]) is None:
+                    test = None  # it failed by chance
         survived += test is None
         told = f"caught   {fault.name}: {test}{late}" if test else f"SURVIVED {fault.name}"
         print(f"{told} ({time.monotonic() - start:.1f} s)", flush=True)
