@@ -62,13 +62,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("packaging")
 
 
-def tree(path: Path) -> Path:
-    """A copy of what git has in this checkout."""
-    path.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def trees(folder: Path) -> list[Path]:
+    """Two copies of what git has in this checkout, at paths of different lengths."""
+    made = [folder / "a" / "tree", folder / "somewhere" / "else" / "tree"]
     for name in run("git", "ls-files", cwd=ROOT).splitlines():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, path / name)
-    return path
+        for path in made:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, path / name)
+    return made
 
 
 def build(source: Path, kind: str, out: Path, **environment: str) -> Path:
@@ -84,24 +86,21 @@ def build(source: Path, kind: str, out: Path, **environment: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheels(folder: Path) -> list[Path]:
-    """Two, built in folders with names of different lengths and with different umasks."""
+def wheels(trees: list[Path]) -> list[Path]:
+    """Two, built with different umasks."""
     made = []
-    for name, umask in (("a", 0o022), ("somewhere/else", 0o077)):
+    for tree, umask in zip(trees, (0o022, 0o077), strict=True):
         before = os.umask(umask)
         try:
-            made.append(build(tree(folder / name / "tree"), "wheel", folder / name / "out"))
+            made.append(build(tree, "wheel", tree.parent / "wheel"))
         finally:
             os.umask(before)
     return made
 
 
 @pytest.fixture(scope="module")
-def sdists(folder: Path) -> list[Path]:
-    return [
-        build(tree(folder / name / "sdist-tree"), "sdist", folder / name / "sdist")
-        for name in ("a", "somewhere/else")
-    ]
+def sdists(trees: list[Path]) -> list[Path]:
+    return [build(tree, "sdist", tree.parent / "sdist") for tree in trees]
 
 
 def differing(one: Any, other: Any) -> list[str]:
