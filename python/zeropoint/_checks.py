@@ -6,6 +6,7 @@ Every error names the argument, the value and the mend.
 from __future__ import annotations
 
 import operator
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ INT64 = np.iinfo(np.int64)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _CPU = 1  # DLPack's kDLCPU
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 # ---------------------------------------------------------------------------------------------
@@ -47,22 +50,24 @@ def flag(value: object, name: str) -> bool:
 def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)  # type: ignore[call-overload]
-    except TypeError:
+    except Exception:  # NumPy has many for what is no dtype
         found = None
     if found not in CODE_DTYPES:
-        raise ValueError(f"{name} {dtype!r} is not a type of codes; choose uint8 or int8")
+        raise ValueError(f"{name} {shown(dtype)} is not a type of codes; choose uint8 or int8")
     return found  # type: ignore[no-any-return]
 
 
 def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)  # type: ignore[call-overload]
-    except TypeError:
+    except Exception:  # NumPy has many for what is no dtype
         raise TypeError(
-            f"{name} {dtype!r} is not a dtype; choose one of {_listed(_FLOATS)}"
+            f"{name} {shown(dtype)} is not a dtype; choose one of {_listed(_FLOATS)}"
         ) from None
     if found.name not in _FLOATS or not found.isnative:
-        raise TypeError(f"{name} {dtype!r} is not supported; choose a native {_listed(_FLOATS)}")
+        raise TypeError(
+            f"{name} {shown(dtype)} is not supported; choose a native {_listed(_FLOATS)}"
+        )
     return found  # type: ignore[no-any-return]
 
 
@@ -103,9 +108,9 @@ def axis(value: object) -> int:
 def name(value: object, argument: str, choices: tuple[str, ...], more: str = "") -> str:
     """One of some names."""
     if not isinstance(value, str) or value not in choices:
-        shown = value if isinstance(value, (str, type(None))) else _told(value)
+        told = shown(value) if isinstance(value, (str, type(None))) else repr(_told(value))
         raise ValueError(
-            f"{argument} {shown!r} is unknown; choose {' or '.join(map(repr, choices))}{more}"
+            f"{argument} {told} is unknown; choose {' or '.join(map(repr, choices))}{more}"
         )
     return value
 
@@ -220,6 +225,11 @@ def finite(x: Array, name: str) -> None:
         )
 
 
+def shown(value: object) -> str:
+    """`repr(value)` for an error, short: what comes from a file may be long, or nested deeply."""
+    return _SHORT.repr(value)
+
+
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:-1]) + " or " + names[-1]
 
@@ -227,4 +237,4 @@ def _listed(names: tuple[str, ...]) -> str:
 def _told(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} with shape {value.shape}"
-    return f"{type(value).__name__} {value!r}"
+    return f"{type(value).__name__} {shown(value)}"

@@ -222,12 +222,12 @@ class QuantParams:
             )
         kind = fields.get("scale_dtype", "float32")
         if kind not in ("float32", "float64"):
-            raise ValueError(f"scale_dtype {kind!r} must be 'float32' or 'float64'")
+            raise ValueError(f"scale_dtype {_checks.shown(kind)} must be 'float32' or 'float64'")
         for name, kinds in (("scale", (int, float)), ("zero_point", (int,))):
             if not _holds_only(fields[name], kinds):
                 raise TypeError(
                     f"{name} must hold {' or '.join(kind.__name__ for kind in kinds)} values "
-                    f"alone, not {fields[name]!r}"
+                    f"alone, not {_checks.shown(fields[name])}"
                 )
         values = {name: fields[name] for name in _FIELDS if name in fields}
         with np.errstate(over="ignore"):
@@ -272,10 +272,13 @@ def _rebuild(*values: Any) -> QuantParams:
     return QuantParams(**dict(zip(_FIELDS, values, strict=True)))
 
 
-def _holds_only(value: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether `value`, or everything in it if it is a list of any depth, is one of `kinds`."""
+def _holds_only(value: Any, kinds: tuple[type, ...], depth: int = 64) -> bool:
+    """Whether `value`, or everything in it if it is a list, is one of `kinds`.
+
+    No array has more dimensions than `depth`, so deeper lists are not looked at.
+    """
     if isinstance(value, list):
-        return all(_holds_only(item, kinds) for item in value)
+        return depth > 0 and all(_holds_only(item, kinds, depth - 1) for item in value)
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
@@ -291,7 +294,7 @@ def _list_array(value: Any, argument: str) -> Array:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{argument} cannot be read as an array: {error}") from None
     if found.dtype == bool or (isinstance(value, (list, tuple)) and _holds_bool(value)):
-        raise TypeError(f"{argument} must hold numbers, not bools: {value!r}")
+        raise TypeError(f"{argument} must hold numbers, not bools: {_checks.shown(value)}")
     return found
 
 
@@ -312,7 +315,9 @@ def _scale_array(scale: Any, convention: str) -> Array:
         if found.dtype == object:
             raise ValueError("scale is beyond float64: a scale must be finite and > 0")
     elif found.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
-        raise TypeError(f"scale must be a real number or an array of them, not {scale!r}")
+        raise TypeError(
+            f"scale must be a real number or an array of them, not {_checks.shown(scale)}"
+        )
     keep = isinstance(scale, (np.ndarray, np.generic)) and found.dtype == np.float64
     _check_scale(found, convention, "scale ")
     with np.errstate(all="ignore"):

@@ -575,7 +575,9 @@ def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
 
 def _percent(value: object) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"percentile must be a number, not {type(value).__name__} {value!r}")
+        raise TypeError(
+            f"percentile must be a number, not {type(value).__name__} {_checks.shown(value)}"
+        )
     if not 50 < value <= 100:
         raise ValueError(f"percentile {value} must be more than 50 and at most 100; try 99.99")
     return float(value)
@@ -595,7 +597,7 @@ def _ends_from(value: object, name: str, depth: int, precision: np.dtype[Any]) -
     with np.errstate(over="ignore"):
         exact = np.isfinite(found) & (found.astype(precision) == found)
     if not exact.all():
-        raise ValueError(f"{name} must be finite and of {precision}, not {value!r:.60}")
+        raise ValueError(f"{name} must be finite and of {precision}, not {_checks.shown(value)}")
     return found
 
 
@@ -607,7 +609,9 @@ def _numbers(value: object, name: str, depth: int, *kinds: type) -> None:
     elif depth or not isinstance(value, kinds) or isinstance(value, bool):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         wanted = f"{'lists of ' * (depth - 1)}{'a list of ' if depth else ''}{wanted}"
-        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__} {value!r:.60}")
+        raise TypeError(
+            f"{name} must be {wanted}, not {type(value).__name__} {_checks.shown(value)}"
+        )
 
 
 def _without_zeros(counts: Array) -> list[int]:

@@ -89,13 +89,13 @@ class AffineCodec(ArrayArrayCodec):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AffineCodec:
         """The codec that `to_dict` wrote into the metadata."""
-        configuration = data.get("configuration")
+        configuration = data.get("configuration") if isinstance(data, dict) else None
         if not isinstance(configuration, dict) or not (
             {"params"} <= set(configuration) <= {"params", "check_finite"}
         ):
             raise ValueError(
                 f"the configuration of codec {NAME!r} must have params, and may have "
-                f"check_finite; it is {configuration!r}"
+                f"check_finite; it is {_checks.shown(configuration)}"
             )
         return cls(
             QuantParams.from_dict(configuration["params"]),

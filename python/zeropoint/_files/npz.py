@@ -21,8 +21,9 @@ _RATIO = 1032  # bytes from one at the most: 258 from two bits
 
 def source(file: BinaryIO, path: Path) -> Source:
     """The arrays of a .npz file, in the order of its directory."""
-    with _faults(path):
-        archive = zipfile.ZipFile(_Bounded(file))
+    bounded = _Bounded(file)
+    with _faults(path, bounded):
+        archive = zipfile.ZipFile(bounded)
     members: dict[str, zipfile.ZipInfo] = {}
     tensors = []
     for info in archive.infolist():
@@ -58,6 +59,7 @@ class _Bounded:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.tell, self.seekable = file.tell, file.seekable
+        self.error: OSError | None = None  #: of a read; `zipfile` takes it for a damaged archive
 
     def seek(self, at: int, whence: int = 0) -> int:
         if whence == 0 and at < 0:
@@ -67,7 +69,11 @@ class _Bounded:
     def read(self, n: int = -1) -> bytes:
         if n > _DIRECTORY:
             raise zipfile.BadZipFile(f"a directory of {n} bytes")
-        return self._file.read(n)
+        try:
+            return self._file.read(n)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 class _Member:
@@ -95,7 +101,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iter
 
 
 @contextlib.contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def _faults(path: Path, bounded: _Bounded | None = None) -> Iterator[None]:
     """What `zipfile` raises on damaged archives, as the one error of this package."""
     try:
         yield
@@ -109,4 +115,6 @@ def _faults(path: Path) -> Iterator[None]:
         RuntimeError,
         ValueError,
     ) as error:
+        if bounded and bounded.error:
+            raise bounded.error from None
         raise fault(path, f"the archive is damaged ({error})", AGAIN) from None

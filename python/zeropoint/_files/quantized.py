@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _checks
 from .._params import QuantParams
 from .._reference import Array
 from .grid import Grid
@@ -99,11 +100,13 @@ def _quantized(source: Source, name: str, found: Any) -> Quantized:
         raise fault(path, f"{what}it lacks its dtype or params", AGAIN)
     dtype, fields = found["dtype"], found["params"]
     if dtype not in REALS.values():
-        raise fault(path, f"{what}dtype {dtype!r} is unknown", AGAIN)
+        raise fault(path, f"{what}dtype {_checks.shown(dtype)} is unknown", AGAIN)
     if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
         raise fault(path, f"{what}its params are not {', '.join(_FIELDS)}", AGAIN)
     if fields["dtype"] not in ("uint8", "int8"):  # what else NumPy would read plays no part
-        raise fault(path, f"{what}codes of dtype {fields['dtype']!r} are unknown", AGAIN)
+        raise fault(
+            path, f"{what}codes of dtype {_checks.shown(fields['dtype'])} are unknown", AGAIN
+        )
     codes = source.tensors.get(name)
     if codes is None or codes.word != {"uint8": "U8", "int8": "I8"}[fields["dtype"]]:
         raise fault(path, f"it has no tensor {name!r} of {fields['dtype']}", AGAIN)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .. import _checks
 from .source import AGAIN, NUMPY, Source, Tensor, check_shape, fault, is_name, size_of
 
 _METADATA = "__metadata__"
@@ -81,7 +82,7 @@ def _tensor(name: str, entry: Any, start: int, path: Path) -> Tensor:
         raise fault(path, f"tensor {name!r} lacks its dtype, shape or data_offsets", AGAIN)
     word, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(word, str) or word not in _BITS:
-        raise fault(path, f"tensor {name!r} is of the unknown dtype {word!r}", AGAIN)
+        raise fault(path, f"tensor {name!r} is of the unknown dtype {_checks.shown(word)}", AGAIN)
     if not isinstance(shape, list):
         raise fault(path, f"the shape of tensor {name!r} is not a list", AGAIN)
     check_shape(tuple(shape), path, name)
@@ -91,7 +92,7 @@ def _tensor(name: str, entry: Any, start: int, path: Path) -> Tensor:
         or not all(type(offset) is int for offset in offsets)
         or not 0 <= offsets[0] <= offsets[1]
     ):
-        raise fault(path, f"tensor {name!r} has the data_offsets {offsets!r}", AGAIN)
+        raise fault(path, f"tensor {name!r} has the data_offsets {_checks.shown(offsets)}", AGAIN)
     size = offsets[1] - offsets[0]
     if math.prod(shape) * _BITS[word] != size * 8:
         raise fault(path, f"tensor {name!r} of {word} {shape} has {size} bytes", AGAIN)

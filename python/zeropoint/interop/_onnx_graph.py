@@ -21,6 +21,14 @@ except ImportError as error:
 Array = np.ndarray[Any, np.dtype[Any]]
 Model: TypeAlias = onnx.ModelProto | str | os.PathLike[str]
 
+#: how many inputs and outputs a node has at the least, of the operators that are looked into
+_ARITY = {
+    "QuantizeLinear": (2, 1),
+    "DequantizeLinear": (2, 1),
+    "Cast": (1, 1),
+    "Identity": (1, 1),
+    "Constant": (0, 1),
+}
 _CODES = {int(onnx.TensorProto.UINT8): "uint8", int(onnx.TensorProto.INT8): "int8"}
 
 
@@ -53,6 +61,13 @@ class Scope(NamedTuple):
 
 def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope]:
     """The graph, then those inside its nodes (bodies of If, Loop and Scan)."""
+    for node in graph.node:
+        inputs, outputs = _ARITY.get(node.op_type, (0, 0))
+        if len(node.input) < inputs or len(node.output) < outputs:
+            raise ValueError(
+                f"node {node.name!r} of type {node.op_type} lacks inputs or outputs; see "
+                "onnx.checker.check_model(model)"
+            )
     makers: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
     makers.update((name, node) for node in graph.node for name in node.output if name)
     declared = (*graph.input, *graph.output, *graph.value_info)
@@ -108,7 +123,10 @@ def value(tensor: onnx.TensorProto, name: str) -> Array:
             f"tensor {name!r} lies in an external file that is not loaded; pass the path of the "
             "model, or what onnx.load(path) returns"
         )
-    found: Array = numpy_helper.to_array(tensor)
+    try:
+        found: Array = numpy_helper.to_array(tensor)
+    except Exception as error:  # onnx's own: an unknown type, too few data
+        raise ValueError(f"tensor {name!r} cannot be read: {error}") from error
     return found
 
 
@@ -139,13 +157,14 @@ def node_params(node: onnx.NodeProto, scope: Scope) -> zp.QuantParams:
     """The parameters of a QuantizeLinear or DequantizeLinear."""
     what = f"the {node.op_type} that makes {node.output[0]!r}"
     kind = _code_type(node, scope)
-    if kind is None:
+    if not kind:
         raise ValueError(
             f"{what} has no zero point, and the model does not tell the type of {node.input[0]!r}; "
             "pass onnx.shape_inference.infer_shapes(model)"
         )
     if kind not in _CODES:
-        name = helper.tensor_dtype_to_string(kind).removeprefix("TensorProto.")
+        known = kind in onnx.TensorProto.DataType.values()
+        name = onnx.TensorProto.DataType.Name(kind) if known else str(kind)
         raise ValueError(f"{what} has codes of type {name}; only UINT8 and INT8 are supported")
     scale, zero = constant(node.input[1], scope, what), np.zeros((), np.int32)
     if _zero_point(node):
@@ -173,7 +192,7 @@ def _zero_point(node: onnx.NodeProto) -> str:
 
 
 def _code_type(node: onnx.NodeProto, scope: Scope) -> int | None:
-    """The onnx.TensorProto.DataType of a node's codes; None where the model does not tell it."""
+    """The onnx.TensorProto.DataType of a node's codes; None or 0 where the model does not tell."""
     if node.op_type == "QuantizeLinear" and not _zero_point(node):
         return attribute(node, "output_dtype", 0) or int(onnx.TensorProto.UINT8)
     name = _zero_point(node) or node.input[0]
@@ -181,6 +200,8 @@ def _code_type(node: onnx.NodeProto, scope: Scope) -> int | None:
     if tensor is not None:
         return int(tensor.data_type)
     maker = scope.makers.get(name)
-    if isinstance(maker, onnx.NodeProto) and maker.op_type == "QuantizeLinear":
+    if node.op_type == "DequantizeLinear" and (
+        isinstance(maker, onnx.NodeProto) and maker.op_type == "QuantizeLinear"
+    ):
         return _code_type(maker, scope)
     return scope.types.get(name)

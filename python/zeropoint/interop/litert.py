@@ -18,6 +18,7 @@ import numpy as np
 
 import zeropoint as zp
 
+from .. import _checks
 from .._reference import Array
 
 _SOURCE = "an entry of get_input_details(), get_output_details() or get_tensor_details()"
@@ -56,7 +57,12 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
     LiteRT shows 4-bit tensors as int8, so their parameters have qmin -128 and qmax 127.
     """
     name, found = _quantization(detail)
-    dtype = np.dtype(detail["dtype"])
+    try:
+        dtype = np.dtype(detail["dtype"])
+    except Exception:  # NumPy has many for what is no dtype
+        raise TypeError(
+            f"tensor {name!r} has dtype {_checks.shown(detail['dtype'])}, which NumPy does not know"
+        ) from None
     scales = np.asarray(found["scales"])
     zeros = np.asarray(found["zero_points"])
     if dtype not in (np.uint8, np.int8):
@@ -66,13 +72,19 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
         )
     if found.get("block_size"):  # older interpreters have no such key
         raise ValueError(
-            f"tensor {name!r} is quantized in blocks of {found['block_size']}; only tensors with "
-            "one scale, or one a channel, are supported"
+            f"tensor {name!r} is quantized in blocks of {_checks.shown(found['block_size'])}; only "
+            "tensors with one scale, or one a channel, are supported"
         )
     if scales.size == 0:
         raise ValueError(f"tensor {name!r} is {dtype} without scales: these are plain integers")
-    axis = int(found["quantized_dimension"]) if scales.size > 1 else None
-    shape = tuple(int(n) for n in detail["shape"])
+    if scales.ndim != 1 or zeros.ndim != 1:
+        raise ValueError(
+            f"tensor {name!r} has scales or zero_points that are not 1-D; pass {_SOURCE}"
+        )
+    axis = None
+    if scales.size > 1:
+        axis = _checks.integer(found["quantized_dimension"], "quantized_dimension")
+    shape = tuple(_checks.integer(n, "shape") for n in detail["shape"])
     if axis is not None and (not 0 <= axis < len(shape) or shape[axis] != scales.size):
         raise ValueError(
             f"tensor {name!r} has {scales.size} scales along dimension {axis}, which do not fit "
@@ -83,7 +95,7 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
     try:
         return zp.QuantParams(
             scales[0] if axis is None else scales,
-            int(zeros[0]) if zeros.size == 1 else zeros,  # an interpreter may compress them to one
+            zeros[0] if zeros.size == 1 else zeros,  # an interpreter may compress them to one
             dtype,
             axis=axis,
             convention=convention,
@@ -185,7 +197,13 @@ def _quantization(detail: Any) -> tuple[str, Mapping[str, Any]]:
         )
     missing = {"name", "shape", "dtype", "quantization_parameters"} - detail.keys()
     found = detail.get("quantization_parameters", {})
+    if not isinstance(found, Mapping):
+        raise TypeError(
+            f"quantization_parameters must be a dictionary, not {type(found).__name__}; pass "
+            f"{_SOURCE}"
+        )
     missing |= {"scales", "zero_points", "quantized_dimension"} - found.keys()
     if missing:
         raise ValueError(f"detail has no {', '.join(sorted(missing))}; pass {_SOURCE}")
-    return str(detail["name"]), found
+    name = detail["name"]
+    return name if isinstance(name, str) else _checks.shown(name), found
