@@ -285,11 +285,12 @@ inline T value_of(Q q, T s, T z) {
 // ---- the bins of a histogram -----------------------------------------------------------------
 
 // Bin 0 holds the zeros alone, bin t > 0 holds [(t - 1) w, t w), and -t the same negated.  Toward
-// zero, so that a quotient that underflows is right as well.  For |x / w| < 2^31; `inverse` is
-// 1 / w, a power of two.
+// zero, so that a quotient that underflows is right as well.  For |x / w| < 2^30: beyond, and for
+// NaN, the number means nothing.  `inverse` is 1 / w, a power of two.
 template <class T>
 inline i32 bin_of(T x, T inverse) {
-    return static_cast<i32>(x * inverse) + (x > 0) - (x < 0);
+    const T steps = clamp(x * inverse, static_cast<T>(-0x1p30), static_cast<T>(0x1p30));
+    return static_cast<i32>(steps) + (x > 0) - (x < 0);
 }
 
 // 2^-exponent for |exponent| < 1023; as float it may be subnormal, or 0 where x / w < 1 for all x

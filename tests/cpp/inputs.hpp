@@ -72,7 +72,7 @@ inline void choose_parameters(Random& random, Call& c) {
 
 /// Bins of any width that is a float in the working precision.
 inline void choose_exponents(Random& random, Call& c) {
-    const int most = c.in == DType::f64 ? 1000 : 120;
+    const int most = c.in == DType::f64 ? 1022 : 126;
     c.exponents.resize(c.grid.parameters());
     for (std::int64_t& exponent : c.exponents)
         exponent = random.below(4) == 0 ? random.between(-most, most) : random.between(-12, 2);
@@ -174,7 +174,7 @@ inline void number(Random& random, const Call& c, void* data, std::size_t i) {
 
 // At and beside the ends of bins, most of them among the first.
 inline void counted(Random& random, const Call& c, void* data, std::size_t i) {
-    const std::int64_t reach = random.below(8) == 0 ? 0x7FFFFFF0 : 2000;
+    const std::int64_t reach = random.below(8) == 0 ? 0x3FFFFFF0 : 2000;
     const auto exponent = static_cast<int>(c.exponents[naive::parameter(c.grid, i)]);
     double x = std::ldexp(static_cast<double>(random.between(-reach, reach)), exponent);
     if (random.below(2) == 0) x = std::ldexp(2 * random.unit() - 1, exponent + 10);

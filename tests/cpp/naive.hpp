@@ -199,7 +199,7 @@ inline void histogram(const Call& c, const void* in, void* out) {
         const std::size_t p = parameter(c.grid, i);
         const double x = load(in, c.in, i);
         const double steps = std::trunc(std::ldexp(x, static_cast<int>(-c.exponents[p])));
-        if (!(std::abs(steps) < 0x1p31)) continue;  // see only_promised
+        if (!(std::abs(steps) < 0x1p30)) continue;  // see only_promised
         const auto t = static_cast<std::int64_t>(steps) + (x > 0) - (x < 0);
         const std::size_t word =
             p * core::histogram_row + 3 + (static_cast<std::uint64_t>(t) % bins);
@@ -277,7 +277,7 @@ inline std::vector<unsigned char> result(const Call& c, const void* in) {
 }
 
 /// Makes equal what is not promised: min_max and histogram give a NaN, not which; and counts mean
-/// nothing beside NaN, or where data lie 2^31 bins from 0.
+/// nothing beside NaN, or where data lie 2^30 bins from 0.
 inline void only_promised(const Call& c, void* out) {
     const auto same_nan = [&](DType dtype, std::size_t i) {
         const bool is_nan = std::isnan(load(out, dtype, i));
@@ -292,7 +292,7 @@ inline void only_promised(const Call& c, void* out) {
             const std::size_t row = p * core::histogram_row;
             const bool spoilt = same_nan(DType::f64, row) | same_nan(DType::f64, row + 1);
             const double peak = std::max(-read<double>(out, row), read<double>(out, row + 1));
-            if (spoilt || std::ldexp(peak, static_cast<int>(-c.exponents[p])) >= 0x1p31)
+            if (spoilt || std::ldexp(peak, static_cast<int>(-c.exponents[p])) >= 0x1p30)
                 for (std::size_t k = 3; k < core::histogram_row; ++k)
                     write(out, row + k, std::int64_t(0));
         }
