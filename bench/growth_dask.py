@@ -225,7 +225,7 @@ def on_workers(count: int) -> Callable[[Source, Target], tuple[float, float, flo
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             Client(cluster) as client,
         ):
