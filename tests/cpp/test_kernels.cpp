@@ -181,10 +181,10 @@ std::vector<Grid> histogram_grids() {
     std::vector<Grid> found;
     for (const Grid& grid : all_grids())
         if (grid.parameters() <= 7) found.push_back(grid);
-    // columns about a block of them, rows of several parts, more than the first tables hold
+    // columns about a block of them, rows of several parts, more than a table of 16 bits counts
     for (const std::size_t n : {63, 64, 65, 200}) found.push_back(channel(9, n, 1));
     found.push_back(channel(3, 2, 4100));
-    found.push_back(tensor(300001));
+    for (int i = 0; i < 6; ++i) found.push_back(tensor(300001));
     return found;
 }
 
