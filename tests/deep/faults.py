@@ -558,7 +558,7 @@ FAULTS = [
         CPP + "params.cpp",
         "reciprocal && s > 0 ? 1 / s : s;",
         "reciprocal ? static_cast<T>(1 / (scale64.empty() ? scale32[i] : scale64[i])) : s;",
-        CHANNELS,
+        "cli::test_verify",
     ),
     Fault(
         "every channel has the first one's zero point",
