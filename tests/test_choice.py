@@ -21,7 +21,7 @@ def ends(steps: int, real: type) -> np.ndarray:
     for unit in units:
         rows.append(RNG.normal(size=(200, 2)) * unit * 30)
         rows.append(np.abs(RNG.normal(size=(20, 2))) * unit + unit * 100)
-    rows.append(RNG.normal(size=(50, 2)) * (float(info.max) / 6))
+    rows.append(RNG.uniform(-1, 1, (500, 2)) * float(info.max))
     return np.sort(np.concatenate(rows).astype(real), axis=1)
 
 
