@@ -1,7 +1,9 @@
 """How good are the ranges?  Observers beside those of torch and ONNX Runtime, on real data.
 
-    python -m bench.calibration                                  print the table
-    python -m bench.calibration --update docs/calibration.md     put it between the markers
+    python -m bench.calibration             print the table
+    python -m bench.calibration --speed     another: how fast observers take data in
+
+With ``--update docs/calibration.md`` the table takes its place there, between markers.
 
 Weights and activations of trained networks that come inside packages: wordllama, magika and
 silero-vad.  Every tensor goes to every observer in batches, the range it chooses is quantized to
@@ -12,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import io
+import itertools
 import sys
 import sysconfig
 import warnings
@@ -28,10 +32,12 @@ import zeropoint as zp
 from zeropoint import files
 from zeropoint.observers import METHODS
 
+from . import machine, report
+from .jobs import KI, MI
 from .systems.base import module
+from .timing import Timed, best_times
 
 Array = np.ndarray[Any, np.dtype[Any]]
-BEGIN, END = "<!-- calibration:begin -->", "<!-- calibration:end -->"
 PACKAGES = "wordllama", "magika", "silero-vad"
 
 
@@ -82,10 +88,12 @@ _MAGIKA_ACTIVATIONS = {
     _MAGIKA + "Dense_1/AddV2:0": "magika logits",
 }
 _SILERO_WEIGHTS = {
+    "model.stft.forward_basis_buffer": "silero Fourier basis",
     "model.encoder.0.reparam_conv.weight": "silero encoder 0",
     "model.encoder.3.reparam_conv.weight": "silero encoder 3",
     "model.decoder.rnn.weight_ih": "silero LSTM, input",
     "model.decoder.rnn.weight_hh": "silero LSTM, hidden",
+    "model.decoder.rnn.bias_hh": "silero LSTM, bias",
 }
 _SILERO_ACTIVATIONS = {
     "/model/stft/Sqrt_output_0": "silero spectrum",
@@ -246,24 +254,60 @@ def table(tensors: Sequence[Tensor]) -> str:
     return "\n".join(lines)
 
 
+def speed() -> str:
+    """Gelem/s of `update` beside `min_max`, which looks at the data once and keeps two numbers."""
+    lines = [
+        "| threads | elements | zp.min_max | MinMaxObserver | HistogramObserver "
+        "| torch HistogramObserver | ORT collector |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    torch = module("torch")
+    collector = module("onnxruntime.quantization.calibrate").HistogramCollector
+    for threads, size in itertools.product((1, 2), (64 * KI, MI, 64 * MI)):
+        zp.set_num_threads(threads)
+        torch.set_num_threads(threads)
+        x = np.random.default_rng(0).standard_normal(size, np.float32)
+        ours = [zp.MinMaxObserver().update(x), zp.HistogramObserver().update(x)]
+        theirs = module("torch.ao.quantization.observer").HistogramObserver()
+        collect = collector("percentile", False, 2048, 128, 99.999, "same").collect_value
+        calls: dict[str, Callable[[], Any]] = {
+            "min_max": functools.partial(zp.min_max, x),
+            **{type(each).__name__: functools.partial(each.update, x) for each in ours},
+            "torch": functools.partial(theirs, torch.from_numpy(x)),
+            "ORT": functools.partial(collect, {"x": x}),
+        }
+        timed = {name: Timed(call, contextlib.nullcontext) for name, call in calls.items()}
+        found = best_times(timed, 0.5, rest=True)
+        rates = [size / best.seconds / 1e9 for best in found.values()]
+        cells = [f"{rate:.2f} ({rate / rates[0]:.2f} x)" for rate in rates]
+        lines.append(f"| {threads} | {report.size_name(size)} | {' | '.join(cells)} |")
+    zp.set_num_threads(0)
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.calibration", description=__doc__)
     parser.add_argument("--update", type=Path, metavar="FILE.md", help="the file to rewrite")
+    parser.add_argument("--speed", action="store_true", help="a table of the speed of `update`")
     options = parser.parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about its observers
-        text = table(list(real_tensors()))
-    names = "zeropoint", "torch", "onnxruntime", *PACKAGES
-    text = f"{', '.join(f'{name} {version(name)}' for name in names)}; SQNR in dB:\n\n{text}"
+    warnings.simplefilter("ignore")  # torch's, about its observers
+    what = "speed" if options.speed else "calibration"
+    packages = ("zeropoint", "torch", "onnxruntime", *(() if options.speed else PACKAGES))
+    text = ", ".join(f"{name} {version(name)}" for name in packages)
+    if options.speed:
+        text += f"; {machine.describe([])['machine']['cpu']}. Gelem/s:\n\n{speed()}"
+    else:
+        text += f". SQNR in dB:\n\n{table(list(real_tensors()))}"
     if options.update is None:
         print(text)
         return 0
-    before, begin, rest = options.update.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"bench.calibration: {options.update} needs {BEGIN} and {END}", file=sys.stderr)
+    begin, end = f"<!-- {what}:begin -->", f"<!-- {what}:end -->"
+    before, found_begin, rest = options.update.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        print(f"bench.calibration: {options.update} needs {begin} and {end}", file=sys.stderr)
         return 2
-    options.update.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    options.update.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
     return 0
 
 

@@ -256,33 +256,27 @@ void fold_histograms(const Grid& grid, std::size_t copies, const void* tiled, co
     }
 }
 
-void clear_histograms(void* histograms, std::size_t n) {
-    constexpr double inf = std::numeric_limits<double>::infinity();
-    Histogram* h = static_cast<Histogram*>(histograms);
-    for (std::size_t i = 0; i < n; ++i) {
-        h[i].low = inf;
-        h[i].high = -inf;
-        std::fill_n(h[i].counts, Histogram::bins, 0);
-    }
-}
-
 }  // namespace
 
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
                void* table, const Grid& grid, Poll poll) {
     static_assert(sizeof(Histogram) == histogram_row * 8, "a row of the table is a Histogram");
+    constexpr double inf = std::numeric_limits<double>::infinity();
     Histogram* histograms = static_cast<Histogram*>(table);
-    clear_histograms(histograms, exponents.size());
-    for (std::size_t i = 0; i < exponents.size(); ++i) histograms[i].exponent = exponents[i];
+    for (std::size_t i = 0; i < exponents.size(); ++i) {
+        histograms[i].low = inf;
+        histograms[i].high = -inf;
+        histograms[i].exponent = exponents[i];
+        std::fill_n(histograms[i].counts, Histogram::bins, 0);
+    }
     Pipeline pipeline(isa);
     const DType inner = working(x.dtype);
     Stage& stage = pipeline.add(Op::histogram, x.dtype, inner, tag(x.dtype), tag(inner));
     stage.out_size = 0;
     stage.scale = histograms;
     stage.parameter_size = sizeof(Histogram);
-    stage.tiles = false;
+    stage.repeatable = false;
     stage.fold = fold_histograms;
-    stage.clear = clear_histograms;
     return pipeline.run(grid, x.data, nullptr, poll);
 }
 

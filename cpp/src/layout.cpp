@@ -119,14 +119,15 @@ private:
     alignas(64) char buffers_[2][chunk * sizeof(double)];
 };
 
-// Short runs become long rows, if enough of them share the tiled parameters; runs of one element
-// do so even if parameters may not be repeated.
-bool tiled(const Grid& grid, bool tiles = true) noexcept {
-    return grid.kind == Grid::Kind::channel && grid.inner < narrow &&
-           (grid.inner == 1 || (grid.outer >= 8 && tiles));
+bool repeatable(const Stage* stages, std::size_t count) noexcept {
+    return std::all_of(stages, stages + count, [](const Stage& stage) { return stage.repeatable; });
 }
-bool tile(const Stage* stages, std::size_t count) noexcept {
-    return std::all_of(stages, stages + count, [](const Stage& stage) { return stage.tiles; });
+
+// Short runs become long rows, if enough of them share the tiled parameters; runs of one element do
+// so even where parameters may not be repeated.
+bool tiled(const Grid& grid, bool repeatable = true) noexcept {
+    return grid.kind == Grid::Kind::channel && grid.inner < narrow &&
+           (grid.inner == 1 || (grid.outer >= 8 && repeatable));
 }
 
 // The parameters of short runs, repeated so that they lie beside their elements: `tiles` rows of
@@ -136,7 +137,7 @@ public:
     Tiling(const Grid& grid, const Stage* stages, std::size_t count)
         : grid_(grid),
           row_(grid.axis * grid.inner),
-          tiles_(tile(stages, count) ? std::min(grid.outer, (wide + row_ - 1) / row_) : 1),
+          tiles_(repeatable(stages, count) ? std::min(grid.outer, (wide + row_ - 1) / row_) : 1),
           untiled_(stages, stages + count),
           stages_(untiled_) {
         if (tiles_ * grid.inner == 1) return;  // long rows already: a parameter an element
@@ -253,7 +254,7 @@ public:
     Part(const Grid& grid, const Stage* stages, std::size_t count)
         : grid_(grid), stages_(stages), count_(count) {}
     void tile_parameters() {
-        if (tiled(grid_, tile(stages_, count_))) tiling_.emplace(grid_, stages_, count_);
+        if (tiled(grid_, repeatable(stages_, count_))) tiling_.emplace(grid_, stages_, count_);
     }
     bool run(const void* in, void* out, Shares& shares, Poll poll) noexcept {
         const FpGuard guard;
@@ -292,7 +293,6 @@ public:
                 if (!stage.fold) continue;
                 stage.scale = copy(stage.scale, stage.parameter_size);
                 if (stage.zero) stage.zero = copy(stage.zero, stage.parameter_size);
-                if (stage.clear) stage.clear(stage.scale, grid.parameters());
             }
         }
         for (const auto& own : stages_)
@@ -344,7 +344,7 @@ bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::
     // a thread takes some microseconds to wake up: it is worth about so many bytes
     constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
     const std::size_t bytes = grid.size() * (stages[0].in_size + stages[count - 1].out_size);
-    std::size_t copied = 0;  // for each thread
+    std::size_t copied = 0;  // bytes, by each further thread: the parameters that it writes
     for (std::size_t i = 0; i < count; ++i)
         if (stages[i].fold) copied += grid.parameters() * stages[i].parameter_size;
     const std::size_t threads =

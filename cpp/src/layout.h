@@ -17,16 +17,13 @@ struct Stage {
     void* scale = nullptr;
     void* zero = nullptr;
     std::size_t parameter_size = 0;
-    bool tiles = true;  // whether short runs may have their parameters repeated
+    bool repeatable = true;  // whether short runs may have their parameters repeated
     std::int64_t low = 0, high = 0;
     bool past_caches = false;
     /// For a kernel that writes its parameters: short runs give it `copies` of each in a row of
     /// axis * inner, which this folds back into `scale` and `zero`.
     void (*fold)(const Grid&, std::size_t copies, const void* tiled_scale, const void* tiled_zero,
                  void* scale, void* zero) = nullptr;
-    /// Clears `n` parameters at `scale`, for a kernel that adds to them: what another thread's copy
-    /// starts from.
-    void (*clear)(void* scale, std::size_t n) = nullptr;
 };
 
 /// Bytes read and written from which on results are better stored past the caches.

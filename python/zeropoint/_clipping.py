@@ -41,7 +41,7 @@ def percentile(h: Histograms, percent: float) -> Range:
 def _quantile(h: Histograms, fraction: float) -> Array:
     below = np.cumsum(h.counts, axis=1)
     rank = fraction * below[:, -1:]
-    at = np.argmax((below >= rank) & (h.counts > 0), axis=1)[:, None]
+    at = np.argmax(below >= rank, axis=1)[:, None]
     left, right, count, upto = (
         np.take_along_axis(values, at, axis=1)
         for values in (h.edges, h.edges[:, 1:], h.counts, below)
@@ -62,16 +62,15 @@ def magnitudes(low: Array, high: Array) -> Range:
 def least_error(
     h: Histograms,
     searched: Histograms,
-    steps: int,
     include_zero: bool,
     levels: Callable[[Array, Array], Levels],
 ) -> Range:
     """The range with the least mean squared error of the quantized data, as `h` tells it.
 
     `searched` is `h`, or the histograms of abs(x) if the levels are symmetric; `levels` tells what
-    a range leads to.  The search starts at the best of three ranges: the widest, the one between
-    the percentiles 0.01 and 99.99, and `least_noise`.  The ends move towards zero (or the median)
-    and back, one by one and together, by ever smaller factors, where that helps.
+    a range leads to.  The search starts at the better of the widest range and the one between the
+    percentiles 0.01 and 99.99.  The ends move towards zero (or the median) and back, one by one and
+    together, by ever smaller factors, where that helps.
     """
     least, greatest = low, high = searched.edges[:, 0], searched.edges[:, -1]
     anchor = np.clip(0, least, greatest) if include_zero else _quantile(h, 0.5)
@@ -89,7 +88,6 @@ def least_error(
     usual = percentile(h, 99.99)
     attempt(*(usual if searched is h else magnitudes(*usual)))
     safe_low, safe_high, safe_error = low, high, error
-    attempt(*least_noise(searched, steps, include_zero))
     for step in (0.7, 0.85, 0.92, 0.96, 0.98):
         for factor in (step, 1 / step):
             attempt(np.clip(anchor + (low - anchor) * factor, least, anchor), high)
@@ -121,51 +119,6 @@ def squared_error(h: Histograms, levels: Levels) -> Array:
         mean = np.where(width > 0, np.diff(integral, axis=1) / width, square[:, 1:])
     total = (mean * h.counts).sum(axis=1) / h.counts.sum(axis=1)
     return np.asarray(total * levels.scale**2)
-
-
-def least_noise(h: Histograms, steps: int, include_zero: bool) -> Range:
-    """The range with the least sum of scale**2 / 12 for what is inside, and the squared excess.
-
-    scale**2 / 12 is the error of data that are spread evenly over a step, the model of Banner et
-    al., "Post training 4-bit quantization of convolutional networks for rapid-deployment" (2019).
-    The ends are edges of bins, each the best one for the other.
-    """
-    edges, rows = h.edges, np.arange(len(h.edges))
-    above, excess = _beyond(edges, h.counts)
-    below, deficit = (found[:, ::-1] for found in _beyond(-edges[:, ::-1], h.counts[:, ::-1]))
-    total = h.counts.sum(axis=1)[:, None]
-    left, right = (np.minimum(edges, 0), np.maximum(edges, 0)) if include_zero else (edges, edges)
-    first, last = np.zeros(len(rows), int), np.full(len(rows), edges.shape[1] - 1)
-
-    def at(values: Array, index: Array) -> Array:
-        return np.asarray(values[rows, index][:, None])
-
-    for _ in range(20):  # it seldom takes more than five
-        noise = (right - at(left, first)) ** 2 / (12 * steps**2)
-        cost = noise * (total - above - at(below, first)) + excess
-        new_last = np.argmin(np.where(edges < at(edges, first), np.inf, cost), axis=1)
-        noise = (at(right, new_last) - left) ** 2 / (12 * steps**2)
-        cost = noise * (total - below - at(above, new_last)) + deficit
-        new_first = np.argmin(np.where(edges > at(edges, new_last), np.inf, cost), axis=1)
-        if np.array_equal(first, new_first) and np.array_equal(last, new_last):
-            break
-        first, last = new_first, new_last
-    return edges[rows, first], edges[rows, last]
-
-
-def _beyond(edges: Array, counts: Array) -> tuple[Array, Array]:
-    """For each edge e how many elements lie above it, and the sum of their (x - e)**2."""
-
-    def sum_from(values: Array) -> Array:
-        found = np.zeros(edges.shape)
-        found[:, :-1] = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
-        return found
-
-    width = np.diff(edges, axis=1)
-    above = sum_from(counts)
-    excess = sum_from((above[:, 1:] + counts / 2) * width)
-    square = sum_from((2 * excess[:, 1:] + (above[:, 1:] + counts / 3) * width) * width)
-    return above, square
 
 
 # ---------------------------------------------------------------------------------------------

@@ -327,11 +327,11 @@ class HistogramObserver(_Observer):
             self._include(low, high, precision)
             self._table = table
             return
-        before = np.atleast_1d(self._low), np.atleast_1d(self._high)
-        grows = not self._holds(low, high)
+        if not self._holds(low, high):
+            before = np.atleast_1d(self._low), np.atleast_1d(self._high)
+            after = np.minimum(before[0], low), np.maximum(before[1], high)
+            _widen(self._table, *before, _exponents(*after))
         self._include(low, high, precision)
-        if grows:
-            _widen(self._table, *before, _exponents(self._low, self._high))
         _widen(table, low, high, self._table[:, 0])
         self._table[:, 1:] += table[:, 1:]
 
@@ -358,14 +358,12 @@ class HistogramObserver(_Observer):
 
             ``"percentile"``: from the percentile ``100 - percentile`` to the percentile
             ``percentile``, each found within its bin.  Wu et al., "Integer Quantization for Deep
-            Learning Inference: Principles and Empirical Evaluation" (2020), section 3.3 and 5.
+            Learning Inference: Principles and Empirical Evaluation" (2020).
 
             ``"mse"``: with the least mean squared error of the quantized data, as far as the
-            histogram tells.  A first range balances ``scale**2 / 12`` against what is clipped
-            (Banner et al., "Post-Training 4-bit Quantization of Convolution Networks for
-            Rapid-Deployment", 2019); from it, minmax and the percentile 99.99 a search starts by
-            the error that the levels really make (a search as in Nagel et al., "A White Paper on
-            Neural Network Quantization", 2021, section 3.1).
+            histogram tells; minmax or the percentile 99.99 where that is better by less than one
+            per cent.  A search over ranges, as in Nagel et al., "A White Paper on Neural Network
+            Quantization" (2021), section 3.1.
 
             ``"entropy"``: with the least Kullback-Leibler divergence of the quantized data from
             the data.  Migacz, "8-bit Inference with TensorRT" (GTC 2017).
@@ -415,7 +413,7 @@ class HistogramObserver(_Observer):
                 low, high = _clipping.least_divergence(searched, steps + 1)
             else:
                 levels = functools.partial(self._levels, unit, choice)
-                low, high = _clipping.least_error(h, searched, steps, choice.include_zero, levels)
+                low, high = _clipping.least_error(h, searched, choice.include_zero, levels)
         return np.ldexp(low, unit), np.ldexp(high, unit)
 
     def _levels(
