@@ -3,8 +3,10 @@
 // nextafter alone.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -198,6 +200,12 @@ inline void fill(Random& random, const Call& c, void* data) {
     // one NaN or Inf says it all to min_max and histogram: none, one, any number
     const bool spoils = c.op >= Op::min_max;
     const std::uint64_t spoiling = random.below(3);
+    if (c.op == Op::histogram && random.below(4) == 0) {  // one bin holds them all
+        const double all =
+            random.below(2) ? 0 : std::ldexp(3, static_cast<int>(n > 0 ? c.exponents[0] : 0));
+        for (std::size_t i = 0; i < n; ++i) naive::store(data, c.in, i, all);
+        return;
+    }
     for (std::size_t i = 0; i < n; ++i) {
         if (c.op == Op::dequantize)
             detail::any_bits(random, data, c.in, i);

@@ -1,5 +1,8 @@
 // What the core owes its host: the floating-point state as it was, whatever it was, results that do
 // not depend on it, and calls that stop when asked to.
+#include <algorithm>
+#include <tuple>
+
 #include "check.hpp"
 #include "choice.hpp"
 #include "sample.hpp"
@@ -76,6 +79,20 @@ void test_state(const std::vector<Sample>& samples) {
     }
 }
 
+void test_quotients() {
+    const std::vector<double> a{1, 1e-310, 0x1p-149, 3, 0x1.fffffffp127};
+    const std::vector<double> b{3, 7, 1.5, 0x1p130, 1};
+    std::vector<float> expected, got(a.size());
+    for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(static_cast<float>(a[i] / b[i]));
+    const State usual = read_state();
+    for (const State wanted : hostile) {
+        write_state(wanted);
+        core::quotients(a.data(), b.data(), got.data(), a.size());
+        write_state(usual);
+        check(got == expected, "quotients in a hostile floating-point state");
+    }
+}
+
 struct Asked {
     int times = 0, stop_at = 0;
     static bool keep_going(void* self) {
@@ -147,6 +164,7 @@ void test_host() {
     samples.emplace_back(subnormal(call_of(Op::min_max, D::f32, D::f32, channel(5, 3, 40001))));
     core::set_num_threads(3);
     test_state(samples);
+    test_quotients();
     core::set_num_threads(0);
     test_poll();
 }
