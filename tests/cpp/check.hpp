@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "call.hpp"
@@ -19,11 +20,11 @@ struct Counts {
 inline Counts counts;
 
 /// Counts a check; what fails is printed, the first 20 times.
-inline bool check(bool ok, const std::string& what) {
+inline bool check(bool ok, const std::string& what, const std::string& more = "") {
     if (ok) {
         ++counts.passed;
     } else if (counts.failed++ < 20) {
-        std::printf("FAILED: %s\n", what.c_str());
+        std::printf("FAILED: %s%s\n", what.c_str(), more.c_str());
         std::fflush(stdout);
     }
     return ok;

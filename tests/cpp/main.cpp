@@ -1,12 +1,12 @@
 // zeropoint_tests [NAME ...] [--isas A,B] [--every N] [--digests]
 //
-// Runs the tests named (kernels, threads, host, choose; all by default) on the ISAs named (all that
-// this CPU has by default).  ZEROPOINT_STREAM_FROM=0 makes every long result go past the caches.
-// The last line has the counts; exit code 1 if a check failed, 2 for wrong usage.
+// Runs the tests named (kernels, threads, fork, host, choose; all by default) on the ISAs named
+// (all that this CPU has by default).  ZEROPOINT_STREAM_FROM=0 makes every long result go past the
+// caches. The last line has the counts; exit code 1 if a check failed, 2 for wrong usage.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <iterator>
 #include <string>
 
 #include "check.hpp"
@@ -24,7 +24,7 @@ constexpr Test tests[] = {{"kernels", test::test_kernels},
                           {"choose", test::test_choose}};
 
 [[noreturn]] void wrong_usage(const std::string& why) {
-    std::fprintf(stderr, "%s\nusage: zeropoint_tests [kernels|threads|host|choose ...]",
+    std::fprintf(stderr, "%s\nusage: zeropoint_tests [kernels|threads|fork|host|choose ...]",
                  why.c_str());
     std::fprintf(stderr, " [--isas A,B] [--every N] [--digests]\nisas:");
     for (const std::string& isa : zeropoint::core::isas()) std::fprintf(stderr, " %s", isa.c_str());

@@ -1,7 +1,8 @@
 // Calls large enough for several threads and for polling, with their inputs and results.
 #pragma once
 
-#include <cstring>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"

@@ -1,5 +1,8 @@
 // What the core owes its host: the floating-point state as it was, whatever it was, results that do
 // not depend on it, and calls that stop when asked to.
+#include <algorithm>
+#include <tuple>
+
 #include "check.hpp"
 #include "choice.hpp"
 #include "sample.hpp"

@@ -57,19 +57,16 @@ std::vector<Grid> all_grids() {
     return found;
 }
 
-// What the test counts and prints about a call on an ISA, in one line.
-std::string at(const Call& c, std::size_t isa) { return describe(c) + " on " + core::isas()[isa]; }
-
 // Compares and says where the first difference is.
-bool same(const Call& c, std::size_t isa, const std::vector<unsigned char>& expected,
+bool same(const Call& c, const std::string& where, const std::vector<unsigned char>& expected,
           unsigned char* got) {
     naive::only_promised(c, got);
     std::size_t byte = 0;
     while (byte < expected.size() && expected[byte] == got[byte]) ++byte;
     counts.elements += c.grid.size();
-    if (byte == expected.size()) return check(true, "");
+    if (byte == expected.size()) return check(true, where);
     const std::size_t size = core::size_of(c.out), i = byte / size;
-    std::string what = at(c, isa) + ": element " + std::to_string(i) + " is";
+    std::string what = where + ": element " + std::to_string(i) + " is";
     char hex[4];
     for (std::size_t k = size; k-- > 0;) {
         std::snprintf(hex, sizeof hex, " %02x", got[i * size + k]);
@@ -93,21 +90,23 @@ void compare(const Call& c, Random& random) {
     std::vector<unsigned char> expected = naive::result(c, in.data());
     naive::only_promised(c, expected.data());
     const Parameters p(c);
+    const std::string words = describe(c);
     for (const std::size_t isa : options.isas) {
+        const std::string where = words + " on " + core::isas()[isa];
         const Memory out(c.out_bytes(), places[(turn / 3 + isa) % 3],
                          core::size_of(c.out) * random.below(3));
-        check(run(c, p, isa, in.data(), out.data()), at(c, isa) + ": stopped");
-        same(c, isa, expected, out.data());
-        check(out.surroundings_intact(), at(c, isa) + ": bytes beside the output written");
+        check(run(c, p, isa, in.data(), out.data()), where, ": stopped");
+        same(c, where, expected, out.data());
+        check(out.surroundings_intact(), where, ": bytes beside the output written");
         if (options.digests) digests.add(kind(c), core::isas()[isa], out.data(), out.size());
         if (c.may_be_in_place() && isa == options.isas[turn % options.isas.size()]) {
             std::copy(before.begin(), before.end(), out.data());
             run(c, p, isa, out.data(), out.data());
-            same(c, isa, expected, out.data());
+            same(c, where, expected, out.data());
         }
     }
-    check(in.surroundings_intact() && std::equal(before.begin(), before.end(), in.data()),
-          describe(c) + ": the input changed");
+    check(in.surroundings_intact() && std::equal(before.begin(), before.end(), in.data()), words,
+          ": the input changed");
 }
 
 constexpr DType reals[] = {DType::f16, DType::bf16, DType::f32, DType::f64};
@@ -193,8 +192,7 @@ void test_every_layout() {
     std::uint64_t number = 0;
     for (Call c : operations())
         for (const Grid& grid : c.op == Op::histogram ? few : has_layout(c.op) ? all : flat) {
-            Random random(
-                ++number);  // so that a call has the same inputs however many are left out
+            Random random(++number);  // a call has the same inputs however many are left out
             if (number % options.every != 0) continue;
             c.grid = grid;
             prepare(random, c);
@@ -218,10 +216,11 @@ void test_every_alignment() {
             naive::only_promised(c, expected.data());
             const Parameters p(c);
             for (const std::size_t isa : options.isas) {
+                const std::string where = describe(c) + " on " + core::isas()[isa];
                 const Memory out(c.out_bytes(), Place::first, shift);
                 run(c, p, isa, in.data(), out.data());
-                same(c, isa, expected, out.data());
-                check(out.surroundings_intact(), at(c, isa) + ": bytes beside the output written");
+                same(c, where, expected, out.data());
+                check(out.surroundings_intact(), where, ": bytes beside the output written");
             }
         }
     }
