@@ -264,17 +264,12 @@ def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     by = -128 if params.dtype == np.uint8 else 128
     other = np.dtype(np.int8 if by < 0 else np.uint8)
     zero = np.asarray(params.zero_point, np.int64) + by
-    moved = QuantParams(
-        params.scale,
-        zero if zero.ndim else int(zero),
-        other,
-        qmin=params.qmin + by,
-        qmax=params.qmax + by,
-        axis=params.axis,
-        block_size=params.block_size,
-        convention=params.convention,
-        include_zero=params.include_zero,
-    )
+    recipe = params._recipe() | {
+        "dtype": other,
+        "qmin": params.qmin + by,
+        "qmax": params.qmax + by,
+    }
+    moved = QuantParams(params.scale, zero if zero.ndim else int(zero), **recipe)
     codes = np.asarray(np.bitwise_xor(q.view(np.uint8), np.uint8(128), order="C"))
     return codes.view(other), moved
 
@@ -432,6 +427,18 @@ class _Choice:
             rule, self.include_zero, self.symmetric, self.qmin, self.qmax, self.convention
         )
 
+    def reference(self) -> dict[str, Any]:
+        """The keywords of `_reference.choose`."""
+        return {
+            "rule": self.rule,
+            "include_zero": self.include_zero,
+            "symmetric": self.symmetric,
+            "qmin": self.qmin,
+            "qmax": self.qmax,
+            "convention": self.convention,
+            "dtype": self.dtype,
+        }
+
     def params(
         self, low: Array, high: Array, axis: int | None, block_size: int | None
     ) -> QuantParams:
@@ -442,18 +449,7 @@ class _Choice:
                 f"x is constant ({value}), so its range has no steps with include_zero=False; "
                 "use include_zero=True"
             )
-        scale, zero = _backend.choose(
-            low,
-            high,
-            self.native,
-            rule=self.rule,
-            include_zero=self.include_zero,
-            symmetric=self.symmetric,
-            qmin=self.qmin,
-            qmax=self.qmax,
-            convention=self.convention,
-            dtype=self.dtype,
-        )
+        scale, zero = _backend.choose(low, high, self.native, **self.reference())
         if not np.isfinite(scale).all():
             raise ValueError(
                 f"the range of x is too wide: (max - min) / {self.qmax - self.qmin} is beyond "

@@ -236,6 +236,10 @@ class QuantParams:
 
     # -- what the rest of the package asks ------------------------------------------------------
 
+    def _recipe(self) -> dict[str, Any]:
+        """All but scale and zero point, as the keywords of parameters for a part of the data."""
+        return {name: getattr(self, name) for name in _FIELDS[2:]}
+
     def _check_fits(self, shape: tuple[int, ...]) -> int | None:
         """ValueError unless the parameters fit data of `shape`; the axis, counted from 0."""
         if self.axis is None:

@@ -137,7 +137,7 @@ def observe(a: Any, observer: _Observer) -> _Observer:
         a, functools.partial(_filled, fresh=fresh), functools.partial(_merged, fresh=fresh), kept
     )
     if found is not None:
-        observer.merge(found.item() if found.ndim == 0 else _side_by_side(list(found), fresh()))
+        observer.merge(found.item() if found.ndim == 0 else fresh()._side_by_side(list(found)))
     return observer
 
 
@@ -156,16 +156,6 @@ def _filled(x: Array, *, fresh: Callable[[], Any]) -> Any:
 def _merged(observers: Sequence[Any], *, fresh: Callable[[], Any]) -> Any:
     # Into a new one: what Dask holds must stay as it is, it may be asked for again.
     return functools.reduce(lambda merged, each: merged.merge(each), observers, fresh())
-
-
-def _side_by_side(observers: Sequence[Any], whole: Any) -> Any:
-    """The observers of consecutive channels as one observer of all of them."""
-    lows, highs = ([getattr(each, end) for each in observers] for end in ("_low", "_high"))
-    precision = functools.reduce(np.promote_types, [each._precision for each in observers])
-    whole._include(np.concatenate(lows), np.concatenate(highs), precision)
-    if isinstance(whole, HistogramObserver):
-        whole._table = np.concatenate([each._table for each in observers])
-    return whole
 
 
 # The tree.  Each chunk becomes a record, which travels in an object array of one element:
@@ -358,12 +348,9 @@ def _elementwise(
         chunks[axis] = tuple(-(-size // block_size) for size in chunks[axis])
     # Dask arrays, so that a task carries the parameters of its chunk alone
     parts = (da.from_array(p, chunks=tuple(chunks)) for p in (params.scale, params.zero_point))
-    recipe = {
-        name: getattr(params, name)
-        for name in ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
-    }
     inputs = itertools.chain([a, every], *((part, along) for part in parts))
-    return da.blockwise(_with_part, every, *inputs, recipe=recipe, align_arrays=False, **how)
+    how["recipe"] = params._recipe()
+    return da.blockwise(_with_part, every, *inputs, align_arrays=False, **how)
 
 
 def _with_all(x: Array, *, operation: str, options: dict[str, Any], params: QuantParams) -> Any:

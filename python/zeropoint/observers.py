@@ -7,9 +7,10 @@ on a stream, and on many workers whose observers are merged in the end.
 
 from __future__ import annotations
 
+import abc
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +27,7 @@ _PART = 1 << 21  # elements counted at a time, and counted again where the range
 _ROWS = 8  # channels whose ranges are searched at a time
 
 
-class _Observer:
+class _Observer(abc.ABC):
     """What both observers share: the range, and how observers are compared, merged and written."""
 
     def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
@@ -86,8 +87,9 @@ class _Observer:
                 f"{self._low.size}; use one observer for each number of channels"
             )
 
+    @abc.abstractmethod
     def _take(self, x: Array) -> None:
-        raise NotImplementedError
+        """Take in the elements of an array that has some; its channels are checked."""
 
     def _include(self, low: Array, high: Array, precision: np.dtype[Any]) -> None:
         if self._axis is None:
@@ -130,6 +132,13 @@ class _Observer:
 
     def _join(self, other: Self) -> None:
         self._include(np.asarray(other._low), np.asarray(other._high), other._precision)
+
+    def _side_by_side(self, parts: Sequence[Self]) -> Self:
+        """Take in observers of consecutive channels, all with data; this one has seen none."""
+        lows, highs = ([getattr(part, end) for part in parts] for end in ("_low", "_high"))
+        precision = functools.reduce(np.promote_types, [part._precision for part in parts])
+        self._include(np.concatenate(lows), np.concatenate(highs), precision)
+        return self
 
     def _range(self) -> tuple[Array, Array]:
         """Least and greatest element in the precision of the data."""
@@ -317,6 +326,10 @@ class HistogramObserver(_Observer):
         """Whether [low, high] lies in the range so far; not if it is NaN."""
         return bool((low >= self._low).all() and (high <= self._high).all())
 
+    def _side_by_side(self, parts: Sequence[Self]) -> Self:
+        self._table = np.concatenate([part._table for part in parts])
+        return super()._side_by_side(parts)
+
     def _join(self, other: Self) -> None:
         low, high = np.atleast_1d(other._low), np.atleast_1d(other._high)
         self._add(low, high, other._precision, other._table.copy())
@@ -423,13 +436,7 @@ class HistogramObserver(_Observer):
         scale, zero = _reference.choose(
             np.ldexp(low, unit).astype(self._precision),
             np.ldexp(high, unit).astype(self._precision),
-            rule=choice.rule,
-            include_zero=choice.include_zero,
-            symmetric=choice.symmetric,
-            qmin=choice.qmin,
-            qmax=choice.qmax,
-            convention=choice.convention,
-            dtype=choice.dtype,
+            **choice.reference(),
         )
         scale = np.ldexp(scale.astype(np.float64), -unit)
         return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)

@@ -116,17 +116,7 @@ class Grid(NamedTuple):
         scale = np.asarray(params.scale)[index]
         if scale.shape == np.shape(params.scale):
             return params
-        return QuantParams(
-            scale,
-            params.zero_point[index],
-            params.dtype,
-            qmin=params.qmin,
-            qmax=params.qmax,
-            axis=params.axis,
-            block_size=params.block_size,
-            convention=params.convention,
-            include_zero=params.include_zero,
-        )
+        return QuantParams(scale, params.zero_point[index], **params._recipe())
 
 
 def box_shape(box: Box) -> tuple[int, int, int]:
