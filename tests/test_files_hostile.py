@@ -529,3 +529,24 @@ def test_any_damage_is_a_value_error_or_harmless(tmp_path, good_files, data):
         job(bad, tmp_path / "o.safetensors")
         safetensors.numpy.load_file(tmp_path / "o.safetensors")
     assert not [name for name in entries(tmp_path) if re.search(r"\.part$", name)]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "what"), [([0, 8, 4, 12], "overlaps the one before"), ([0, 8, 8, 16], None)]
+)
+def test_overlap_where_the_lengths_add_up(
+    tmp_path: Path, offsets: list[int], what: str | None
+) -> None:
+    """Tensors that overlap, in a file whose length is the sum of theirs."""
+    entries = {
+        name: {"dtype": "F32", "shape": [2], "data_offsets": ends}
+        for name, ends in (("a", offsets[:2]), ("b", offsets[2:]))
+    }
+    text = json.dumps(entries).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    if what is None:
+        assert len(files.inspect_file(path).tensors) == 2
+        return
+    with pytest.raises(ValueError, match=what):
+        files.inspect_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -192,3 +193,16 @@ def test_per_channel_and_block(backend: str) -> None:
 @pytest.mark.parametrize(("alias", "canonical"), ALIASES.items())
 def test_aliases(alias: str, canonical: str) -> None:
     assert zp.QuantParams(1.0, 0, convention=alias).convention == canonical
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("dtype", "least"), [(np.dtype(np.float16), -24), (np.dtype(ml_dtypes.bfloat16), -133)], ids=str
+)
+def test_subnormal_results(backend: str, precision: type, dtype: np.dtype, least: int) -> None:
+    """Below the least subnormal: to its nearest multiple, halves to even."""
+    for part, codes in [(0.5, [0, 1, 2]), (0.75, [1, 2, 2]), (0.625, [1, 1, 2])]:
+        scale = precision(part * 2.0**least)
+        params = zp.QuantParams(scale, 0)
+        found = params.dequantize(np.tile(np.array([1, 2, 3], np.uint8), 30), dtype=dtype)
+        assert found.astype(np.float64).tolist() == [c * 2.0**least for c in codes] * 30

@@ -243,3 +243,42 @@ def test_quantize_dynamic(backend: str) -> None:
     assert q.tobytes() == params.quantize(x).tobytes()
     out = np.empty_like(q)
     assert zp.quantize_dynamic(x, "int8", out=out)[0] is out
+
+
+EVERY_FIELD: dict[str, Any] = {
+    "scale": np.array([[0.5, 0.25]], np.float32),
+    "zero_point": 3,
+    "dtype": "int8",
+    "qmin": -100,
+    "qmax": 100,
+    "axis": 1,
+    "block_size": 4,
+    "convention": "numpy",
+    "include_zero": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scale", np.array([[0.5, 0.125]], np.float32)),
+        ("scale", np.array([[0.5, 0.25]], np.float64)),
+        ("scale", np.array([[0.5], [0.25]], np.float32)),
+        ("zero_point", 4),
+        ("zero_point", np.array([[3, 4]])),
+        ("dtype", "uint8"),
+        ("qmin", -99),
+        ("qmax", 99),
+        ("axis", 0),
+        ("block_size", 5),
+        ("convention", "onnx"),
+        ("include_zero", False),
+    ],
+)
+def test_every_field_counts(field: str, value: Any) -> None:
+    shared = EVERY_FIELD | {"qmin": 0} if field == "dtype" else EVERY_FIELD
+    one, same, other = (zp.QuantParams(**f) for f in (shared, shared, shared | {field: value}))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert len({one, same, other}) == 2

@@ -67,7 +67,6 @@ NAN_IN_THREADS = "threads::test_a_nan_is_found_by_any_thread"
 # - `away` without its floor: its nearest integer is already rounded up where it matters
 # - `smallest_at_least` of the reference that never steps down: its first guess is never too large
 # - the payload and the sign of a NaN: they are nobody's promise, and `verify` ignores them
-# - a `Stage.clear` that does nothing: the histograms that are copied for the threads are empty
 # - the first guess of the width of bins, half as large: it is too small in any case, and doubled
 # - prefetching, tiling, streaming and sharing left out: speed alone
 FAULTS = [
@@ -200,7 +199,7 @@ FAULTS = [
         CPP + "scalar.h",
         "+ (x > 0) - (x < 0);",
         "+ (x > 0);",
-        "histograms::test_by_hand",
+        "observers::test_a_histogram_by_hand_on_every_backend",
     ),
     Fault(
         "float16: Inf widens to 65536",
@@ -214,21 +213,21 @@ FAULTS = [
         CPP + "scalar.h",
         "(significand + (half - 1) + odd) >> drop;",
         "(significand + half) >> drop;",
-        "narrowing::test_subnormal_results",
+        "golden::test_subnormal_results",
     ),
     Fault(
         "narrowing: the least subnormals round to 0",
         CPP + "scalar.h",
         "drop > from_digits + 1)",
         "drop > from_digits)",
-        "narrowing::test_subnormal_results",
+        "golden::test_subnormal_results",
     ),
     Fault(
         "bfloat16: ties go up",
         CPP + "scalar.h",
         "(b + 0x7FFFu + (b >> 16 & 1u)) >> 16;",
         "(b + 0x8000u) >> 16;",
-        "narrowing::test_subnormal_results",
+        "golden::test_subnormal_results",
     ),
     # ---- loops.cpp -------------------------------------------------------------------------------
     Fault(
@@ -288,7 +287,7 @@ FAULTS = [
         CPP + "loops.cpp",
         "Lanes::max_u8(Lanes::pack_u8(a, b), low_byte)",
         "Lanes::pack_u8(a, b)",
-        "long_runs::test_part_of_the_codes",
+        "kernels::test_part_of_the_codes",
     ),
     Fault(
         "tflite: negative halves are rounded toward zero",
@@ -330,7 +329,7 @@ FAULTS = [
         CPP + "loops.cpp",
         "const Multiplier m = multipliers[row];",
         "const Multiplier m = multipliers[0];",
-        "long_runs::test_channels",
+        "kernels::test_long_channels",
     ),
     Fault(
         "float16: the instruction rounds toward zero",
@@ -415,14 +414,14 @@ FAULTS = [
         CPP + "layout.cpp",
         "part.element += r * piece.cols + c;",
         "part.element += r * part.cols + c;",
-        "long_runs::test_channels",
+        "kernels::test_long_channels",
     ),
     Fault(
         "rows in parts: the parameters of the first row",
         CPP + "layout.cpp",
         "part.parameter += piece.per_column ? c : r;",
         "part.parameter += piece.per_column ? c : 0;",
-        CHANNELS + " long_runs::test_channels",
+        CHANNELS + " kernels::test_long_channels",
     ),
     Fault(
         "staging: both stages have the same buffer",
@@ -443,14 +442,14 @@ FAULTS = [
         CPP + "layout.cpp",
         "return share_ == share;",
         "return share_ >= share;",
-        "histograms::test_same_bits_for_any_number_of_threads",
+        "observers::test_same_bits_for_any_number_of_threads",
     ),
     Fault(
         "threads: the range of one of them is lost",
         CPP + "layout.cpp",
         "for (std::size_t t = 1; t < stages_.size(); ++t)\n            for",
         "for (std::size_t t = 2; t < stages_.size(); ++t)\n            for",
-        NAN_IN_THREADS + " histograms::test_same_bits_for_any_number_of_threads",
+        NAN_IN_THREADS + " observers::test_same_bits_for_any_number_of_threads",
     ),
     # ---- choose.cpp ------------------------------------------------------------------------------
     Fault(
@@ -659,7 +658,7 @@ FAULTS = [
         CPP + "core.cpp",
         "h.counts[k] += from[i].counts[k];",
         "h.counts[k] = from[i].counts[k];",
-        "histograms::test_same_bits_for_any_number_of_threads",
+        "observers::test_same_bits_for_any_number_of_threads",
     ),
     Fault(
         "arrays never overlap",
@@ -772,14 +771,14 @@ FAULTS = [
         PY + "_reference.py",
         "((np.abs(number) - 1 >> doublings) + 1)",
         "(np.abs(number) >> doublings)",
-        "histograms",
+        "observers",
     ),
     Fault(
         "reference: the zeros' bin is the first positive one's",
         PY + "_reference.py",
         "np.trunc(np.ldexp(x, -exponent)) + np.sign(x)",
         "np.floor(np.ldexp(x, -exponent)) + 1",
-        "histograms::test_by_hand",
+        "observers::test_a_histogram_by_hand_on_every_backend",
     ),
     Fault(
         "qmin may be qmax",
@@ -851,7 +850,7 @@ FAULTS = [
         PY + "_params.py",
         "for name in _FIELDS[2:])",
         "for name in _FIELDS[2:-2])",
-        "params_equality",
+        "params::test_every_field_counts",
     ),
     Fault(
         "to_dict forgets the precision",
@@ -907,7 +906,7 @@ FAULTS = [
         PY + "_compare.py",
         "(code > params.qmax)",
         "(code >= params.qmax)",
-        "saturated_count",
+        "compare::test_the_ends_themselves_do_not_count",
     ),
     Fault(
         "error_stats: every chunk has the codes of the first",
@@ -922,70 +921,70 @@ FAULTS = [
         PY + "observers.py",
         "self._low = min(self._low, low.item())",
         "self._low = low.item()",
-        "histograms::test_any_order",
+        "observers::test_any_order_of_different_ranges",
     ),
     Fault(
         "observers: bins are twice as wide as they need to be",
         PY + "observers.py",
         "extent - BINS.bit_length() + 1)",
         "extent - BINS.bit_length() + 3)",
-        "histograms::test_by_hand",
+        "observers::test_a_histogram_by_hand_on_every_backend",
     ),
     Fault(
         "observers: counts of other widths are added as they are",
         PY + "observers.py",
         "        _widen(table, low, high, self._table[:, 0])\n",
         "",
-        "histograms::test_any_order",
+        "observers::test_any_order_of_different_ranges",
     ),
     Fault(
         "observers: bins do not join when the range grows",
         PY + "observers.py",
         "row[0], row[1:] = exponent, 0\n        np.add.at(row, 1 + joined % BINS, counts)",
         "row[0] = exponent",
-        "histograms::test_any_order",
+        "observers::test_any_order_of_different_ranges",
     ),
     Fault(
         "observers: of equal bins only one is counted",
         PY + "observers.py",
         "np.add.at(row, 1 + joined % BINS, counts)",
         "row[1 + joined % BINS] += counts",
-        "histograms::test_any_order",
+        "observers::test_any_order_of_different_ranges",
     ),
     Fault(
         "observers: from_dict puts empty bins after the counts",
         PY + "observers.py",
         "np.cumsum(np.where(counts < 0, -counts, 1)) - 1",
         "np.cumsum(np.where(counts < 0, 1, 1)) - 1",
-        "histograms::test_dictionary",
+        "observers::test_dictionary_of_real_data",
     ),
     Fault(
         "percentile: the bin before",
         PY + "_clipping.py",
         "np.argmax((below >= rank) & (h.counts > 0), axis=1)",
         "np.argmax((below > rank) & (h.counts > 0), axis=1)",
-        "histograms::test_percentile_by_hand",
+        "observers::test_percentile_by_hand",
     ),
     Fault(
         "percentile: an end has no fraction",
         PY + "_clipping.py",
         "(rank - (upto - count)) / count",
         "(rank - upto) / count",
-        "histograms::test_percentile_by_hand",
+        "observers::test_percentile_by_hand",
     ),
     Fault(
         "mse: the variance of a step is 1/3",
         PY + "_clipping.py",
         "integral = level / 12",
         "integral = level / 3",
-        "histograms::test_squared_error_by_hand",
+        "observers::test_squared_error_by_hand",
     ),
     Fault(
         "entropy: what is clipped does not count",
         PY + "_clipping.py",
         "data[-1] += counts[last:].sum()",
         "data[-1] += 0",
-        "histograms::test_divergence_by_hand",
+        "observers::test_divergence_of_what_is_clipped",
     ),
     # ---- files -----------------------------------------------------------------------------------
     Fault(
@@ -1049,7 +1048,7 @@ FAULTS = [
         PY + "_files/safetensors.py",
         "if tensor.start != end:",
         "if tensor.start > end:",
-        "safetensors_overlap",
+        "files_hostile::test_overlap_where_the_lengths_add_up",
     ),
     Fault(
         "files: offsets count from the start of the file",

@@ -35,9 +35,11 @@ namespace zeropoint {
 
 // ---- types -----------------------------------------------------------------------------------
 
-/// A whole recipe of arithmetic: `numpy` clip(rint(x / s + z)); `onnx` clip(rint(x / s) + z);
-/// `torch` (also LiteRT and XNNPACK) clip(rint(x * (1 / s)) + z); `tflite` clip(half_away(x / s) +
-/// z).
+/// A whole recipe of arithmetic:
+///   numpy   clip(rint(x / s + z))
+///   onnx    clip(rint(x / s) + z)
+///   torch   clip(rint(x * (1 / s)) + z), also LiteRT and XNNPACK
+///   tflite  clip(half_away(x / s) + z)
 using core::Convention;
 
 /// IEEE 754 binary16 and bfloat16 as their bits: storage, not arithmetic.  Memory of any type of
@@ -79,8 +81,8 @@ enum class ZeroPointFrom { max, min, least_error };
 
 /// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
 struct Choosing {
-    std::optional<ZeroPointFrom> zero_point_from =
-        std::nullopt;          ///< none: the convention's own rule
+    /// None: the convention's own rule.
+    std::optional<ZeroPointFrom> zero_point_from = std::nullopt;
     bool include_zero = true;  ///< widen the range to hold 0; false: numpy convention alone
     bool symmetric = false;    ///< z in the middle, scale = max|x| / steps; with no rule of its own
     std::optional<std::int32_t> qmin = std::nullopt, qmax = std::nullopt;  ///< none: those of Q
@@ -150,8 +152,7 @@ void set_isa(const std::string& name);
 using core::get_num_threads;
 using core::set_num_threads;
 
-// ---- parameters
-// ----------------------------------------------------------------------------------
+// ---- parameters --------------------------------------------------------------------------------
 
 /// Parameters with the full range of codes of Q.  Throws std::invalid_argument for invalid ones.
 template <class Q>
@@ -193,8 +194,7 @@ std::pair<float, float> min_max(const X* x, std::size_t n) {
     return detail::min_max({x, detail::real_dtype<X>()}, n);
 }
 
-// ---- prepared operations
-// ---------------------------------------------------------------------------
+// ---- prepared operations -----------------------------------------------------------------------
 
 /// quantize and dequantize with one scale and zero point, checked once.
 template <class Q>
@@ -286,8 +286,7 @@ private:
     core::Requantization requantization_;
 };
 
-// ---- single calls: as above, with the checks in each call
-// ------------------------------------------
+// ---- single calls: as above, with the checks in each call --------------------------------------
 
 template <class Q, class X>
 void quantize(const X* x, Q* q, std::size_t n, const Params& params) {
