@@ -10,4 +10,6 @@ makes README's table from one.
 - `check` judges every result before it is timed, `timing` takes the times, `suite` puts the two
   together.
 - `report` turns a run into tables and JSON; `machine` says where it ran.
+- `calibration` and `growth_dask` are runs of their own, for the tables of docs/calibration.md and
+  docs/scale-out.md.
 """

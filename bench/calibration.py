@@ -18,7 +18,6 @@ import functools
 import importlib.util
 import io
 import itertools
-import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -298,17 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text += f"; {machine.describe([])['machine']['cpu']}. Gelem/s:\n\n{speed()}"
     else:
         text += f". SQNR in dB:\n\n{table(list(real_tensors()))}"
-    if options.update is None:
-        print(text)
-        return 0
-    begin, end = f"<!-- {what}:begin -->", f"<!-- {what}:end -->"
-    before, found_begin, rest = options.update.read_text(encoding="utf-8").partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not found_begin or not found_end:
-        print(f"bench.calibration: {options.update} needs {begin} and {end}", file=sys.stderr)
-        return 2
-    options.update.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-    return 0
+    return report.put(text, options.update, what)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,8 @@ import zeropoint as zp
 from .cli import _sizes
 from .jobs import GI, MI
 from .machine import describe
-from .report import size_name
+from .report import put, size_name
 
-BEGIN, END = "<!-- growth:begin -->", "<!-- growth:end -->"
 CHUNK = 16 * MI  #: elements: 64 MiB of float32, a few ms of work a task
 SIZES = [MI, 16 * MI, 64 * MI, 256 * MI, GI, 4 * GI]
 ROUNDS = 3  # the best of, for each system in turn
@@ -80,16 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     document = json.loads(options.run.read_text(encoding="utf-8"))
     text = markdown(document, [Row(**row) for row in document["rows"]])
-    if options.update is None:
-        print(text)
-        return 0
-    page = options.update.read_text(encoding="utf-8")
-    inside = re.compile(f"(?<={BEGIN}\n).*(?={END})", re.DOTALL)
-    if not inside.search(page):
-        print(f"bench.growth_dask: {options.update} needs {BEGIN} and {END}", file=sys.stderr)
-        return 2
-    options.update.write_text(inside.sub(lambda _: text + "\n", page), encoding="utf-8")
-    return 0
+    return put(text, options.update, "growth")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from . import report
 from .jobs import JOBS, KI, MI, Job
 from .suite import Row
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 SIZES = (64 * KI, MI, 64 * MI)
 
 
@@ -27,18 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
     parser.add_argument("--update", type=Path, metavar="README.md", help="the file to rewrite")
     options = parser.parse_args(arguments)
-    text = markdown(*report.load(options.run))
-    if options.update is None:
-        print(text)
-        return 0
-    old = options.update.read_text(encoding="utf-8")
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"bench.readme: {options.update} needs {BEGIN} and {END}", file=sys.stderr)
-        return 2
-    options.update.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-    return 0
+    return report.put(markdown(*report.load(options.run)), options.update, "bench")
 
 
 def markdown(head: dict[str, Any], rows: Sequence[Row]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,21 @@ differ: elements that are not what the job's convention gives; WRONG: not even w
   own arithmetic gives."""
 
 Table = Sequence[Sequence[str]]
+
+
+def put(text: str, page: Path | None, what: str) -> int:
+    """Print `text`, or put it between the markers named `what` of a page; returns an exit code."""
+    if page is None:
+        print(text)
+        return 0
+    begin, end = f"<!-- {what}:begin -->", f"<!-- {what}:end -->"
+    before, has_begin, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
+        print(f"{page} needs {begin} and {end}", file=sys.stderr)
+        return 2
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    return 0
 
 
 def size_name(size: int) -> str:
