@@ -276,6 +276,7 @@ def _larger(one: Row, two: Row, chunk: int) -> str:
     ns = one.ns_per_element
     seconds = checkpoint * ns * 1e-9
     tasks = 2 * checkpoint / chunk
+    low, high = tasks * 0.2e-3, tasks * 1e-3
     return (
         f"**1 TB of float32**, a checkpoint, is {_short(checkpoint)} elements: on N workers like "
         f"these {_short(checkpoint)} x {ns:.2f} ns / N = {seconds:.0f} s / N. **10^9 embeddings** "
@@ -284,9 +285,9 @@ def _larger(one: Row, two: Row, chunk: int) -> str:
         "the speed of one.) That supposes that the data arrive: a worker at this rate reads "
         f"{8 / ns:.1f} GB/s, as from a page cache; storage that gives B GB/s in all needs 2000 / B "
         "s for the two passes over 1 TB, however many workers share it. And that the scheduler "
-        f"keeps up: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} elements, at about "
-        f"1 ms each, Dask's own figure, {tasks * 1e-3:.0f} s; so for more than about "
-        f"{seconds / (tasks * 1e-3):.0f} workers take larger chunks."
+        f"keeps up: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} elements, {low:.0f} "
+        f"to {high:.0f} s of its own time at the 0.2 to 1 ms a task that Dask's best practices give; "
+        f"so for more than about {seconds / high:.0f} workers take larger chunks."
     )
 
 

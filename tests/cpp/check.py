@@ -37,7 +37,7 @@ DEBIAN = {
     "qemu-aarch64": "qemu-user",
     "qemu-x86_64": "qemu-user",
     "valgrind": "valgrind",
-    "clang++-14": "clang-14",
+    "clang++": "clang libclang-rt-dev",
     "setarch": "util-linux",
 }
 #: what of the suite cannot run in an instrumented process
@@ -243,7 +243,7 @@ def qemu(options: argparse.Namespace, count: Count) -> None:
 
 def fuzz(options: argparse.Namespace, count: Count) -> None:
     """libFuzzer with ASan and UBSan for --seconds, from the corpus on; --keep renews that."""
-    compiler = tool("clang++-14")
+    compiler = tool("clang++")
     flags = f"{ASAN} -fsanitize=fuzzer-no-link -g -O2"
     where = build(
         options.build / "fuzz", "zeropoint_fuzz", flags, f"-DCMAKE_CXX_COMPILER={compiler}"
