@@ -214,7 +214,7 @@ def _fitted(rng: random.Random, header: Any, rest: bytes) -> bytes:
     widths = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1, "I8": 1}
     end = 0
     for entry in header.values() if isinstance(header, dict) else ():
-        with contextlib.suppress(TypeError, KeyError, AttributeError):
+        with contextlib.suppress(TypeError, KeyError, AttributeError, OverflowError):
             size = widths[entry["dtype"]] * math.prod(entry["shape"])
             if isinstance(size, int) and 0 <= size < _LARGEST:
                 entry["data_offsets"] = [end, end + size]

@@ -718,6 +718,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("info", &info);
     m.def("set_num_threads", &zp::set_num_threads);
     m.def("get_num_threads", &zp::get_num_threads);
+    m.def("enter_ieee", &zp::enter_ieee);
+    m.def("leave_ieee", &zp::leave_ieee);
     m.def("fast_quantize", &quantize);
     m.def("fast_dequantize", &dequantize);
     m.def("fast_fake_quantize", &fake_quantize);

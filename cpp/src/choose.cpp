@@ -179,9 +179,12 @@ Verdict choose_all(const void* low, const void* high, std::size_t n, const Choic
                    void* scale, std::int32_t* zero_point) noexcept {
     const FpGuard guard;
     for (std::size_t i = 0; i < n; ++i) {
-        const Fault fault =
-            choose_one(static_cast<const T*>(low)[i], static_cast<const T*>(high)[i], choice,
-                       static_cast<T*>(scale)[i], zero_point[i]);
+        T& chosen = static_cast<T*>(scale)[i];
+        Fault fault = choose_one(static_cast<const T*>(low)[i], static_cast<const T*>(high)[i],
+                                 choice, chosen, zero_point[i]);
+        if (fault == Fault::none && choice.convention == Convention::torch &&
+            !std::isfinite(1 / chosen))
+            fault = Fault::too_narrow;
         if (fault != Fault::none) return {fault, i};
     }
     return {};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "fpstate.h"
 #include "layout.h"
 #include "params.h"
 #include "targets.h"
@@ -128,6 +129,9 @@ std::vector<std::string> kernel_names() {
 #undef ZP_KERNEL
     };
 }
+
+std::uint64_t enter_ieee() noexcept { return FpGuard::enter(); }
+void leave_ieee(std::uint64_t state) noexcept { FpGuard::leave(state); }
 
 bool quantize(std::size_t isa, ConstView x, void* q, const Grid& grid, const Params& params,
               Poll poll) {

@@ -20,12 +20,18 @@ inline void fence_streams() noexcept {
 
 class FpGuard {
 public:
-    FpGuard() noexcept : host_(read()) {
-        if (host_ != needed) write(needed);
-    }
-    ~FpGuard() { write(host_); }  // its sticky flags too: the host's are neither lost nor raised
+    FpGuard() noexcept : host_(enter()) {}
+    ~FpGuard() { leave(host_); }
     FpGuard(const FpGuard&) = delete;
     FpGuard& operator=(const FpGuard&) = delete;
+
+    static std::uint64_t enter() noexcept {
+        const State host = read();
+        if (host != needed) write(needed);
+        return host;
+    }
+    // The sticky flags too: the host's are neither lost nor raised.
+    static void leave(std::uint64_t host) noexcept { write(static_cast<State>(host)); }
 
 private:
 #if defined(ZEROPOINT_HAS_MXCSR)
@@ -45,12 +51,12 @@ private:
         __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
     }
 #else
-    using State = int;
+    using State = unsigned;
     static constexpr State needed = 0;
     static State read() noexcept { return 0; }
     static void write(State) noexcept {}
 #endif
-    State host_;
+    std::uint64_t host_;
 };
 
 }  // namespace zeropoint::core

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _backend, _checks, _conventions, _reference
 from ._params import QuantParams
+from ._pieces import pieces
 from ._reference import Array, working_dtype
 
 RULES = ("max", "min", "least_error")
@@ -225,6 +226,7 @@ def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | No
     )
 
 
+@_backend.ieee
 def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
     if isinstance(acc_scale, np.ma.MaskedArray):
         raise TypeError("acc_scale is a masked array; pass acc_scale.filled(1)")
@@ -270,8 +272,10 @@ def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
         "qmax": params.qmax + by,
     }
     moved = QuantParams(params.scale, zero if zero.ndim else int(zero), **recipe)
-    codes = np.asarray(np.bitwise_xor(q.view(np.uint8), np.uint8(128), order="C"))
-    return codes.view(other), moved
+    codes = np.empty(q.shape, other)
+    for piece in pieces(q.shape):
+        np.bitwise_xor(q[piece].view(np.uint8), np.uint8(128), out=codes[piece].view(np.uint8))
+    return codes, moved
 
 
 # ---------------------------------------------------------------------------------------------
@@ -439,6 +443,7 @@ class _Choice:
             "dtype": self.dtype,
         }
 
+    @_backend.ieee
     def params(
         self, low: Array, high: Array, axis: int | None, block_size: int | None
     ) -> QuantParams:

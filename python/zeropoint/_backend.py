@@ -7,6 +7,7 @@ backends; below it there is either a kernel or the reference.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -14,11 +15,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from . import _conventions, _reference
+from ._pieces import contiguous, copy
 from ._reference import Array, is_bfloat16
 
 _core: ModuleType | None = None
@@ -27,6 +29,31 @@ if importlib.util.find_spec(f"{__package__}._core") is not None:
 
 _NATIVE: tuple[str, ...] = tuple(_core.isas()) if _core else ()
 _ALL: tuple[str, ...] = (*_NATIVE, "numpy")
+
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def ieee(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """`function` in IEEE 754's default arithmetic, which the kernels take for themselves.
+
+    For what Python and NumPy compute beside the kernels: the host may have set another rounding
+    mode, or have subnormal numbers flushed to zero.  Without the core nobody can ask.
+    """
+    if _core is None:
+        return function
+    enter, leave = _core.enter_ieee, _core.leave_ieee
+
+    @functools.wraps(function)
+    def guarded(*arguments: _Arguments.args, **keywords: _Arguments.kwargs) -> _Result:
+        host = enter()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            leave(host)
+
+    return guarded
 
 
 class VerificationError(AssertionError):
@@ -220,6 +247,7 @@ def native_choice(
 # The general path: valid arrays in any layout
 
 
+@ieee
 def elementwise(
     kernel: str,
     x: Array,
@@ -245,10 +273,11 @@ def elementwise(
     if out is None:
         return result
     if result is not out:
-        np.copyto(out, result)
+        copy(out, result)
     return out
 
 
+@ieee
 def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
     """`_reference.min_max` on the current backend."""
     state = _state_for_call()
@@ -258,7 +287,7 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         return expected
     assert _core is not None
     low, high = _core.min_max(
-        state.isa, _bits(_contiguous(x)), axis, block or 0, is_bfloat16(x.dtype)
+        state.isa, _bits(contiguous(x)), axis, block or 0, is_bfloat16(x.dtype)
     )
     if expected is not None:
         for got, want in zip((low, high), expected, strict=True):
@@ -266,6 +295,7 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     return low, high
 
 
+@ieee
 def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
     """`_reference.histogram` on the current backend."""
     state = _state_for_call()
@@ -274,7 +304,7 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
         assert expected is not None
         return expected
     assert _core is not None
-    rows = _core.histogram(state.isa, _bits(_contiguous(x)), axis, is_bfloat16(x.dtype), exponents)
+    rows = _core.histogram(state.isa, _bits(contiguous(x)), axis, is_bfloat16(x.dtype), exponents)
     low, high, table = rows[:, 0].view(np.float64), rows[:, 1].view(np.float64), rows[:, 2:]
     if expected is not None:
         meant = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
@@ -284,15 +314,17 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
     return low, high, table
 
 
+@ieee
 def quotients(a: Array, b: Array) -> Array:
-    """float32(a / b) for float64 arrays, whatever the host's rounding mode on a native backend."""
+    """float32(a / b) for float64 arrays."""
     if current().isa >= 0:
         assert _core is not None
-        return np.asarray(_core.quotients(_contiguous(a), _contiguous(b)))
+        return np.asarray(_core.quotients(contiguous(a), contiguous(b)))
     with np.errstate(all="ignore"):
         return np.asarray((a / b).astype(np.float32))
 
 
+@ieee
 def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array, Array]:
     """`_reference.choose` on the current backend; `native` is the core's form of the keywords."""
     state = _state_for_call()
@@ -332,7 +364,7 @@ def _run(
     out: Array | None,
     native: tuple[Any, ...],
 ) -> Array:
-    source = _contiguous(x)
+    source = contiguous(x)
     direct = (
         out is not None
         and out.flags.c_contiguous
@@ -344,13 +376,6 @@ def _run(
         isa, _bits(source), _bits(target), is_bfloat16(x.dtype), is_bfloat16(dtype), *native
     )
     return target
-
-
-def _contiguous(x: Array) -> Array:
-    """`x` itself if C-contiguous and aligned, else a copy that is."""
-    if x.flags.c_contiguous and x.flags.aligned:
-        return x
-    return np.array(x, order="C", copy=True, subok=False)
 
 
 def _bits(x: Array) -> Array:

@@ -5,12 +5,14 @@ Every error names the argument, the value and the mend.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import reprlib
 from typing import Any
 
 import numpy as np
 
+from ._pieces import contiguous, pieces
 from ._reference import Array, widen
 
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
@@ -137,7 +139,7 @@ def array(x: object, name: str) -> Array:
             found = np.asarray(x)
         except (ValueError, TypeError, BufferError) as error:
             raise TypeError(f"{name} cannot be viewed as an array: {error}") from None
-    return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
+    return found if found.dtype.isnative else contiguous(found)
 
 
 def _from_dlpack(x: Any, name: str) -> Array:
@@ -214,11 +216,17 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
 
 def finite(x: Array, name: str) -> None:
     """ValueError with the count and the first index if `x` has a NaN or an Inf."""
-    bad = ~np.isfinite(widen(x))
-    count = int(np.count_nonzero(bad))
+    count, where = 0, tuple[int, ...]()
+    for piece in pieces(x.shape):
+        bad = ~np.isfinite(widen(x[piece]))
+        found = int(np.count_nonzero(bad))
+        if found and not count:
+            first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+            starts = (part.start for part in piece if isinstance(part, slice))
+            offsets = itertools.zip_longest(first, starts, fillvalue=0)
+            where = tuple(int(i) + start for i, start in offsets)
+        count += found
     if count:
-        first = np.unravel_index(int(np.argmax(bad)), x.shape)
-        where = tuple(int(i) for i in first)
         raise ValueError(
             f"{name} has {count} NaN or Inf of {x.size} elements, the first ({x[where]}) at index "
             f"{where}; replace them, for example by numpy.nan_to_num({name})"

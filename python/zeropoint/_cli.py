@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
+import io
 import json
 import math
 import os
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    _prepare_streams()
     try:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed its help or what is wrong
@@ -59,6 +61,16 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         print("zeropoint: not enough memory", file=sys.stderr)
         return 1
+
+
+def _prepare_streams() -> None:
+    """Every name of a tensor can be printed, and there is something to print to."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the process was started without it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from . import _checks
-from ._api import RULES, _params, choose_params, dequantize, quantize
+from ._api import RULES, _params, choose_params, dequantize, min_max, quantize
+from ._backend import ieee
 from ._params import QuantParams
+from ._pieces import contiguous
 from ._reference import Array, unclipped, widen
 
 _CHUNK = 1 << 18  # elements in float64 at a time, per tensor; with an axis all at once
@@ -33,6 +35,7 @@ class ErrorStats:
         return asdict(self)
 
 
+@ieee
 def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     """Quantize and dequantize `x` and measure the error.
 
@@ -52,17 +55,15 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     """
     params = _params(params)
     x = _checks.real_array(x)
-    if x.size == 0:
-        raise ValueError(f"x has no data (shape {x.shape})")
-    _checks.finite(x, "x")
+    low, high = min_max(x)
     codes = quantize(x, params)
     # back in the precision of the scale or of x, whichever is finer: no rounding is added
     finer = np.promote_types(np.asarray(params.scale).dtype, np.dtype(widen(x[:0]).dtype))
-    sums = _Sums(max(abs(float(x.min())), abs(float(x.max()))))
+    sums = _Sums(max(abs(float(low)), abs(float(high))))
     for part, q, part_params in _parts(x, codes, params):
         back = dequantize(q, part_params, dtype=finer)
-        sums.add(part, back, _saturated(part, part_params))
-    return sums.stats(x.size, int(np.count_nonzero(np.bincount(codes.ravel().view(np.uint8)))))
+        sums.add(part, q, back, _saturated(part, part_params))
+    return sums.stats(x.size)
 
 
 def _parts(
@@ -72,7 +73,7 @@ def _parts(
     if params.axis is not None or x.size <= _CHUNK:
         yield x, codes, params
         return
-    flat, flat_codes = x.reshape(-1), codes.reshape(-1)
+    flat, flat_codes = contiguous(x).reshape(-1), codes.reshape(-1)
     for start in range(0, x.size, _CHUNK):
         yield flat[start : start + _CHUNK], flat_codes[start : start + _CHUNK], params
 
@@ -90,8 +91,9 @@ class _Sums:
         self.unit = math.ldexp(1.0, min(math.frexp(peak)[1], 1023))
         self.worst = self.absolute = self.noise = self.signal = self.back = self.dot = 0.0
         self.saturated = 0
+        self.used = np.zeros(256, bool)
 
-    def add(self, x: Array, back: Array, saturated: int) -> None:
+    def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
         a = x.astype(np.float64).ravel() / self.unit
         b = back.astype(np.float64).ravel() / self.unit
         error = np.abs(b - a)
@@ -102,8 +104,9 @@ class _Sums:
         self.back += float((b * b).sum())
         self.dot += float((a * b).sum())
         self.saturated += saturated
+        self.used[codes.view(np.uint8)] = True
 
-    def stats(self, n: int, codes_used: int) -> ErrorStats:
+    def stats(self, n: int) -> ErrorStats:
         if self.noise == 0:
             sqnr = math.inf
         elif not math.isfinite(self.noise):  # a value beyond the dtype became Inf
@@ -121,7 +124,7 @@ class _Sums:
             sqnr_db=sqnr,
             cosine=cosine,
             saturated=self.saturated,
-            codes_used=codes_used,
+            codes_used=int(np.count_nonzero(self.used)),
         )
 
 
@@ -220,6 +223,7 @@ def table(lines: list[list[str]], left: int = 2) -> str:
     )
 
 
+@ieee
 def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -> Comparison:
     """Which rule suits this data: the rules side by side, with figures.
 

@@ -75,6 +75,7 @@ class QuantParams:
     include_zero: bool
     _native: Any  # the core's form of the same parameters; None where the core is absent
 
+    @_backend.ieee
     def __init__(
         self,
         scale: Any,
@@ -209,6 +210,7 @@ class QuantParams:
         return fields
 
     @classmethod
+    @_backend.ieee
     def from_dict(cls, fields: dict[str, Any]) -> QuantParams:
         """The parameters that `to_dict` wrote; ValueError for unknown or missing keys."""
         if not isinstance(fields, dict):
@@ -260,16 +262,20 @@ class QuantParams:
     def _check_precision(self, dtype: np.dtype[Any]) -> None:
         """ValueError where the scale (or 1/s) is lost in the working precision of the data."""
         scale = np.asarray(self.scale)
-        if scale.dtype == dtype:
-            return
-        with np.errstate(all="ignore"):
-            cast = scale.astype(dtype)
-        _check_scale(cast, self.convention, f"scale, cast to {dtype} as the data is, ")
+        if scale.dtype != dtype:
+            _check_cast(scale, dtype, self.convention)
 
     def _spread(self, shape: tuple[int, ...], axis: int | None) -> tuple[Array, Array]:
         """Scale and zero point, ready to broadcast against data of `shape`."""
         scale, zero = np.asarray(self.scale), np.asarray(self.zero_point, np.int32)
         return tuple(spread(p, shape, axis, self.block_size) for p in (scale, zero))  # type: ignore[return-value]
+
+
+@_backend.ieee
+def _check_cast(scale: Array, dtype: np.dtype[Any], convention: str) -> None:
+    with np.errstate(all="ignore"):
+        cast = scale.astype(dtype)
+    _check_scale(cast, convention, f"scale, cast to {dtype} as the data is, ")
 
 
 def _rebuild(*values: Any) -> QuantParams:

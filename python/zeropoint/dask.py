@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from . import _api, _checks
+from . import _api, _backend, _checks
 from ._params import QuantParams
 from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver, MinMaxObserver
@@ -144,6 +144,7 @@ def observe(a: Any, observer: _Observer) -> _Observer:
 # What is measured of a chunk, and how such measures are joined: the range, and an observer
 
 
+@_backend.ieee
 def _widest(ranges: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     lows, highs = zip(*ranges, strict=True)
     return np.minimum.reduce(lows), np.maximum.reduce(highs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -17,13 +18,15 @@ import numpy as np
 
 from . import _api, _backend, _checks, _clipping, _reference
 from ._params import QuantParams
-from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, working_dtype
+from ._pieces import contiguous, pieces
+from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
 _LEAST_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
 _DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude
 _PART = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
+_FEW = 128  # elements a channel that are counted one by one
 _ROWS = 8  # channels whose ranges are searched at a time
 
 
@@ -55,6 +58,7 @@ class _Observer(abc.ABC):
 
     # -- the data -------------------------------------------------------------------------------
 
+    @_backend.ieee
     def update(self, x: Any) -> Self:
         """Take in the elements of `x`; returns the observer itself.
 
@@ -96,10 +100,12 @@ class _Observer(abc.ABC):
             self._low = min(self._low, low.item())
             self._high = max(self._high, high.item())
         else:
-            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+            self._low = np.minimum(self._low, low, dtype=np.float64)
+            self._high = np.maximum(self._high, high, dtype=np.float64)
         if precision is not self._precision:
             self._precision = np.promote_types(self._precision, precision)
 
+    @_backend.ieee
     def merge(self, other: Self) -> Self:
         """Take in all that `other` has seen, as if its data had come here; returns the observer.
 
@@ -133,6 +139,7 @@ class _Observer(abc.ABC):
     def _join(self, other: Self) -> None:
         self._include(np.asarray(other._low), np.asarray(other._high), other._precision)
 
+    @_backend.ieee
     def _side_by_side(self, parts: Sequence[Self]) -> Self:
         """Take in observers of consecutive channels, all with data; this one has seen none."""
         lows, highs = ([getattr(part, end) for part in parts] for end in ("_low", "_high"))
@@ -181,6 +188,7 @@ class _Observer(abc.ABC):
         }
 
     @classmethod
+    @_backend.ieee
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The observer that `to_dict` wrote.
 
@@ -235,9 +243,17 @@ class MinMaxObserver(_Observer):
     """
 
     def _take(self, x: Array) -> None:
-        low, high = _api.min_max(x, axis=self._axis)
+        if x.flags.c_contiguous:
+            low, high = _api.min_max(x, axis=self._axis)
+        else:
+            x = _checks.real_array(x)
+            parts = [_backend.min_max(part, axis, None) for part, axis in _parts(x, self._axis)]
+            lows, highs = zip(*parts, strict=True)
+            low, high = np.minimum.reduce(lows), np.maximum.reduce(highs)
+            _check_finite(low, x)
         self._include(low, high, low.dtype)
 
+    @_backend.ieee
     def params(
         self,
         *,
@@ -290,14 +306,32 @@ class HistogramObserver(_Observer):
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
     def _take(self, x: Array) -> None:
-        parts = list(_parts(_checks.real_array(x), self._axis))
-        if len(parts) == 1:
-            self._count(*parts[0], x)
+        x = _checks.real_array(x)
+        if not self._empty and x.size < _FEW * len(self._table):
+            self._count_few(x)
+            return
+        parts = _parts(x, self._axis)
+        first, second = next(parts), next(parts, None)
+        if second is None:
+            self._count(*first, x)
             return
         all_parts = type(self)(self._dtype, axis=self._axis)  # a NaN may turn up in the last
-        for part in parts:
+        for part in itertools.chain([first, second], parts):
             all_parts._count(*part, x)
-        self._join(all_parts)
+        self._join(all_parts, all_parts._table)
+
+    def _count_few(self, x: Array) -> None:
+        """Take in few elements a channel: to clear and to add a table of their own takes longer."""
+        low, high = (np.atleast_1d(end) for end in _backend.min_max(x, self._axis, None))
+        _check_finite(low, x)
+        self._reach(low, high)
+        self._include(low, high, working_dtype(x.dtype))
+        exponents, rows = (
+            _reference.spread(each, x.shape, self._axis, None)
+            for each in (self._table[:, 0], np.arange(len(self._table)))
+        )
+        places = bin_number(widen(x), exponents).astype(np.int64) % BINS
+        np.add.at(self._table, (np.broadcast_to(rows, x.shape), 1 + places), 1)
 
     def _count(self, part: Array, axis: int | None, whole: Array) -> None:
         """Take in `part`, which is a piece of `whole`.
@@ -330,9 +364,10 @@ class HistogramObserver(_Observer):
         self._table = np.concatenate([part._table for part in parts])
         return super()._side_by_side(parts)
 
-    def _join(self, other: Self) -> None:
+    def _join(self, other: Self, table: Array | None = None) -> None:
+        """As `_Observer._join`; a `table`, used up, may stand in for a copy of other's."""
         low, high = np.atleast_1d(other._low), np.atleast_1d(other._high)
-        self._add(low, high, other._precision, other._table.copy())
+        self._add(low, high, other._precision, other._table.copy() if table is None else table)
 
     def _add(self, low: Array, high: Array, precision: np.dtype[Any], table: Array) -> None:
         """Take in the counts of data in [low, high]; `table` is used up."""
@@ -340,14 +375,19 @@ class HistogramObserver(_Observer):
             self._include(low, high, precision)
             self._table = table
             return
-        if not self._holds(low, high):
-            before = np.atleast_1d(self._low), np.atleast_1d(self._high)
-            after = np.minimum(before[0], low), np.maximum(before[1], high)
-            _widen(self._table, *before, _exponents(*after))
+        self._reach(low, high)
         self._include(low, high, precision)
         _widen(table, low, high, self._table[:, 0])
         self._table[:, 1:] += table[:, 1:]
 
+    def _reach(self, low: Array, high: Array) -> None:
+        """Make the bins wide enough for [low, high] too; there are data already."""
+        if not self._holds(low, high):
+            before = np.atleast_1d(self._low), np.atleast_1d(self._high)
+            after = np.minimum(before[0], low), np.maximum(before[1], high)
+            _widen(self._table, *before, _exponents(*after))
+
+    @_backend.ieee
     def params(
         self,
         *,
@@ -397,10 +437,11 @@ class HistogramObserver(_Observer):
         )
         low, high = self._range()
         if method != "minmax":
-            found = [
-                self._clipped(slice(row, row + _ROWS), method, percent, choice)
-                for row in range(0, len(self._table), _ROWS)
-            ]
+            with np.errstate(all="ignore"):  # what overflows is never the least
+                found = [
+                    self._clipped(slice(row, row + _ROWS), method, percent, choice)
+                    for row in range(0, len(self._table), _ROWS)
+                ]
             ends = np.concatenate(found, axis=1).astype(low.dtype)
             new_low, new_high = (end.reshape(low.shape) for end in ends)
             fine = choice.include_zero | (new_low < new_high)  # else all data are one value
@@ -477,6 +518,7 @@ class HistogramObserver(_Observer):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": self._table.copy()}  # which copies do not share
 
+    @_backend.ieee
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact.
 
@@ -534,12 +576,26 @@ def _check_finite(low: Array, x: Array) -> None:
 
 
 def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
-    """`x` in pieces of about `_PART` elements, contiguous, each with its channel axis."""
-    x = np.ascontiguousarray(x)
+    """`x` in pieces of about `_PART` elements, contiguous, each with its channel axis.
+
+    Nothing that is not contiguous is copied as a whole.
+    """
+    if axis is not None:
+        axis = _checks.normal_axis(axis, x.ndim)
+    if not x.flags.c_contiguous:
+        if axis is None:  # in any order: that of the memory
+            y = x.transpose(np.argsort([-abs(stride) for stride in x.strides]))
+            for piece in pieces(y.shape, _PART):
+                yield contiguous(y[piece]), None
+        else:
+            y = np.moveaxis(x, axis, -1)
+            for piece in pieces(y.shape[:-1], max(1, _PART // y.shape[-1])):
+                yield contiguous(y[piece]), y.ndim - 1
+        return
     if axis is None:
         x = x.reshape(-1)
     else:
-        x, axis = x.reshape(-1, x.shape[axis], math.prod(x.shape[axis % x.ndim + 1 :])), 1
+        x, axis = x.reshape(-1, x.shape[axis], math.prod(x.shape[axis + 1 :])), 1
     step = max(1, _PART // math.prod(x.shape[1:]))
     for start in range(0, len(x), step):
         yield x[start : start + step], axis

@@ -41,8 +41,9 @@ NAME = "zeropoint.affine"  #: of the codec, in the metadata of arrays and in the
 class AffineCodec(ArrayArrayCodec):
     """`quantize` on the way into a Zarr array, `dequantize` on the way out.
 
-    It must be the first of the array's filters: it reads the array's own dtype, shape and fill
-    value.  Serializers (sharding too) and compressors follow as usual, and see the codes.
+    It must be the first of the array's filters, which a codec cannot check: it reads the array's
+    own dtype, shape and fill value.  Serializers (sharding too) and compressors follow as usual,
+    and see the codes.
 
     Parameters
     ----------

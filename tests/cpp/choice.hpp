@@ -131,6 +131,12 @@ double error_of_ends(T low, T high, T s, T z, const core::Choice& c) {
 }
 
 template <class T>
+core::Fault usable(T scale, const core::Choice& c) {
+    const bool multiplied = c.convention == Convention::torch;  // by 1/scale
+    return multiplied && !std::isfinite(1 / scale) ? core::Fault::too_narrow : core::Fault::none;
+}
+
+template <class T>
 Chosen<T> chosen(T low, T high, const core::Choice& c) {
     using core::Fault;
     if (!std::isfinite(low) || !std::isfinite(high)) return {Fault::not_finite, 0, 0};
@@ -138,7 +144,7 @@ Chosen<T> chosen(T low, T high, const core::Choice& c) {
         const int z = static_cast<int>(std::floor((c.qmin + c.qmax + 1) / 2.0));
         const T peak = std::max(std::abs(low), std::abs(high));
         const T s = peak == 0 ? 1 : step<T>(T(0), peak, std::min(c.qmax - z, z - c.qmin));
-        return {std::isfinite(s) ? Fault::none : Fault::too_wide, s, z};
+        return {std::isfinite(s) ? usable(s, c) : Fault::too_wide, s, z};
     }
     if (c.include_zero) {
         low = std::min(low, T(0));
@@ -164,7 +170,7 @@ Chosen<T> chosen(T low, T high, const core::Choice& c) {
     if (rule_of == Convention::torch) z = clip_to_codes(z, c);
     if (rule_of == Convention::tflite) z = static_cast<T>(tflite_zero_point(low, high, s, c));
     if (!(z >= -2147483648.0 && z < 2147483648.0)) return {Fault::far_from_zero, 0, 0};
-    return {Fault::none, s, static_cast<std::int32_t>(z)};
+    return {usable(s, c), s, static_cast<std::int32_t>(z)};
 }
 
 }  // namespace naive

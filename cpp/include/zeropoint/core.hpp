@@ -107,6 +107,11 @@ std::vector<std::string> kernel_names();
 void set_num_threads(std::size_t n) noexcept;
 std::size_t get_num_threads() noexcept;
 
+/// Gives the calling thread IEEE 754's default arithmetic (to nearest, subnormals kept), as all
+/// functions here do for themselves; returns the state for `leave_ieee`, which puts it back.
+std::uint64_t enter_ieee() noexcept;
+void leave_ieee(std::uint64_t state) noexcept;
+
 // Each returns false if `poll` stopped it.  Input and output must not overlap, except that
 // fake_quantize, saturate and round may work in place.
 bool quantize(std::size_t isa, ConstView x, void* q, const Grid&, const Params&, Poll = {});
@@ -140,8 +145,16 @@ struct Choice {
     Convention convention = Convention::numpy;
 };
 /// Why there are no parameters for a range: NaN or Inf in it; no steps in it (constant, and it need
-/// not hold 0); no finite scale; a zero point beyond int32.
-enum class Fault : std::uint8_t { none, not_finite, constant, too_wide, far_from_zero };
+/// not hold 0); no finite scale; no finite 1/scale, which the torch convention needs; a zero point
+/// beyond int32.
+enum class Fault : std::uint8_t {
+    none,
+    not_finite,
+    constant,
+    too_wide,
+    too_narrow,
+    far_from_zero
+};
 struct Verdict {
     Fault fault = Fault::none;
     std::size_t index = 0;  ///< of the first range at fault

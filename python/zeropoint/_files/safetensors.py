@@ -18,7 +18,7 @@ _LONGEST = 100_000_000  # bytes of a header; the limit of the safetensors librar
 _BITS = {
     **{word: 8 * int(code[2:]) for word, code in NUMPY.items()},
     "BF16": 16,
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }

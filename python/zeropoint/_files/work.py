@@ -116,6 +116,7 @@ def _sections(
             told(values.nbytes)
 
 
+@_backend.ieee
 def _range(part: Grid, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Least and greatest element for each scale; NaN where there is a NaN or an Inf."""
     low = np.full(part.params_shape, np.inf, dtype)

@@ -1,0 +1,48 @@
+"""Large arrays piece by piece.
+
+Python cannot answer Ctrl-C within a call of NumPy's, and such a call may want as much memory as the
+array has; between pieces it can, and a piece wants little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import EllipsisType
+
+import numpy as np
+
+from ._reference import Array
+
+Piece = tuple[slice | EllipsisType, ...]
+
+_SIZE = 1 << 20  # elements: a few ms
+
+
+def pieces(shape: tuple[int, ...], size: int = _SIZE) -> Iterator[Piece]:
+    """Indices that cut an array of `shape` into parts of at most `size` elements, in C order."""
+    if math.prod(shape) <= size:
+        if 0 not in shape:
+            yield (...,)
+        return
+    within = math.prod(shape[1:])
+    step = max(1, size // within)
+    for start in range(0, shape[0], step):
+        part = slice(start, start + step)
+        for rest in pieces(shape[1:], size) if within > size else [(...,)]:
+            yield part, *rest
+
+
+def copy(to: Array, x: Array) -> None:
+    """`x` into an array of its shape."""
+    for piece in pieces(x.shape):
+        to[piece] = x[piece]
+
+
+def contiguous(x: Array) -> Array:
+    """`x` itself if C-contiguous, aligned and in native byte order, else a copy that is."""
+    if x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative:
+        return x
+    found = np.empty(x.shape, x.dtype if x.dtype.isnative else x.dtype.newbyteorder("="))
+    copy(found, x)
+    return found
