@@ -322,13 +322,20 @@ if __name__ == "__main__":
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's mprotect")
 
 
+#: for the process; a sanitizer must leave it the signal
+OWN = {
+    "ZEROPOINT_NUM_THREADS": "1",
+    "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:handle_segv=0",
+}
+
+
 def run(tmp_path: Path, isa: str, which: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, what the process printed, and its last call."""
     state = tmp_path / "state"
     state.write_bytes(bytes(LAST.size))
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", __file__, str(state), isa, which],
-        env={**os.environ, "ZEROPOINT_NUM_THREADS": "1", **environment},
+        env={**os.environ, **OWN, **environment},
         capture_output=True,
         text=True,
         check=False,

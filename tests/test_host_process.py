@@ -237,7 +237,8 @@ def test_fewer_threads_where_they_cannot_be_started(tmp_path: Path) -> None:
     source.write_text(NO_THREADS)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     for left in (0, 1, 5):
-        how = {"LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"}
+        preloaded = f"{os.environ.get('LD_PRELOAD', '')} {library}"  # after a sanitizer's
+        how = {"LD_PRELOAD": preloaded, "OPENBLAS_NUM_THREADS": "1"}
         in_a_process(call_with_few_threads, library, left, **how)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -28,11 +29,13 @@ Array = np.ndarray[Any, Any]
 
 MXCSR = 28  # its offset in glibc's fenv_t
 ROUND = {"nearest": 0x0000, "down": 0x2000, "up": 0x4000, "zero": 0x6000}
-FTZ_DAZ = 0x8040
+FLUSH = {"ieee": 0x0000, "daz": 0x0040, "ftz": 0x8000, "ftz+daz": 0x8040}
+STATES = [mode | flush for flush in FLUSH.values() for mode in ROUND.values()]
 NEEDED = 0x1F80
 STICKY = 0x003F
 
 
+@functools.cache
 def libm() -> ctypes.CDLL:
     return ctypes.CDLL(ctypes.util.find_library("m"))
 
@@ -56,10 +59,10 @@ def host_state(bits: int) -> Iterator[None]:
         libm().fesetenv(saved)
 
 
-@pytest.mark.parametrize("flush", [0, FTZ_DAZ], ids=["ieee", "ftz+daz"])
+@pytest.mark.parametrize("flush", FLUSH)
 @pytest.mark.parametrize("mode", ROUND)
 @pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
-def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush: int) -> None:
+def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush: str) -> None:
     rng = np.random.default_rng(5)
     x = np.concatenate(
         [
@@ -74,18 +77,14 @@ def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush
             params = zp.QuantParams(scale, 100, convention=convention)
             with zp.use_backend("numpy"):
                 codes, values = params.quantize(data), params.fake_quantize(data)
-            # a fresh QuantParams: the reciprocal is computed at its first use, in the host's state
-            params = zp.QuantParams(scale, 100, convention=convention)
-            with host_state(ROUND[mode] | flush):
+            with host_state(ROUND[mode] | FLUSH[flush]):
                 before = mxcsr()
+                params = zp.QuantParams(scale, 100, convention=convention)
                 got = params.quantize(data), params.fake_quantize(data)
                 after = mxcsr()
             assert got[0].tobytes() == codes.tobytes()
             assert got[1].tobytes() == values.tobytes()
             assert after & ~STICKY == before & ~STICKY  # Python itself may raise flags
-
-
-STATES = [mode | flush for flush in (FTZ_DAZ, 0) for mode in ROUND.values()]
 
 
 def in_children(check: Callable[[int], list[str]]) -> None:
@@ -99,7 +98,8 @@ def in_children(check: Callable[[int], list[str]]) -> None:
                 flush=True,
             )
             os._exit(0)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, f"the child in state {state:#x} ended with {status}"
 
 
 def found_in_a_process(function: Callable[..., None], *arguments: str) -> str:
@@ -127,7 +127,8 @@ LARGE = np.stack(
         RNG.normal(size=100_000) * 1e-40,
     ]
 ).astype(np.float32)
-REALS = {np.dtype(d): LARGE.astype(d) for d in (np.float16, np.float32, np.float64)}
+DTYPES = [np.dtype(d) for d in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)]
+REALS = {dtype: LARGE.astype(dtype) for dtype in DTYPES}
 FLOAT32 = np.dtype(np.float32)
 Q = RNG.integers(0, 256, LARGE.shape, np.uint8)
 ACC = RNG.integers(-(10**5), 10**5, LARGE.shape, np.int32)
@@ -142,8 +143,14 @@ def operations() -> dict[str, Callable[[], Array]]:
 
     for convention in zp.CONVENTIONS:
         tiny = 3e-39 if convention == "torch" else 1e-40
-        for how, scale, axis in (("", 0.03, None), ("tiny", tiny, None), ("rows", [0.03] * 3, 0)):
-            p = zp.QuantParams(scale, 100, axis=axis, convention=convention)
+        blocks: Any = [[0.03, 0.1], [0.03, tiny], [tiny, 0.3]]
+        for how, scale, axis, size in (
+            ("", 0.03, None, None),
+            ("tiny", tiny, None, None),
+            ("rows", [0.03] * 3, 0, None),
+            ("blocks", blocks, 1, 50_000),
+        ):
+            p = zp.QuantParams(scale, 100, axis=axis, block_size=size, convention=convention)
             for real, x in REALS.items() if convention == "numpy" else [(FLOAT32, LARGE)]:
                 name = f"{real} {convention} {how}"
                 add(f"quantize {name}", p.quantize, x)
@@ -168,7 +175,46 @@ def operations() -> dict[str, Callable[[], Array]]:
     for rule in CHOICES:
         add(f"quantize_dynamic {rule}", dynamic, LARGE, axis=0, **rule)
     add("requantize", zp.requantize, ACC, 0.00123, zp.QuantParams(0.03, 100))
+    for real, x in REALS.items():
+        few = np.ascontiguousarray(x[:, ::100])
+        for axis in (None, 0):
+            add(f"MinMaxObserver {real} {axis}", observed, zp.MinMaxObserver, few, axis)
+            if real in (np.float32, np.float64):  # the two precisions
+                add(f"HistogramObserver {real} {axis}", observed, zp.HistogramObserver, few, axis)
+        for scale in (0.03, tiny):
+            add(f"error_stats {real} {scale}", error_stats, few, scale)
+    for i, scale in enumerate(SCALES):
+        add(f"QuantParams {i}", parameters, scale)
     return calls
+
+
+#: that a float32 cannot hold, or only as a subnormal number, and one that is subnormal itself
+SCALES = (0.1, 1e-40, np.float64(5e-324), [1 / 3, 2e-39], np.float32(1e-40))
+
+
+def as_bytes(*values: Any) -> Array:
+    return np.frombuffer(repr(values).encode(), np.uint8)
+
+
+def parameters(scale: Any) -> Array:
+    axis = 0 if isinstance(scale, list) else None
+    params = zp.QuantParams(scale, 3, "int8", axis=axis)
+    return as_bytes(params, zp.QuantParams.from_dict(params.to_dict()) == params)
+
+
+def observed(kind: Any, x: Array, axis: int | None) -> Array:
+    """What an observer finds: at once, in pieces that are merged, and from its dictionary."""
+    whole = kind("int8", axis=axis).update(x)
+    parts = [kind("int8", axis=axis).update(x[:, i::3]) for i in range(3)]
+    merged = parts[2].merge(parts[0]).merge(parts[1])
+    again = kind.from_dict(whole.to_dict())
+    methods = ("percentile", "mse", "entropy") if kind is zp.HistogramObserver else ()
+    found = [whole.params(), *(whole.params(method=method) for method in methods)]
+    return as_bytes(whole.to_dict(), merged == whole, again == whole, [p.to_dict() for p in found])
+
+
+def error_stats(x: Array, scale: float) -> Array:
+    return as_bytes(zp.error_stats(x, zp.QuantParams(scale, 100)))
 
 
 CHOICES: list[dict[str, Any]] = [
@@ -205,7 +251,8 @@ def in_threads(isa: str) -> None:
 
     def check(state: int) -> list[str]:
         wrong = []
-        calls = operations()
+        with host_state(state):
+            calls = operations()
         for name, call in calls.items():
             with host_state(state):
                 before = mxcsr()

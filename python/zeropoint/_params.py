@@ -177,6 +177,7 @@ class QuantParams:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, tuple(getattr(self, name) for name in _FIELDS)
 
+    @_backend.ieee
     def __repr__(self) -> str:
         def show(value: Any) -> str:
             if isinstance(value, np.ndarray):
@@ -199,6 +200,7 @@ class QuantParams:
                 text += f", {name}={value!r}"
         return text + ")"
 
+    @_backend.ieee
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact."""
         scale = np.asarray(self.scale)
