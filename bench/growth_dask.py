@@ -285,9 +285,9 @@ def _larger(one: Row, two: Row, chunk: int) -> str:
         "the speed of one.) That supposes that the data arrive: a worker at this rate reads "
         f"{8 / ns:.1f} GB/s, as from a page cache; storage that gives B GB/s in all needs 2000 / B "
         "s for the two passes over 1 TB, however many workers share it. And that the scheduler "
-        f"keeps up: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} elements, {low:.0f} "
-        f"to {high:.0f} s of its own time at the 0.2 to 1 ms a task that Dask's best practices give; "
-        f"so for more than about {seconds / high:.0f} workers take larger chunks."
+        f"keeps up: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} elements, "
+        f"{low:.0f} to {high:.0f} s of its own time at the 0.2 to 1 ms a task that Dask's best "
+        f"practices give; so for more than about {seconds / high:.0f} workers take larger chunks."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,16 @@ def test_the_multiplier_of_requantize_is_rounded_once() -> None:
         params = zp.QuantParams(np.full(300, scale), 0, axis=0)
         expected = (acc_scale / np.asarray(params.scale, np.float64)).astype(np.float32)
         assert zp._api._multiplier(acc_scale, params).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("how", [{"symmetric": True}, {"zero_point_from": "max"}, {"axis": 0}])
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_torch_needs_one_over_the_scale(backend: str, real: type, how: dict[str, Any]) -> None:
+    """Parameters that `QuantParams` would refuse are not chosen on any path either."""
+    x = np.array([0, 70, 40], real) * np.finfo(real).smallest_subnormal
+    how = {"zero_point_from": "min"} | how if "symmetric" not in how else how
+    x = x.reshape(1, -1) if "axis" in how else x
+    for choose in (zp.choose_params, zp.quantize_dynamic):
+        assert choose(x, convention="onnx", **how)
+        with pytest.raises(ValueError, match="1/scale must be finite under the torch convention"):
+            choose(x, convention="torch", **how)

@@ -87,6 +87,23 @@ def test_a_reader_that_has_had_enough(weights):
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_without_streams(weights, closed):
+    command = f'"$0" -m zeropoint quantize weights.npy -o q.safetensors {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert zp.files.read_tensor("q.safetensors", "weights").shape == weights.shape
+
+
+def test_a_name_that_stdout_cannot_show(weights):
+    np.savez("unicode.npz", 层=weights)
+    command = [sys.executable, "-m", "zeropoint", "quantize", "unicode.npz", "-o", "q.safetensors"]
+    how = {"env": {**os.environ, "PYTHONIOENCODING": "ascii"}, "capture_output": True}
+    done = subprocess.run(command, text=True, timeout=60, **how)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u5c42" in done.stdout
+
+
 def test_import_of_the_package_leaves_the_files_alone():
     code = "import sys, zeropoint; assert not {'zeropoint.files', 'argparse'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -331,7 +348,8 @@ def test_progress_in_a_log(capsys, weights, monkeypatch):
     monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
     monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
     told = run(capsys, "verify")
-    assert told.err.splitlines() == [f"verify: {n}%" for n in (25, 50, 75, 100)]
+    quarters = [line for line in told.err.splitlines() if not line.startswith("NOT RUN")]
+    assert quarters == [f"verify: {n}%" for n in (25, 50, 75, 100)]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -387,9 +405,19 @@ def test_verify_fails_on_a_difference(capsys, monkeypatch):
 def test_verify_without_the_core(capsys, monkeypatch):
     monkeypatch.setattr(_backend, "core_info", dict)
     monkeypatch.setattr(_selfcheck, "run", lambda: iter([]))
-    told = run(capsys, "verify")
-    assert "Nothing to verify" in told.out
+    told = run(capsys, "verify", code=1)
+    assert "Nothing was verified" in told.out
     assert "compiled core is absent" in told.err
+    assert as_json(run(capsys, "verify", "--json", code=1).out)["checked"] == []
+
+
+def test_verify_names_what_the_cpu_lacks(capsys, monkeypatch):
+    rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")]
+    monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    monkeypatch.setattr(_backend, "core_info", lambda: {"isas": ["avx512", "avx2"], "kernels": []})
+    assert "NOT RUN: avx512: this CPU lacks it" in run(capsys, "verify").err
+    assert as_json(run(capsys, "verify", "--json").out)["not_run"] == ["avx512"]
 
 
 # ---------------------------------------------------------------------------------------------

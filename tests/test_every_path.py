@@ -75,6 +75,7 @@ def test_observers(kind: Any, data: Any, seed: int) -> None:
     with zp.use_backend("numpy"):
         states["numpy"] = kind("int8", axis=axis).update(x)
     for name, state in states.items():
+        assert state == whole, name
         assert state.to_dict() == whole.to_dict(), name
 
     direct = zp.choose_params(x, "int8", axis=axis)

@@ -323,5 +323,5 @@ def test_the_command_fails_on_a_difference(capsys: Any, monkeypatch: Any) -> Non
 
 def test_the_command_without_the_core(capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(zp._backend, "_ALL", ("numpy",))
-    assert _cli.main(["verify", "--deep"]) == 0
-    assert "Nothing to verify" in capsys.readouterr().out
+    assert _cli.main(["verify", "--deep"]) == 1
+    assert "Nothing was verified" in capsys.readouterr().out

@@ -444,6 +444,21 @@ def test_a_quantized_file_can_be_quantized_further(tmp_path):
         files.quantize_file(second, tmp_path / "3.safetensors")
 
 
+@pytest.mark.parametrize("word", ["F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"])
+def test_other_dtypes_of_a_byte_are_copied(tmp_path, word):
+    header = {
+        "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "v": {"dtype": word, "shape": [3], "data_offsets": [8, 11]},
+    }
+    text = json.dumps(header).encode()
+    source, target = tmp_path / "s.safetensors", tmp_path / "q.safetensors"
+    source.write_bytes(struct.pack("<Q", len(text)) + text + np.float32([1, 2]).tobytes() + b"abc")
+    files.quantize_file(source, target)
+    with safetensors.safe_open(target, "numpy") as judge:
+        assert judge.get_slice("v").get_dtype() == word
+    assert b"abc" in target.read_bytes()
+
+
 def test_bfloat16(tmp_path):
     x = numbers((20, 30), ml_dtypes.bfloat16)
     header = json.dumps(

@@ -80,6 +80,16 @@ CALLS: dict[str, tuple[str, str | None, Any]] = {
     "choose_params": ("f4", None, lambda x, out: zp.choose_params(x)),
     "histogram": ("f4", None, lambda x, out: zp.HistogramObserver().update(x)),
     "quantize_dynamic": ("f4", "u1", lambda x, out: zp.quantize_dynamic(x, out=out)),
+    "quantize check_finite": (
+        *("f4", "u1"),
+        lambda x, out: zp.quantize(x, P, out=out, check_finite=True),
+    ),
+    "quantize reversed": ("f4", "u1", lambda x, out: P.quantize(x[::-1], out=out)),
+    "quantize swapped": ("f4", "u1", lambda x, out: P.quantize(x.view(">f4"), out=out)),
+    "min_max reversed": ("f4", None, lambda x, out: zp.min_max(x[::-1])),
+    "histogram reversed": ("f4", None, lambda x, out: zp.HistogramObserver().update(x[::-1])),
+    "shift": ("u1", None, lambda q, out: zp.shift(q, P)),
+    "error_stats": ("f4", None, lambda x, out: zp.error_stats(x, P)),
 }
 
 
@@ -122,7 +132,7 @@ def latencies(name: str, threads: int, times: int) -> list[float]:
     return [float(seconds) for seconds in told if seconds != "late"]
 
 
-@pytest.mark.parametrize("name", ["quantize", "dequantize", "min_max", "round"])
+@pytest.mark.parametrize("name", ["quantize", "dequantize", "min_max", "quantize reversed"])
 def test_ctrl_c(name: str, capsys: Any) -> None:
     """tests/deep holds all calls to 100 ms; where others use the machine too, the best does."""
     found = latencies(name, 2, 3)

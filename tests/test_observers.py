@@ -451,10 +451,11 @@ def test_bad_methods() -> None:
 # As a value
 
 
+@pytest.mark.parametrize("real", [np.float32, np.float64])
 @pytest.mark.parametrize("axis", [None, 0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_copies(kind: Any, axis: int | None) -> None:
-    x = RNG.standard_normal((3, 50))
+def test_copies(kind: Any, axis: int | None, real: type) -> None:
+    x = RNG.standard_normal((3, 50)).astype(real)
     one = kind("int8", axis=axis).update(x)
     text = json.dumps(one.to_dict())
     copies = [

@@ -704,6 +704,7 @@ py::dict info() {
 #else
         "unknown";
 #endif
+    found["isas"] = zp::compiled_isas();
     found["kernels"] = zp::kernel_names();
     return found;
 }

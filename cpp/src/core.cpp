@@ -15,6 +15,12 @@ static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag s
 
 namespace {
 
+std::vector<std::string> names_of(const std::vector<Target>& targets) {
+    std::vector<std::string> names;
+    for (const Target& target : targets) names.emplace_back(target.name);
+    return names;
+}
+
 constexpr Tag tag(DType dtype) { return static_cast<Tag>(dtype); }
 constexpr Tag tag(Convention c) {
     return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
@@ -114,13 +120,11 @@ std::size_t size_of(DType dtype) noexcept {
 }
 
 const std::vector<std::string>& isas() {
-    static const std::vector<std::string> names = [] {
-        std::vector<std::string> all;
-        for (const Target& target : targets()) all.emplace_back(target.name);
-        return all;
-    }();
+    static const std::vector<std::string> names = names_of(targets());
     return names;
 }
+
+std::vector<std::string> compiled_isas() { return names_of(compiled_targets()); }
 
 std::vector<std::string> kernel_names() {
     return {

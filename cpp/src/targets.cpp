@@ -49,18 +49,22 @@ bool has_avx512() {
 extern const Table table_avx512, table_avx2;
 #endif
 
+const std::vector<Target>& compiled_targets() {
+    // Best first.  A new ISA is a row here and a line in CMakeLists.txt.
+    static const std::vector<Target> all = {
+#if defined(ZEROPOINT_X86)
+        {"avx512", has_avx512, &table_avx512},
+        {"avx2", has_avx2, &table_avx2},
+#endif
+        {"baseline", always, &table_baseline},
+    };
+    return all;
+}
+
 const std::vector<Target>& targets() {
     static const std::vector<Target> found = [] {
-        // Best first.  A new ISA is a row here and a line in CMakeLists.txt.
-        const Target all[] = {
-#if defined(ZEROPOINT_X86)
-            {"avx512", has_avx512, &table_avx512},
-            {"avx2", has_avx2, &table_avx2},
-#endif
-            {"baseline", always, &table_baseline},
-        };
         std::vector<Target> supported;
-        for (const Target& target : all)
+        for (const Target& target : compiled_targets())
             if (target.supported()) supported.push_back(target);
         return supported;
     }();

@@ -14,7 +14,9 @@ struct Target {
     const Table* table;
 };
 
-/// The targets this CPU can run, best first; the last one is always "baseline".
+/// All of them, best first; the last one is "baseline".
+const std::vector<Target>& compiled_targets();
+/// Those that this CPU can run.
 const std::vector<Target>& targets();
 
 }  // namespace zeropoint::core

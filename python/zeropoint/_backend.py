@@ -170,7 +170,7 @@ _threads_from_environment()
 
 
 def core_info() -> dict[str, Any]:
-    """Compiler and kernels of the core; empty where it is absent."""
+    """Compiler, compiled ISAs and kernels of the core; empty where it is absent."""
     return dict(_core.info()) if _core else {}
 
 

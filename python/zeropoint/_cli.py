@@ -237,13 +237,13 @@ class _Progress:
     def __init__(self, what: str) -> None:
         self.what = what
         self.terminal = sys.stderr.isatty()
-        self.shown = 0  # percent
+        self.shown = -1 if self.terminal else 0  # percent
 
     def __enter__(self) -> _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.terminal and self.shown:
+        if self.terminal and self.shown >= 0:
             print(file=sys.stderr)  # leave the line of the bar, finished or not
 
     def __call__(self, done: int, total: int) -> None:
@@ -419,6 +419,9 @@ def _verify(options: argparse.Namespace) -> int:
     if not _backend.core_info():
         print(f"The compiled core is {_NO_CORE}", file=sys.stderr)
     backends = [name for name in zp.backends() if name != "numpy"]
+    lacking = [name for name in _backend.core_info().get("isas", []) if name not in backends]
+    for name in lacking:
+        print(f"NOT RUN: {name}: this CPU lacks it", file=sys.stderr)
     kernels = _backend.core_info().get("kernels", [])
     dtypes = [dtype.name for dtype in _selfcheck.REALS]
     deep = options.deep or options.all_zero_points
@@ -431,18 +434,20 @@ def _verify(options: argparse.Namespace) -> int:
                 rows.append(row)
                 progress(len(rows), len(backends) * len(_selfcheck.OPERATIONS))
     differences = sum(row.differences for row in rows)
-    if deep:
+    if not rows:
+        what = []
+    elif deep:
         what = _exhaustive.told(all_zero_points=options.all_zero_points)
     else:
         what = [
-            f"{len(kernels)} kernels on {', '.join(backends) or 'no backend'}: "
-            f"{', '.join(kernels)}.",
+            f"{len(kernels)} kernels on {', '.join(backends)}: {', '.join(kernels)}.",
             f"Data: {', '.join(dtypes)}; per tensor, per channel, per block.",
         ]
     if options.json:
         _print_json(
             {
                 "backends": backends,
+                "not_run": lacking,
                 "kernels": kernels,
                 "conventions": list(CONVENTIONS),
                 "dtypes": dtypes,
@@ -451,19 +456,19 @@ def _verify(options: argparse.Namespace) -> int:
                 "differences": differences,
             }
         )
-        return 1 if differences else 0
-    if rows:
-        lines = [["backend", "operation", "calls", "elements", "differences", ""]]
-        lines += [[*map(str, row[:2]), *(f"{n:,}" for n in row[2:5]), row.first] for row in rows]
-        print(table(lines))
-        print()
+        return 1 if differences or not rows else 0
+    if not rows:
+        print("Nothing was verified: only the NumPy reference is here.")
+        return 1
+    lines = [["backend", "operation", "calls", "elements", "differences", ""]]
+    lines += [[*map(str, row[:2]), *(f"{n:,}" for n in row[2:5]), row.first] for row in rows]
+    print(table(lines))
+    print()
     for sentence in [*what, f"Conventions: {', '.join(CONVENTIONS)}."]:
         print(textwrap.fill(sentence, 100, subsequent_indent="    "))
     if "bfloat16" not in dtypes:
         print("bfloat16 was left out: ml_dtypes is not installed.")
-    if not rows:
-        print("Nothing to verify: only the NumPy reference is here.")
-    elif differences:
+    if differences:
         judge = "what they must be" if deep else "the NumPy reference"
         print(f"{differences} calls differ from {judge}.  Please report this.")
     else:

@@ -71,6 +71,7 @@ def run(
     backends = [name for name in _backend.backends() if name != "numpy"]
     if not backends:
         return
+    progress(0, 1)  # before the boundaries of so many parameters are found
     pairs = ALL_ZERO_POINTS if all_zero_points else PAIRS
     stages = (
         quantize_float32(backends, pairs, PIECES, short_runs=not all_zero_points),

@@ -322,16 +322,17 @@ class HistogramObserver(_Observer):
 
     def _count_few(self, x: Array) -> None:
         """Take in few elements a channel: to clear and to add a table of their own takes longer."""
-        low, high = (np.atleast_1d(end) for end in _backend.min_max(x, self._axis, None))
+        axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)
+        low, high = (np.atleast_1d(end) for end in _backend.min_max(x, axis, None))
         _check_finite(low, x)
         self._reach(low, high)
         self._include(low, high, working_dtype(x.dtype))
         exponents, rows = (
-            _reference.spread(each, x.shape, self._axis, None)
+            _reference.spread(each, x.shape, axis, None)
             for each in (self._table[:, 0], np.arange(len(self._table)))
         )
         places = bin_number(widen(x), exponents).astype(np.int64) % BINS
-        np.add.at(self._table, (np.broadcast_to(rows, x.shape), 1 + places), 1)
+        np.add.at(self._table, (rows, 1 + places), 1)
 
     def _count(self, part: Array, axis: int | None, whole: Array) -> None:
         """Take in `part`, which is a piece of `whole`.

@@ -86,10 +86,12 @@ def cases() -> Iterator[tuple[str, Case]]:
         Case(int32, np.dtype("i1"), lambda x, out: zp.saturate_cast(x, "int8", out=out)),
     )
     for name, layout in LAYOUTS.items():
-        yield f"quantize {name}", along(layout)
+        for operation in ("quantize", "dequantize", "fake_quantize", "requantize"):
+            if layout.block is None or operation != "requantize":
+                yield f"{operation} {name}", along(layout, operation)
 
 
-def along(layout: Layout) -> Case:
+def along(layout: Layout, operation: str) -> Case:
     size = math.prod(layout.shape)
     form: tuple[int, ...] = (layout.shape[layout.axis],)
     if layout.block:
@@ -104,13 +106,23 @@ def along(layout: Layout) -> Case:
     def expected(x: Array, i: Array) -> Array:
         k = layout.number(i)
         s, z = scale.ravel()[k], zero.ravel()[k]
-        how = {"qmin": 0, "qmax": 255, "convention": "numpy", "dtype": U8}
-        return _reference.quantize(x, s, z, **how)
+        if operation == "requantize":
+            m = (1e-8 / s.astype(np.float64)).astype(np.float32)
+            return _reference.requantize(x, m, z, qmin=0, qmax=255, dtype=U8)
+        if operation != "dequantize":
+            how = {"qmin": 0, "qmax": 255, "convention": "numpy", "dtype": U8}
+            x = _reference.quantize(x, s, z, **how)
+        return x if operation == "quantize" else _reference.dequantize(x, s, z, dtype=REALS[2])
 
     def call(x: Array, out: Array) -> object:
-        return p.quantize(x.reshape(layout.shape), out=out.reshape(layout.shape))
+        x, out = x.reshape(layout.shape), out.reshape(layout.shape)
+        if operation == "requantize":
+            return zp.requantize(x, 1e-8, p, out=out)
+        return getattr(p, operation)(x, out=out)
 
-    return Case(REALS[2], U8, call, (size,), expected)
+    source = {"dequantize": U8, "requantize": np.dtype(np.int32)}.get(operation, REALS[2])
+    target = U8 if operation in ("quantize", "requantize") else REALS[2]
+    return Case(source, target, call, (size,), expected)
 
 
 CASES = dict(cases())
@@ -212,3 +224,22 @@ def test_shift_of_more_than_2_to_the_31() -> None:
         for start in (0, 2**31 - WINDOW, N - N % WINDOW):
             part = slice(start, start + WINDOW)
             assert np.array_equal(moved[part], (q[part].astype(int) - 128).astype(np.int8))
+
+
+def test_a_nan_after_2_to_the_31() -> None:
+    with source_of(N, REALS[2]) as x, repeated(N, U8) as out:
+        x[-1] = np.nan
+        with pytest.raises(ValueError, match=rf"has 1 NaN or Inf .* at index \({N - 1},\)"):
+            zp.quantize(x, P, out=out, check_finite=True)
+
+
+def test_error_stats_of_more_than_2_to_the_31() -> None:
+    with source_of(N, REALS[2]) as x:
+        got = zp.error_stats(x, P)
+        window, rest = (zp.error_stats(part, P) for part in (x[:WINDOW], x[N - N % WINDOW :]))
+    many, few = N // WINDOW, N % WINDOW
+    assert got.saturated == many * window.saturated + rest.saturated
+    assert got.max_abs_error == max(window.max_abs_error, rest.max_abs_error)
+    assert got.codes_used >= window.codes_used
+    mse = (many * WINDOW * window.mse + few * rest.mse) / N
+    assert got.mse == pytest.approx(mse, rel=1e-9)

@@ -99,6 +99,8 @@ private:
 
 /// The ISAs this CPU can run, best first; functions below take an index into this list.
 const std::vector<std::string>& isas();
+/// All ISAs in this build; the CPU may lack some.
+std::vector<std::string> compiled_isas();
 /// "operation A B" for every kernel, in the order of kernels.def.
 std::vector<std::string> kernel_names();
 
@@ -147,14 +149,7 @@ struct Choice {
 /// Why there are no parameters for a range: NaN or Inf in it; no steps in it (constant, and it need
 /// not hold 0); no finite scale; no finite 1/scale, which the torch convention needs; a zero point
 /// beyond int32.
-enum class Fault : std::uint8_t {
-    none,
-    not_finite,
-    constant,
-    too_wide,
-    too_narrow,
-    far_from_zero
-};
+enum class Fault : std::uint8_t { none, not_finite, constant, too_wide, too_narrow, far_from_zero };
 struct Verdict {
     Fault fault = Fault::none;
     std::size_t index = 0;  ///< of the first range at fault
