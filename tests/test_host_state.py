@@ -87,6 +87,21 @@ def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush
             assert after & ~STICKY == before & ~STICKY  # Python itself may raise flags
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_the_core_finds_the_reciprocal_in_a_state_of_its_own(native: str, state: int) -> None:
+    """Without `QuantParams` around it, as for C++."""
+    core: Any = zp._backend._core
+    rng = np.random.default_rng(6)
+    scale = rng.uniform(0.01, 1, 300).astype(np.float32)
+    params = zp.QuantParams(scale, 0, "int8", axis=1, convention="torch")
+    x = (rng.integers(-300, 300, (40, 300)) / 2).astype(np.float32) * scale
+    with host_state(state):
+        prepared = zp._backend.native_params(params.scale, params.zero_point, params)
+        got = core.fast_quantize(zp._backend.current().isa, x, prepared, None)
+    with zp.use_backend("numpy"):
+        np.testing.assert_array_equal(got, params.quantize(x))
+
+
 def in_children(check: Callable[[int], list[str]]) -> None:
     """Forks a child for each state, which calls `check` and prints what it finds to be wrong."""
     for state in STATES:

@@ -578,7 +578,7 @@ FAULTS = [
         CPP + "params.cpp",
         "const FpGuard guard;\n        const std::size_t n",
         "const std::size_t n",
-        "host_state::test_same_bits_and_state_kept",
+        "host_state::test_the_core_finds_the_reciprocal_in_a_state_of_its_own",
     ),
     Fault(
         "torch: parameters are chosen without a look at 1/scale",
