@@ -301,8 +301,8 @@ def test_random_views(capsys: Any) -> None:
 @pytest.mark.parametrize("broken", ["the order of a copy", "the check for overlap"])
 def test_a_wrong_view_is_found(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     if broken == "the order of a copy":
-        right = zp._backend._contiguous
-        monkeypatch.setattr(zp._backend, "_contiguous", lambda x: right(x.T).reshape(x.shape))
+        right = zp._backend.contiguous
+        monkeypatch.setattr(zp._backend, "contiguous", lambda x: right(x.T).reshape(x.shape))
     else:
         monkeypatch.setattr(np, "may_share_memory", lambda a, b: False)
     with pytest.raises(AssertionError):
