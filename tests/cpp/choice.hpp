@@ -191,7 +191,8 @@ inline std::string describe(const core::Choice& c) {
 
 template <class T>
 std::string describe(const Chosen<T>& chosen) {
-    constexpr const char* faults[] = {"", "not finite", "constant", "too wide", "far from zero"};
+    constexpr const char* faults[] = {"",         "not finite", "constant",
+                                      "too wide", "too narrow", "far from zero"};
     if (chosen.fault != core::Fault::none) return faults[static_cast<int>(chosen.fault)];
     return "scale " + exactly(chosen.scale) + " zero point " + std::to_string(chosen.zero_point);
 }
