@@ -123,3 +123,9 @@ def test_the_ends_themselves_do_not_count(backend: str, convention: str) -> None
     ]:
         stats = zp.error_stats(np.array(values, np.float32), params)
         assert stats.saturated == saturated
+
+
+def test_a_scalar_is_data_too(backend: str) -> None:
+    for x in (np.float32(3), np.float64(3), np.array(3, np.float16)):
+        assert zp.error_stats(x, zp.QuantParams(2, 3)).max_abs_error == 1
+    assert zp.compare(np.float32(3)).best.stats

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from . import _conventions, _reference
-from ._pieces import contiguous, copy
+from ._pieces import channel_copies, contiguous, copy
 from ._reference import Array, is_bfloat16
 
 _core: ModuleType | None = None
@@ -286,9 +286,14 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         assert expected is not None
         return expected
     assert _core is not None
-    low, high = _core.min_max(
-        state.isa, _bits(contiguous(x)), axis, block or 0, is_bfloat16(x.dtype)
-    )
+    whole = x.flags.c_contiguous or block is not None
+    parts = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
+    found = [
+        _core.min_max(state.isa, _bits(part), along, block or 0, is_bfloat16(x.dtype))
+        for part, along in parts
+    ]
+    lows, highs = zip(*found, strict=True)
+    low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:
         for got, want in zip((low, high), expected, strict=True):
             _compare("min_max", x, got, want)

@@ -13,8 +13,8 @@ from . import _checks
 from ._api import RULES, _params, choose_params, dequantize, min_max, quantize
 from ._backend import ieee
 from ._params import QuantParams
-from ._pieces import contiguous
-from ._reference import Array, unclipped, widen
+from ._pieces import pieces
+from ._reference import Array, unclipped, working_dtype
 
 _CHUNK = 1 << 18  # elements in float64 at a time, per tensor; with an axis all at once
 
@@ -58,7 +58,7 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     low, high = min_max(x)
     codes = quantize(x, params)
     # back in the precision of the scale or of x, whichever is finer: no rounding is added
-    finer = np.promote_types(np.asarray(params.scale).dtype, np.dtype(widen(x[:0]).dtype))
+    finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
     sums = _Sums(max(abs(float(low)), abs(float(high))))
     for part, q, part_params in _parts(x, codes, params):
         back = dequantize(q, part_params, dtype=finer)
@@ -70,12 +70,11 @@ def _parts(
     x: Array, codes: Array, params: QuantParams
 ) -> Iterator[tuple[Array, Array, QuantParams]]:
     """Pieces of about `_CHUNK` elements with their parameters; whole where there is an axis."""
-    if params.axis is not None or x.size <= _CHUNK:
+    if params.axis is not None:
         yield x, codes, params
         return
-    flat, flat_codes = contiguous(x).reshape(-1), codes.reshape(-1)
-    for start in range(0, x.size, _CHUNK):
-        yield flat[start : start + _CHUNK], flat_codes[start : start + _CHUNK], params
+    for piece in pieces(x.shape, _CHUNK):
+        yield x[piece], codes[piece], params
 
 
 def _saturated(x: Array, params: QuantParams) -> int:

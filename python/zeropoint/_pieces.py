@@ -46,3 +46,20 @@ def contiguous(x: Array) -> Array:
     found = np.empty(x.shape, x.dtype if x.dtype.isnative else x.dtype.newbyteorder("="))
     copy(found, x)
     return found
+
+
+def channel_copies(
+    x: Array, axis: int | None, size: int = _SIZE
+) -> Iterator[tuple[Array, int | None]]:
+    """Contiguous pieces of `x`, each with all channels of `axis` and the number of that axis.
+
+    In any order: where there is no axis, in that of the memory.
+    """
+    if axis is None:
+        y = x.transpose(np.argsort([-abs(stride) for stride in x.strides]))
+        for piece in pieces(y.shape, size):
+            yield contiguous(y[piece]), None
+    else:
+        y = np.moveaxis(x, axis, -1)
+        for piece in pieces(y.shape[:-1], max(1, size // y.shape[-1])):
+            yield contiguous(y[piece]), y.ndim - 1

@@ -8,6 +8,7 @@ on a stream, and on many workers whose observers are merged in the end.
 from __future__ import annotations
 
 import abc
+import copy
 import functools
 import itertools
 import math
@@ -18,7 +19,7 @@ import numpy as np
 
 from . import _api, _backend, _checks, _clipping, _reference
 from ._params import QuantParams
-from ._pieces import contiguous, pieces
+from ._pieces import channel_copies
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
@@ -243,14 +244,7 @@ class MinMaxObserver(_Observer):
     """
 
     def _take(self, x: Array) -> None:
-        if x.flags.c_contiguous:
-            low, high = _api.min_max(x, axis=self._axis)
-        else:
-            x = _checks.real_array(x)
-            parts = [_backend.min_max(part, axis, None) for part, axis in _parts(x, self._axis)]
-            lows, highs = zip(*parts, strict=True)
-            low, high = np.minimum.reduce(lows), np.maximum.reduce(highs)
-            _check_finite(low, x)
+        low, high = _api.min_max(x, axis=self._axis)
         self._include(low, high, low.dtype)
 
     @_backend.ieee
@@ -318,7 +312,7 @@ class HistogramObserver(_Observer):
         all_parts = type(self)(self._dtype, axis=self._axis)  # a NaN may turn up in the last
         for part in itertools.chain([first, second], parts):
             all_parts._count(*part, x)
-        self._join(all_parts, all_parts._table)
+        self._absorb(all_parts)
 
     def _count_few(self, x: Array) -> None:
         """Take in few elements a channel: to clear and to add a table of their own takes longer."""
@@ -365,10 +359,13 @@ class HistogramObserver(_Observer):
         self._table = np.concatenate([part._table for part in parts])
         return super()._side_by_side(parts)
 
-    def _join(self, other: Self, table: Array | None = None) -> None:
-        """As `_Observer._join`; a `table`, used up, may stand in for a copy of other's."""
+    def _join(self, other: Self) -> None:
+        self._absorb(copy.copy(other))
+
+    def _absorb(self, other: Self) -> None:
+        """As `_join`; `other` is used up."""
         low, high = np.atleast_1d(other._low), np.atleast_1d(other._high)
-        self._add(low, high, other._precision, other._table.copy() if table is None else table)
+        self._add(low, high, other._precision, other._table)
 
     def _add(self, low: Array, high: Array, precision: np.dtype[Any], table: Array) -> None:
         """Take in the counts of data in [low, high]; `table` is used up."""
@@ -584,14 +581,7 @@ def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
     if axis is not None:
         axis = _checks.normal_axis(axis, x.ndim)
     if not x.flags.c_contiguous:
-        if axis is None:  # in any order: that of the memory
-            y = x.transpose(np.argsort([-abs(stride) for stride in x.strides]))
-            for piece in pieces(y.shape, _PART):
-                yield contiguous(y[piece]), None
-        else:
-            y = np.moveaxis(x, axis, -1)
-            for piece in pieces(y.shape[:-1], max(1, _PART // y.shape[-1])):
-                yield contiguous(y[piece]), y.ndim - 1
+        yield from channel_copies(x, axis, _PART)
         return
     if axis is None:
         x = x.reshape(-1)

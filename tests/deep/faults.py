@@ -946,8 +946,8 @@ FAULTS = [
     Fault(
         "error_stats: every chunk has the codes of the first",
         PY + "_compare.py",
-        "flat_codes[start : start + _CHUNK]",
-        "flat_codes[: len(flat[start : start + _CHUNK])]",
+        "yield x[piece], codes[piece], params",
+        "yield x[piece], codes[: len(x[piece])], params",
         "compare::test_chunks_change_nothing_that_matters",
     ),
     # ---- observers -------------------------------------------------------------------------------
