@@ -208,6 +208,37 @@ def test_a_wrong_short_run_is_found(monkeypatch: Any) -> None:
 
 
 @needs_core
+@pytest.mark.parametrize("short", [False, True])
+def test_codes_that_are_not_written_are_found(monkeypatch: Any, short: bool) -> None:
+    """The memory holds the right codes of the call before."""
+    right = zp.quantize
+
+    def lazy(x: Any, params: zp.QuantParams, *, out: Any) -> None:
+        if (params.axis == 0) != short:
+            right(x, params, out=out)
+
+    monkeypatch.setattr(_api, "quantize", lazy)
+    for pieces in (PIECES[8000:8001], [0x3DCCCCCD // PIECE]):  # one run of codes, and many
+        number, _ = differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], pieces))
+        assert number == len(NATIVE) * len(zp.CONVENTIONS) * 2
+    number, _ = differences(_exhaustive.quantize_halves(NATIVE, PAIRS[:1]))
+    assert number == 2 * len(NATIVE) * len(zp.CONVENTIONS) * 2
+
+
+@needs_core
+def test_values_that_are_not_written_are_found(monkeypatch: Any) -> None:
+    right = zp.dequantize
+
+    def lazy(q: Any, params: zp.QuantParams, *, out: Any) -> None:
+        if zp.backend() == NATIVE[0]:
+            right(q, params, out=out)
+
+    monkeypatch.setattr(_api, "dequantize", lazy)
+    number, _ = differences(_exhaustive.dequantize(NATIVE, 1))
+    assert number == 2 * 25 * 2 * (len(NATIVE) - 1)
+
+
+@needs_core
 def test_a_wrong_half_is_found(monkeypatch: Any) -> None:
     right = _reference.quantize
 

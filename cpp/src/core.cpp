@@ -59,8 +59,11 @@ public:
     void quantize(DType x, const Params::Data& p, const Grid& grid) {
         // the proof that spares the division costs about as much as so many divisions
         constexpr std::size_t worth_a_proof = 8192;
+        // nobody looks for Ctrl-C while they are made; and arrays with more runs of such a length
+        // are bound by memory, where the division costs little
+        constexpr std::size_t most_proofs = std::size_t(1) << 15;
         if (x == DType::f32 && p.convention != Convention::torch && table_.multiplies &&
-            run_length(grid) >= worth_a_proof) {
+            run_length(grid) >= worth_a_proof && p.size() <= most_proofs) {
             const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
             if (const Multiplier* multipliers = p.multipliers(certify)) {
                 Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));

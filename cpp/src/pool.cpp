@@ -38,8 +38,9 @@ inline void pause() noexcept {
 class Pool {
 public:
     void run(std::size_t threads, void (*work)(void*, std::size_t), void* context) {
-        const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-        if (!turn) return work(context, 0);
+        // not a mutex: a signal's handler in mid-call may come here again, in the thread that has it
+        if (taken_.exchange(true, std::memory_order_acquire)) return work(context, 0);
+        calling = true;
         start(std::min(threads, max_threads) - 1);
         const std::size_t helpers = std::min(started_, threads - 1);
         work_ = work;
@@ -53,11 +54,23 @@ public:
             wake_.notify_all();
         }
         work(context, 0);
+        await_helpers();
+        calling = false;
+        taken_.store(false, std::memory_order_release);
+    }
+
+    // Before a fork.  Where a signal's handler forks in mid-call, the child goes on with the call in
+    // this thread alone: the helpers must have done what they took, for nobody else will.
+    void prepare_fork() const noexcept {
+        if (calling) await_helpers();
+    }
+
+private:
+    void await_helpers() const noexcept {
         for (int i = 0; running_.load(std::memory_order_acquire) > 0; ++i)
             i < spins ? pause() : std::this_thread::yield();
     }
 
-private:
     void start(std::size_t wanted) {
         while (started_ < wanted) {
             try {
@@ -92,7 +105,9 @@ private:
         return call_.load();
     }
 
-    std::mutex turn_;
+    static thread_local bool calling;  // whether this thread has the pool, or had it when it forked
+
+    std::atomic<bool> taken_{false};
     std::size_t started_ = 0;
     void (*work_)(void*, std::size_t) = nullptr;
     void* context_ = nullptr;
@@ -103,6 +118,8 @@ private:
     std::condition_variable wake_;
 };
 
+thread_local bool Pool::calling = false;
+
 std::atomic<Pool*> the_pool{nullptr};
 
 Pool* pool() noexcept {  // null where there is no memory for one
@@ -111,7 +128,11 @@ Pool* pool() noexcept {  // null where there is no memory for one
 #if defined(ZEROPOINT_HAS_FORK)
     // the child has none of the threads, so it forgets the pool; what that held is left to it
     static const int registered = pthread_atfork(
-        nullptr, nullptr, [] { the_pool.store(nullptr, std::memory_order_release); });
+        [] {
+            if (const Pool* parents = the_pool.load(std::memory_order_acquire))
+                parents->prepare_fork();
+        },
+        nullptr, [] { the_pool.store(nullptr, std::memory_order_release); });
     static_cast<void>(registered);
 #endif
     Pool* mine = new (std::nothrow) Pool;

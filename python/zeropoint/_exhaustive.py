@@ -206,47 +206,58 @@ def quantize_float32(
         codes, same = np.empty(PIECE, np.uint8), np.empty(PIECE // 8, np.bool_)
         found = []
 
-        def judge(backend: str, case: _Case) -> None:
-            first = _off_the_runs(codes, start, case, same)
-            name = f"quantize float32 {case.params.convention}"
+        def judge(
+            backend: str, case: _Case, want: int | Array, data: Array, by: QuantParams
+        ) -> None:
+            # what is not written must not look right
+            if isinstance(want, int):
+                codes.fill(want ^ 0xFF)
+            else:
+                np.invert(want, out=codes)
+            _api.quantize(data, by, out=codes.view(by.dtype).reshape(data.shape))
+            first = _other_code(x, codes, want, same, case.params)
+            name = f"quantize float32 {by.convention}"
             found.append(Row(backend, name, 1, PIECE, bool(first), first))
 
+        wanted = [(case, _codes_from(start, case)) for case in cases]
         for backend in backends:
             with _backend.use_backend(backend):
-                for case in cases:
-                    q = codes.view(case.params.dtype)
-                    _api.quantize(x, case.params, out=q)
-                    judge(backend, case)
+                for case, want in wanted:
+                    judge(backend, case, want, x, case.params)
                     if short_runs:
-                        _api.quantize(short, case.rows, out=q.reshape(n, _SHORT))
-                        judge(backend, case)
+                        judge(backend, case, want, short, case.rows)
         return found
 
     return Stage(pieces, check)
 
 
-def _off_the_runs(codes: Array, start: int, case: _Case, same: Array) -> str:
-    """The first code that is not the reference's, in words; `codes` begin at the bits `start`.
+def _codes_from(start: int, case: _Case) -> int | Array:
+    """The codes of a piece from the bits `start` on, as uint8; an int where all are the same."""
+    first = bisect_right(case.starts, start) - 1
+    end = start + PIECE
+    if case.starts[first + 1] >= end:
+        return case.codes[first]
+    last = bisect_right(case.starts, end - 1)
+    bounds = [start, *case.starts[first + 1 : last], end]
+    return np.repeat(np.array(case.codes[first:last], np.uint8), np.diff(bounds))
+
+
+def _other_code(x: Array, codes: Array, want: int | Array, same: Array, params: QuantParams) -> str:
+    """The first code that is not the reference's, in words.
 
     `same` is room for one bool to eight codes.
     """
-    i = bisect_right(case.starts, start) - 1
-    if case.starts[i + 1] >= start + PIECE:  # one run: eight codes at a time
-        np.equal(codes.view(np.uint64), case.codes[i] * _EIGHT_TIMES, out=same)
+    if isinstance(want, int):  # eight codes at a time
+        np.equal(codes.view(np.uint64), want * _EIGHT_TIMES, out=same)
         if same.all():
             return ""
-    low, end = start, start + PIECE
-    while low < end:
-        high = min(case.starts[i + 1], end)
-        part = codes[low - start : high - start]
-        right = part == case.codes[i]
-        if not right.all():
-            at = int(np.argmin(right))
-            x = np.array(low + at, np.uint32).view(np.float32)
-            got, want = np.array([part[at], case.codes[i]], np.uint8).view(case.params.dtype)
-            return _difference(case.params, x[()], got, want)
-        low, i = high, i + 1
-    return ""
+    right = codes == want
+    if right.all():
+        return ""
+    at = int(np.argmin(right))
+    pair = codes[at], want if isinstance(want, int) else want[at]
+    got, wanted = np.array(pair, np.uint8).view(params.dtype)
+    return _difference(params, x[at], got, wanted)
 
 
 def _difference(params: QuantParams, x: Any, got: Any, want: Any) -> str:
@@ -266,9 +277,10 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
         found = []
         for backend in backends:
             name = f"quantize {x.dtype.name} {params.convention}"
-            with _backend.use_backend(backend):
-                both = _api.quantize(x, params), _api.quantize(short, short_params).ravel()
-            for got in both:
+            for data, how in ((x, params), (short, short_params)):
+                got = ~want  # what is not written must not look right
+                with _backend.use_backend(backend):
+                    _api.quantize(data, how, out=got.reshape(data.shape))
                 same = got == want
                 at = int(np.argmin(same))
                 first = "" if same.all() else _difference(params, x[at], got[at], want[at])
@@ -293,7 +305,7 @@ def dequantize(backends: Sequence[str], scales: int) -> Stage:
 
     def check(piece: tuple[int, np.dtype[Any]]) -> list[Row]:
         number, real = piece
-        got = np.empty((_AT_ONCE * 256, 256), real)
+        got, bits = np.empty((_AT_ONCE * 256, 256), real), np.dtype(f"u{real.itemsize}")
         found = []
         for s in _scales(number, real).reshape(-1, _AT_ONCE):
             products = _exact_products(s)
@@ -303,10 +315,12 @@ def dequantize(backends: Sequence[str], scales: int) -> Stage:
                 zeros = np.tile(np.arange(256) + np.iinfo(dtype).min, _AT_ONCE)
                 params = QuantParams(np.repeat(s, 256), zeros, dtype, axis=0, convention="onnx")
                 q = codes[dtype].view(dtype)
+                values = got.reshape(want.shape)
                 for backend in backends:
+                    np.invert(want.view(bits), out=values.view(bits))  # as above
                     with _backend.use_backend(backend):
                         _api.dequantize(q, params, out=got)
-                    first = _other_bits(q, params, got.reshape(want.shape), want)
+                    first = _other_bits(q, params, values, want)
                     name = f"dequantize {real.name}"
                     found.append(Row(backend, name, 1, got.size, bool(first), first))
         return found

@@ -72,7 +72,8 @@ class Row(NamedTuple):
 
 class _Case(NamedTuple):
     elements: int
-    call: Callable[[], Array]
+    call: Callable[..., Array]
+    has_out: bool = True  #: whether `call` takes `out`
 
 
 def run(backends: Sequence[str] | None = None) -> Iterator[Row]:
@@ -102,7 +103,7 @@ def _row(backend: str, operation: str, cases: Iterator[_Case]) -> Row:
     count = elements = differences = 0
     first = ""
     for case in cases:
-        problem = _problem(backend, case.call)
+        problem = _problem(backend, case)
         count += 1
         elements += case.elements
         if problem:
@@ -111,19 +112,25 @@ def _row(backend: str, operation: str, cases: Iterator[_Case]) -> Row:
     return Row(backend, operation, count, elements, differences, first)
 
 
-def _problem(backend: str, call: Callable[[], Array]) -> str:
+def _problem(backend: str, case: _Case) -> str:
     """What differs; empty where nothing does.
 
-    Under `verify` calls take the general path, so a second one tries the fast path as well.
+    Under `verify` calls take the general path, so a second one tries the fast path as well; and a
+    third into memory where every byte is wrong, because fresh memory may hold an earlier result.
     """
     with _backend.use_backend(backend):
         try:
             with _backend.verify():
-                checked = call()
+                checked = case.call()
         except _backend.VerificationError as error:
             return str(error)
-        if call().tobytes() != checked.tobytes():
+        if case.call().tobytes() != checked.tobytes():
             return f"{backend}: the fast path and the general path differ"
+        if case.has_out:
+            out = (~np.ascontiguousarray(checked).view(np.uint8)).view(checked.dtype)
+            out = out.reshape(checked.shape)
+            if case.call(out=out).tobytes() != checked.tobytes():
+                return f"{backend}: with out the fast path and the general path differ"
     return ""
 
 
@@ -341,7 +348,7 @@ def _min_max() -> Iterator[_Case]:
         if special == "finite":
             x = np.where(np.isfinite(x), x, real.type(1))
         x = _placed(rng, x)
-        yield _Case(x.size, partial(_range_of, x, layout))
+        yield _Case(x.size, partial(_range_of, x, layout), has_out=False)
 
 
 def _range_of(x: Array, layout: _Layout) -> Array:
@@ -367,7 +374,7 @@ def _histogram() -> Iterator[_Case]:
             continue  # a channel takes 32 KiB
         x = _special(rng, (rng.standard_normal(layout.shape) * 100).astype(real))
         x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
-        yield _Case(x.size, partial(_counted, x, layout.axis))
+        yield _Case(x.size, partial(_counted, x, layout.axis), has_out=False)
 
 
 def _counted(x: Array, axis: int | None) -> Array:
@@ -394,7 +401,7 @@ def _quantize_dynamic() -> Iterator[_Case]:
             "axis": layout.axis,
             "block_size": layout.block_size,
         }
-        yield _Case(x.size, partial(_dynamic, x, codes, keywords))
+        yield _Case(x.size, partial(_dynamic, x, codes, keywords), has_out=False)
 
 
 def _dynamic(x: Array, codes: np.dtype[Any], keywords: dict[str, Any]) -> Array:
