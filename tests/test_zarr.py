@@ -283,16 +283,38 @@ def test_a_scale_that_the_array_cannot_hold() -> None:
     "around",
     [
         {},
-        {"shards": (20, 8)},
         pytest.param({"serializer": ShardingCodec(chunk_shape=(5, 4))}, marks=shards_after),
     ],
-    ids=["", "in shards", "before shards"],
+    ids=["", "before shards"],
 )
 def test_one_chunk_spans_the_axis(around: dict[str, Any]) -> None:
     x = normal((50, 8)) * 2.0 ** np.arange(8, dtype=np.float32)
     params = zp.choose_params(x, axis=-1)
     array = stored(x, AffineCodec(params), chunks=(10, 8), **around)
     np.testing.assert_array_equal(array[:], params.fake_quantize(x))
+
+
+@pytest.mark.parametrize("keywords", [{"axis": 1}, {"axis": 1, "block_size": 10}])
+def test_no_axis_inside_shards(keywords: dict[str, Any]) -> None:
+    """There the codec sees chunks alone: these would fit, and the array has twice the channels."""
+    x = normal((20, 100))
+    codec = AffineCodec(zp.choose_params(x[:5, :50], **keywords))
+    with pytest.raises(ValueError, match=r"axis 1, and inside a sharding .* serializer=Sharding"):
+        stored(x, codec, chunks=(5, 50), shards=(20, 100))
+    array = zarr.create_array(
+        {}, shape=x.shape, dtype="f4", chunks=(5, 50), shards=(20, 100), filters=[codec]
+    )
+    with pytest.raises(ValueError, match="inside a sharding codec"):
+        array[:5, :50] = x[:5, :50]
+
+
+def test_an_axis_is_validated_where_an_array_is_opened(tmp_path: Path) -> None:
+    x = normal((20, 8))
+    params = zp.choose_params(x, axis=1)
+    zarr.create_array(tmp_path / "x", data=x, chunks=(5, 8), filters=[AffineCodec(params)])
+    array = zarr.open_array(tmp_path / "x")
+    for each in (array, pickle.loads(pickle.dumps(array))):
+        np.testing.assert_array_equal(each[3:], params.fake_quantize(x)[3:])
 
 
 def test_blocks_need_one_chunk() -> None:

@@ -96,10 +96,23 @@ def least_error(
                 np.clip(anchor + (low - anchor) * factor, least, anchor),
                 np.clip(anchor + (high - anchor) * factor, anchor, greatest),
             )
-    # where in its bin an element lies is not known; with few elements, or few different ones, the
-    # error is not known to better than about this
-    worth_it = error < 0.99 * safe_error
+    # the errors are known as far as it is known where in its bin an element lies
+    unsure = _doubt(h, levels(low, high)) + _doubt(h, levels(safe_low, safe_high))
+    worth_it = safe_error - error > np.maximum(_SURE * unsure, 0.01 * safe_error)
     return np.where(worth_it, low, safe_low), np.where(worth_it, high, safe_high)
+
+
+_SURE = 6  #: times the standard deviation, see `least_error`
+
+
+def _doubt(h: Histograms, levels: Levels) -> Array:
+    """The standard deviation of the mean squared error, for the elements of a bin may be anywhere
+    in it; n of them, if they are counted as sqrt(n) different ones: they may be many or one."""
+    scale, least, greatest = (column[:, None] for column in levels)
+    y = h.edges / scale
+    square = (y - np.clip(np.rint(y), least, greatest)) ** 2
+    variance = (np.diff(square, axis=1) ** 2 / 12 * h.counts**1.5).sum(axis=1)
+    return np.asarray(np.sqrt(variance) / h.counts.sum(axis=1) * levels.scale**2)
 
 
 def squared_error(h: Histograms, levels: Levels) -> Array:

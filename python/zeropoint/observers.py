@@ -117,8 +117,8 @@ class _Observer(abc.ABC):
         TypeError
             `other` is not an observer of the same class.
         ValueError
-            `other` has another dtype, axis or number of channels.  The observer is as it was
-            before.
+            `other` has another dtype, axis or number of channels, or the two have seen more than
+            2^63 - 1 elements.  The observer is as it was before.
         """
         if type(other) is not type(self):
             raise TypeError(
@@ -353,6 +353,8 @@ class HistogramObserver(_Observer):
 
     def _holds(self, low: Array, high: Array) -> bool:
         """Whether [low, high] lies in the range so far; not if it is NaN."""
+        # float64 on both sides: a Python float beside a float32 array would be rounded to float32
+        low, high = low.astype(np.float64), high.astype(np.float64)
         return bool((low >= self._low).all() and (high <= self._high).all())
 
     def _side_by_side(self, parts: Sequence[Self]) -> Self:
@@ -360,7 +362,13 @@ class HistogramObserver(_Observer):
         return super()._side_by_side(parts)
 
     def _join(self, other: Self) -> None:
+        if not self._empty and (self._elements() + other._elements() >= 2**63).any():
+            raise ValueError("other has too many elements: counts go to 2**63 - 1 a channel")
         self._absorb(copy.copy(other))
+
+    def _elements(self) -> Array:
+        """How many each channel has seen."""
+        return np.asarray(self._table[:, 1:].sum(axis=1).astype(np.uint64))
 
     def _absorb(self, other: Self) -> None:
         """As `_join`; `other` is used up."""
@@ -408,13 +416,14 @@ class HistogramObserver(_Observer):
             ``"minmax"``: all of it; the parameters of `choose_params` to the bit.
 
             ``"percentile"``: from the percentile ``100 - percentile`` to the percentile
-            ``percentile``, each found within its bin.  Wu et al., "Integer Quantization for Deep
+            ``percentile``, each found within its bin; minmax where both are 0, as in data of which
+            hardly any are not.  Wu et al., "Integer Quantization for Deep
             Learning Inference: Principles and Empirical Evaluation" (2020).
 
             ``"mse"``: with the least mean squared error of the quantized data, as far as the
-            histogram tells; minmax or the percentile 99.99 where that is better by less than one
-            per cent.  A search over ranges, as in Nagel et al., "A White Paper on Neural Network
-            Quantization" (2021), section 3.1.
+            histogram tells; minmax or the percentile 99.99 where it cannot tell for sure that the
+            range found is better.  A search over ranges, as in Nagel et al., "A White Paper on
+            Neural Network Quantization" (2021), section 3.1.
 
             ``"entropy"``: with the least Kullback-Leibler divergence of the quantized data from
             the data.  Migacz, "8-bit Inference with TensorRT" (GTC 2017).
@@ -442,7 +451,9 @@ class HistogramObserver(_Observer):
                 ]
             ends = np.concatenate(found, axis=1).astype(low.dtype)
             new_low, new_high = (end.reshape(low.shape) for end in ends)
-            fine = choice.include_zero | (new_low < new_high)  # else all data are one value
+            # where the ends coincide, at 0 or without 0 in the range, there is no scale; that is
+            # so if all data are one value, and if all but few are
+            fine = (new_low < new_high) | ((new_low != 0) & choice.include_zero)
             low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
         return choice.params(low, high, self._axis, None)
 

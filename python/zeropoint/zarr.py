@@ -15,7 +15,7 @@ True
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ try:
     from zarr.dtype import Int8, UInt8
 except ImportError as error:
     raise ImportError(
-        'zeropoint.zarr needs zarr 3.1 or newer: pip install "zeropoint[zarr]"'
+        'zeropoint.zarr needs zarr 3.1.3 or newer: pip install "zeropoint[zarr]"'
     ) from error
 
 __all__ = ["NAME", "AffineCodec"]
@@ -42,8 +42,10 @@ class AffineCodec(ArrayArrayCodec):
     """`quantize` on the way into a Zarr array, `dequantize` on the way out.
 
     It must be the first of the array's filters, which a codec cannot check: it reads the array's
-    own dtype, shape and fill value.  Serializers (sharding too) and compressors follow as usual,
-    and see the codes.
+    own dtype, shape and fill value.  Serializers and compressors follow as usual, and see the
+    codes.  With ``shards=`` Zarr puts all filters inside its sharding codec, where this one cannot
+    learn the shape of the array; so there it takes parameters without an axis.  Others go before
+    the sharding: ``chunks=shard, serializer=ShardingCodec(chunk_shape=chunk)``.
 
     Parameters
     ----------
@@ -63,7 +65,8 @@ class AffineCodec(ArrayArrayCodec):
     ValueError
         When an array is created or opened: parameters that do not fit it, or its chunks; a scale
         that is lost in its precision; a fill value that the codes cannot hold (NaN, Inf, or
-        outside the range of the parameters).
+        outside the range of the parameters).  When data are read or written: parameters with an
+        axis inside a sharding codec.
 
     Notes
     -----
@@ -75,6 +78,7 @@ class AffineCodec(ArrayArrayCodec):
 
     params: QuantParams
     check_finite: bool = False
+    _validated: bool = field(default=False, init=False, repr=False, compare=False)
 
     is_fixed_size = True
 
@@ -119,6 +123,7 @@ class AffineCodec(ArrayArrayCodec):
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
         """ValueError unless the parameters fit every chunk."""
+        object.__setattr__(self, "_validated", True)
         axis, block_size = self.params.axis, self.params.block_size
         if axis is None:
             return
@@ -141,8 +146,9 @@ class AffineCodec(ArrayArrayCodec):
             chunk_spec,
             dtype=dtype,
             fill_value=dtype.default_scalar(),
-            # A chunk of fill value never comes here.  A sharding codec after this one would leave
-            # out a shard whose codes are all alike, to be read as the fill value of the floats.
+            # A chunk of fill value never comes here.  A sharding codec as the serializer, after
+            # this one, would leave out a shard whose codes are all alike, to be read as the fill
+            # value of the floats.
             config=replace(chunk_spec.config, write_empty_chunks=True),
         )
 
@@ -154,14 +160,25 @@ class AffineCodec(ArrayArrayCodec):
     # In the calling thread, as zarr's own array codecs do: large chunks use zeropoint's threads.
 
     async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
+        self._check_validated()
         values = chunk_data.as_numpy_array()
         codes = _api.quantize(values, self.params, check_finite=self.check_finite)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes)
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
+        self._check_validated()
         dtype = chunk_spec.dtype.to_native_dtype().newbyteorder("=")
         values = _api.dequantize(chunk_data.as_numpy_array(), self.params, dtype=dtype)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(values)
+
+    def _check_validated(self) -> None:
+        """ValueError inside a sharding codec, which validates none of its own, if that matters."""
+        if self.params.axis is not None and not self._validated:
+            raise ValueError(
+                f"params have axis {self.params.axis}, and inside a sharding codec nothing tells "
+                "whether they fit the array; in place of shards= pass chunks=(the shard's shape) "
+                "and serializer=ShardingCodec(chunk_shape=...), or parameters without axis"
+            )
 
 
 def _check_fill(fill_value: Any, params: QuantParams) -> None:
