@@ -394,6 +394,16 @@ ROWS: dict[str, Case] = {
     ),
     # out
     "out not an array": (lambda: P.quantize(F32, out=[0]), TypeError, "out must be a NumPy array"),  # type: ignore[arg-type]
+    "out masked": (
+        lambda: P.quantize(F32, out=np.ma.masked_array(np.zeros_like(U8), True)),
+        TypeError,
+        "out is a masked array; pass out.data",
+    ),
+    "keyword of quantize_dynamic": (
+        lambda: zp.quantize_dynamic(F32, colour="red"),
+        TypeError,
+        "quantize_dynamic has no keyword 'colour'; it has zero_point_from",
+    ),
     "out dtype": (
         lambda: P.quantize(F32, out=U8.astype(np.int8)),
         TypeError,

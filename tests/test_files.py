@@ -964,11 +964,27 @@ def test_names(tmp_path):
         ({"qmin": 9, "qmax": 3}, ValueError, "must be less than"),
         ({"colour": "red"}, TypeError, "no keyword 'colour'"),
         ({"include": [1]}, TypeError, "include must hold patterns of names, not 1"),
+        ({"exclude": 5}, TypeError, "exclude must hold patterns of names, not 5"),
     ],
 )
 def test_bad_keywords_are_told_before_reading(tmp_path, keywords, error, match):
     with pytest.raises(error, match=match):  # even before the missing file is
         files.quantize_file(tmp_path / "none.npy", tmp_path / "q.safetensors", **keywords)
+
+
+def test_values_beyond_the_dtype_have_no_bound(tmp_path):
+    quantized = tmp_path / "q.safetensors"
+    files.quantize_file(saved(tmp_path, np.float32([-6e4, 7e37])), quantized)
+    for dtype, overflows in (("float16", True), ("bfloat16", False), ("float64", False)):
+        summary = files.dequantize_file(quantized, tmp_path / "b.safetensors", dtype=dtype)
+        assert np.isinf(summary.tensors[0].error_bound) == overflows
+        values = files.read_tensor(tmp_path / "b.safetensors", "w").astype(np.float64)
+        assert np.isinf(values).any() == overflows
+    # codes that would overflow, but that no element has
+    files.quantize_file(saved(tmp_path, np.float16([-65504, 65504, 1])), quantized)
+    summary = files.dequantize_file(quantized, tmp_path / "b.npy")
+    values = np.load(tmp_path / "b.npy")
+    assert np.isinf(values).any() == np.isinf(summary.tensors[0].error_bound)
 
 
 def test_bad_dequantize_dtype(tmp_path):

@@ -55,6 +55,8 @@ def in_a_process(function: Any, *arguments: object, before: Any = (), **environm
 N = 2**31  # elements: 8 GiB of float32
 P = zp.QuantParams(0.1, 100)
 ROWS = zp.QuantParams([0.1, 0.2], [3, 200], axis=0)
+#: more scales than the core finds multipliers for at once
+MANY = zp.QuantParams(np.linspace(0.1, 0.2, N // 8192), 3, axis=0, block_size=8192)
 BLOCKS = zp.QuantParams(np.full((2, N // 2**20), 0.1), 3, axis=1, block_size=2**19)
 
 
@@ -69,6 +71,7 @@ CALLS: dict[str, tuple[str, str | None, Any]] = {
     "quantize float64": ("f8", "u1", lambda x, out: P.quantize(x, out=out)),
     "quantize rows": ("f4", "u1", lambda x, out: ROWS.quantize(rows(x), out=rows(out))),
     "quantize blocks": ("f4", "u1", lambda x, out: BLOCKS.quantize(rows(x), out=rows(out))),
+    "quantize many blocks": ("f4", "u1", lambda x, out: MANY.quantize(x, out=out)),
     "dequantize": ("u1", "f4", lambda q, out: P.dequantize(q, out=out)),
     "fake_quantize": ("f4", "f4", lambda x, out: P.fake_quantize(x, out=out)),
     "fake_quantize in place": ("f4", None, lambda x, out: P.fake_quantize(x, out=x)),
@@ -140,6 +143,61 @@ def test_ctrl_c(name: str, capsys: Any) -> None:
     assert min(found) < 0.1
     with capsys.disabled():
         print(f"\nCtrl-C in {name} of {N:,}: back in {', '.join(f'{s:.3f}' for s in found)} s")
+
+
+# ---------------------------------------------------------------------------------------------
+# Handlers of other signals, which Python runs in mid-call
+
+
+def fork_in_mid_call(name: str, threads: str, times: str) -> None:
+    """A handler forks and calls zeropoint while a call runs; the child goes on with that call too.
+
+    Prints how often it did.  A child that hangs is killed by its alarm.
+    """
+    zp.set_num_threads(int(threads))
+    x = np.random.default_rng(2).normal(size=2**25).astype(np.float32)
+    few = x[: 2**21]
+    with zp.use_backend("numpy"):
+        want, want_few = P.fake_quantize(x), P.quantize(few)
+    children: list[int] = []
+    parent = os.getpid()
+    running = False
+
+    def handler(*_: object) -> None:
+        if running and os.getpid() == parent:
+            child = os.fork()
+            if child:
+                children.append(child)
+            else:
+                signal.alarm(60)
+            assert np.array_equal(P.quantize(few), want_few)
+
+    signal.signal(signal.SIGPROF, handler)  # not a timer of its own: SIGALRM is the child's
+    rng = random.Random(name)
+    for _ in range(int(times)):
+        data = x.copy()
+        out = data if name == "in place" else np.zeros_like(x)
+        sender = threading.Timer(rng.uniform(0.001, 0.01), os.kill, (parent, signal.SIGPROF))
+        sender.start()
+        running = True
+        P.fake_quantize(data, out=out)
+        running = False
+        right = np.array_equal(out, want)
+        if os.getpid() != parent:
+            os._exit(0 if right else 1)
+        assert right
+        sender.join()
+    print(len(children))
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", ["to out", "in place"])
+def test_a_fork_in_mid_call(name: str, threads: int, capsys: Any) -> None:
+    forks = int(in_a_process(fork_in_mid_call, name, threads, 6))
+    assert forks
+    with capsys.disabled():
+        print(f"\nforks from a handler in mid-call, {name}, {threads} threads: {forks} answer")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -147,6 +147,9 @@ def test_the_number() -> None:
     assert zp.get_num_threads() == 3
     zp.set_num_threads(np.int64(0))
     assert zp.get_num_threads() == automatic
+    zp.set_num_threads(10**30)
+    assert zp.get_num_threads() == 64  # no more than the pool has
+    zp.set_num_threads(0)
 
 
 def test_bad_numbers() -> None:

@@ -376,12 +376,14 @@ def _fast_choose(
 def params_from_range(low: Array, high: Array, **keywords: Any) -> QuantParams:
     """`choose_params` for data that is known to lie in [low, high] (float32 or float64 arrays)."""
     axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
-    for name in keywords:
-        if name not in _Choice.KEYWORDS:
-            raise TypeError(
-                f"choose_params has no keyword {name!r}; it has {', '.join(_Choice.KEYWORDS)}"
-            )
+    _check_keywords("choose_params", keywords, _Choice.KEYWORDS)
     return _Choice(**keywords).params(low, high, axis, block_size)
+
+
+def _check_keywords(function: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function} has no keyword {name!r}; it has {', '.join(known)}")
 
 
 class _Choice:
@@ -500,6 +502,7 @@ def quantize_dynamic(
 
     The keywords and errors are those of `choose_params`; `out` as in `quantize`.
     """
+    _check_keywords("quantize_dynamic", keywords, (*_Choice.KEYWORDS[1:], "axis", "block_size"))
     fast = _dynamic_by_the_core(x, dtype, out, **keywords)
     if fast is not None:
         return fast

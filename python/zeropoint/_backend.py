@@ -147,7 +147,7 @@ def set_num_threads(n: int) -> None:
     if n < 0:
         raise ValueError(f"n {n} must not be negative; pass 0 for automatic")
     if _core:
-        _core.set_num_threads(n)
+        _core.set_num_threads(min(int(n), 2**31))  # the core has a bound of its own
 
 
 def get_num_threads() -> int:

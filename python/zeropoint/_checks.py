@@ -200,6 +200,8 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
     """`out`, if given, is a writeable ndarray of just this shape and dtype."""
     if out is None:
         return None
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out is a masked array; pass out.data")
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, not {_told(out)}")
     if out.dtype != dtype or not out.dtype.isnative:

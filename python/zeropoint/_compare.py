@@ -92,6 +92,7 @@ class _Sums:
         self.saturated = 0
         self.used = np.zeros(256, bool)
 
+    @np.errstate(all="ignore")  # parts that underflow are no part of a sum
     def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
         a = x.astype(np.float64).ravel() / self.unit
         b = back.astype(np.float64).ravel() / self.unit

@@ -322,13 +322,13 @@ def step(low: Array, high: Array, steps: int, precision: np.dtype[Any]) -> Array
     return scale
 
 
+@np.errstate(all="ignore")
 def smallest_at_least(exact: Fraction, dtype: np.dtype[Any]) -> Any:
     """The smallest number of the float `dtype` that is >= `exact`; Inf where there is none."""
     real = dtype.type
     if exact > Fraction(float(np.finfo(dtype).max)):
         return real(np.inf)
-    with np.errstate(all="ignore"):
-        guess = min(real(float(exact)), np.finfo(dtype).max)
+    guess = min(real(float(exact)), np.finfo(dtype).max)
     while Fraction(float(guess)) < exact:
         guess = np.nextafter(guess, real(np.inf))
     while guess > 0 and Fraction(float(np.nextafter(guess, real(0)))) >= exact:

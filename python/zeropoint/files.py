@@ -85,7 +85,8 @@ class TensorSummary:
     block_size: int | None
     bytes_in: int  #: its own; codes are counted with their parameters
     bytes_out: int
-    error_bound: float | None  #: half of the largest step; float rounding comes on top
+    #: half of the largest step, float rounding comes on top; Inf where a value is beyond the dtype
+    error_bound: float | None
     kept: str | None  #: why it was copied as it is
 
 
@@ -315,7 +316,7 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     OSError
         A file that cannot be read.
     ValueError
-        No such tensor, or of a dtype that NumPy lacks; a file that is damaged or hostile.
+        No such tensor, or one of no numbers that NumPy has; a file that is damaged or hostile.
     """
     with open_source(Path(path)) as source:
         tensor = source.tensors.get(name)
@@ -379,7 +380,7 @@ def _paths(
 def _patterns(given: _Patterns, argument: str) -> list[str] | None:
     if given is None:
         return None
-    found = [given] if isinstance(given, str) else list(given)
+    found = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     for pattern in found:
         if not isinstance(pattern, str):
             raise TypeError(f"{argument} must hold patterns of names, not {pattern!r}; pass '*'")

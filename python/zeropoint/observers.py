@@ -449,7 +449,7 @@ class HistogramObserver(_Observer):
                     self._clipped(slice(row, row + _ROWS), method, percent, choice)
                     for row in range(0, len(self._table), _ROWS)
                 ]
-            ends = np.concatenate(found, axis=1).astype(low.dtype)
+                ends = np.concatenate(found, axis=1).astype(low.dtype)
             new_low, new_high = (end.reshape(low.shape) for end in ends)
             # where the ends coincide, at 0 or without 0 in the range, there is no scale; that is
             # so if all data are one value, and if all but few are
@@ -657,7 +657,7 @@ def _ends_from(value: object, name: str, depth: int, precision: np.dtype[Any]) -
         found = np.asarray(value, np.float64) + 0  # and -0 is +0
     except OverflowError:
         raise ValueError(f"{name} is beyond float64") from None
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         exact = np.isfinite(found) & (found.astype(precision) == found)
     if not exact.all():
         raise ValueError(f"{name} must be finite and of {precision}, not {_checks.shown(value)}")

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from ..test_host_process import CALLS, ENDS, N, end_often, in_a_process, latencies
+from ..test_host_process import (
+    CALLS,
+    ENDS,
+    N,
+    end_often,
+    fork_in_mid_call,
+    in_a_process,
+    latencies,
+)
 
 SECONDS = 0.1
 
@@ -25,6 +33,15 @@ def test_ctrl_c(name: str, threads: int, capsys: Any) -> None:
             f"\nCtrl-C in {name} of {N:,}, {threads} threads: {len(found)} calls, back in at most "
             f"{max(found):.3f} s"
         )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("name", ["to out", "in place"])
+def test_many_forks_in_mid_call(name: str, threads: int, capsys: Any) -> None:
+    forks = int(in_a_process(fork_in_mid_call, name, threads, 50))
+    assert forks > 10
+    with capsys.disabled():
+        print(f"\nforks from a handler in mid-call, {name}, {threads} threads: {forks} answer")
 
 
 @pytest.mark.parametrize("what", ENDS, ids=lambda f: f.__name__)

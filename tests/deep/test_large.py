@@ -7,6 +7,7 @@ with the reference.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -89,9 +90,11 @@ def cases() -> Iterator[tuple[str, Case]]:
         for operation in ("quantize", "dequantize", "fake_quantize", "requantize"):
             if layout.block is None or operation != "requantize":
                 yield f"{operation} {name}", along(layout, operation)
+        for real in (REALS[0], REALS[1], REALS[3]):
+            yield f"quantize {real} {name}", along(layout, "quantize", real)
 
 
-def along(layout: Layout, operation: str) -> Case:
+def along(layout: Layout, operation: str, real: np.dtype[Any] = REALS[2]) -> Case:
     size = math.prod(layout.shape)
     form: tuple[int, ...] = (layout.shape[layout.axis],)
     if layout.block:
@@ -120,7 +123,7 @@ def along(layout: Layout, operation: str) -> Case:
             return zp.requantize(x, 1e-8, p, out=out)
         return getattr(p, operation)(x, out=out)
 
-    source = {"dequantize": U8, "requantize": np.dtype(np.int32)}.get(operation, REALS[2])
+    source = {"dequantize": U8, "requantize": np.dtype(np.int32)}.get(operation, real)
     target = U8 if operation in ("quantize", "requantize") else REALS[2]
     return Case(source, target, call, (size,), expected)
 
@@ -188,6 +191,20 @@ def test_histogram_of_more_than_2_to_the_31(native: str, real: np.dtype[Any], ca
         print(f"\nhistogram, {native}, {real}: {N:,} elements: right")
 
 
+def test_histograms_of_columns(native: str, capsys: Any) -> None:
+    n = N + 1
+    with source_of(n, REALS[2]) as x:
+        got = zp.HistogramObserver(axis=1).update(x.reshape(-1, 4))
+        with zp.use_backend("numpy"):
+            want = zp.HistogramObserver(axis=1).update(x[:WINDOW].reshape(-1, 4))
+            rest = zp.HistogramObserver(axis=1).update(x[n - n % WINDOW :].reshape(-1, 4))
+        for _ in range(9):
+            want.merge(want)
+        assert got == want.merge(rest)
+    with capsys.disabled():
+        print(f"\nhistograms of columns, {native}: {n:,} elements: right")
+
+
 @pytest.mark.parametrize("real", REALS, ids=str)
 def test_ranges_of_more_than_2_to_the_31(native: str, real: np.dtype[Any], capsys: Any) -> None:
     """The extremes are the last and the first element, one row's each."""
@@ -204,7 +221,23 @@ def test_ranges_of_more_than_2_to_the_31(native: str, real: np.dtype[Any], capsy
         assert int(np.argmax(high)) == 3
         chosen = zp.choose_params(np.array([-77, 99], real))
         assert zp.choose_params(x) == chosen
+        of_rows = zp.choose_params(np.stack(rows, axis=1).astype(real), axis=0)
+        assert zp.choose_params(x.reshape(2, ROW), axis=0) == of_rows
+        blocks = zp.choose_params(x.reshape(2, ROW), axis=1, block_size=WINDOW)
+        for row, k in itertools.product((0, 1), (0, 1, 255, 256)):
+            part = x[row * ROW + k * WINDOW : min(row * ROW + (k + 1) * WINDOW, (row + 1) * ROW)]
+            with zp.use_backend("numpy"):
+                want_block = zp.choose_params(part)
+            assert blocks.scale[row, k] == want_block.scale, (row, k)
+            assert blocks.zero_point[row, k] == want_block.zero_point, (row, k)
         if real == np.float32:
+            with repeated(n, np.uint8, OWN) as out:
+                q, params = zp.quantize_dynamic(x.reshape(2, ROW), axis=0, out=out.reshape(2, ROW))
+                assert params == of_rows
+                with zp.use_backend("numpy"):
+                    want = params.quantize(np.stack([x[:67], ends[-67:]]))
+                assert np.array_equal(q[0, :67], want[0])
+                assert np.array_equal(q[1, -67:], want[1])
             with repeated(n, np.uint8, OWN) as out:
                 q, params = zp.quantize_dynamic(x, out=out)
                 assert params == chosen

@@ -1,6 +1,7 @@
 """The work on one tensor: its elements are read in order, and what comes out fills regions.
 
-Each function returns the size of the largest step, or None where nothing was quantized.
+Each function returns the size of the largest step, or None where nothing was quantized; Inf where a
+value became Inf.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _api, _backend
+from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import grid
 from .grid import Box, Grid, box_shape
@@ -79,12 +81,24 @@ def dequantize(
         for part in one.grid.sections():
             shape = part.params_shape
             params = assembled(source, one, scale.array(shape), zero.array(shape), part.axis)
+            may_overflow = _overflows(params, dtype)
             for box in part.boxes():
                 q = codes.array(box_shape(box))
-                region.write(_api.dequantize(q, part.params_of(params, box), dtype=dtype))
+                values = _api.dequantize(q, part.params_of(params, box), dtype=dtype)
+                region.write(values)
+                if may_overflow and np.isinf(widen(values)).any():
+                    step = np.inf
                 told(q.nbytes)
             step = max(step, float(np.max(params.scale)))
     return step
+
+
+def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
+    """Whether some code stands for more than `dtype` holds."""
+    zero = np.asarray(params.zero_point, np.float64)
+    with np.errstate(over="ignore"):
+        reach = np.maximum(params.qmax - zero, zero - params.qmin) * params.scale
+        return bool(np.isinf(reach.max().astype(dtype)))
 
 
 def _sections(
