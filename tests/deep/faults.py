@@ -604,8 +604,8 @@ FAULTS = [
     Fault(
         "a caller that finds the threads busy does nothing",
         CPP + "pool.cpp",
-        "if (!turn) return work(context, 0);",
-        "if (!turn) return;",
+        "if (taken_.exchange(true, std::memory_order_acquire)) return work(context, 0);",
+        "if (taken_.exchange(true, std::memory_order_acquire)) return;",
         "threads::test_many_callers",
     ),
     Fault(
