@@ -487,6 +487,9 @@ class _Choice:
 _cached_choice = functools.lru_cache(maxsize=256, typed=True)(_Choice)
 
 
+_DYNAMIC_KEYWORDS = (*_Choice.KEYWORDS[1:], "axis", "block_size")
+
+
 def _choice_for(*how: Any) -> _Choice:
     """The checked keywords, remembered: checking them takes longer than a small array."""
     try:
@@ -502,7 +505,7 @@ def quantize_dynamic(
 
     The keywords and errors are those of `choose_params`; `out` as in `quantize`.
     """
-    _check_keywords("quantize_dynamic", keywords, (*_Choice.KEYWORDS[1:], "axis", "block_size"))
+    _check_keywords("quantize_dynamic", keywords, _DYNAMIC_KEYWORDS)
     fast = _dynamic_by_the_core(x, dtype, out, **keywords)
     if fast is not None:
         return fast
