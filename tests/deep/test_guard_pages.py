@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .. import test_guard_pages as guard
 
 pytestmark = guard.pytestmark
 
 
-def test_every_offset(native: str, tmp_path: Path, capsys: Any) -> None:
-    done = guard.check(tmp_path, native, "offsets")
+@pytest.mark.parametrize("streamed", [False, True], ids=["in the caches", "past the caches"])
+def test_every_offset(native: str, tmp_path: Path, streamed: bool, capsys: Any) -> None:
+    how = {"ZEROPOINT_STREAM_FROM": "0"} if streamed else {}
+    done = guard.check(tmp_path, native, "offsets", **how)
     with capsys.disabled():
-        print(f"\nguard pages, {native}, every offset: {done}")
+        where = "past the caches" if streamed else "in the caches"
+        print(f"\nguard pages, {native}, every offset, {where}: {done}")
