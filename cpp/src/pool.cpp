@@ -38,7 +38,8 @@ inline void pause() noexcept {
 class Pool {
 public:
     void run(std::size_t threads, void (*work)(void*, std::size_t), void* context) {
-        // not a mutex: a signal's handler in mid-call may come here again, in the thread that has it
+        // not a mutex: a signal's handler in mid-call may come here again, in the thread that has
+        // it
         if (taken_.exchange(true, std::memory_order_acquire)) return work(context, 0);
         calling = true;
         start(std::min(threads, max_threads) - 1);
@@ -59,8 +60,8 @@ public:
         taken_.store(false, std::memory_order_release);
     }
 
-    // Before a fork.  Where a signal's handler forks in mid-call, the child goes on with the call in
-    // this thread alone: the helpers must have done what they took, for nobody else will.
+    // Before a fork.  Where a signal's handler forks in mid-call, the child goes on with the call
+    // in this thread alone: the helpers must have done what they took, for nobody else will.
     void prepare_fork() const noexcept {
         if (calling) await_helpers();
     }

@@ -2,8 +2,9 @@
 //
 // It starts at the first large call and its threads wait for the next one, awake for a moment and
 // then asleep.  One call at a time has the pool; a caller that finds it taken works alone.  After
-// a fork the child starts a pool of its own; a fork by the thread that has the pool, from a signal's
-// handler in mid-call, waits for the helpers.  It is never torn down: at exit its threads sleep.
+// a fork the child starts a pool of its own; a fork by the thread that has the pool, from a
+// signal's handler in mid-call, waits for the helpers.  It is never torn down: at exit its threads
+// sleep.
 #pragma once
 
 #include <cstddef>
