@@ -215,8 +215,10 @@ def _fitted(rng: random.Random, header: Any, rest: bytes) -> bytes:
     end = 0
     for entry in header.values() if isinstance(header, dict) else ():
         with contextlib.suppress(TypeError, KeyError, AttributeError, OverflowError):
+            if not all(isinstance(length, int) for length in entry["shape"]):
+                continue  # strings and lists are multiplied too, until the memory is full
             size = widths[entry["dtype"]] * math.prod(entry["shape"])
-            if isinstance(size, int) and 0 <= size < _LARGEST:
+            if 0 <= size < _LARGEST:
                 entry["data_offsets"] = [end, end + size]
                 end += size
     return (rest + bytes([rng.randrange(256)]) * max(0, end - len(rest)))[:end]

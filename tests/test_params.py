@@ -22,6 +22,8 @@ EXAMPLES = [
     zp.QuantParams(np.array([0.1, 0.2]), 0, "int8", axis=0),
     zp.QuantParams([[0.1], [0.2]], 7, axis=1, block_size=32),
     zp.QuantParams(1e-45, -(2**31), include_zero=False),
+    zp.QuantParams([], 0, axis=0),
+    zp.QuantParams(np.empty((2, 0, 3, 0), np.float32), 0, "int8", axis=1, block_size=2),
 ]
 
 
@@ -78,6 +80,10 @@ def test_precision_of_the_scale() -> None:
         ({"scale": 1e39}, ValueError, "scale"),
         ({"scale": [[1.0], [1.0, 2.0]]}, ValueError, "inhomogeneous"),
         ({"include_zero": 1}, TypeError, "include_zero"),
+        ({"shape": [0]}, ValueError, "shape is only for scales without elements"),
+        ({"scale": [], "shape": [2]}, ValueError, "shape .* one of them 0"),
+        ({"scale": [], "shape": [0, 2**62, 2**62]}, ValueError, "shape .* must be a list"),
+        ({"scale": [], "shape": [False]}, ValueError, "shape .* must be a list"),
     ],
 )
 def test_hostile_dict(change: dict[str, Any], error: Any, message: str) -> None:

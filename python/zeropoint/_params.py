@@ -202,13 +202,19 @@ class QuantParams:
 
     @_backend.ieee
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary of plain Python values that `json.dumps` takes; exact."""
+        """A dictionary of plain Python values that `json.dumps` takes; exact.
+
+        Blocks of data without elements have no scales, and only then it has their ``shape``, which
+        nested lists would lose.
+        """
         scale = np.asarray(self.scale)
         fields = {name: getattr(self, name) for name in _FIELDS}
         fields["scale"] = scale.tolist()
         fields["scale_dtype"] = scale.dtype.name
         fields["zero_point"] = np.asarray(self.zero_point).tolist()
         fields["dtype"] = self.dtype.name
+        if scale.size == 0 and scale.ndim > 1:
+            fields["shape"] = list(scale.shape)
         return fields
 
     @classmethod
@@ -217,7 +223,7 @@ class QuantParams:
         """The parameters that `to_dict` wrote; ValueError for unknown or missing keys."""
         if not isinstance(fields, dict):
             raise TypeError(f"from_dict takes a dict, not {type(fields).__name__}")
-        known = {*_FIELDS, "scale_dtype"}
+        known = {*_FIELDS, "scale_dtype", "shape"}
         unknown, missing = set(fields) - known, {"scale", "zero_point"} - set(fields)
         if unknown or missing:
             raise ValueError(
@@ -236,6 +242,11 @@ class QuantParams:
         values = {name: fields[name] for name in _FIELDS if name in fields}
         with np.errstate(over="ignore"):
             values["scale"] = np.asarray(values["scale"], kind)
+        if "shape" in fields:
+            if values["scale"].size:
+                raise ValueError("shape is only for scales without elements; leave it out")
+            values["scale"] = np.empty(_empty_shape(fields["shape"]), kind)
+            values["zero_point"] = 0
         return cls(**values)
 
     # -- what the rest of the package asks ------------------------------------------------------
@@ -282,6 +293,14 @@ def _check_cast(scale: Array, dtype: np.dtype[Any], convention: str) -> None:
 
 def _rebuild(*values: Any) -> QuantParams:
     return QuantParams(**dict(zip(_FIELDS, values, strict=True)))
+
+
+def _empty_shape(shape: object) -> tuple[int, ...]:
+    """The shape that a dictionary gives for scales without elements; else ValueError."""
+    if isinstance(shape, list) and 0 in shape and _holds_only(shape, (int,), 1):
+        with contextlib.suppress(ValueError, OverflowError, MemoryError):
+            return np.empty(shape, np.float64).shape
+    raise ValueError(f"shape {_checks.shown(shape)} must be a list of lengths, one of them 0")
 
 
 def _holds_only(value: Any, kinds: tuple[type, ...], depth: int = 64) -> bool:
