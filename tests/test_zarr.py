@@ -299,6 +299,7 @@ def test_no_axis_inside_shards(keywords: dict[str, Any]) -> None:
     """There the codec sees chunks alone: these would fit, and the array has twice the channels."""
     x = normal((20, 100))
     codec = AffineCodec(zp.choose_params(x[:5, :50], **keywords))
+    stored(x[:5, :50], codec, chunks=(5, 50))  # where it fits, which says nothing of the next array
     with pytest.raises(ValueError, match=r"axis 1, and inside a sharding .* serializer=Sharding"):
         stored(x, codec, chunks=(5, 50), shards=(20, 100))
     array = zarr.create_array(

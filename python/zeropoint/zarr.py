@@ -113,17 +113,16 @@ class AffineCodec(ArrayArrayCodec):
         return {"name": NAME, "configuration": configuration}
 
     def evolve_from_array_spec(self, array_spec: Any) -> AffineCodec:
-        """Itself, once dtype, shape and fill value are found to fit."""
+        """One for this array, whose dtype, shape and fill value are found to fit; to be validated."""
         dtype = array_spec.dtype.to_native_dtype()
         _checks.real_dtype(dtype.newbyteorder("="), "the array's dtype")
         self.params._check_precision(working_dtype(dtype))
         self.params._check_fits(array_spec.shape)
         _check_fill(array_spec.fill_value, self.params)
-        return self
+        return replace(self)
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
         """ValueError unless the parameters fit every chunk."""
-        object.__setattr__(self, "_validated", True)
         axis, block_size = self.params.axis, self.params.block_size
         if axis is None:
             return
@@ -138,6 +137,7 @@ class AffineCodec(ArrayArrayCodec):
                 f"{block_size}), and a chunk does not know its place in the array; pass chunks="
                 f"{mend if block_size is None else tuple(shape)}, or parameters without axis"
             ) from None
+        object.__setattr__(self, "_validated", True)
 
     def resolve_metadata(self, chunk_spec: Any) -> Any:
         """What the codecs that follow see: a chunk of codes."""
