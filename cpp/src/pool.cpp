@@ -38,8 +38,7 @@ inline void pause() noexcept {
 class Pool {
 public:
     void run(std::size_t threads, void (*work)(void*, std::size_t), void* context) {
-        // not a mutex: a signal's handler in mid-call may come here again, in the thread that has
-        // it
+        // not a mutex: in a signal's handler the thread that has the pool may come here again
         if (taken_.exchange(true, std::memory_order_acquire)) return work(context, 0);
         calling = true;
         start(std::min(threads, max_threads) - 1);

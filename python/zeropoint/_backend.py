@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from . import _conventions, _reference
-from ._pieces import channel_copies, contiguous, copy
+from ._pieces import channel_copies, contiguous, copy, unlike
 from ._reference import Array, is_bfloat16
 
 _core: ModuleType | None = None
@@ -379,9 +379,7 @@ def _run(
     )
     target = out if direct and out is not None else np.empty(x.shape, dtype)
     if expected is not None:  # what is not written must not look right
-        target.reshape(-1).view(np.uint8)[:] = ~np.ascontiguousarray(expected).reshape(-1).view(
-            "u1"
-        )
+        target[...] = unlike(expected)
     getattr(_core, kernel)(
         isa, _bits(source), _bits(target), is_bfloat16(x.dtype), is_bfloat16(dtype), *native
     )

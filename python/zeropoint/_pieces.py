@@ -63,3 +63,8 @@ def channel_copies(
         y = np.moveaxis(x, axis, -1)
         for piece in pieces(y.shape[:-1], max(1, size // y.shape[-1])):
             yield contiguous(y[piece]), y.ndim - 1
+
+
+def unlike(x: Array) -> Array:
+    """An array of the shape and dtype of `x`, and no byte the same."""
+    return (~np.ascontiguousarray(x).reshape(-1).view(np.uint8)).view(x.dtype).reshape(x.shape)

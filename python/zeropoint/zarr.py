@@ -113,7 +113,7 @@ class AffineCodec(ArrayArrayCodec):
         return {"name": NAME, "configuration": configuration}
 
     def evolve_from_array_spec(self, array_spec: Any) -> AffineCodec:
-        """One for this array, whose dtype, shape and fill value are found to fit; to be validated."""
+        """One for this array, once its dtype, shape and fill value are found to fit."""
         dtype = array_spec.dtype.to_native_dtype()
         _checks.real_dtype(dtype.newbyteorder("="), "the array's dtype")
         self.params._check_precision(working_dtype(dtype))
