@@ -11,12 +11,15 @@ import numpy as np
 
 import zeropoint as zp
 
+from .._checks import printable
+from .._extras import missing
+
 try:
     import onnx
     from onnx import helper, numpy_helper
     from onnx.external_data_helper import uses_external_data
 except ImportError as error:
-    raise ImportError('zeropoint.interop.onnx needs onnx: pip install "zeropoint[onnx]"') from error
+    raise missing("onnx", "zeropoint.interop.onnx") from error
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Model: TypeAlias = onnx.ModelProto | str | os.PathLike[str]
@@ -43,7 +46,8 @@ def load(model: Model) -> onnx.ModelProto:
     except OSError:
         raise
     except Exception as error:  # protobuf's and onnx's own
-        raise ValueError(f"{os.fspath(model)} cannot be read as an ONNX model: {error}") from error
+        path = printable(os.fspath(model))
+        raise ValueError(f"{path} cannot be read as an ONNX model: {printable(error)}") from error
     return loaded
 
 
@@ -126,7 +130,7 @@ def value(tensor: onnx.TensorProto, name: str) -> Array:
     try:
         found: Array = numpy_helper.to_array(tensor)
     except Exception as error:  # onnx's own: an unknown type, too few data
-        raise ValueError(f"tensor {name!r} cannot be read: {error}") from error
+        raise ValueError(f"tensor {name!r} cannot be read: {printable(error)}") from error
     return found
 
 

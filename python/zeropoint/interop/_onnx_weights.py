@@ -342,7 +342,12 @@ class Report:
         left = [weight for weight in self.weights if weight.params is None]
         for weight in self.weights:
             if weight.params is not None and weight.stats is not None:
-                cells = [weight.name, weight.dtype, str(list(weight.shape)), f"{weight.bytes:,}"]
+                cells = [
+                    _checks.printable(weight.name, 200),
+                    weight.dtype,
+                    str(list(weight.shape)),
+                    f"{weight.bytes:,}",
+                ]
                 cells += [f"{weight.quantized_bytes:,}", f"{weight.stats.max_abs_error:.4g}"]
                 lines.append([*cells, f"{weight.stats.sqnr_db:.2f}", _scales(weight.params)])
         left_bytes = sum(weight.bytes for weight in left)
