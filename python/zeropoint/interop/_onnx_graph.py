@@ -55,11 +55,14 @@ def load(model: Model) -> onnx.ModelProto:
 # Graphs and constants
 
 
+_Maker: TypeAlias = onnx.TensorProto | onnx.SparseTensorProto | onnx.NodeProto
+
+
 class Scope(NamedTuple):
     """A graph, and what the names in it mean: its own first, then those of the graphs around it."""
 
     graph: onnx.GraphProto
-    makers: ChainMap[str, onnx.TensorProto | onnx.NodeProto]  # initializers and nodes
+    makers: ChainMap[str, _Maker]
     types: ChainMap[str, int]  # onnx.TensorProto.DataType, of what is declared
 
 
@@ -72,8 +75,7 @@ def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope
                 f"node {node.name!r} of type {node.op_type} lacks inputs or outputs; see "
                 "onnx.checker.check_model(model)"
             )
-    makers: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
-    makers.update((name, node) for node in graph.node for name in node.output if name)
+    makers = _makers(graph)
     declared = (*graph.input, *graph.output, *graph.value_info)
     types = {value.name: value.type.tensor_type.elem_type for value in declared}
     around = (outer.makers.maps, outer.types.maps) if outer else ((), ())
@@ -86,12 +88,31 @@ def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope
                 yield from scopes(body, scope)
 
 
+def _makers(graph: onnx.GraphProto) -> dict[str, _Maker]:
+    """What makes each tensor of a graph: an initializer or a node, and never two of them."""
+    made: list[tuple[str, _Maker]] = [(tensor.name, tensor) for tensor in graph.initializer]
+    made += [(sparse.values.name, sparse) for sparse in graph.sparse_initializer]
+    found: dict[str, _Maker] = {}
+    inputs = {value.name for value in graph.input}  # an initializer may have the name of one
+    made += [(name, node) for node in graph.node for name in node.output]
+    for name, maker in made:
+        if name and (name in found or (name in inputs and isinstance(maker, onnx.NodeProto))):
+            raise ValueError(
+                f"model is not valid: tensor {name!r} is made twice in one graph, by initializers, "
+                "nodes or inputs; rename or remove one, see onnx.checker.check_model(model)"
+            )
+        if name:  # without one nothing can use it
+            found[name] = maker
+    return found
+
+
 def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Name and value of the initializers and of the tensors in Constant nodes."""
+    """Name and value of the initializers and of the tensors in Constant nodes, if they have one."""
     for tensor in graph.initializer:
-        yield tensor.name, tensor
+        if tensor.name:
+            yield tensor.name, tensor
     for node in graph.node:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and node.output[0]:
             for found in node.attribute:
                 if found.name == "value":
                     yield node.output[0], found.t
