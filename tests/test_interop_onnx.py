@@ -795,17 +795,6 @@ def test_report_of_another_model():
 # The package
 
 
-def test_without_onnx():
-    code = (
-        "import sys; sys.modules['onnx'] = None\n"
-        "try:\n    import zeropoint.interop.onnx\n"
-        "except ImportError as error:\n    print(error)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    message = 'zeropoint.interop.onnx needs onnx: pip install "zeropoint[onnx]"\n'
-    assert out.stdout == message
-
-
 def test_onnx_alone_is_imported():
     code = (
         "import sys, zeropoint.interop.onnx; "
