@@ -337,6 +337,33 @@ def test_blocks_without_scales():
     assert len(refusals(given)) == 1  # a runner passes these on as they are
 
 
+@pytest.mark.parametrize("count", [4, 0])
+def test_blocks_of_a_real_interpreter(count):
+    """A tensor in blocks, as input and output; its scales lie in a tensor of their own."""
+    quantization, details = schema.QuantizationParametersT(), schema.BlockwiseQuantizationT()
+    details.scales, details.zeroPoints, details.blockSize = 1, 2, 4
+    quantization.details, quantization.quantizedDimension = details, 1
+    quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
+    graph, whole = schema.SubGraphT(), schema.ModelT()
+    graph.tensors = [
+        engine.tensor("w", "int8", (2, 8), quantization),
+        engine.tensor("scales", "float32", (count,)),
+        engine.tensor("zeros", "int8", (count,)),
+    ]
+    graph.tensors[1].type = schema.TensorType.FLOAT16
+    graph.inputs, graph.outputs, graph.operators, whole.operatorCodes = [], [0], [], []
+    whole.version, whole.subgraphs, whole.buffers = 3, [graph], [schema.BufferT()]
+    interpreter = Interpreter(model_content=packed(whole))
+    (given,) = interpreter.get_output_details()
+    found = given["quantization_parameters"]
+    assert (found["block_size"], found["scales"].size) == (4, count)
+    for call in (lambda: litert.params(given), lambda: litert.Runner(interpreter)):
+        with pytest.raises(
+            ValueError, match="tensor 'w' is quantized in blocks of 4; only tensors"
+        ):
+            call()
+
+
 def test_inputs_of_one_name():
     """By name, one value would go to both."""
     stub = Stub(detail())

@@ -206,7 +206,7 @@ class _PrintPath(argparse.Action):
             parser.exit(
                 1,
                 "zeropoint: the C++ library is absent, because it could not be built at install "
-                "time; install a C++ compiler and reinstall zeropoint\n",
+                f"time; install a C++ compiler, then: {reinstall()}\n",
             )
         print(f"{prefix}{path}")
         parser.exit()

@@ -189,8 +189,8 @@ def _port(
     index = _integer(detail["index"], "index", name)
     if index < 0:
         raise ValueError(f"tensor {name!r} has index {index}, which must be >= 0; pass {_SOURCE}")
-    scales = _numbers(found["scales"], "scales", "fiu", name)
-    quantized = scales.size > 0 or _block_size(found, name) > 0
+    in_blocks = _block_size(found, name) != 0  # wherever their scales are
+    quantized = in_blocks or _numbers(found["scales"], "scales", "fiu", name).size > 0
     return name, index, params(detail, convention=convention) if quantized else None
 
 
