@@ -42,10 +42,10 @@ def check(text: str, *, lines: int = 1, readable: bool = True) -> None:
 
 def refusal(call: Callable[..., object], *args: Any, readable: bool = True, **keywords: Any) -> str:
     """The message of the error, checked."""
-    with pytest.raises((ValueError, TypeError, OSError)) as told:
+    with pytest.raises((ValueError, TypeError, OSError)) as raised:
         call(*args, **keywords)
-    check(str(told.value), readable=readable)
-    return str(told.value)
+    check(str(raised.value), readable=readable)
+    return str(raised.value)
 
 
 def checked(call: Callable[..., object], *args: Any, **keywords: Any) -> object:
@@ -132,9 +132,9 @@ def test_every_part_of_a_header(tmp_path: Path) -> None:
     refused = 0
     for mutant in found:
         path = safetensors(mutant, data, tmp_path / f"{PATH}.mutant.safetensors")
-        told = checked(files.inspect_file, path)
-        check(repr(told), readable=False)
-        refused += isinstance(told, Exception)
+        found_there = checked(files.inspect_file, path)
+        check(repr(found_there), readable=False)
+        refused += isinstance(found_there, Exception)
         checked(files.read_params, path, TEXT)
         checked(files.read_tensor, path, NAME)
     assert refused > 40
