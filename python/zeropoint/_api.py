@@ -7,7 +7,7 @@ both backends, by `_checks`.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -24,7 +24,11 @@ RULES = ("max", "min", "least_error")
 
 
 def quantize(
-    x: Any, params: QuantParams, *, out: Array | None = None, check_finite: bool = False
+    x: Any,
+    params: QuantParams,
+    *more: Never,
+    out: Array | None = None,
+    check_finite: bool = False,
 ) -> Array:
     """Real values to 8-bit codes: ``clip(round(x / scale + zero_point), qmin, qmax)``.
 
@@ -56,13 +60,13 @@ def quantize(
         Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
         precision; `out` of a wrong shape or read-only.
     """
-    params = _params(params)
+    params = _params(params, more, "quantize(x, ")
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
     out = _checks.output(out, x.shape, params.dtype)
     if _checks.flag(check_finite, "check_finite"):
-        _checks.finite(x, "x")
+        _checks.finite(x, "x", shaped=True)
     return _backend.elementwise(
         "quantize_into",
         x,
@@ -91,7 +95,7 @@ def _dequantize(q: Array, params: QuantParams, axis: int | None, dtype: np.dtype
 
 
 def dequantize(
-    q: Any, params: QuantParams, *, dtype: Any = None, out: Array | None = None
+    q: Any, params: QuantParams, *more: Never, dtype: Any = None, out: Array | None = None
 ) -> Array:
     """8-bit codes to real values: ``(q - zero_point) * scale``.
 
@@ -120,7 +124,7 @@ def dequantize(
     ValueError
         Parameters that do not fit the shape; `out` of a wrong shape or read-only.
     """
-    params = _params(params)
+    params = _params(params, more, "dequantize(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     if dtype is not None:
         target = _checks.real_dtype(dtype)
@@ -140,13 +144,13 @@ def dequantize(
     )
 
 
-def fake_quantize(x: Any, params: QuantParams, *, out: Array | None = None) -> Array:
+def fake_quantize(x: Any, params: QuantParams, *more: Never, out: Array | None = None) -> Array:
     """``dequantize(quantize(x))`` in one pass: what quantization makes of `x`, in its own dtype.
 
     Parameters, errors and the treatment of NaN and Inf are those of `quantize`; `out` has the
     dtype of `x` and may be `x` itself.
     """
-    params = _params(params)
+    params = _params(params, more, "fake_quantize(x, ")
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
@@ -161,7 +165,9 @@ def fake_quantize(x: Any, params: QuantParams, *, out: Array | None = None) -> A
     )
 
 
-def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | None = None) -> Array:
+def requantize(
+    acc: Any, acc_scale: Any, params: QuantParams, *more: Never, out: Array | None = None
+) -> Array:
     """int32 accumulators to 8-bit codes: ``clip(rint(float32(acc) * M) + zero_point)``.
 
     ``M = float32(float64(acc_scale) / params.scale)``, the float multiplier of ONNX Runtime's and
@@ -188,7 +194,7 @@ def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | No
         `acc_scale` or M is not finite and > 0, or does not fit; parameters with `block_size`, or
         with a zero point outside [qmin, qmax].
     """
-    params = _params(params)
+    params = _params(params, more, "requantize(acc, acc_scale, ")
     acc = _checks.exact_array(acc, np.dtype(np.int32), "acc", "pass acc.astype(numpy.int32)")
     if params.block_size is not None:
         raise ValueError(
@@ -228,28 +234,25 @@ def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | No
 
 @_backend.ieee
 def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
-    if isinstance(acc_scale, np.ma.MaskedArray):
-        raise TypeError("acc_scale is a masked array; pass acc_scale.filled(1)")
-    try:
-        scales = np.asarray(acc_scale)
-    except ValueError as error:
-        raise ValueError(f"acc_scale cannot be read as an array: {error}") from None
-    if scales.dtype.kind not in "fiu":
-        raise TypeError(f"acc_scale must be a real number or an array of them, not {acc_scale!r}")
+    scales = _checks.numbers(acc_scale, "acc_scale")
+    if scales.dtype.kind not in "fiu" and scales.dtype.name != "bfloat16":
+        raise TypeError(
+            f"acc_scale must be a real number or an array of them, not {_checks.shown(acc_scale)}"
+        )
     if scales.ndim and scales.shape != np.shape(params.scale):
         raise ValueError(
             f"acc_scale has shape {scales.shape}; pass one number, or one per channel of "
             f"params.axis: shape {np.shape(params.scale)}"
         )
     if not (np.isfinite(scales) & (scales > 0)).all():
-        raise ValueError(f"acc_scale {acc_scale!r} must be finite and > 0")
+        raise ValueError(f"acc_scale {_checks.shown(acc_scale)} must be finite and > 0")
     multiplier = _backend.quotients(
         *np.broadcast_arrays(scales.astype(np.float64), np.asarray(params.scale, np.float64))
     )
     if not (np.isfinite(multiplier) & (multiplier > 0)).all():
         raise ValueError(
-            f"acc_scale / params.scale must be a positive float32; {acc_scale!r} is too far from "
-            "params.scale"
+            f"acc_scale / params.scale must be a positive float32; {_checks.shown(acc_scale)} is "
+            "too far from params.scale"
         )
     return multiplier
 
@@ -576,7 +579,7 @@ def _range(x: Array, axis: int | None, block_size: int | None) -> tuple[Array, A
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element a channel")
     low, high = _backend.min_max(x, axis, block_size)
     if np.isnan(low).any():
-        _checks.finite(x, "x")
+        _checks.finite(x, "x", shaped=axis is not None)
     return low, high
 
 
@@ -675,11 +678,20 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
     )
 
 
-def _params(params: object) -> QuantParams:
+def _params(params: object, more: tuple[Any, ...] = (), call: str = "quantize(x, ") -> QuantParams:
+    """`params`, the last that may come by position; `more` are what came after it in `call`."""
     if not isinstance(params, QuantParams):
+        given = zip(("scale", "zero_point"), (params, *more), strict=False)
+        texts = [repr(v) if type(v) in (int, float) else name for name, v in given]
+        texts += ["zero_point"] * (len(texts) < 2)
         raise TypeError(
-            f"params must be a QuantParams, not {type(params).__name__}; build one with "
-            "QuantParams(scale, zero_point) or choose_params(x)"
+            f"params must be a QuantParams, not {type(params).__name__}; pass for example "
+            f"zp.{call}zp.QuantParams({', '.join(texts)})), or what choose_params(x) returns"
+        )
+    if more:
+        raise TypeError(
+            f"out and other options go by keyword, and {len(more)} came by position; pass for "
+            f"example zp.{call}params, out=out)"
         )
     return params
 

@@ -198,7 +198,7 @@ def _reduced(
     found = records.compute()
     faults = [fault for _, faults in found.flat for fault in faults]
     if faults:
-        raise ValueError(_told(a, faults))
+        raise ValueError(_told(a, faults, bool(kept)))
     found = _each(found, operator.itemgetter(0)).reshape([found.shape[axis] for axis in kept])
     full = _each(found, lambda measured: measured is not None).astype(bool)
     if full.all():
@@ -248,7 +248,7 @@ def _each(boxes: Array, function: Callable[[Any], Any]) -> Array:
     return results
 
 
-def _told(a: Any, faults: Sequence[_Fault]) -> str:
+def _told(a: Any, faults: Sequence[_Fault], shaped: bool) -> str:
     """What is wrong, in the words of `zeropoint.choose_params`."""
     starts = [np.cumsum((0, *sizes)) for sizes in a.chunks]
 
@@ -264,8 +264,8 @@ def _told(a: Any, faults: Sequence[_Fault]) -> str:
         size, where = "", f"index {first[2]} of chunk {first[0]}"
     count = sum(fault[1] for fault in faults)
     return (
-        f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; replace them, for "
-        "example by dask.array.nan_to_num(a)"
+        f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; "
+        f"{_checks.without_nonfinite('a', shaped, 'dask.array')}"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _api, _backend
+from .. import _api, _backend, _checks
 from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import grid
@@ -162,7 +162,7 @@ def _not_finite(tensor: Tensor, source: Source) -> ValueError:
         source.path,
         f"tensor {tensor.name!r} has {count} NaN or Inf of {tensor.size} elements, the first "
         f"({value}) at index {place}",
-        "replace them, for example by numpy.nan_to_num, or exclude the tensor",
+        f"exclude the tensor, or {_checks.without_nonfinite('x', shaped=True)}",
     )
 
 
