@@ -222,6 +222,37 @@ def test_what_is_no_entry():
             litert.params({**whole, "quantization_parameters": found})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": None}, "tensor 'x' has shape None, which is no list of lengths"),
+        ({"shape": 4}, "tensor 'x' has shape 4, which is no list of lengths"),
+        ({"index": "seven"}, "tensor 'x': index must be an integer, not str 'seven'"),
+        ({"index": None}, "tensor 'x': index must be an integer, not NoneType"),
+        ({"index": 7.5}, "tensor 'x': index must be an integer, not float 7.5"),
+        ({"block_size": np.array([2, 3])}, "tensor 'x': block_size must be an integer, not an arr"),
+        ({"block_size": "32"}, "tensor 'x': block_size must be an integer, not str '32'"),
+    ],
+)
+def test_details_of_wrong_types(change, message):
+    given = detail()
+    fields = given["quantization_parameters"] if "block_size" in change else given
+    fields |= change
+
+    class Interpreter:
+        def get_input_details(self):
+            return [given]
+
+        def get_output_details(self):
+            return []
+
+    with pytest.raises(TypeError, match=message):
+        litert.Runner(Interpreter())
+    if "index" not in change:
+        with pytest.raises(TypeError, match=message):
+            litert.params(given)
+
+
 def test_interpreters_without_block_size():
     given = detail()
     del given["quantization_parameters"]["block_size"]

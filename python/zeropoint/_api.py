@@ -26,7 +26,7 @@ RULES = ("max", "min", "least_error")
 def quantize(
     x: Any,
     params: QuantParams,
-    *more: Never,
+    *wrong: Never,
     out: Array | None = None,
     check_finite: bool = False,
 ) -> Array:
@@ -60,7 +60,7 @@ def quantize(
         Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
         precision; `out` of a wrong shape or read-only.
     """
-    params = _params(params, more, "quantize(x, ")
+    params = _params(params, wrong, "zp.quantize(x, ")
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
@@ -95,7 +95,7 @@ def _dequantize(q: Array, params: QuantParams, axis: int | None, dtype: np.dtype
 
 
 def dequantize(
-    q: Any, params: QuantParams, *more: Never, dtype: Any = None, out: Array | None = None
+    q: Any, params: QuantParams, *wrong: Never, dtype: Any = None, out: Array | None = None
 ) -> Array:
     """8-bit codes to real values: ``(q - zero_point) * scale``.
 
@@ -124,7 +124,7 @@ def dequantize(
     ValueError
         Parameters that do not fit the shape; `out` of a wrong shape or read-only.
     """
-    params = _params(params, more, "dequantize(q, ")
+    params = _params(params, wrong, "zp.dequantize(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     if dtype is not None:
         target = _checks.real_dtype(dtype)
@@ -144,13 +144,13 @@ def dequantize(
     )
 
 
-def fake_quantize(x: Any, params: QuantParams, *more: Never, out: Array | None = None) -> Array:
+def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None = None) -> Array:
     """``dequantize(quantize(x))`` in one pass: what quantization makes of `x`, in its own dtype.
 
     Parameters, errors and the treatment of NaN and Inf are those of `quantize`; `out` has the
     dtype of `x` and may be `x` itself.
     """
-    params = _params(params, more, "fake_quantize(x, ")
+    params = _params(params, wrong, "zp.fake_quantize(x, ")
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
@@ -166,7 +166,7 @@ def fake_quantize(x: Any, params: QuantParams, *more: Never, out: Array | None =
 
 
 def requantize(
-    acc: Any, acc_scale: Any, params: QuantParams, *more: Never, out: Array | None = None
+    acc: Any, acc_scale: Any, params: QuantParams, *wrong: Never, out: Array | None = None
 ) -> Array:
     """int32 accumulators to 8-bit codes: ``clip(rint(float32(acc) * M) + zero_point)``.
 
@@ -194,7 +194,7 @@ def requantize(
         `acc_scale` or M is not finite and > 0, or does not fit; parameters with `block_size`, or
         with a zero point outside [qmin, qmax].
     """
-    params = _params(params, more, "requantize(acc, acc_scale, ")
+    params = _params(params, wrong, "zp.requantize(acc, acc_scale, ")
     acc = _checks.exact_array(acc, np.dtype(np.int32), "acc", "pass acc.astype(numpy.int32)")
     if params.block_size is not None:
         raise ValueError(
@@ -678,20 +678,22 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
     )
 
 
-def _params(params: object, more: tuple[Any, ...] = (), call: str = "quantize(x, ") -> QuantParams:
-    """`params`, the last that may come by position; `more` are what came after it in `call`."""
+def _params(
+    params: object, wrong: tuple[Any, ...] = (), call: str = "zp.quantize(x, "
+) -> QuantParams:
+    """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
     if not isinstance(params, QuantParams):
-        given = zip(("scale", "zero_point"), (params, *more), strict=False)
+        given = zip(("scale", "zero_point"), (params, *wrong), strict=False)
         texts = [repr(v) if type(v) in (int, float) else name for name, v in given]
         texts += ["zero_point"] * (len(texts) < 2)
         raise TypeError(
             f"params must be a QuantParams, not {type(params).__name__}; pass for example "
-            f"zp.{call}zp.QuantParams({', '.join(texts)})), or what choose_params(x) returns"
+            f"{call}zp.QuantParams({', '.join(texts)})), or what choose_params(x) returns"
         )
-    if more:
+    if wrong:
         raise TypeError(
-            f"out and other options go by keyword, and {len(more)} came by position; pass for "
-            f"example zp.{call}params, out=out)"
+            f"out and other options go by keyword, and {len(wrong)} came by position; pass for "
+            f"example {call}params, out=out)"
         )
     return params
 

@@ -42,8 +42,10 @@ def read(x: Any, name: str, fill: int = 0) -> Array:
         x = with_arrays_read(x, name)
     else:
         _check_missing(x, name, fill)
-    if hasattr(x, "__dlpack_device__") and not hasattr(getattr(x, "type", None), "value_type"):
-        return _from_dlpack(x, name)  # of pyarrow's columns not those of rows
+    # pyarrow's columns of rows do not go through DLPack, if they are no tensors over a storage
+    rows = hasattr(getattr(x, "type", None), "value_type") and not hasattr(x, "storage")
+    if hasattr(x, "__dlpack_device__") and not rows:
+        return _from_dlpack(x, name)
     try:
         return np.asarray(x)
     except (MemoryError, OSError):
@@ -80,12 +82,10 @@ def is_tensor(x: object) -> bool:
 def tensor(x: Any, name: str) -> Array:
     """The memory of torch's tensor `x`; Tensor.numpy() takes a tenth of DLPack's time."""
     torch = sys.modules["torch"]
+    is_bfloat16 = x.dtype == torch.bfloat16  # unknown to NumPy: the same memory as integers
     try:
-        found: Array
-        if x.dtype == torch.bfloat16 and not x.requires_grad:  # unknown to NumPy: as 16-bit ints
-            found = x.view(torch.int16).numpy()
-        else:
-            found = x.numpy()
+        bits = is_bfloat16 and not (x.requires_grad or _dispatches(x))
+        found: Array = (x.view(torch.int16) if bits else x).numpy()
         there = not found.size or (not found.flags.owndata and _in_storage(x, found))
     except Exception as error:  # torch has many for what it does not export
         raise TypeError(_no_memory(x, name, error)) from error
@@ -94,7 +94,13 @@ def tensor(x: Any, name: str) -> Array:
             f"{name} has no memory of its own for its elements, as in a functional tensor, or its "
             "storage was freed or made smaller; pass a tensor with data"
         )
-    return found.view(bfloat16()) if x.dtype == torch.bfloat16 else found
+    return found.view(bfloat16()) if is_bfloat16 else found
+
+
+def _dispatches(x: Any) -> bool:
+    """Whether a class of tensors says for itself what an operation gives."""
+    plain = sys.modules["torch"].Tensor.__torch_dispatch__
+    return type(x).__torch_dispatch__ is not plain
 
 
 def _in_storage(x: Any, found: Array) -> bool:
@@ -118,7 +124,7 @@ def _no_memory(x: Any, name: str, error: Exception) -> str:
     if x.requires_grad:
         return f"{name} requires grad; pass {name}.detach()"
     why = str(error)
-    if type(x).__torch_dispatch__ is not sys.modules["torch"].Tensor.__torch_dispatch__:
+    if _dispatches(x):
         why += f"; a {_kind(x)} has its values elsewhere, or none: pass a plain tensor"
     elif "negative bit" in why:  # the memory holds -x
         why = f"it has torch's negative bit set; pass {name}.resolve_neg()"
@@ -173,8 +179,10 @@ def _from_dlpack(x: Any, name: str) -> Array:
 
 def _check_missing(x: Any, name: str, fill: int) -> None:
     count = _missing(x)
+    flat = _flat(x, name)
     if count:
-        ways = [f"{name}.{way}({fill})" for way in ("fillna", "fill_null") if hasattr(x, way)]
+        fills = ("fillna", "fill_null") if flat is None else ()  # no number fills a row
+        ways = [f"{name}.{way}({fill})" for way in fills if hasattr(x, way)]
         ways += [
             f"{name}.{way}()" for way in ("dropna", "drop_null", "drop_nulls") if hasattr(x, way)
         ]
@@ -183,7 +191,6 @@ def _check_missing(x: Any, name: str, fill: int) -> None:
             f"{name} has missing values (NA or null), {count} in number, which have no codes; fill "
             f"or drop them first{mend}"
         )
-    flat = _flat(x, name)
     if flat is not None and _missing(flat[0]):
         raise TypeError(
             f"{name} has missing values (null) within its rows, {_missing(flat[0])} in number, "
@@ -241,7 +248,7 @@ def conversion(x: Any, found: Array, name: str) -> str:
     if found.dtype.names:
         return (
             "make its fields one axis first, for example "
-            f"numpy.lib.recfunctions.structured_to_unstructured({name})"
+            f"numpy.stack([{name}[field] for field in {name}.dtype.names], -1)"
         )
     if found.dtype.kind in "mM":
         return (
@@ -277,7 +284,9 @@ def _objects(x: Any, found: Array, name: str) -> str:
         )
     absent = sum(each is None or type(each).__name__ in ("NAType", "NaTType") for each in elements)
     if found.ndim and absent:
-        return f"{absent} of its {found.size} elements are None or NA: fill or drop them first"
+        return (
+            f"None or NA stand for {absent} of its {found.size} elements: fill or drop them first"
+        )
     if found.ndim and any(rows):
         return "some of its elements are arrays or lists: pass one column or row at a time"
     if not found.ndim and not isinstance(elements[0], (int, float)) and elements[0] is not None:

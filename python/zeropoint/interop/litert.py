@@ -65,15 +65,16 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
         ) from None
     scales = np.asarray(found["scales"])
     zeros = np.asarray(found["zero_points"])
+    block_size = _block_size(name, found)
     if dtype not in (np.uint8, np.int8):
         raise ValueError(
             f"tensor {name!r} is {dtype}: only uint8 and int8 tensors are supported, and float "
             "ones need no parameters"
         )
-    if found.get("block_size"):  # older interpreters have no such key
+    if block_size:
         raise ValueError(
-            f"tensor {name!r} is quantized in blocks of {_checks.shown(found['block_size'])}; only "
-            "tensors with one scale, or one a channel, are supported"
+            f"tensor {name!r} is quantized in blocks of {block_size}; only tensors with one scale, "
+            "or one a channel, are supported"
         )
     if scales.size == 0:
         raise ValueError(f"tensor {name!r} is {dtype} without scales: these are plain integers")
@@ -84,6 +85,11 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
     axis = None
     if scales.size > 1:
         axis = _checks.integer(found["quantized_dimension"], "quantized_dimension")
+    if np.ndim(detail["shape"]) != 1:
+        raise TypeError(
+            f"tensor {name!r} has shape {_checks.shown(detail['shape'])}, which is no list of "
+            f"lengths; pass {_SOURCE}"
+        )
     shape = tuple(_checks.integer(n, "shape") for n in detail["shape"])
     if axis is not None and (not 0 <= axis < len(shape) or shape[axis] != scales.size):
         raise ValueError(
@@ -183,9 +189,22 @@ def _port(
 ) -> tuple[str, int, zp.QuantParams | None]:
     """Name and index of an input or output, and its parameters if it is quantized."""
     name, found = _quantization(detail)
-    quantized = np.size(found["scales"]) > 0 or found.get("block_size")
+    quantized = np.size(found["scales"]) > 0 or _block_size(name, found)
     p = params(detail, convention=convention) if quantized else None
-    return name, int(detail["index"]), p
+    return name, _integer(name, detail["index"], "index"), p
+
+
+def _block_size(name: str, found: Mapping[str, Any]) -> int:
+    """0 where there are no blocks; older interpreters have no such key."""
+    value = found.get("block_size")
+    return 0 if value is None else _integer(name, value, "block_size")
+
+
+def _integer(name: str, value: object, what: str) -> int:
+    try:
+        return _checks.integer(value, what)
+    except TypeError as error:
+        raise TypeError(f"tensor {name!r}: {error}") from None
 
 
 def _quantization(detail: Any) -> tuple[str, Mapping[str, Any]]:

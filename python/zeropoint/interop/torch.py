@@ -14,7 +14,7 @@ copied.  They are not differentiable; to train, give `qparams` to torch's
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -163,28 +163,34 @@ def qparams(
 
 
 def quantize(
-    x: Tensor, params: zp.QuantParams, *, out: Tensor | None = None, check_finite: bool = False
+    x: Tensor,
+    params: zp.QuantParams,
+    *wrong: Never,
+    out: Tensor | None = None,
+    check_finite: bool = False,
 ) -> Tensor:
     """`zeropoint.quantize` of a tensor: a uint8 or int8 tensor, or `out`."""
     more = {"check_finite": check_finite} if check_finite is not False else {}
-    return _result(zp.quantize(_array(x, "x"), params, out=_target(out), **more), out)
+    return _result(zp.quantize(_array(x, "x"), params, *wrong, out=_target(out), **more), out)
 
 
 def dequantize(
     q: Tensor,
     params: zp.QuantParams,
-    *,
+    *wrong: Never,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """`zeropoint.dequantize` of a tensor; `dtype` is a float of torch's."""
     more = {"dtype": _numpy_dtype(dtype)} if dtype is not None else {}
-    return _result(zp.dequantize(_array(q, "q"), params, out=_target(out), **more), out)
+    return _result(zp.dequantize(_array(q, "q"), params, *wrong, out=_target(out), **more), out)
 
 
-def fake_quantize(x: Tensor, params: zp.QuantParams, *, out: Tensor | None = None) -> Tensor:
+def fake_quantize(
+    x: Tensor, params: zp.QuantParams, *wrong: Never, out: Tensor | None = None
+) -> Tensor:
     """`zeropoint.fake_quantize` of a tensor, in its own dtype; `out` may be `x` itself."""
-    return _result(zp.fake_quantize(_array(x, "x"), params, out=_target(out)), out)
+    return _result(zp.fake_quantize(_array(x, "x"), params, *wrong, out=_target(out)), out)
 
 
 def choose_params(x: Tensor, dtype: Any = "uint8", **keywords: Any) -> zp.QuantParams:
