@@ -316,6 +316,8 @@ def test_masked_arrays() -> None:
     a = da.ma.masked_array(da.zeros(4, dtype="f4"), mask=[0, 1, 0, 0])
     with pytest.raises(TypeError, match="a is a masked array; fill it first"):
         zd.choose_params(a)
+    with pytest.raises(TypeError, match="x is a masked array; fill it first"):
+        zp.quantize(a, zp.QuantParams(1, 0))  # which computes it
     with pytest.raises(TypeError, match="q is a masked array; fill it first"):
         zd.dequantize(a.astype("u1"), zp.QuantParams(1, 0))
 

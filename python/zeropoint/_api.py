@@ -55,10 +55,11 @@ def quantize(
     Raises
     ------
     TypeError
-        `x` is not of a supported float dtype; `out` has another dtype or byte order.
+        `x` is not of a supported float dtype, or has missing values, or memory that is not its
+        data (as torch's FakeTensor); `out` has another dtype or byte order.
     ValueError
         Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
-        precision; `out` of a wrong shape or read-only.
+        precision; `out` of a wrong shape, read-only, or with elements that share memory.
     """
     params = _params(params, wrong, "zp.quantize(x, ")
     x = _checks.real_array(x)
@@ -122,7 +123,8 @@ def dequantize(
     TypeError
         `q` is not of ``params.dtype``; `dtype` or `out` is not of a supported float dtype.
     ValueError
-        Parameters that do not fit the shape; `out` of a wrong shape or read-only.
+        Parameters that do not fit the shape; `out` of a wrong shape, read-only, or with elements
+        that share memory.
     """
     params = _params(params, wrong, "zp.dequantize(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")

@@ -36,10 +36,11 @@ class QuantParams:
         Size of one step, in the unit of the data: finite and > 0.  A scalar; with `axis` a 1-D
         array, one scale a channel; with `block_size` an array of the data's shape with `axis`
         divided by `block_size`.  Python numbers and lists of them are stored as float32, NumPy
-        scalars and arrays keep float32 or float64 (float16 and bfloat16 widen to float32).
+        scalars and arrays of any library keep float32 or float64 (float16 and bfloat16 widen to
+        float32).
     zero_point
         The code of 0: an integer or integers in the shape of `scale`; one integer serves all.  In
-        [qmin, qmax], with ``include_zero=False`` any int32.
+        [qmin, qmax], with ``include_zero=False`` any int32.  Read as `scale` is.
     dtype
         ``"uint8"`` or ``"int8"``: the type of the codes.
     qmin, qmax
