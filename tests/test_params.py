@@ -121,8 +121,8 @@ def test_arrays_of_parameters_cannot_be_bent() -> None:
     [
         (zp.QuantParams(0.5, 3), "QuantParams(scale=0.5, zero_point=3, dtype='uint8')"),
         (
-            zp.QuantParams([0.5, 0.25], [1, 2], axis=-1),
-            "QuantParams(scale=<0.25..0.5: [0.5, 0.25]>, zero_point=<1..2: [1, 2]>, "
+            zp.QuantParams([0.3, 0.1], [1, 2], axis=-1),
+            "QuantParams(scale=<0.1..0.3: [0.3, 0.1]>, zero_point=<1..2: [1, 2]>, "
             "dtype='uint8', axis=-1)",
         ),
         (

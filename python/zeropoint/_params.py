@@ -199,10 +199,11 @@ class QuantParams:
                 return str(value)
             if value.size == 0:
                 return f"<array of shape {value.shape}>"
-            if value.size <= 8:
-                return f"<{value.min()}..{value.max()}: {value.tolist()}>"
             what = "channels" if self.block_size is None else "blocks"
-            return f"<{value.min()}..{value.max()}: {' x '.join(map(str, value.shape))} {what}>"
+            rest = f"{' x '.join(map(str, value.shape))} {what}"
+            if value.ndim == 1 and value.size <= 8:
+                rest = f"[{', '.join(map(str, value))}]"
+            return f"<{value.min()!s}..{value.max()!s}: {rest}>"
 
         info = np.iinfo(self.dtype)
         text = f"QuantParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}"
