@@ -616,8 +616,8 @@ def advised(error: Exception, x: Any) -> Any:
 def test_the_advice_works(backend: str, x: Any) -> None:
     with pytest.raises(TypeError, match="for example ") as caught:
         zp.quantize(x, P)
-    mended = advised(caught.value, x)
-    assert zp.quantize(mended, P).shape == np.shape(mended)
+    fixed = advised(caught.value, x)
+    assert zp.quantize(fixed, P).shape == np.shape(fixed)
 
 
 def test_none_among_numbers_does_not_become_nan() -> None:
@@ -655,12 +655,12 @@ def test_the_advice_for_nan_and_inf_keeps_the_range(name: str) -> None:
     x = np.array(data, np.float32)
     with pytest.raises(ValueError, match="NaN or Inf .*for example ") as caught:
         call(x)
-    mended = advised(caught.value, x)
-    call(mended)
+    fixed = advised(caught.value, x)
+    call(fixed)
     kept = x[np.isfinite(x)]
-    assert zp.choose_params(mended) == zp.choose_params(kept)
+    assert zp.choose_params(fixed) == zp.choose_params(kept)
     if "axis" in name or name == "check_finite":
-        assert mended.shape == x.shape
+        assert fixed.shape == x.shape
 
 
 def test_nobody_advises_nan_to_num() -> None:

@@ -274,9 +274,9 @@ def test_nan_and_inf_are_counted_over_the_whole_array(look: Callable[[Any], Any]
     with pytest.raises(ValueError, match=told) as caught:
         look(a)
     code = str(caught.value).partition("for example ")[2]
-    mended = eval(code, {"dask": dask, "a": a})
-    look(mended)
-    assert zd.choose_params(mended) == zp.choose_params(x[np.isfinite(x)])
+    fixed = eval(code, {"dask": dask, "a": a})
+    look(fixed)
+    assert zd.choose_params(fixed) == zp.choose_params(x[np.isfinite(x)])
 
 
 def test_nan_where_sizes_are_unknown() -> None:

@@ -148,9 +148,9 @@ def _from_dlpack(x: Any, name: str) -> Array:
         given = x.__dlpack_device__()
         device, index = map(int, given)
     except Exception as error:
-        told = f"gives {given!r}, not a pair of integers" if given is not None else str(error)
+        reason = f"gives {given!r}, not a pair of integers" if given is not None else str(error)
         raise TypeError(
-            f"{name} cannot be viewed through DLPack: its __dlpack_device__() {told}"
+            f"{name} cannot be viewed through DLPack: its __dlpack_device__() {reason}"
         ) from error
     if device not in _READABLE:
         raise TypeError(
@@ -186,10 +186,10 @@ def _check_missing(x: Any, name: str, fill: int) -> None:
         ways += [
             f"{name}.{way}()" for way in ("dropna", "drop_null", "drop_nulls") if hasattr(x, way)
         ]
-        mend = f", for example {' or '.join(ways)}" if ways else ""
+        fix = f", for example {' or '.join(ways)}" if ways else ""
         raise TypeError(
             f"{name} has missing values (NA or null), {count} in number, which have no codes; fill "
-            f"or drop them first{mend}"
+            f"or drop them first{fix}"
         )
     if flat is not None and _missing(flat[0]):
         raise TypeError(

@@ -304,11 +304,11 @@ def test_missing_values(kind):
                 pytest.fail(f"{name} gives {call()}")
         with pytest.raises(TypeError) as error:
             zp.quantize(x, PARAMS)
-        for mended in advised(error, x):
+        for result in advised(error, x):
             if "8" not in name and name not in ("table", "Arrow table"):
-                assert 0 < zp.quantize(mended, PARAMS).size <= np.asarray(x).size
+                assert 0 < zp.quantize(result, PARAMS).size <= np.asarray(x).size
             elif "8" in name:
-                assert zp.dequantize(np.asarray(mended, np.uint8), PARAMS).size in (2, 3)
+                assert zp.dequantize(np.asarray(result, np.uint8), PARAMS).size in (2, 3)
     for name, x in full.items():
         if "8" not in name and (kind, name) != ("pandas", "table"):
             np.testing.assert_array_equal(
@@ -361,8 +361,8 @@ def test_columns_of_rows():
         with pytest.raises(TypeError, match="missing values") as error:
             zp.quantize(x, PARAMS)
         if not isinstance(x, pl.Series):
-            for mended in advised(error, x):
-                assert len(mended) in (1, 2)
+            for result in advised(error, x):
+                assert len(result) in (1, 2)
     tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [2]), fixed)
     np.testing.assert_array_equal(zp.quantize(tensors, PARAMS), zp.quantize(rows, PARAMS))
     with pytest.raises(TypeError, match="its rows have 1 to 2 elements"):
@@ -384,8 +384,8 @@ def test_the_advice_for_other_dtypes(torch):
     ):
         with pytest.raises(TypeError, match="for example ") as error:
             zp.quantize(x, PARAMS)
-        (mended,) = advised(error, x)
-        assert zp.quantize(mended, PARAMS).dtype == np.uint8
+        (result,) = advised(error, x)
+        assert zp.quantize(result, PARAMS).dtype == np.uint8
     with pytest.raises(TypeError, match=r"LazyFrame; .* x\.collect\(\)"):
         zp.quantize(pl.LazyFrame({"a": [1.0]}), PARAMS)
 
@@ -509,8 +509,9 @@ def test_import_does_not_import_others():
     """`import zeropoint`, and a call, load neither torch nor any other optional package."""
     program = (
         "import sys, numpy, zeropoint as zp; x = numpy.ones(3, 'f'); "
-        "zp.quantize(x, zp.choose_params(x)); "
-        "print([m for m in ('torch', 'ml_dtypes', 'onnx', 'onnxruntime') if m in sys.modules])"
+        "zp.quantize(x, zp.choose_params(x)); zp.choose_params([1.0, 2.0]); "
+        "others = ('torch', 'ml_dtypes', 'onnx', 'onnxruntime', 'pandas', 'pyarrow', 'polars'); "
+        "print([m for m in others if m in sys.modules])"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
