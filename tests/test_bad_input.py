@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
+import inspect
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _checks
+from zeropoint.observers import HistogramObserver, MinMaxObserver
 
 P = zp.QuantParams(0.5, 10)
 NAN, INF = np.nan, np.inf
@@ -34,6 +40,34 @@ class Cuda:
         raise BufferError("not reached")
 
 
+class NoPair:
+    """Something whose `__dlpack_device__` does not answer with a pair."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __dlpack_device__(self) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("not reached")
+
+
+class Sparse:
+    """What NumPy reads as one Python object, as a matrix of scipy.sparse."""
+
+    def toarray(self) -> Any:
+        return F32
+
+
+class Masked(np.ndarray[Any, Any]):
+    """A subclass of ndarray with a mask, as astropy has one."""
+
+    mask: Any = np.array([False, True, False])
+
+
 NOT_REAL = {
     "int": np.arange(3),
     "bool": np.ones(3, bool),
@@ -50,6 +84,13 @@ NOT_REAL = {
     "structured": np.zeros(2, "f4,f4"),
     "ragged": [[1.0], [1.0, 2.0]],
     "device": Cuda(),
+    "device None": NoPair(None),
+    "device of three": NoPair((1, 0, 0)),
+    "device of names": NoPair(("cpu", 0)),
+    "device that fails": NoPair(RuntimeError("not now")),
+    "masked subclass": np.ones(3).view(Masked),
+    "masked in a list": [np.ma.masked_array([1.0], [1]), [2.0]],
+    "sparse": Sparse(),
 }
 
 Case = tuple[Callable[[], Any], type[Exception], str]
@@ -97,10 +138,46 @@ ROWS: dict[str, Case] = {
     ),
     "min_max of no data": (lambda: zp.min_max(np.zeros(0)), ValueError, "x has no data"),
     "params missing": (
-        lambda: zp.quantize(F32, 0.5),
+        lambda: zp.quantize(F32, 0.5),  # type: ignore[arg-type]
         TypeError,
-        "params must be a QuantParams, not float",
-    ),  # type: ignore[arg-type]
+        r"params must be a QuantParams, not float; pass .* zp\.quantize\(x, zp\.QuantParams\(0\.5, "
+        r"zero_point\)\)",
+    ),
+    "scale and zero point in quantize": (
+        lambda: zp.quantize(F32, 0.1, 0),  # type: ignore[arg-type]
+        TypeError,
+        r"params must be a QuantParams, .* zp\.quantize\(x, zp\.QuantParams\(0\.1, 0\)\)",
+    ),
+    "scales and zero points in quantize": (
+        lambda: zp.quantize(F32, [0.1, 0.2], U8),  # type: ignore[arg-type]
+        TypeError,
+        r"not list; .* zp\.quantize\(x, zp\.QuantParams\(scale, zero_point\)\)",
+    ),
+    "scale, zero point and range in fake_quantize": (
+        lambda: zp.fake_quantize(F32, 0.1, 0, 0, 255),  # type: ignore[arg-type]
+        TypeError,
+        r"zp\.fake_quantize\(x, zp\.QuantParams\(0\.1, 0\)\)",
+    ),
+    "scale and zero point in dequantize": (
+        lambda: zp.dequantize(U8, 2, 10, out=F32),  # type: ignore[arg-type]
+        TypeError,
+        r"zp\.dequantize\(q, zp\.QuantParams\(2, 10\)\)",
+    ),
+    "scale and zero point in requantize": (
+        lambda: zp.requantize(U8.astype(np.int32), 0.5, 0.1, 3),  # type: ignore[arg-type]
+        TypeError,
+        r"zp\.requantize\(acc, acc_scale, zp\.QuantParams\(0\.1, 3\)\)",
+    ),
+    "out by position": (
+        lambda: zp.quantize(F32, P, np.zeros_like(U8)),  # type: ignore[arg-type]
+        TypeError,
+        r"by keyword, and 1 came by position; .* zp\.quantize\(x, params, out=out\)",
+    ),
+    "out by position in requantize": (
+        lambda: zp.requantize(U8.astype(np.int32), 0.1, P, U8),  # type: ignore[arg-type]
+        TypeError,
+        r"zp\.requantize\(acc, acc_scale, params, out=out\)",
+    ),
     "codes of another dtype": (
         lambda: zp.dequantize(U8.astype(np.int8), P),
         TypeError,
@@ -120,6 +197,22 @@ ROWS: dict[str, Case] = {
         lambda: zp.requantize(F32, 0.1, P),
         TypeError,
         "acc has dtype float32 where int32 is needed",
+    ),
+    "zero_point above qmax, requantize": (
+        lambda: zp.requantize(
+            U8.astype(np.int32), 0.1, zp.QuantParams(0.5, 101, qmax=100, include_zero=False)
+        ),
+        ValueError,
+        r"zero_point must lie in \[qmin, qmax\] = \[0, 100\] for requantize",
+    ),
+    "zero_point below qmin, requantize": (
+        lambda: zp.requantize(
+            U8.astype(np.int32),
+            0.1,
+            zp.QuantParams([0.5] * 3, [7, 8, 6], axis=1, qmin=7, include_zero=False),
+        ),
+        ValueError,
+        r"zero_point must lie in \[qmin, qmax\] = \[7, 255\] for requantize",
     ),
     "acc_scale negative": (
         lambda: zp.requantize(U8.astype(np.int32), -1.0, P),
@@ -195,8 +288,34 @@ ROWS: dict[str, Case] = {
     "zero_point bool": (
         lambda: zp.QuantParams(1.0, True),
         TypeError,
-        "zero_point must be an integer",
+        "zero_point must hold numbers, not bools",
     ),
+    "zero_point NumPy bools": (
+        lambda: zp.QuantParams([1.0, 1.0], [0, np.True_], axis=0),
+        TypeError,
+        "zero_point must hold numbers, not bools",
+    ),
+    "zero_point arrays of bools": (
+        lambda: zp.QuantParams([[1.0]], [np.array([True])], axis=0, block_size=1),
+        TypeError,
+        "zero_point must hold numbers, not bools",
+    ),
+    "zero_point no floats": (
+        lambda: zp.QuantParams([], np.empty(0), axis=0),
+        TypeError,
+        "zero_point must hold integers, not float64",
+    ),
+    "scale masked": (
+        lambda: zp.QuantParams(np.ma.masked_array([1.0], [1]), 0, axis=0),
+        TypeError,
+        r"scale is a masked array; fill it first, for example scale\.filled\(1\)",
+    ),
+    "scale masked, in a list": (
+        lambda: zp.QuantParams([[1.0], np.ma.masked_array([1.0], [1])], 0, axis=0, block_size=1),
+        TypeError,
+        r"scale\[1\] is a masked array",
+    ),
+    "axis bool": (lambda: zp.min_max(F32, axis=True), TypeError, "axis must be an integer"),
     "zero_point bools": (
         lambda: zp.QuantParams([1.0, 1.0], [True, 0], axis=0),
         TypeError,
@@ -353,6 +472,16 @@ ROWS: dict[str, Case] = {
         ValueError,
         "block_size 0 must be at least 1",
     ),
+    "block_size an array": (
+        lambda: zp.choose_params(F32, axis=0, block_size=np.array([2, 3])),  # type: ignore[arg-type]
+        TypeError,
+        r"block_size must be an integer, not an array of int64 with shape \(2,\); pass one as an",
+    ),
+    "block_size an array, QuantParams": (
+        lambda: zp.QuantParams([[1.0]], 0, axis=0, block_size=np.ones(1, int)),  # type: ignore[arg-type]
+        TypeError,
+        r"block_size must be an integer, not an array of int64 with shape \(1,\)",
+    ),
     "block_size without axis": (
         lambda: zp.choose_params(F32, block_size=2),
         ValueError,
@@ -437,6 +566,108 @@ def test_table(backend: str, row: str) -> None:
     assert type(caught.value) is error
 
 
+OUT: dict[str, Callable[[Any], Any]] = {
+    "quantize": lambda out: zp.quantize(F32, P, out=out),
+    "quantize_dynamic": lambda out: zp.quantize_dynamic(F32, out=out),
+    "dequantize": lambda out: zp.dequantize(U8, P, out=out),
+    "fake_quantize": lambda out: zp.fake_quantize(F32, P, out=out),
+    "requantize": lambda out: zp.requantize(U8.astype(np.int32), 0.1, P, out=out),
+    "saturate": lambda out: zp.saturate(F32, 0, 5, out=out),
+    "saturate of integers": lambda out: zp.saturate(U8.astype(np.int32), 0, 5, out=out),
+    "saturate_cast": lambda out: zp.saturate_cast(F32, "uint8", out=out),
+    "round": lambda out: zp.round(F32, out=out),
+}
+
+
+def test_every_function_with_out_is_among_them() -> None:
+    with_out = {
+        name
+        for name in zp.__all__
+        if callable(getattr(zp, name))
+        and not isinstance(getattr(zp, name), type)
+        and "out" in inspect.signature(getattr(zp, name)).parameters
+    }
+    assert with_out == {name.split()[0] for name in OUT}
+
+
+def advised(error: Exception, x: Any) -> Any:
+    """What the code in a message makes of `x`."""
+    code = str(error).partition("for example ")[2]
+    return eval(code, {"x": x, "numpy": np})
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.arange(3),
+        [1, 2],
+        np.array([decimal.Decimal(1)]),
+        np.array(["1.5"]),
+        np.ones(3, complex),
+        np.zeros(2, "f4,f4"),
+        np.ma.masked_array([1.0, 2.0], [0, 1]),
+        np.array([[1.0, 2.0], None], object)[:1],
+        np.array(["2026-01-01", "2026-01-02"], "M8[D]"),
+        Sparse(),
+        bytearray(b"abc"),
+    ],
+    ids=str,
+)
+def test_the_advice_works(backend: str, x: Any) -> None:
+    with pytest.raises(TypeError, match="for example ") as caught:
+        zp.quantize(x, P)
+    fixed = advised(caught.value, x)
+    assert zp.quantize(fixed, P).shape == np.shape(fixed)
+
+
+def test_none_among_numbers_does_not_become_nan() -> None:
+    for x in ([1.0, None], np.array([1.0, None])):
+        with pytest.raises(
+            TypeError, match="None or NA stand for 1 of its 2 .*fill or drop"
+        ) as error:
+            zp.quantize(x, P)
+        assert "astype" not in str(error.value)
+    with pytest.raises(TypeError, match="its rows have 1 to 2 elements: pad them"):
+        zp.quantize(np.array([[1.0], [1.0, 2.0]], object), P)
+
+
+NONFINITE: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "choose_params": (zp.choose_params, [1, NAN, INF, -2]),
+    "min_max": (zp.min_max, [1, -INF]),
+    "quantize_dynamic": (zp.quantize_dynamic, [1, NAN]),
+    "compare": (zp.compare, [1, NAN, 3]),
+    "error_stats": (lambda x: zp.error_stats(x, P), [1, NAN]),
+    "MinMaxObserver": (lambda x: MinMaxObserver().update(x), [1, NAN]),
+    "HistogramObserver": (lambda x: HistogramObserver().update(x), [1, INF]),
+    "an axis": (lambda x: zp.choose_params(x, axis=0), [[1, NAN], [2, 3]]),
+    "an axis of an observer": (
+        lambda x: HistogramObserver(axis=0).update(x),
+        [[1, NAN], [2, 3]],
+    ),
+    "check_finite": (lambda x: zp.quantize(x, P, check_finite=True), [1, INF, 2]),
+}
+
+
+@pytest.mark.parametrize("name", NONFINITE)
+def test_the_advice_for_nan_and_inf_keeps_the_range(name: str) -> None:
+    """Not numpy.nan_to_num, with which all other values get one code."""
+    call, data = NONFINITE[name]
+    x = np.array(data, np.float32)
+    with pytest.raises(ValueError, match="NaN or Inf .*for example ") as caught:
+        call(x)
+    fixed = advised(caught.value, x)
+    call(fixed)
+    kept = x[np.isfinite(x)]
+    assert zp.choose_params(fixed) == zp.choose_params(kept)
+    if "axis" in name or name == "check_finite":
+        assert fixed.shape == x.shape
+
+
+def test_nobody_advises_nan_to_num() -> None:
+    for path in Path(zp.__file__).parent.rglob("*.py"):
+        assert "nan_to_num(" not in path.read_text(), path
+
+
 @pytest.mark.parametrize("kind", NOT_REAL)
 @pytest.mark.parametrize(
     "call",
@@ -452,7 +683,7 @@ def test_table(backend: str, row: str) -> None:
     ],
 )
 def test_only_floats_are_quantized(backend: str, kind: str, call: Callable[[Any], Any]) -> None:
-    with pytest.raises(TypeError, match="^x "):
+    with pytest.raises(TypeError, match=r"^x[\[ ]"):
         call(NOT_REAL[kind])
 
 
@@ -472,6 +703,96 @@ def test_nothing_is_written_before_an_error(backend: str, call: Callable[[Any], 
     with pytest.raises(ValueError, match="x has|scale"):
         call(out)
     assert out.tolist() == [77, 77]
+
+
+@pytest.mark.parametrize("call", OUT.values(), ids=OUT)
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 3), (0, 1)),  # as torch's expand
+        ((2, 3), (1, 1)),
+        ((2, 3), (2, 1)),
+        ((2, 3), (-2, 1)),
+        ((2, 3), (3, 0)),
+    ],
+)
+def test_out_whose_elements_share_memory(
+    backend: str, call: Callable[[Any], Any], shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    for dtype in (np.uint8, np.int32, np.float32):
+        memory = np.full(24, 77, dtype)
+        steps = tuple(stride * memory.itemsize for stride in strides)
+        out = np.lib.stride_tricks.as_strided(memory[8:], shape, steps)
+        with contextlib.suppress(TypeError):  # of another dtype
+            with pytest.raises(ValueError, match="its elements share memory; pass one that has"):
+                call(out)
+            assert (memory == 77).all()
+            break
+    else:
+        pytest.fail("out had none of the dtypes")
+
+
+def test_fake_quantize_in_place_of_what_shares_memory(backend: str) -> None:
+    x = np.lib.stride_tricks.as_strided(np.full(1, 3.3, np.float32), (4,), (0,))
+    with pytest.raises(ValueError, match=r"strides \(0,\) for shape \(4,\)"):
+        zp.fake_quantize(x, P, out=x)
+    assert x.tolist() == [np.float32(3.3)] * 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((3, 2), (2, 3)),  # of elements at 0, 2, 3, 4, 5 and 7
+        ((2, 3), (1, 2)),
+        ((2, 3), (-1, 2)),
+        ((1, 3), (0, 1)),
+        ((3, 1), (1, 0)),
+        ((2, 0), (0, 0)),
+    ],
+)
+def test_out_whose_elements_have_memory_of_their_own(
+    backend: str, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    memory = np.full(16, 77, np.uint8)
+    out = np.lib.stride_tricks.as_strided(memory[8:], shape, strides)
+    x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    assert zp.quantize(x, P, out=out) is out
+    assert out.tolist() == zp.quantize(x, P).tolist()
+    assert np.count_nonzero(memory == 77) == 16 - x.size
+
+
+def test_overlap_of_elements_is_decided_exactly() -> None:
+    rng = np.random.default_rng(0)
+    memory = np.zeros(1 << 12, np.uint8)
+    found = {True: 0, False: 0}
+    for _ in range(3000):
+        ndim = rng.integers(1, 5)
+        shape = tuple(rng.integers(1, 5, ndim))
+        dtype = rng.choice(["u1", "u2", "f4"])
+        strides = tuple(rng.integers(-24, 25, ndim))
+        x = np.lib.stride_tricks.as_strided(memory[2048:2056].view(dtype)[:1], shape, strides)
+        starts = sum(
+            np.ix_(*(np.arange(n) * stride for n, stride in zip(shape, strides, strict=True)))
+        )
+        touched = np.add.outer(np.ravel(starts), np.arange(x.itemsize)).ravel()
+        expected = np.unique(touched).size < touched.size
+        assert _checks.elements_overlap(x) is expected, (shape, strides, dtype)
+        found[expected] += 1
+    assert min(found.values()) > 300
+
+
+def test_overlap_that_takes_long_to_decide() -> None:
+    memory = np.zeros(1 << 23, np.uint8)
+    shape, strides = (600, 600), (13, 7001)  # the next multiple of both is too far to meet
+    out = np.lib.stride_tricks.as_strided(memory, shape, strides)
+    assert _checks.elements_overlap(out) is None
+    with pytest.raises(ValueError, match="its elements may share memory"):
+        zp.quantize(np.zeros(shape, np.float32), P, out=out)
+    # of any size where its axes tell
+    shape, strides = (1 << 12, 1 << 10), ((1 << 11) - 1, 2)
+    out = np.lib.stride_tricks.as_strided(memory, shape, strides)
+    assert _checks.elements_overlap(out) is False
+    assert _checks.elements_overlap(np.broadcast_to(np.zeros(1), (1 << 40,))) is True
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (1, 1, 1)])

@@ -265,9 +265,16 @@ def test_nan_and_inf_are_counted_over_the_whole_array(look: Callable[[Any], Any]
     x[41, 2] = np.nan
     x[20, 31] = -np.inf  # the first in C order, though not in the order of the chunks
     x[21, 0] = np.inf
-    told = r"a has 3 NaN or Inf of 1650 elements, the first \(-inf\) at index \(20, 31\); replace"
-    with pytest.raises(ValueError, match=told):
-        look(da.from_array(x, chunks=(25, 10)))
+    told = (
+        r"a has 3 NaN or Inf of 1650 elements, the first \(-inf\) at index \(20, 31\); .*for exam"
+    )
+    a = da.from_array(x, chunks=(25, 10))
+    with pytest.raises(ValueError, match=told) as caught:
+        look(a)
+    code = str(caught.value).partition("for example ")[2]
+    fixed = eval(code, {"dask": dask, "a": a})
+    look(fixed)
+    assert zd.choose_params(fixed) == zp.choose_params(x[np.isfinite(x)])
 
 
 def test_nan_where_sizes_are_unknown() -> None:
@@ -307,6 +314,8 @@ def test_masked_arrays() -> None:
     a = da.ma.masked_array(da.zeros(4, dtype="f4"), mask=[0, 1, 0, 0])
     with pytest.raises(TypeError, match="a is a masked array; fill it first"):
         zd.choose_params(a)
+    with pytest.raises(TypeError, match="x is a masked array; fill it first"):
+        zp.quantize(a, zp.QuantParams(1, 0))  # which computes it
     with pytest.raises(TypeError, match="q is a masked array; fill it first"):
         zd.dequantize(a.astype("u1"), zp.QuantParams(1, 0))
 
@@ -351,6 +360,10 @@ def test_bad_arguments_are_told_at_once() -> None:
         zd.observe(a, zp.MinMaxObserver(axis=0).update(normal((3, 6))))
     with pytest.raises(TypeError, match="params must be a QuantParams"):
         zd.quantize(a, 0.1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"zd\.quantize\(a, zp\.QuantParams\(0\.1, 0\)\)"):
+        zd.quantize(a, 0.1, 0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="block_size must be an integer, not an array"):
+        zd.choose_params(a, axis=0, block_size=np.array([1, 2]))  # type: ignore[arg-type]
     rows = zp.QuantParams(np.ones(6, np.float32), 0, axis=0)
     blocks = zp.QuantParams(np.ones((3, 6), np.float32), 0, axis=0, block_size=4)
     for params, match in ((rows, r"scale has shape \(6,\)"), (blocks, r"scale has shape \(3, 6\)")):

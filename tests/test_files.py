@@ -1024,7 +1024,8 @@ def test_nan_and_inf_are_counted_over_the_whole_tensor(tmp_path, small_chunks, o
     x[20, 20] = -np.inf
     pattern = (
         r"w\.npy: tensor 'w' has 3 NaN or Inf of 3000 elements, the first \(inf\) at index "
-        r"\(7, 31\); replace them, for example by numpy.nan_to_num, or exclude the tensor"
+        r"\(7, 31\); exclude the tensor, or put a value of your data's range in their place, "
+        r"for example numpy.where\(numpy.isfinite\(x\), x, 0\)"
     )
     with pytest.raises(ValueError, match=pattern):
         files.quantize_file(saved(tmp_path, x), tmp_path / "q.safetensors", **keywords)

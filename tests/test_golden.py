@@ -116,6 +116,32 @@ def test_saturate(backend: str) -> None:
     assert zp.saturate(np.array([-70000, 5, 70000]), -128, 127).tolist() == [-128, 5, 127]
 
 
+@pytest.mark.parametrize("bits", [24, 31, 53, 62])
+def test_saturate_by_bounds_that_float32_would_round(backend: str, bits: int) -> None:
+    """2^24 + 1 and its like: a bound is exact in the dtype of x, whatever other types hold."""
+    bound = 2**bits + 1
+    x = np.array([bound - 2, bound - 1, bound, bound + 1, bound + 2, 7], np.int64)
+    x = np.concatenate([x, -x])
+    expected = [min(v, bound) for v in x[:6].tolist()] + [-min(v, bound) for v in x[:6].tolist()]
+    assert zp.saturate(x, -bound, bound).tolist() == expected
+    if bits < 53:
+        assert zp.saturate(x.astype(np.float64), -bound, bound).tolist() == expected
+    if bits == 24:
+        assert zp.saturate(x.astype(np.int32), -bound, bound).tolist() == expected
+    many = np.tile(x, 100)  # beyond the loops' tails
+    assert zp.saturate(many, -bound, bound).tolist() == expected * 100
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64"])
+def test_saturate_to_the_ends_of_the_dtype(backend: str, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    x = np.array([info.min, info.min + 1, -1, 0, info.max - 1, info.max], dtype)
+    assert zp.saturate(x, info.min, info.max).tolist() == x.tolist()
+    assert zp.saturate(x, info.min + 1, info.max - 1).tolist() == [
+        *(info.min + 1, info.min + 1, -1, 0, info.max - 1, info.max - 1)
+    ]
+
+
 def test_saturate_cast(backend: str) -> None:
     x = np.array([-1e10, -128.5, -0.5, 0.5, 1.5, 127.5, 254.5, 255.5, 1e10, NAN, INF, -INF])
     for dtype in (np.float32, np.float64):

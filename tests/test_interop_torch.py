@@ -17,6 +17,7 @@ from zeropoint import _extras
 
 torch = pytest.importorskip("torch")
 
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.ao import quantization as ao  # noqa: E402
 from torch.ao.quantization.fx import _decomposed  # noqa: E402, F401  (registers OPERATORS)
 
@@ -399,6 +400,12 @@ def test_autograd_learns_of_writes():
         loss.backward()
 
 
+def freed(x):
+    """A tensor whose storage was given back, as FSDP does."""
+    x.untyped_storage().resize_(0)
+    return x
+
+
 CALLS = {
     **FUNCTIONS,
     "choose_params": zpt.choose_params,
@@ -413,7 +420,11 @@ CALLS = {
     [
         (torch.ones(3, requires_grad=True), r"{} requires grad; pass {}\.detach\(\)"),
         (torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)), "{} requires grad"),
-        (torch.ones(3, device="meta"), r"{} is on device meta, .* for example {}\.cpu\(\)"),
+        (torch.ones(3, device="meta"), "{} is on device meta and has no data"),
+        (torch.ones(3, device="meta", dtype=torch.bfloat16), "{} is on device meta"),
+        (FakeTensorMode().from_tensor(torch.ones(3)), "{} .*FakeTensor has its values elsewhere"),
+        (freed(torch.ones(3)), "{} has no memory of its own"),
+        (freed(torch.ones(3).bfloat16()), "{} has no memory of its own"),
         (torch.ones(3).to_sparse(), "{} cannot be viewed as an array: .*[Ss]parse"),
         (torch._neg_view(torch.ones(3)), r"{} cannot be viewed as an array: .*resolve_neg\(\)"),
         (torch._neg_view(torch.ones(3).bfloat16()), "{} cannot be viewed as an array: .*negative"),
@@ -425,6 +436,35 @@ def test_tensors_that_cannot_be_read(name, wrong, message):
     argument = {"dequantize": "q", "out": "out"}.get(name, "x")
     with pytest.raises(TypeError, match=message.replace("{}", argument)):
         CALLS[name](wrong)
+
+
+def test_a_storage_that_shrank_under_its_tensor():
+    x = torch.ones(3, 4)
+    beyond = {"whole": x, "last columns": x[:, 2:], "transposed": x.T, "last row": x[2:]}
+    within = x[:, 1:3]
+    x.untyped_storage().resize_(4 * 11)
+    for view in beyond.values():
+        with pytest.raises(TypeError, match="x has no memory of its own"):
+            zpt.quantize(view, PARAMS)
+    np.testing.assert_array_equal(zpt.quantize(within, PARAMS), [[120] * 2] * 3)
+    np.testing.assert_array_equal(zpt.quantize(torch.ones(1).expand(5), PARAMS), [120] * 5)
+
+
+def test_out_that_shares_memory():
+    for out in (torch.ones(1).expand(3), torch.ones(5).as_strided((2, 2), (1, 1))):
+        with pytest.raises(ValueError, match="out has strides .*its elements share memory"):
+            zpt.fake_quantize(torch.ones(out.shape) * 3.33, PARAMS, out=out)
+        assert (out == 1).all()
+        with pytest.raises(ValueError, match="out has strides .*its elements share memory"):
+            zpt.fake_quantize(out, PARAMS, out=out)
+
+
+def test_scale_and_zero_point_by_position():
+    for function in (zpt.quantize, zpt.fake_quantize):
+        with pytest.raises(TypeError, match=r"zp\.\w*quantize\(x, zp\.QuantParams\(0\.1, 0\)\)"):
+            function(VALUES, 0.1, 0)
+    with pytest.raises(TypeError, match=r"zp\.dequantize\(q, params, out=out\)"):
+        zpt.dequantize(torch.zeros(3, dtype=torch.uint8), PARAMS, torch.float32)
 
 
 def test_zeropoints_own_errors():

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import array
+import dataclasses
+import importlib
 import json
 import pickle
+import pkgutil
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -60,12 +65,116 @@ def test_immutable() -> None:
     assert params.scale[0] == 0.1
 
 
+def test_a_second_init() -> None:
+    """It would change value and hash; of QuantParams, and of all frozen dataclasses."""
+    for params in (zp.QuantParams(0.1, 3), zp.choose_params(np.float32([1, 2]))):
+        before = repr(params), hash(params), params.quantize(np.float32([1, 2])).tolist()
+        with pytest.raises(AttributeError, match="QuantParams is immutable; build a new one"):
+            params.__init__(0.5, 7)  # type: ignore[misc]
+        assert (repr(params), hash(params), params.quantize(np.float32([1, 2])).tolist()) == before
+    stats = zp.error_stats(np.float32([1, 2]), zp.QuantParams(0.1, 3))
+    fields = stats.to_dict()
+    with pytest.raises(AttributeError, match="ErrorStats is immutable; build a new one"):
+        stats.__init__(*range(7))  # type: ignore[misc]
+    assert stats.to_dict() == fields
+    assert dataclasses.replace(stats, mse=1.0).mse == 1
+
+
+def test_every_frozen_dataclass_refuses_a_second_init() -> None:
+    found = []
+    for module in pkgutil.walk_packages(zp.__path__, "zeropoint."):
+        if module.name == "zeropoint.__main__":
+            continue
+        try:
+            members = vars(importlib.import_module(module.name)).values()
+        except ImportError:
+            continue  # for want of a package
+        for cls in members:
+            ours = getattr(cls, "__module__", "") == module.name
+            if ours and isinstance(cls, type) and dataclasses.is_dataclass(cls):
+                found.append(cls.__name__)
+                made = object.__new__(cls)
+                object.__setattr__(made, dataclasses.fields(cls)[0].name, 1)
+                with pytest.raises(AttributeError, match=f"{cls.__name__} is immutable"):
+                    made.__init__()  # type: ignore[misc]
+    assert {"ErrorStats", "ComparisonRow", "Comparison", "FileSummary"} <= set(found)
+
+
+def test_arrays_of_parameters_cannot_be_bent() -> None:
+    """NumPy lets the shape and the dtype of a read-only array be set."""
+    for params in (
+        zp.QuantParams([0.5, 0.25], [1, 2], axis=0),
+        zp.choose_params(np.float32([[1, 2], [3, 4]]), axis=0),
+    ):
+        before = repr(params), hash(params), params.to_dict()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer NumPys advise against it
+            params.scale.shape = (1, 2)
+            params.zero_point.dtype = np.uint32
+        assert (repr(params), hash(params), params.to_dict()) == before
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            params.zero_point.setflags(write=True)
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        (zp.QuantParams(0.5, 3), "QuantParams(scale=0.5, zero_point=3, dtype='uint8')"),
+        (
+            zp.QuantParams([0.3, 0.1], [1, 2], axis=-1),
+            "QuantParams(scale=<0.1..0.3: [0.3, 0.1]>, zero_point=<1..2: [1, 2]>, "
+            "dtype='uint8', axis=-1)",
+        ),
+        (
+            zp.QuantParams(np.arange(1, 65) / 64, 0, "int8", axis=1),
+            "QuantParams(scale=<0.015625..1.0: 64 channels>, zero_point=<0..0: 64 channels>, "
+            "dtype='int8', axis=1)",
+        ),
+        (
+            zp.QuantParams(np.arange(1, 33).reshape(4, 8) / 64, 7, axis=1, block_size=2),
+            "QuantParams(scale=<0.015625..0.5: 4 x 8 blocks>, zero_point=<7..7: 4 x 8 blocks>, "
+            "dtype='uint8', axis=1, block_size=2)",
+        ),
+        (
+            zp.QuantParams([], 0, axis=0),
+            "QuantParams(scale=<array of shape (0,)>, zero_point=<array of shape (0,)>, "
+            "dtype='uint8', axis=0)",
+        ),
+    ],
+)
+def test_repr(params: zp.QuantParams, text: str) -> None:
+    """No array poses as the call that would make it again."""
+    assert repr(params) == text
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point"),
+    [
+        ([0.5, 0.25], (1, 2)),
+        (array.array("f", [0.5, 0.25]), array.array("b", [1, 2])),
+        (np.float32([0.5, 0.25]), np.uint64([1, 2])),
+        (np.array([0.5, 0.25], ">f4"), np.array([1, 2], ">i2")),
+        ([np.float32(0.5), np.array(0.25)], [np.int8(1), np.array(2)]),
+        (memoryview(np.float32([0.5, 0.25])), memoryview(np.int64([1, 2]))),
+    ],
+)
+def test_scale_and_zero_point_are_read_alike(scale: Any, zero_point: Any) -> None:
+    params = zp.QuantParams(scale, zero_point, axis=0)
+    assert params == zp.QuantParams([0.5, 0.25], [1, 2], axis=0)
+    assert zp.QuantParams(scale[0], zero_point[0]) == zp.QuantParams(0.5, 1)
+    acc = np.arange(6, dtype=np.int32).reshape(2, 3)
+    expected = zp.requantize(acc, [0.5, 0.25], params)
+    np.testing.assert_array_equal(zp.requantize(acc, scale, params), expected)
+
+
 def test_precision_of_the_scale() -> None:
     assert zp.QuantParams(0.1, 0).scale.dtype == np.float32
     assert zp.QuantParams([0.1], 0, axis=0).scale.dtype == np.float32
     assert zp.QuantParams(1, 0).scale.dtype == np.float32
     assert zp.QuantParams(np.float64(0.1), 0).scale.dtype == np.float64
     assert zp.QuantParams(np.float16(0.1), 0).scale == np.float32(np.float16(0.1))
+    assert zp.QuantParams(array.array("d", [0.1]), 0, axis=0).scale.dtype == np.float64
+    assert zp.QuantParams([np.float64(0.1)], 0, axis=0).scale.dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ both backends, by `_checks`.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -24,7 +24,11 @@ RULES = ("max", "min", "least_error")
 
 
 def quantize(
-    x: Any, params: QuantParams, *, out: Array | None = None, check_finite: bool = False
+    x: Any,
+    params: QuantParams,
+    *wrong: Never,
+    out: Array | None = None,
+    check_finite: bool = False,
 ) -> Array:
     """Real values to 8-bit codes: ``clip(round(x / scale + zero_point), qmin, qmax)``.
 
@@ -51,18 +55,19 @@ def quantize(
     Raises
     ------
     TypeError
-        `x` is not of a supported float dtype; `out` has another dtype or byte order.
+        `x` is not of a supported float dtype, or has missing values, or memory that is not its
+        data (as torch's FakeTensor); `out` has another dtype or byte order.
     ValueError
         Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
-        precision; `out` of a wrong shape or read-only.
+        precision; `out` of a wrong shape, read-only, or with elements that share memory.
     """
-    params = _params(params)
+    params = _params(params, wrong, "zp.quantize(x, ")
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
     out = _checks.output(out, x.shape, params.dtype)
     if _checks.flag(check_finite, "check_finite"):
-        _checks.finite(x, "x")
+        _checks.finite(x, "x", shaped=True)
     return _backend.elementwise(
         "quantize_into",
         x,
@@ -91,7 +96,7 @@ def _dequantize(q: Array, params: QuantParams, axis: int | None, dtype: np.dtype
 
 
 def dequantize(
-    q: Any, params: QuantParams, *, dtype: Any = None, out: Array | None = None
+    q: Any, params: QuantParams, *wrong: Never, dtype: Any = None, out: Array | None = None
 ) -> Array:
     """8-bit codes to real values: ``(q - zero_point) * scale``.
 
@@ -118,9 +123,10 @@ def dequantize(
     TypeError
         `q` is not of ``params.dtype``; `dtype` or `out` is not of a supported float dtype.
     ValueError
-        Parameters that do not fit the shape; `out` of a wrong shape or read-only.
+        Parameters that do not fit the shape; `out` of a wrong shape, read-only, or with elements
+        that share memory.
     """
-    params = _params(params)
+    params = _params(params, wrong, "zp.dequantize(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     if dtype is not None:
         target = _checks.real_dtype(dtype)
@@ -140,13 +146,13 @@ def dequantize(
     )
 
 
-def fake_quantize(x: Any, params: QuantParams, *, out: Array | None = None) -> Array:
+def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None = None) -> Array:
     """``dequantize(quantize(x))`` in one pass: what quantization makes of `x`, in its own dtype.
 
     Parameters, errors and the treatment of NaN and Inf are those of `quantize`; `out` has the
     dtype of `x` and may be `x` itself.
     """
-    params = _params(params)
+    params = _params(params, wrong, "zp.fake_quantize(x, ")
     x = _checks.real_array(x)
     axis = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
@@ -161,7 +167,9 @@ def fake_quantize(x: Any, params: QuantParams, *, out: Array | None = None) -> A
     )
 
 
-def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | None = None) -> Array:
+def requantize(
+    acc: Any, acc_scale: Any, params: QuantParams, *wrong: Never, out: Array | None = None
+) -> Array:
     """int32 accumulators to 8-bit codes: ``clip(rint(float32(acc) * M) + zero_point)``.
 
     ``M = float32(float64(acc_scale) / params.scale)``, the float multiplier of ONNX Runtime's and
@@ -188,7 +196,7 @@ def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | No
         `acc_scale` or M is not finite and > 0, or does not fit; parameters with `block_size`, or
         with a zero point outside [qmin, qmax].
     """
-    params = _params(params)
+    params = _params(params, wrong, "zp.requantize(acc, acc_scale, ")
     acc = _checks.exact_array(acc, np.dtype(np.int32), "acc", "pass acc.astype(numpy.int32)")
     if params.block_size is not None:
         raise ValueError(
@@ -228,28 +236,25 @@ def requantize(acc: Any, acc_scale: Any, params: QuantParams, *, out: Array | No
 
 @_backend.ieee
 def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
-    if isinstance(acc_scale, np.ma.MaskedArray):
-        raise TypeError("acc_scale is a masked array; pass acc_scale.filled(1)")
-    try:
-        scales = np.asarray(acc_scale)
-    except ValueError as error:
-        raise ValueError(f"acc_scale cannot be read as an array: {error}") from None
-    if scales.dtype.kind not in "fiu":
-        raise TypeError(f"acc_scale must be a real number or an array of them, not {acc_scale!r}")
+    scales = _checks.numbers(acc_scale, "acc_scale")
+    if scales.dtype.kind not in "fiu" and scales.dtype.name != "bfloat16":
+        raise TypeError(
+            f"acc_scale must be a real number or an array of them, not {_checks.shown(acc_scale)}"
+        )
     if scales.ndim and scales.shape != np.shape(params.scale):
         raise ValueError(
             f"acc_scale has shape {scales.shape}; pass one number, or one per channel of "
             f"params.axis: shape {np.shape(params.scale)}"
         )
     if not (np.isfinite(scales) & (scales > 0)).all():
-        raise ValueError(f"acc_scale {acc_scale!r} must be finite and > 0")
+        raise ValueError(f"acc_scale {_checks.shown(acc_scale)} must be finite and > 0")
     multiplier = _backend.quotients(
         *np.broadcast_arrays(scales.astype(np.float64), np.asarray(params.scale, np.float64))
     )
     if not (np.isfinite(multiplier) & (multiplier > 0)).all():
         raise ValueError(
-            f"acc_scale / params.scale must be a positive float32; {acc_scale!r} is too far from "
-            "params.scale"
+            f"acc_scale / params.scale must be a positive float32; {_checks.shown(acc_scale)} is "
+            "too far from params.scale"
         )
     return multiplier
 
@@ -576,7 +581,7 @@ def _range(x: Array, axis: int | None, block_size: int | None) -> tuple[Array, A
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element a channel")
     low, high = _backend.min_max(x, axis, block_size)
     if np.isnan(low).any():
-        _checks.finite(x, "x")
+        _checks.finite(x, "x", shaped=axis is not None)
     return low, high
 
 
@@ -675,11 +680,22 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
     )
 
 
-def _params(params: object) -> QuantParams:
+def _params(
+    params: object, wrong: tuple[Any, ...] = (), call: str = "zp.quantize(x, "
+) -> QuantParams:
+    """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
     if not isinstance(params, QuantParams):
+        given = zip(("scale", "zero_point"), (params, *wrong), strict=False)
+        texts = [repr(v) if type(v) in (int, float) else name for name, v in given]
+        texts += ["zero_point"] * (len(texts) < 2)
         raise TypeError(
-            f"params must be a QuantParams, not {type(params).__name__}; build one with "
-            "QuantParams(scale, zero_point) or choose_params(x)"
+            f"params must be a QuantParams, not {type(params).__name__}; pass for example "
+            f"{call}zp.QuantParams({', '.join(texts)})), or what choose_params(x) returns"
+        )
+    if wrong:
+        raise TypeError(
+            f"out and other options go by keyword, and {len(wrong)} came by position; pass for "
+            f"example {call}params, out=out)"
         )
     return params
 

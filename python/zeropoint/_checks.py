@@ -5,14 +5,17 @@ Every error names the argument, the value and the mend.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import operator
 import reprlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ._extras import missing
+from . import _foreign
 from ._pieces import contiguous, pieces
 from ._reference import Array, widen
 
@@ -21,7 +24,6 @@ INT32 = np.iinfo(np.int32)
 INT64 = np.iinfo(np.int64)
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
-_CPU = 1  # DLPack's kDLCPU
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
@@ -32,10 +34,12 @@ _SHORT.maxstring = _SHORT.maxother = 100
 
 def integer(value: object, name: str) -> int:
     """`value` as a Python int; floats and bools are a TypeError."""
+    if not isinstance(value, (int, np.generic, np.ndarray)) and hasattr(value, "dtype"):
+        value = array(value, name)
     if isinstance(value, (bool, np.bool_)) or (
         isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind not in "iu")
     ):
-        raise TypeError(f"{name} must be an integer, not {_told(value)}; pass for example 0")
+        raise TypeError(f"{name} must be an integer, not {_told(value)}; pass one as an int")
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -108,6 +112,23 @@ def axis(value: object) -> int:
     return found
 
 
+_T = TypeVar("_T")
+
+
+def initialised_once(cls: type[_T]) -> type[_T]:
+    """A class decorator for frozen dataclasses: a second `__init__` would change the instance."""
+    first: Callable[..., None] = cls.__init__
+
+    @functools.wraps(first)
+    def init(self: Any, *arguments: Any, **keywords: Any) -> None:
+        if self.__dict__:
+            raise AttributeError(f"{cls.__name__} is immutable; build a new one")
+        first(self, *arguments, **keywords)
+
+    cls.__init__ = init  # type: ignore[method-assign]
+    return cls
+
+
 def name(value: object, argument: str, choices: tuple[str, ...], more: str = "") -> str:
     """One of some names."""
     if not isinstance(value, str) or value not in choices:
@@ -129,45 +150,33 @@ def normal_axis(axis: int, ndim: int) -> int:
 # Arrays
 
 
-def array(x: object, name: str) -> Array:
+def array(x: object, name: str, fill: int = 0) -> Array:
     """`x` as an ndarray, without a copy where NumPy or DLPack can view it; native byte order."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first, for example {name}.filled(0)")
-    if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__"):
-        found = _from_dlpack(x, name)
-    else:
-        try:
-            found = np.asarray(x)
-        except (ValueError, TypeError, BufferError) as error:
-            raise TypeError(f"{name} cannot be viewed as an array: {error}") from None
+    found = x if type(x) is np.ndarray else _foreign.read(x, name, fill)
     return found if found.dtype.isnative else contiguous(found)
 
 
-def _from_dlpack(x: Any, name: str) -> Array:
-    device, index = x.__dlpack_device__()
-    if device != _CPU:
-        raise TypeError(
-            f"{name} is on device {int(device)}:{index} (DLPack's numbering), not on the CPU; "
-            f"copy it first, for example {name}.cpu()"
-        )
-    if getattr(x, "requires_grad", False):
-        raise TypeError(f"{name} requires grad; pass {name}.detach()")
-    if getattr(x, "is_neg", bool)():  # torch: the memory holds -x
-        raise TypeError(f"{name} has torch's negative bit set; pass {name}.resolve_neg()")
-    if str(getattr(x, "dtype", "")) == "torch.bfloat16":
-        # NumPy's DLPack has no bfloat16; the same memory goes through as 16-bit integers
-        import sys
-
+def numbers(value: Any, name: str) -> Array:
+    """Scales, zero points or the like: one number, lists of them, or any array of them."""
+    if isinstance(value, (list, tuple)):
+        value = _foreign.with_arrays_read(value, name)
+        bools = _holds_bool(value)
         try:
-            import ml_dtypes
-        except ImportError as error:
-            raise missing("bfloat16", "bfloat16") from error
-        bits = np.from_dlpack(x.view(sys.modules["torch"].int16))
-        return bits.view(ml_dtypes.bfloat16)
-    try:
-        return np.from_dlpack(x)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(f"{name} cannot be viewed through DLPack: {error}") from None
+            found = np.asarray(value)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{name} cannot be read as an array: {error}") from None
+    else:
+        found = array(value, name, fill=1)
+        bools = found.dtype == bool
+    if bools:
+        raise TypeError(f"{name} must hold numbers, not bools: {shown(value)}")
+    return found
+
+
+def _holds_bool(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_bool(item) for item in value)
+    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
 
 
 def real_array(x: object, name: str = "x") -> Array:
@@ -175,8 +184,8 @@ def real_array(x: object, name: str = "x") -> Array:
     found = array(x, name)
     if found.dtype.name not in _FLOATS:
         raise TypeError(
-            f"{name} has dtype {found.dtype}; convert it to one of {_listed(_FLOATS)} first, "
-            f"for example {name}.astype(numpy.float32)"
+            f"{name} has dtype {found.dtype} and must have {_listed(_FLOATS)}; "
+            f"{_foreign.conversion(x, found, name)}"
         )
     return found
 
@@ -186,7 +195,8 @@ def number_array(x: object, name: str = "x") -> Array:
     found = array(x, name)
     if found.dtype.name not in _FLOATS + _INTEGERS:
         raise TypeError(
-            f"{name} has dtype {found.dtype}; convert it to a float or an integer dtype first"
+            f"{name} has dtype {found.dtype} and must have floats or integers; "
+            f"{_foreign.conversion(x, found, name)}"
         )
     return found
 
@@ -216,11 +226,49 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
         raise ValueError(f"out has shape {out.shape} where {shape} is needed")
     if not out.flags.writeable:
         raise ValueError("out is read-only; pass a writeable array")
+    shared = elements_overlap(out)
+    if shared is not False:
+        raise ValueError(
+            f"out has strides {out.strides} for shape {out.shape}, so its elements "
+            f"{'share' if shared else 'may share'} memory; pass one that has memory for each of "
+            "them, such as a copy of it"
+        )
     return out
 
 
-def finite(x: Array, name: str) -> None:
-    """ValueError with the count and the first index if `x` has a NaN or an Inf."""
+def elements_overlap(x: Array) -> bool | None:
+    """Whether elements of `x` share memory with each other; None where that takes long to tell."""
+    if x.size == 0 or x.flags.c_contiguous or x.flags.f_contiguous:
+        return False
+    axes = sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)
+    item = x.itemsize
+    while axes and axes[0][0] == item:  # no gaps along this axis: one larger element
+        item *= axes.pop(0)[1]
+
+    def reach(axes: list[tuple[int, int]]) -> int:
+        return item + sum(stride * (n - 1) for stride, n in axes)
+
+    while axes and axes[-1][0] >= reach(axes[:-1]):  # nothing meets along this axis
+        axes.pop()
+    if not axes:
+        return False
+    count = math.prod(n for _, n in axes)
+    if axes[0][0] < item or count * item > reach(axes):
+        return True
+    if count > 1 << 18:
+        return None
+    starts = np.zeros(1, np.int64)
+    for stride, n in axes:
+        starts = np.add.outer(starts, stride * np.arange(n, dtype=np.int64)).ravel()
+    starts.sort()
+    return bool((np.diff(starts) < item).any())
+
+
+def finite(x: Array, name: str, shaped: bool = False) -> None:
+    """ValueError with the count and the first index if `x` has a NaN or an Inf.
+
+    `shaped`: the shape of `x` counts, so that none can be dropped.
+    """
     count, where = 0, tuple[int, ...]()
     for piece in pieces(x.shape):
         bad = ~np.isfinite(widen(x[piece]))
@@ -234,8 +282,21 @@ def finite(x: Array, name: str) -> None:
     if count:
         raise ValueError(
             f"{name} has {count} NaN or Inf of {x.size} elements, the first ({x[where]}) at index "
-            f"{where}; replace them, for example by numpy.nan_to_num({name})"
+            f"{where}; {without_nonfinite(name, shaped)}"
         )
+
+
+def without_nonfinite(name: str, shaped: bool = False, library: str = "numpy") -> str:
+    """The advice for NaN and Inf.
+
+    Not `nan_to_num`: it makes 3.4e38 of an Inf, and such a range has one code for all else.
+    """
+    if shaped:
+        return (
+            "put a value of your data's range in their place, for example "
+            f"{library}.where({library}.isfinite({name}), {name}, 0)"
+        )
+    return f"drop them, for example {name}[{library}.isfinite({name})]"
 
 
 def shown(value: object) -> str:

@@ -19,6 +19,7 @@ from ._reference import Array, unclipped, working_dtype
 _CHUNK = 1 << 18  # elements in float64 at a time, per tensor; with an axis all at once
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class ErrorStats:
     """What quantization did to an array; computed in float64, the same for every backend."""
@@ -131,6 +132,7 @@ class _Sums:
 # ---------------------------------------------------------------------------------------------
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class ComparisonRow:
     """One way to choose the parameters, and what it does to the data."""
@@ -159,6 +161,7 @@ class ComparisonRow:
         }
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Comparison:
     """The rules side by side; `best` is the row of least mean square error, `str()` a table."""

@@ -36,10 +36,11 @@ class QuantParams:
         Size of one step, in the unit of the data: finite and > 0.  A scalar; with `axis` a 1-D
         array, one scale a channel; with `block_size` an array of the data's shape with `axis`
         divided by `block_size`.  Python numbers and lists of them are stored as float32, NumPy
-        scalars and arrays keep float32 or float64 (float16 and bfloat16 widen to float32).
+        scalars and arrays of any library keep float32 or float64 (float16 and bfloat16 widen to
+        float32).
     zero_point
         The code of 0: an integer or integers in the shape of `scale`; one integer serves all.  In
-        [qmin, qmax], with ``include_zero=False`` any int32.
+        [qmin, qmax], with ``include_zero=False`` any int32.  Read as `scale` is.
     dtype
         ``"uint8"`` or ``"int8"``: the type of the codes.
     qmin, qmax
@@ -62,10 +63,10 @@ class QuantParams:
         shapes that do not fit, an unknown name.
     """
 
-    __slots__ = (*_FIELDS, "_native")
+    __slots__ = ("_native", "_scale", "_zero_point", *_FIELDS[2:])
 
-    scale: Any  #: numpy.float32 or float64, or a read-only array of them
-    zero_point: Any  #: int, or a read-only int32 array
+    _scale: Any
+    _zero_point: Any
     dtype: np.dtype[Any]
     qmin: int
     qmax: int
@@ -89,6 +90,8 @@ class QuantParams:
         convention: str = "numpy",
         include_zero: bool = True,
     ) -> None:
+        if hasattr(self, "_native"):
+            raise AttributeError("QuantParams is immutable; build a new one")
         fields: dict[str, Any] = {"convention": _conventions.canonical(convention)}
         fields["include_zero"] = _checks.flag(include_zero, "include_zero")
         if not include_zero and fields["convention"] != "numpy":
@@ -105,8 +108,8 @@ class QuantParams:
         _check_rank(scales, fields)
         zeros = _zero_array(zero_point, scales.shape, fields)
         scales, zeros = _frozen(scales), _frozen(zeros)
-        fields["scale"] = scales if scales.ndim else scales[()]
-        fields["zero_point"] = zeros if zeros.ndim else int(zeros)
+        fields["_scale"] = scales if scales.ndim else scales[()]
+        fields["_zero_point"] = zeros if zeros.ndim else int(zeros)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
@@ -125,11 +128,11 @@ class QuantParams:
         self = object.__new__(cls)
         put = object.__setattr__
         if axis is None:
-            put(self, "scale", scale[()])
-            put(self, "zero_point", zero.item())
+            put(self, "_scale", scale[()])
+            put(self, "_zero_point", zero.item())
         else:
-            put(self, "scale", _frozen(scale))
-            put(self, "zero_point", _frozen(zero))
+            put(self, "_scale", _frozen(scale))
+            put(self, "_zero_point", _frozen(zero))
             axis = axis if block is None else axis % scale.ndim
         put(self, "dtype", choice.dtype)
         put(self, "qmin", choice.qmin)
@@ -140,6 +143,16 @@ class QuantParams:
         put(self, "include_zero", choice.include_zero)
         put(self, "_native", native)
         return self
+
+    @property
+    def scale(self) -> Any:
+        """numpy.float32 or float64, or a read-only array of them."""
+        return _view(self._scale)
+
+    @property
+    def zero_point(self) -> Any:
+        """An int, or a read-only int32 array."""
+        return _view(self._zero_point)
 
     # -- use ------------------------------------------------------------------------------------
 
@@ -179,10 +192,18 @@ class QuantParams:
 
     @_backend.ieee
     def __repr__(self) -> str:
+        """The call that makes them; of arrays, in angle brackets, the range and what fits."""
+
         def show(value: Any) -> str:
-            if isinstance(value, np.ndarray):
-                return f"array(shape={value.shape})" if value.size > 8 else f"{value.tolist()}"
-            return str(value)
+            if not isinstance(value, np.ndarray):
+                return str(value)
+            if value.size == 0:
+                return f"<array of shape {value.shape}>"
+            what = "channels" if self.block_size is None else "blocks"
+            rest = f"{' x '.join(map(str, value.shape))} {what}"
+            if value.ndim == 1 and value.size <= 8:
+                rest = f"[{', '.join(map(str, value))}]"
+            return f"<{value.min()!s}..{value.max()!s}: {rest}>"
 
         info = np.iinfo(self.dtype)
         text = f"QuantParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}"
@@ -313,34 +334,20 @@ def _holds_only(value: Any, kinds: tuple[type, ...], depth: int = 64) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
+def _view(value: Any) -> Any:
+    """An array that is new each time: shape and dtype of an array can be set, read-only or not."""
+    return value.view() if isinstance(value, np.ndarray) else value
+
+
 def _frozen(x: Array) -> Array:
     """The same values over memory that nobody can make writeable again."""
     return np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
 
 
-def _list_array(value: Any, argument: str) -> Array:
-    """A number or nested lists of them as an array; bools and ragged lists are errors."""
-    try:
-        found = np.asarray(value)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{argument} cannot be read as an array: {error}") from None
-    if found.dtype == bool or (isinstance(value, (list, tuple)) and _holds_bool(value)):
-        raise TypeError(f"{argument} must hold numbers, not bools: {_checks.shown(value)}")
-    return found
-
-
-def _holds_bool(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(_holds_bool(item) for item in value)
-    return isinstance(value, (bool, np.bool_))
-
-
 def _scale_array(scale: Any, convention: str) -> Array:
     """A fresh float32 or float64 array of valid scales."""
-    if isinstance(scale, np.ma.MaskedArray):
-        raise TypeError("scale is a masked array; pass scale.filled(1)")
-    found = _list_array(scale, "scale")
-    if found.dtype.kind in "iu" or (isinstance(scale, int) and not isinstance(scale, bool)):
+    found = _checks.numbers(scale, "scale")
+    if found.dtype.kind in "iu" or isinstance(scale, int):
         with contextlib.suppress(OverflowError):  # an int beyond float64 is no finite scale
             found = np.asarray(found, np.float64)
         if found.dtype == object:
@@ -349,7 +356,8 @@ def _scale_array(scale: Any, convention: str) -> Array:
         raise TypeError(
             f"scale must be a real number or an array of them, not {_checks.shown(scale)}"
         )
-    keep = isinstance(scale, (np.ndarray, np.generic)) and found.dtype == np.float64
+    plain = isinstance(scale, (int, float, list, tuple)) and not isinstance(scale, np.generic)
+    keep = found.dtype == np.float64 and not plain
     _check_scale(found, convention, "scale ")
     with np.errstate(all="ignore"):
         cast = np.array(found, np.float64 if keep else np.float32, order="C")
@@ -399,21 +407,20 @@ def _check_rank(scales: Array, fields: dict[str, Any]) -> None:
 
 def _zero_array(zero_point: Any, shape: tuple[int, ...], fields: dict[str, Any]) -> Array:
     """A fresh int32 array of zero points in the shape of the scales."""
-    if isinstance(zero_point, (list, tuple, np.ndarray)) and np.ndim(zero_point) > 0:
-        found = _list_array(zero_point, "zero_point")
-        if found.dtype == object and all(isinstance(z, int) for z in found.flat):
-            pass  # integers beyond int64: out of range, told below
-        elif found.size == 0 and not isinstance(zero_point, np.ndarray):
-            found = found.astype(np.int32)
-        if found.dtype.kind not in "iuO" or np.ma.isMaskedArray(zero_point):
-            raise TypeError(f"zero_point must hold integers, not {found.dtype}")
-        if found.shape != shape:
-            raise ValueError(
-                f"zero_point has shape {found.shape} and scale has shape {shape}; "
-                "they must be the same, or zero_point one integer"
-            )
-    else:
-        found = np.asarray(_checks.integer(zero_point, "zero_point"), object)
+    found = _checks.numbers(zero_point, "zero_point")
+    if found.ndim == 0:
+        found = np.asarray(_checks.integer(found.item(), "zero_point"), object)
+    elif found.size == 0 and isinstance(zero_point, (list, tuple)):
+        found = found.astype(np.int32)
+    elif found.dtype == object and all(type(z) is int for z in found.flat):
+        pass  # integers beyond int64: out of range, reported below
+    elif found.dtype.kind not in "iu":
+        raise TypeError(f"zero_point must hold integers, not {found.dtype}")
+    if found.ndim and found.shape != shape:
+        raise ValueError(
+            f"zero_point has shape {found.shape} and scale has shape {shape}; "
+            "they must be the same, or zero_point one integer"
+        )
     low, high = (
         (fields["qmin"], fields["qmax"]) if fields["include_zero"] else (INT32.min, INT32.max)
     )

@@ -20,7 +20,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import numpy as np
 
@@ -199,7 +199,7 @@ def _reduced(
     found = records.compute()
     faults = [fault for _, faults in found.flat for fault in faults]
     if faults:
-        raise ValueError(_told(a, faults))
+        raise ValueError(_told(a, faults, bool(kept)))
     found = _each(found, operator.itemgetter(0)).reshape([found.shape[axis] for axis in kept])
     full = _each(found, lambda measured: measured is not None).astype(bool)
     if full.all():
@@ -249,7 +249,7 @@ def _each(boxes: Array, function: Callable[[Any], Any]) -> Array:
     return results
 
 
-def _told(a: Any, faults: Sequence[_Fault]) -> str:
+def _told(a: Any, faults: Sequence[_Fault], shaped: bool) -> str:
     """What is wrong, in the words of `zeropoint.choose_params`."""
     starts = [np.cumsum((0, *sizes)) for sizes in a.chunks]
 
@@ -265,8 +265,8 @@ def _told(a: Any, faults: Sequence[_Fault]) -> str:
         size, where = "", f"index {first[2]} of chunk {first[0]}"
     count = sum(fault[1] for fault in faults)
     return (
-        f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; replace them, for "
-        "example by dask.array.nan_to_num(a)"
+        f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; "
+        f"{_checks.without_nonfinite('a', shaped, 'dask.array')}"
     )
 
 
@@ -274,7 +274,7 @@ def _told(a: Any, faults: Sequence[_Fault]) -> str:
 # One pass for the codes
 
 
-def quantize(a: Any, params: QuantParams) -> Any:
+def quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
     """`zeropoint.quantize` for every chunk of the Dask array `a`; lazy.
 
     Parameters
@@ -296,29 +296,29 @@ def quantize(a: Any, params: QuantParams) -> Any:
         As `zeropoint.quantize`, at once; unknown sizes of chunks where they are needed.
     """
     a = _real(a)
-    _api._params(params)._check_precision(working_dtype(a.dtype))
+    _api._params(params, wrong, "zd.quantize(a, ")._check_precision(working_dtype(a.dtype))
     return _elementwise("quantize", a, params, params.dtype)
 
 
-def dequantize(q: Any, params: QuantParams, *, dtype: Any = None) -> Any:
+def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) -> Any:
     """`zeropoint.dequantize` for every chunk of the Dask array `q`; lazy.
 
     Parameters and errors are those of `quantize`, for codes; `dtype` is that of the result, by
     default float32.
     """
-    params = _api._params(params)
+    params = _api._params(params, wrong, "zd.dequantize(q, ")
     _checks.exact_array(_meta(q, "q"), params.dtype, "q", "these are not codes of params.dtype")
     real = _checks.real_dtype(np.float32 if dtype is None else dtype)
     return _elementwise("dequantize", q, params, real, dtype=real)
 
 
-def fake_quantize(a: Any, params: QuantParams) -> Any:
+def fake_quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
     """`zeropoint.fake_quantize` for every chunk of the Dask array `a`; lazy.
 
     Parameters and errors are those of `quantize`; the result has the dtype of `a`.
     """
     a = _real(a)
-    _api._params(params)._check_precision(working_dtype(a.dtype))
+    _api._params(params, wrong, "zd.fake_quantize(a, ")._check_precision(working_dtype(a.dtype))
     return _elementwise("fake_quantize", a, params, a.dtype.newbyteorder("="))
 
 

@@ -73,6 +73,7 @@ _Progress = Callable[[int, int], object]
 _Patterns = str | Iterable[str] | None
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class TensorSummary:
     """What became of one tensor."""
@@ -90,6 +91,7 @@ class TensorSummary:
     kept: str | None  #: why it was copied as it is
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class FileSummary:
     """What `quantize_file` or `dequantize_file` did."""
@@ -105,6 +107,7 @@ class FileSummary:
         return asdict(self)
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor of a file."""
@@ -119,6 +122,7 @@ class TensorInfo:
     quantized: dict[str, Any] | None
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class FileInfo:
     """What a file holds."""

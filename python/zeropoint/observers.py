@@ -318,7 +318,7 @@ class HistogramObserver(_Observer):
         """Take in few elements a channel: to clear and to add a table of their own takes longer."""
         axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)
         low, high = (np.atleast_1d(end) for end in _backend.min_max(x, axis, None))
-        _check_finite(low, x)
+        _check_finite(low, x, axis)
         self._reach(low, high)
         self._include(low, high, working_dtype(x.dtype))
         exponents, rows = (
@@ -336,7 +336,7 @@ class HistogramObserver(_Observer):
         """
         if self._empty:
             low, high = _backend.min_max(part, axis, None)
-            _check_finite(low, whole)
+            _check_finite(low, whole, axis)
             exponents = _exponents(low, high)
         else:
             exponents = self._table[:, 0].copy()
@@ -344,7 +344,7 @@ class HistogramObserver(_Observer):
             low, high, table = _backend.histogram(part, axis, exponents)
             if self._holds(low, high):
                 break
-            _check_finite(low, whole)
+            _check_finite(low, whole, axis)
             needed = _exponents(low, high)
             if (needed <= exponents).all():
                 break
@@ -579,9 +579,9 @@ class HistogramObserver(_Observer):
 # Bins
 
 
-def _check_finite(low: Array, x: Array) -> None:
+def _check_finite(low: Array, x: Array, axis: int | None) -> None:
     if np.isnan(low).any():
-        _checks.finite(x, "x")
+        _checks.finite(x, "x", shaped=axis is not None)
 
 
 def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:

@@ -36,6 +36,7 @@ __all__ = ["NAME", "AffineCodec"]
 NAME = "zeropoint.affine"  #: of the codec, in the metadata of arrays and in the entry point
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class AffineCodec(ArrayArrayCodec):
     """`quantize` on the way into a Zarr array, `dequantize` on the way out.

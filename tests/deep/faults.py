@@ -816,12 +816,47 @@ FAULTS = [
         "bad_input::test_table",
     ),
     Fault(
+        "elements of out may share memory",
+        PY + "_checks.py",
+        "    if shared is not False:",
+        "    if shared is None:",
+        "bad_input::test_out_whose_elements_share_memory",
+    ),
+    Fault(
+        "elements that interleave share memory",
+        PY + "_checks.py",
+        "(np.diff(starts) < item).any()",
+        "(np.diff(starts) <= item).any()",
+        "bad_input::test_overlap_of_elements_is_decided_exactly",
+    ),
+    Fault(
+        "NumPy bools are zero points",
+        PY + "_checks.py",
+        'getattr(getattr(value, "dtype", None), "kind", "") == "b"',
+        "False",
+        "bad_input::test_table",
+    ),
+    Fault(
+        "requantize takes a zero point above qmax",
+        PY + "_api.py",
+        "zero.min() <= zero.max() <= params.qmax:",
+        "zero.min():",
+        "bad_input::test_table",
+    ),
+    Fault(
+        "parameters can be made anew in place",
+        PY + "_params.py",
+        'if hasattr(self, "_native"):',
+        "if False:",
+        "params::test_a_second_init",
+    ),
+    Fault(
         "quantize writes before it looks for NaN",
         PY + "_api.py",
-        '    if _checks.flag(check_finite, "check_finite"):\n        _checks.finite(x, "x")\n',
+        '    if _checks.flag(check_finite, "check_finite"):\n        _checks.finite(x, "x"',
         '    if _checks.flag(check_finite, "check_finite"):\n'
         "        quantize(x, params, out=out)\n"
-        '        _checks.finite(x, "x")\n',
+        '        _checks.finite(x, "x"',
         "bad_input::test_nothing_is_written_before_an_error",
     ),
     Fault(

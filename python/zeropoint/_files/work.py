@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _api, _backend
-from .._checks import printable
+from .. import _api, _backend, _checks
 from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import grid
@@ -59,7 +58,7 @@ def quantize(
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
             what = f"{source.path}: tensor {tensor.name!r}: {error}{counted}"
-            raise ValueError(printable(what)) from None
+            raise ValueError(_checks.printable(what)) from None
         scales.write(np.asarray(params.scale))
         zeros.write(np.asarray(params.zero_point, np.int32))
         for box, x in passes():
@@ -164,7 +163,7 @@ def _not_finite(tensor: Tensor, source: Source) -> ValueError:
         source.path,
         f"tensor {tensor.name!r} has {count} NaN or Inf of {tensor.size} elements, the first "
         f"({value}) at index {place}",
-        "replace them, for example by numpy.nan_to_num, or exclude the tensor",
+        f"exclude the tensor, or {_checks.without_nonfinite('x', shaped=True)}",
     )
 
 

@@ -303,6 +303,7 @@ def _delete(items: Any, unwanted: list[bool]) -> None:
 # The report
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Weight:
     """A float tensor of a model, and what became of it."""
@@ -324,6 +325,7 @@ class Weight:
         }
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Report:
     """Every float tensor of a model that `quantize_weights` has seen; `str()` is a table."""

@@ -14,12 +14,13 @@ copied.  They are not differentiable; to train, give `qparams` to torch's
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
 import zeropoint as zp
 
+from .. import _foreign
 from .._extras import missing
 
 try:
@@ -161,28 +162,34 @@ def qparams(
 
 
 def quantize(
-    x: Tensor, params: zp.QuantParams, *, out: Tensor | None = None, check_finite: bool = False
+    x: Tensor,
+    params: zp.QuantParams,
+    *wrong: Never,
+    out: Tensor | None = None,
+    check_finite: bool = False,
 ) -> Tensor:
     """`zeropoint.quantize` of a tensor: a uint8 or int8 tensor, or `out`."""
     more = {"check_finite": check_finite} if check_finite is not False else {}
-    return _result(zp.quantize(_array(x, "x"), params, out=_target(out), **more), out)
+    return _result(zp.quantize(_array(x, "x"), params, *wrong, out=_target(out), **more), out)
 
 
 def dequantize(
     q: Tensor,
     params: zp.QuantParams,
-    *,
+    *wrong: Never,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """`zeropoint.dequantize` of a tensor; `dtype` is a float of torch's."""
     more = {"dtype": _numpy_dtype(dtype)} if dtype is not None else {}
-    return _result(zp.dequantize(_array(q, "q"), params, out=_target(out), **more), out)
+    return _result(zp.dequantize(_array(q, "q"), params, *wrong, out=_target(out), **more), out)
 
 
-def fake_quantize(x: Tensor, params: zp.QuantParams, *, out: Tensor | None = None) -> Tensor:
+def fake_quantize(
+    x: Tensor, params: zp.QuantParams, *wrong: Never, out: Tensor | None = None
+) -> Tensor:
     """`zeropoint.fake_quantize` of a tensor, in its own dtype; `out` may be `x` itself."""
-    return _result(zp.fake_quantize(_array(x, "x"), params, out=_target(out)), out)
+    return _result(zp.fake_quantize(_array(x, "x"), params, *wrong, out=_target(out)), out)
 
 
 def choose_params(x: Tensor, dtype: Any = "uint8", **keywords: Any) -> zp.QuantParams:
@@ -200,25 +207,13 @@ def quantize_dynamic(
 
 
 def _array(x: Any, name: str) -> Any:
-    """The memory of a tensor as an array; Tensor.numpy() takes a tenth of DLPack's time."""
+    """The memory of a tensor as an array."""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor, not {type(x).__name__}; the functions of zeropoint "
             "itself take arrays"
         )
-    if not x.is_cpu:
-        raise TypeError(
-            f"{name} is on device {x.device}, not on the CPU; copy it first, for example "
-            f"{name}.cpu()"
-        )
-    if x.requires_grad:
-        raise TypeError(f"{name} requires grad; pass {name}.detach()")
-    try:
-        if x.dtype == torch.bfloat16:  # unknown to NumPy: the same memory as 16-bit integers
-            return x.view(torch.int16).numpy().view(_bfloat16())
-        return x.numpy()
-    except (RuntimeError, TypeError) as error:  # sparse, quantized, negative bit, ...
-        raise TypeError(f"{name} cannot be viewed as an array: {error}") from None
+    return _foreign.tensor(x, name)
 
 
 def _target(out: Tensor | None) -> Any:
@@ -241,13 +236,5 @@ def _code_name(dtype: Any) -> Any:
 
 def _numpy_dtype(dtype: Any) -> Any:
     if dtype == torch.bfloat16:
-        return _bfloat16()
+        return _foreign.bfloat16()
     return str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
-
-
-def _bfloat16() -> Any:
-    try:
-        from ml_dtypes import bfloat16
-    except ImportError as error:
-        raise missing("bfloat16", "bfloat16") from error
-    return bfloat16
