@@ -42,13 +42,17 @@ REALS = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"]
 
 @contextlib.contextmanager
 def cut(chunk, resident, box):
-    """So that small arrays take many boxes, sections and transpositions."""
-    before = grid.CHUNK, grid.RESIDENT, target._BOX
+    """So that small arrays take many boxes, sections and transpositions.
+
+    They are quantized even where their parameters take more room than is saved.
+    """
+    before = grid.CHUNK, grid.RESIDENT, target._BOX, files._reason_not_worth_it
     grid.CHUNK, grid.RESIDENT, target._BOX = chunk, resident, box
+    files._reason_not_worth_it = lambda planned: None
     try:
         yield
     finally:
-        grid.CHUNK, grid.RESIDENT, target._BOX = before
+        grid.CHUNK, grid.RESIDENT, target._BOX, files._reason_not_worth_it = before
 
 
 @pytest.fixture
@@ -402,7 +406,6 @@ def test_all_float_tensors(tmp_path, small_chunks, suffix, keywords):
         (["*.weight", "model.c"], "*.b.*", {"model.a.weight", "model.c"}),
         (None, ["*.?.*", "*\n"], {"model.c"}),
         ("model.[bc]*", [], {"model.b.weight", "model.c"}),
-        ("MODEL.C", None, set()),
         ([], None, set()),
     ],
 )
@@ -564,7 +567,7 @@ def test_read_tensor(tmp_path, suffix):
     source = mixed(tmp_path, suffix)
     for name, x in MIXED.items():
         np.testing.assert_array_equal(files.read_tensor(source, name), x, strict=True)
-    with pytest.raises(ValueError, match="it has no tensor 'spam'; it has 'complex'|'model.a"):
+    with pytest.raises(ValueError, match="it has no tensor 'spam'; there are 'complex'|'ids'|'mod"):
         files.read_tensor(source, "spam")
 
 

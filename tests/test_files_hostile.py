@@ -304,7 +304,6 @@ HOSTILE_SAFETENSORS = {
     "no header": tensors(b""),
     "no JSON": tensors(b"{'a': 1}"),
     "not an object": tensors(b"[1, 2]"),
-    "space before": tensors(b"  {}"),
     "two objects": tensors(b"{}{}"),
     "deep": tensors(b'{"a":' + b"[" * 100_000),
     "deep objects": tensors(b'{"a":' * 100_000),
@@ -334,7 +333,6 @@ HOSTILE_SAFETENSORS = {
     ),
     "entry no dict": tensors({"a": 5}),
     "missing field": tensors({"a": {"dtype": "U8", "shape": [3]}}, b"xyz"),
-    "extra field": tensors({"a": {**entry(), "x": 1}}, b"xyz"),
     "unknown dtype": tensors({"a": entry("U9")}, b"xyz"),
     "dtype no string": tensors({"a": entry([])}, b"xyz"),
     "shape no list": tensors({"a": {**entry(), "shape": 3}}, b"xyz"),
@@ -503,12 +501,12 @@ def test_codes_of_no_elements(tmp_path):
 @pytest.fixture(scope="module")
 def good_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("good")
-    x = np.random.default_rng(0).normal(size=(5, 3)).astype("<f4")
+    x = np.random.default_rng(0).normal(size=(5, 12)).astype("<f4")
     np.save(folder / "w.npy", x)
     np.savez(folder / "s.npz", a=x, b=np.asfortranarray(x))
     np.savez_compressed(folder / "d.npz", a=x, b=np.arange(4))
     safetensors.numpy.save_file({"a": x, "b": np.arange(4), "c": x[0]}, folder / "t.safetensors")
-    files.quantize_file(folder / "t.safetensors", folder / "q.safetensors", axis=-1, block_size=2)
+    files.quantize_file(folder / "t.safetensors", folder / "q.safetensors", axis=-1, block_size=6)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
