@@ -19,13 +19,16 @@ _PARTS = 1000  # elements and members of one value, all levels together
 _SKIPPED = 100_000  # the same of all values that are skipped
 
 _SPACE = rb"[ \t\n\r]*+"
+_QUOTED = rb'("[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
 _TOKEN = re.compile(
     _SPACE
-    + rb'(?:("[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
+    + rb"(?:"
+    + _QUOTED
     + rb"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++)?+)"
     + rb"|(true|false|null)|([][{},:]))"
 )
-_OBJECT = re.compile(_SPACE + rb"\{")
+_OBJECT, _END = re.compile(_SPACE + rb"\{"), re.compile(_SPACE + rb"\}")
+_NAME = re.compile(_SPACE + _QUOTED + _SPACE + rb":")
 _STRING, _NUMBER, _WORD = 1, 2, 3  # groups
 _WORDS = {b"true": True, b"false": False, b"null": None}
 
@@ -45,21 +48,21 @@ class Reader:
 
     def members(self) -> Iterator[str]:
         """The names of the object that comes next."""
-        if not self.at_object():
+        found = _OBJECT.match(self.raw, self.at)
+        if found is None:
             self._fail("an object is missing")
-        self._take()
+        self.at = found.end()
         self._deeper()
-        kind, token = self._take()
-        while token != b"}":
-            if kind != _STRING:
-                self._fail("the name of a member is missing")
-            self._expect(b":")
-            yield self._text(token)
+        token = b","
+        if end := _END.match(self.raw, self.at):
+            self.at, token = end.end(), b"}"
+        while token == b",":
+            found = _NAME.match(self.raw, self.at)
+            if found is None:
+                self._fail("a member's name and colon are missing or malformed")
+            self.at = found.end()
+            yield self._text(found[1])
             token = self._expect(b",", b"}")
-            if token == b",":
-                kind, token = self._take()
-                if token == b"}":
-                    self._fail("a comma too many")
         self._depth -= 1
 
     def value(self) -> Any:

@@ -23,7 +23,7 @@ from .source import AGAIN, REALS, Source, Tensor, fault
 
 _VERSION = "zeropoint.version"
 _TENSORS = "zeropoint.tensors"
-_FLAT = re.compile(rb'\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}')  # an entry, as it is written here
+_FLAT = re.compile(rb" *+\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}")  # an entry, as it is written here
 _FIELDS = ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
 
 
