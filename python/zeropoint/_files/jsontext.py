@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     + rb"|(true|false|null)|([][{},:]))"
 )
 _OBJECT, _END = re.compile(_SPACE + rb"\{"), re.compile(_SPACE + rb"\}")
+_REST = re.compile(_SPACE + rb"\Z")
 _NAME = re.compile(_SPACE + _QUOTED + _SPACE + rb":")
 _STRING, _NUMBER, _WORD = 1, 2, 3  # groups
 _WORDS = {b"true": True, b"false": False, b"null": None}
@@ -78,7 +79,7 @@ class Reader:
 
     def end(self) -> None:
         """ValueError if anything follows."""
-        if self.raw[self.at :].strip(b" \t\n\r"):
+        if not _REST.match(self.raw, self.at):
             self._fail("text follows its end")
 
     def at_object(self) -> bool:
