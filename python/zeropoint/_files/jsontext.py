@@ -16,7 +16,7 @@ from .source import AGAIN, fault
 
 _DEEPEST = 127
 _PARTS = 1000  # elements and members of one value, all levels together
-_SKIPPED = 100_000  # the same of all values that are skipped
+_SKIPPED = 10_000  # the same of all values that are skipped
 
 _SPACE = rb"[ \t\n\r]*+"
 _QUOTED = rb'("[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
