@@ -29,7 +29,11 @@ _FIELD = re.compile(
 
 
 class NoArrayError(Exception):
-    """What was found in place of an array of plain numbers, as the end of a sentence."""
+    """What was found in place of an array of plain numbers, and what to do."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.what, self.fix = what, fix
 
 
 def source(file: BinaryIO, path: Path) -> Source:
@@ -37,7 +41,7 @@ def source(file: BinaryIO, path: Path) -> Source:
     try:
         tensor = read_header(file.read, size_of(file), path, path.stem)
     except NoArrayError as found:
-        raise fault(path, f"{path.stem!r} {found}", _SAVE) from None
+        raise fault(path, f"{path.stem!r} {found.what}", found.fix) from None
     return Source(path, file, Header([tensor]))
 
 
@@ -45,7 +49,7 @@ def read_header(read: Callable[[int], bytes], total: int, path: Path, name: str)
     """The array of `total` bytes, header and all, whose first bytes `read` gives."""
     magic = read(8)
     if magic[:6] != _MAGIC or len(magic) < 8:
-        raise NoArrayError("does not start as a .npy file")
+        raise NoArrayError("does not start as a .npy file", _SAVE)
     version = tuple(magic[6:])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise fault(path, f"the .npy version {version} of {name!r} is unknown", _SAVE)
@@ -86,7 +90,7 @@ def _fields(text: str, path: Path, name: str) -> tuple[str, bool, tuple[int, ...
     found: dict[str, Any] = {}
     text = text.strip()
     if re.search(r"""['"]descr['"]\s*:\s*\[""", text):
-        raise NoArrayError("holds records; save one field as an array of its own")
+        raise NoArrayError("holds records", "save one field as an array of its own")
     at = 1
     while entry := _FIELD.match(text, at):
         key = entry["key"]
@@ -125,7 +129,7 @@ def _lengths(text: str) -> tuple[int, ...] | None:
 
 def _dtype(label: str, path: Path, name: str) -> np.dtype[Any]:
     if re.fullmatch(r"[<>=|]?O[0-9]{0,3}", label):
-        raise NoArrayError("holds Python objects, which are never loaded")
+        raise NoArrayError("holds Python objects, which are never loaded", "convert it first")
     try:
         if re.fullmatch(r"[<>=|]?[biufcSUVmM][0-9]{1,6}(\[\w{1,10}\])?", label):
             return np.dtype(label)

@@ -49,7 +49,7 @@ def source(file: BinaryIO, path: Path) -> Source:
             try:
                 tensors.append(npy.read_header(member.read, info.file_size, path, name))
             except npy.NoArrayError as found:
-                tensors.append(_flawed(info, name, str(found)))
+                tensors.append(_flawed(info, name, found.what))
 
     @contextlib.contextmanager
     def stream(tensor: Tensor) -> Iterator[_Member]:
