@@ -156,7 +156,7 @@ def test_help(capsys, arguments):
         (("quantize", "bad.npy", "-o", "q.safetensors"), "does not start as a .npy file"),
         (("quantize", "weights.npy", "-o", "q.safetensors", "--axis", "2"), "none of them 2"),
         (("quantize", "weights.npy", "-o", "q.safetensors", "--block-size", "2"), "needs an axis"),
-        (("quantize", "weights.npy", "-o", "q.safetensors", "--include", "x"), "is not included"),
+        (("quantize", "weights.npy", "-o", "q.safetensors", "--include", "x"), "matches no name"),
         (("inspect", "bad.npy"), "does not start as a .npy file"),
         (("compare", "bad.npy"), "does not start as a .npy file"),
         (("compare", "objects.npy"), "never loaded"),
@@ -229,7 +229,7 @@ def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
 def test_several_tensors(capsys, weights):
     np.savez("all.npz", **{"a.weight": weights, "a.bias": weights[0], "ids": np.arange(4)})
     command = ("quantize", "all.npz", "-o", "q.safetensors", "--axis", "0")
-    told = run(capsys, *command, "--include", "a.*", "--include", "b.*", "--exclude", "*.bias")
+    told = run(capsys, *command, "--include", "a.*", "--include", "i*", "--exclude", "*.bias")
     assert "uint8 along axis 0" in told.out
     assert "kept: it is excluded" in told.out
     assert "kept: its dtype is not quantized" in told.out

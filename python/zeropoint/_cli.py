@@ -322,6 +322,8 @@ def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
             ]
         )
     print(f"\n{table(lines)}")
+    for name, why in done.left_out.items():
+        print(f"left out: {printable(name, 200)}: {why}")
     print("\nerror: at most so much, half of the largest step, plus float rounding")
     return 0
 

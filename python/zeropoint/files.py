@@ -22,18 +22,17 @@ All other tensors, and the metadata of the source, are copied.  ``docs/files.md`
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import functools
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _api, _checks
-from ._files import npy, open_source, safetensors, work
+from . import _api, _checks, _patterns
+from ._files import npy, open_again, open_source, safetensors, work
 from ._files.grid import Grid
 from ._files.quantized import (
     Quantized,
@@ -43,6 +42,7 @@ from ._files.quantized import (
     metadata_of,
     params_shape,
     quantized,
+    quantized_one,
 )
 from ._files.source import (
     NUMPY,
@@ -54,6 +54,7 @@ from ._files.source import (
 )
 from ._files.target import Region, Told, region, replacing
 from ._params import QuantParams
+from ._patterns import Patterns
 from ._reference import Array
 
 __all__ = [
@@ -70,7 +71,6 @@ __all__ = [
 
 _PathLike = str | os.PathLike[str]
 _Progress = Callable[[int, int], object]
-_Patterns = str | Iterable[str] | None
 
 
 @_checks.initialised_once
@@ -101,6 +101,8 @@ class FileSummary:
     bytes_in: int  #: sizes of the two files
     bytes_out: int
     tensors: tuple[TensorSummary, ...]  #: in the order of the source
+    #: excluded members of a .npz that a .safetensors file cannot hold, and why
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that `json.dumps` takes."""
@@ -147,8 +149,8 @@ def quantize_file(
     dst: _PathLike,
     *,
     progress: _Progress | None = None,
-    include: _Patterns = None,
-    exclude: _Patterns = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
     **keywords: Any,
 ) -> FileSummary:
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
@@ -166,11 +168,14 @@ def quantize_file(
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
-        Patterns of names (`fnmatch`: ``*``, ``?``, ``[abc]``; case counts).  A tensor is quantized
-        if it matches one of `include` (None: all do) and none of `exclude`, else copied.
+        Names, or patterns of names (`fnmatch`: ``*``, ``?``, ``[abc]``; case counts).  A tensor is
+        quantized if it matches one of `include` (None: all do) and none of `exclude`, else copied.
+        Members of a ``.npz`` that ``.safetensors`` cannot hold are left out if they match
+        `exclude`.
     **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
-        elements, or fewer axes than `axis` needs) is copied, and the summary says why.
+        elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
+        smaller (a scale for each of few elements), is copied, and the summary says why.
 
     Returns
     -------
@@ -187,7 +192,8 @@ def quantize_file(
         No float tensor at all; a dtype that safetensors lacks; an unknown keyword.
     ValueError
         A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
-        that `choose_params` refuses; nothing left to quantize; names that are taken.
+        that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
+        that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
     path, target = _paths(src, (".npy", ".npz", ".safetensors"), dst, (".safetensors",))
     axis, block = keywords.pop("axis", None), keywords.pop("block_size", None)
@@ -200,22 +206,30 @@ def quantize_file(
     )
     axis = None if axis is None else _checks.axis(axis)
     block = None if block is None else _checks.block(block)
-    include, exclude = _patterns(include, "include"), _patterns(exclude, "exclude")
-    with open_source(path) as source:
+    wanted = _patterns.checked(include, "include")
+    unwanted = _patterns.checked(exclude, "exclude") or []
+    with open_source(path, functools.partial(_patterns.matches, unwanted)) as source:
         already = quantized(source)
         taken = {key for name in already for key in (name, *companions(name))}
         entries = {name: (one.dtype, one.fields) for name, one in already.items()}
+        names = [*source.tensors, *source.left_out]
+        included = None if wanted is None else _patterns.chosen(wanted, names, "include")
+        excluded = _patterns.chosen(unwanted, names, "exclude")
         jobs = []
         for tensor in source.tensors.values():
+            if tensor.word is None and tensor.name in excluded:
+                source.left_out[tensor.name] = f"safetensors lacks its dtype, {tensor.label}"
+                continue
             kept = "part of a quantized tensor" if tensor.name in taken else None
-            kept = kept or _reason_to_keep(tensor, include, exclude, axis)
-            if kept:
-                jobs.append(_copy_job(source, tensor, kept))
+            kept = kept or _reason_to_keep(tensor, included, excluded, axis)
+            job = None if kept else _quantize_job(source, tensor, form, keywords, axis, block)
+            kept = kept or (job and _reason_not_worth_it(job.summary))
+            if job is None or kept:
+                job = _copy_job(source, tensor, kept or "")
             else:
-                job = _quantize_job(source, tensor, form, keywords, axis, block)
                 fields = fields_of(form, job.summary.axis, block)
                 entries[tensor.name] = job.summary.dtype, fields
-                jobs.append(job)
+            jobs.append(job)
         _check_some_are_quantized(source, jobs)
         return _run(source, jobs, metadata_of(source, entries), dst, target, progress)
 
@@ -322,11 +336,11 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     ValueError
         No such tensor, or one of no numbers that NumPy has; a file that is damaged or hostile.
     """
-    with open_source(Path(path)) as source:
+    with open_again(Path(path)) as source:
         tensor = source.tensors.get(name)
         if tensor is None:
-            known = ", ".join(map(repr, source.tensors))
-            raise fault(source.path, f"it has no tensor {name!r}", f"it has {known}"[:300])
+            known = _patterns.nearest(name, source.tensors)
+            raise fault(source.path, f"it has no tensor {name!r}", known[:300])
         if tensor.word not in (*NUMPY, "BF16"):
             raise fault(source.path, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
         with source.stream(tensor) as stream:
@@ -346,8 +360,8 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     ValueError
         No such tensor, or not one that `quantize_file` quantized; a file that is damaged.
     """
-    with open_source(Path(path)) as source:
-        one = quantized(source).get(name)
+    with open_again(Path(path)) as source:
+        one = quantized_one(source, name)
         if one is None:
             raise fault(
                 source.path, f"it has no tensor {name!r} that zeropoint quantized", "inspect it"
@@ -381,36 +395,29 @@ def _paths(
     return source, target
 
 
-def _patterns(given: _Patterns, argument: str) -> list[str] | None:
-    if given is None:
-        return None
-    found = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-    for pattern in found:
-        if not isinstance(pattern, str):
-            raise TypeError(f"{argument} must hold patterns of names, not {pattern!r}; pass '*'")
-    return found
-
-
 def _reason_to_keep(
-    tensor: Tensor, include: list[str] | None, exclude: list[str] | None, axis: int | None
+    tensor: Tensor, included: set[str] | None, excluded: set[str], axis: int | None
 ) -> str | None:
     """Why a tensor is not to be quantized, or None."""
-
-    def matches(patterns: list[str]) -> bool:
-        return any(fnmatch.fnmatchcase(tensor.name, pattern) for pattern in patterns)
-
     rank = len(tensor.shape)
     if tensor.word not in REALS:
         return "its dtype is not quantized"
-    if include is not None and not matches(include):
+    if included is not None and tensor.name not in included:
         return "it is not included"
-    if exclude is not None and matches(exclude):
+    if tensor.name in excluded:
         return "it is excluded"
     if tensor.size == 0:
         return "it has no elements"
     if axis is not None and not -rank <= axis < rank:
         return f"it has {rank} axes, none of them {axis}"
     return None
+
+
+def _reason_not_worth_it(planned: TensorSummary) -> str | None:
+    """Why scales beside the codes defeat the purpose, or None; one scale is what was asked for."""
+    if planned.axis is None or planned.bytes_out < planned.bytes_in:
+        return None
+    return f"it would not get smaller: {planned.bytes_in} -> {planned.bytes_out} bytes"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -432,7 +439,7 @@ def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
     if tensor.word is None:
         raise TypeError(
             f"{_checks.printable(source.path)}: tensor {tensor.name!r} holds {tensor.label}, which "
-            "safetensors lacks; convert it, or leave it out of the source"
+            "safetensors lacks; convert it, or exclude it"
         )
     summary = TensorSummary(
         name=tensor.name,
@@ -572,6 +579,7 @@ def _run(
         bytes_in=source.bytes,
         bytes_out=target.stat().st_size,
         tensors=tuple(summaries),
+        left_out=dict(source.left_out),
     )
 
 

@@ -53,9 +53,10 @@ class AffineCodec(ArrayArrayCodec):
         Per tensor, since a chunk does not know its place in the array.  With an axis every chunk
         must span that axis, with blocks the whole array must be one chunk.
     check_finite
-        Refuse to write NaN and Inf (ValueError).  Otherwise NaN is stored as qmin, and +-Inf as
-        qmax or qmin, as by `quantize`; values beyond the range of the parameters are saturated
-        in any case.
+        Refuse to write NaN and Inf (ValueError): no code stands for them.  False turns it off:
+        NaN is then stored as qmin, and +-Inf as qmax or qmin, as by `quantize`.  Values beyond
+        the range of the parameters are saturated in any case.  It is part of the array's
+        metadata, so it holds for whoever writes to the array.
 
     Raises
     ------
@@ -77,7 +78,7 @@ class AffineCodec(ArrayArrayCodec):
     """
 
     params: QuantParams
-    check_finite: bool = False
+    check_finite: bool = True
     _validated: bool = field(default=False, init=False, repr=False, compare=False)
 
     is_fixed_size = True
@@ -104,7 +105,7 @@ class AffineCodec(ArrayArrayCodec):
             )
         return cls(
             QuantParams.from_dict(configuration["params"]),
-            configuration.get("check_finite", False),
+            configuration.get("check_finite", True),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,7 +163,15 @@ class AffineCodec(ArrayArrayCodec):
     async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
         self._check_validated()
         values = chunk_data.as_numpy_array()
-        codes = _api.quantize(values, self.params, check_finite=self.check_finite)
+        if self.check_finite:
+            try:
+                _checks.finite(values, "a chunk")
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; or pass AffineCodec(..., check_finite=False), which stores NaN as "
+                    f"{self.params.qmin}"
+                ) from None
+        codes = _api.quantize(values, self.params)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes)
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:

@@ -1130,9 +1130,37 @@ FAULTS = [
     Fault(
         "files: a source that changes is not noticed",
         PY + "_files/source.py",
-        "if self._look() != self._state:",
-        "if self._look()[0] < 0:",
+        "if state_of(self._file) != self.state:",
+        "if state_of(self._file)[0] < 0:",
         "files::test_source_that_changes",
+    ),
+    Fault(
+        "files: the time of a change of state is not looked at",
+        PY + "_files/source.py",
+        "found.st_mtime_ns, found.st_ctime_ns",
+        "found.st_mtime_ns",
+        "files_access::test_a_source_that_is_rewritten_and_its_time_set_back",
+    ),
+    Fault(
+        "files: what is being written can be read by all",
+        PY + "_files/target.py",
+        "0o666 if old is None else 0o600",
+        "0o666",
+        "files_access::test_what_is_being_written_is_as_private_as_its_target",
+    ),
+    Fault(
+        "files: members of an archive may overlap",
+        PY + "_files/npz.py",
+        "if info.header_offset < end:",
+        "if info.header_offset < 0:",
+        "files_hostile::test_members_share_no_bytes",
+    ),
+    Fault(
+        "files: a pattern that matches nothing is silent",
+        PY + "_patterns.py",
+        "if not matched:",
+        "if matched is None:",
+        "patterns::test_a_pattern_that_matches_nothing",
     ),
     # ---- interop, Dask, Zarr ---------------------------------------------------------------------
     Fault(

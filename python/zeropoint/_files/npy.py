@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .source import AGAIN, NUMPY, Source, Tensor, check_shape, fault, size_of
+from .source import AGAIN, NUMPY, Header, Source, Tensor, check_shape, fault, size_of
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 1 << 16  # bytes of a header; NumPy's own are below a thousand
@@ -28,16 +28,28 @@ _FIELD = re.compile(
 )
 
 
+class NoArrayError(Exception):
+    """What was found in place of an array of plain numbers, and what to do."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.what, self.fix = what, fix
+
+
 def source(file: BinaryIO, path: Path) -> Source:
     """The one array of a .npy file; its name is that of the file."""
-    return Source(path, file, [read_header(file.read, size_of(file), path, path.stem)])
+    try:
+        tensor = read_header(file.read, size_of(file), path, path.stem)
+    except NoArrayError as found:
+        raise fault(path, f"{path.stem!r} {found.what}", found.fix) from None
+    return Source(path, file, Header([tensor]))
 
 
 def read_header(read: Callable[[int], bytes], total: int, path: Path, name: str) -> Tensor:
     """The array of `total` bytes, header and all, whose first bytes `read` gives."""
     magic = read(8)
     if magic[:6] != _MAGIC or len(magic) < 8:
-        raise fault(path, f"{name!r} does not start as a .npy file", _SAVE)
+        raise NoArrayError("does not start as a .npy file", _SAVE)
     version = tuple(magic[6:])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise fault(path, f"the .npy version {version} of {name!r} is unknown", _SAVE)
@@ -78,7 +90,7 @@ def _fields(text: str, path: Path, name: str) -> tuple[str, bool, tuple[int, ...
     found: dict[str, Any] = {}
     text = text.strip()
     if re.search(r"""['"]descr['"]\s*:\s*\[""", text):
-        raise fault(path, f"{name!r} holds records", "save one field as an array of its own")
+        raise NoArrayError("holds records", "save one field as an array of its own")
     at = 1
     while entry := _FIELD.match(text, at):
         key = entry["key"]
@@ -117,9 +129,7 @@ def _lengths(text: str) -> tuple[int, ...] | None:
 
 def _dtype(label: str, path: Path, name: str) -> np.dtype[Any]:
     if re.fullmatch(r"[<>=|]?O[0-9]{0,3}", label):
-        raise fault(
-            path, f"{name!r} holds Python objects, which are never loaded", "convert it first"
-        )
+        raise NoArrayError("holds Python objects, which are never loaded", "convert it first")
     try:
         if re.fullmatch(r"[<>=|]?[biufcSUVmM][0-9]{1,6}(\[\w{1,10}\])?", label):
             return np.dtype(label)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import npy
-from .source import AGAIN, Source, Tensor, fault, size_of
+from .source import AGAIN, Header, Source, Tensor, fault, size_of
 
 _DIRECTORY = 1 << 24  # bytes; zipfile reads a directory at once, and makes twenty times as much
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that numpy.savez writes
+_LOCAL = struct.Struct("<26xHH")  # what stands before a member: the lengths of name and extra field
 _ENCRYPTED = 1  # a bit of a member's flags
 _RATIO = 1032  # bytes from one at the most: 258 from two bits
 
@@ -26,12 +27,15 @@ def source(file: BinaryIO, path: Path) -> Source:
         archive = zipfile.ZipFile(bounded)
     members: dict[str, zipfile.ZipInfo] = {}
     tensors = []
+    _check_disjoint(archive, bounded, path)
     for info in archive.infolist():
-        if not info.filename.endswith(".npy"):
-            raise fault(path, f"its member {info.filename!r} is not a .npy", "save arrays alone")
-        name = info.filename[: -len(".npy")]
+        name = info.filename.removesuffix(".npy")
         if name in members:
             raise fault(path, f"it has two members {name!r}", AGAIN)
+        if name == info.filename:
+            members[name] = info
+            tensors.append(_flawed(info, name, "is not a .npy file"))
+            continue
         if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
             raise fault(
                 path,
@@ -42,7 +46,10 @@ def source(file: BinaryIO, path: Path) -> Source:
             raise fault(path, f"its member {name!r} cannot have {info.file_size} bytes", AGAIN)
         members[name] = info
         with _member(archive, info, path) as member:
-            tensors.append(npy.read_header(member.read, info.file_size, path, name))
+            try:
+                tensors.append(npy.read_header(member.read, info.file_size, path, name))
+            except npy.NoArrayError as found:
+                tensors.append(_flawed(info, name, found.what))
 
     @contextlib.contextmanager
     def stream(tensor: Tensor) -> Iterator[_Member]:
@@ -50,7 +57,26 @@ def source(file: BinaryIO, path: Path) -> Source:
             member.read(tensor.start)
             yield member
 
-    return Source(path, file, tensors, member=stream)
+    return Source(path, file, Header(tensors), stream)
+
+
+def _flawed(info: zipfile.ZipInfo, name: str, flaw: str) -> Tensor:
+    return Tensor(name, "?", None, False, (), False, 0, info.file_size, flaw)
+
+
+def _check_disjoint(archive: zipfile.ZipFile, file: _Bounded, path: Path) -> None:
+    """ValueError if members share bytes: then a small file could hold any amount of data."""
+    end, before = 0, ""
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise fault(path, f"its members {before!r} and {info.filename!r} overlap", AGAIN)
+        with _faults(path, file):
+            file.seek(info.header_offset)
+            name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
+        end = info.header_offset + _LOCAL.size + name + extra + info.compress_size
+        before = info.filename
+    if end > archive.start_dir:
+        raise fault(path, f"its member {before!r} overlaps the directory", AGAIN)
 
 
 class _Bounded:

@@ -6,7 +6,10 @@ an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds al
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +18,12 @@ from .. import _checks
 from .._params import QuantParams
 from .._reference import Array
 from .grid import Grid
-from .safetensors import parse_json
+from .jsontext import Reader
 from .source import AGAIN, REALS, Source, Tensor, fault
 
 _VERSION = "zeropoint.version"
 _TENSORS = "zeropoint.tensors"
+_FLAT = re.compile(rb" *+\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}")  # an entry, as it is written here
 _FIELDS = ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
 
 
@@ -80,8 +84,8 @@ def assembled(
         raise fault(source.path, f"tensor {one.codes.name!r}: {error}", AGAIN) from None
 
 
-def quantized(source: Source) -> dict[str, Quantized]:
-    """The quantized tensors of a file, their shapes checked, by name."""
+def _said(source: Source) -> dict[str, dict[str, Any]]:
+    """What the metadata say of quantized tensors, by name; read once a header."""
     if _VERSION not in source.metadata:
         return {}
     if source.metadata[_VERSION] != "1":
@@ -90,19 +94,60 @@ def quantized(source: Source) -> dict[str, Quantized]:
             f"{_VERSION} {source.metadata[_VERSION]!r} is unknown",
             "upgrade zeropoint",
         )
-    entries = parse_json(source.metadata.get(_TENSORS, ""), source.path, _TENSORS)
-    return {name: _quantized(source, name, fields) for name, fields in entries.items()}
+    if source.header.entries is None:
+        source.header.entries = _entries(source)
+    return source.header.entries
 
 
-def _quantized(source: Source, name: str, found: Any) -> Quantized:
-    path, what = source.path, f"{_TENSORS}, {name!r}: "
-    if not isinstance(found, dict) or set(found) != {"dtype", "params"}:
+def _entries(source: Source) -> dict[str, dict[str, Any]]:
+    """What is said of each quantized tensor: its dtype, and params of plain values."""
+    path, found = source.path, dict[str, dict[str, Any]]()
+    reader = Reader(source.metadata.get(_TENSORS, "").encode(), path, _TENSORS)
+    seen: dict[bytes, dict[str, Any]] = {}  # of many tensors most say the same
+    for name in reader.members():
+        text = _FLAT.match(reader.raw, reader.at)
+        if text and text[0] in seen:
+            reader.at = text.end()
+            entry = seen[text[0]]
+        else:
+            entry = _entry(reader.value(), f"{_TENSORS}, {name!r}: ", path)
+            if text:
+                seen[text[0]] = entry
+        if name in found:
+            raise fault(path, f"{_TENSORS}, {name!r}: it occurs twice", AGAIN)
+        found[name] = entry
+    reader.end()
+    return found
+
+
+def _entry(entry: Any, what: str, path: Path) -> dict[str, Any]:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "params"}:
         raise fault(path, f"{what}it lacks its dtype or params", AGAIN)
-    dtype, fields = found["dtype"], found["params"]
-    if dtype not in REALS.values():
-        raise fault(path, f"{what}dtype {_checks.shown(dtype)} is unknown", AGAIN)
+    fields = entry["params"]
     if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
         raise fault(path, f"{what}its params are not {', '.join(_FIELDS)}", AGAIN)
+    for field, value in (("dtype", entry["dtype"]), *fields.items()):
+        if isinstance(value, (dict, list)):
+            raise fault(path, f"{what}{field} is {_checks.shown(value)}", AGAIN)
+    return entry
+
+
+def quantized(source: Source) -> dict[str, Quantized]:
+    """The quantized tensors of a file, their shapes checked, by name."""
+    return {name: _quantized(source, name, entry) for name, entry in _said(source).items()}
+
+
+def quantized_one(source: Source, name: str) -> Quantized | None:
+    """One of them, without a look at the others."""
+    entry = _said(source).get(name)
+    return None if entry is None else _quantized(source, name, entry)
+
+
+def _quantized(source: Source, name: str, entry: dict[str, Any]) -> Quantized:
+    path, what = source.path, f"{_TENSORS}, {name!r}: "
+    dtype, fields = entry["dtype"], entry["params"]
+    if dtype not in REALS.values():
+        raise fault(path, f"{what}dtype {_checks.shown(dtype)} is unknown", AGAIN)
     if fields["dtype"] not in ("uint8", "int8"):  # what else NumPy would read plays no part
         raise fault(
             path, f"{what}codes of dtype {_checks.shown(fields['dtype'])} are unknown", AGAIN
@@ -113,8 +158,7 @@ def _quantized(source: Source, name: str, found: Any) -> Quantized:
     axis, block = fields["axis"], fields["block_size"]
     rank = 0 if axis is None else 1 if block is None else len(codes.shape)
     try:
-        # the scales and zero points are checked when they are read, everything else now
-        QuantParams(np.ones((1,) * rank), fields["qmin"], **fields)
+        _check(rank, tuple((field, type(value), value) for field, value in fields.items()))
     except (TypeError, ValueError, OverflowError) as error:
         raise fault(path, f"{what}{error}", AGAIN) from None
     if axis is not None and not 0 <= axis < len(codes.shape):
@@ -129,3 +173,10 @@ def _quantized(source: Source, name: str, found: Any) -> Quantized:
             )
         parts.append(tensor)
     return Quantized(dtype, fields, codes, *parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
+    """Everything but the scales and zero points, which are checked when they are read."""
+    given = {name: value for name, _, value in fields}
+    QuantParams(np.ones((1,) * rank), given["qmin"], **given)

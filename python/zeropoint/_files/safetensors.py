@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .. import _checks
-from .source import AGAIN, NUMPY, Source, Tensor, check_shape, fault, is_name, size_of
+from .jsontext import Reader
+from .source import AGAIN, NUMPY, Header, Source, Tensor, check_shape, fault, is_name, size_of
 
 _METADATA = "__metadata__"
 _LONGEST = 100_000_000  # bytes of a header; the limit of the safetensors library
@@ -22,6 +24,12 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
+_FIELDS = ("dtype", "shape", "data_offsets")
+#: the three as the library writes them, read at once; anything else goes member by member
+_USUAL = re.compile(
+    rb'\{"dtype":"(\w+)","shape":\[((?:(?:0|[1-9][0-9]{0,17})(?:,(?!\])|(?=\])))*+)\],'
+    rb'"data_offsets":\[(0|[1-9][0-9]{0,17}),(0|[1-9][0-9]{0,17})\]\}'
+)
 
 
 def source(file: BinaryIO, path: Path) -> Source:
@@ -36,11 +44,7 @@ def source(file: BinaryIO, path: Path) -> Source:
     start = 8 + length
     if start > total:
         raise fault(path, f"its header would end at byte {start} of {total}", AGAIN)
-    header = parse_json(file.read(length), path, "its header")
-    metadata = header.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise fault(path, f"{_METADATA} does not map strings to strings", AGAIN)
-    tensors = [_tensor(name, entry, start, path) for name, entry in header.items()]
+    tensors, metadata = _header(Reader(file.read(length), path, "its header"), start, path)
     tensors.sort(key=lambda tensor: (tensor.start, tensor.bytes))
     end = start
     for tensor in tensors:
@@ -50,37 +54,73 @@ def source(file: BinaryIO, path: Path) -> Source:
         end += tensor.bytes
     if end != total:
         raise fault(path, f"its tensors end at byte {end} of {total}", AGAIN)
-    return Source(path, file, tensors, metadata)
+    return Source(path, file, Header(tensors, metadata))
 
 
-def parse_json(raw: bytes | str, path: Path, what: str) -> dict[str, Any]:
-    """A JSON object; keys that occur twice, NaN and text that is no Unicode are faults."""
+def _header(header: Reader, start: int, path: Path) -> tuple[list[Tensor], dict[str, str]]:
+    """The tensors, in the order of the header, and the metadata."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] | None = None
+    for name in header.members():
+        if name != _METADATA:
+            tensor = _tensor(name, _entry(header, name, path), start, path)
+            if tensors.setdefault(name, tensor) is not tensor:
+                raise fault(path, f"tensor {name!r} occurs twice, which the format forbids", AGAIN)
+            continue
+        if metadata is not None:
+            raise fault(path, f"{_METADATA} occurs twice", AGAIN)
+        metadata = _metadata(header, path)
+    header.end()
+    return list(tensors.values()), metadata or {}
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key occurs twice")
-        return found
 
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is not JSON")
-
-    try:
-        text = raw.decode() if isinstance(raw, bytes) else raw
-        found = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-        if "\\u" in text:
-            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
-        raise fault(path, f"{what} is not valid JSON ({error})", AGAIN) from None
-    if not isinstance(found, dict) or not text.startswith("{"):
-        raise fault(path, f"{what} is not a JSON object", AGAIN)
+def _metadata(header: Reader, path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if not header.at_object():
+        value = header.value()
+        if value is None:  # as good as none to the library
+            return found
+        raise fault(path, f"{_METADATA} is {_checks.shown(value)}, not an object", AGAIN)
+    for key in header.members():
+        value, what = header.value(), f"{_METADATA}, {key!r}"
+        if not isinstance(value, str):
+            raise fault(path, f"{what} is {_checks.shown(value)}, not a string", AGAIN)
+        if key in found:
+            raise fault(path, f"{what} occurs twice, which the format forbids", AGAIN)
+        found[key] = value
     return found
 
 
-def _tensor(name: str, entry: Any, start: int, path: Path) -> Tensor:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise fault(path, f"tensor {name!r} lacks its dtype, shape or data_offsets", AGAIN)
-    word, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+def _entry(header: Reader, name: str, path: Path) -> dict[str, Any]:
+    """dtype, shape and data_offsets; other members are read past, as the library does."""
+    usual = _USUAL.match(header.raw, header.at)
+    if usual:
+        header.at = usual.end()
+        shape = [int(length) for length in usual[2].split(b",")] if usual[2] else []
+        return {
+            "dtype": usual[1].decode(),
+            "shape": shape,
+            "data_offsets": [int(usual[3]), int(usual[4])],
+        }
+    if not header.at_object():
+        value = header.value()
+        raise fault(path, f"tensor {name!r} is {_checks.shown(value)}, not an object", AGAIN)
+    found: dict[str, Any] = {}
+    for field in header.members():
+        if field not in _FIELDS:
+            header.skip()
+        elif field in found:
+            raise fault(path, f"the {field} of tensor {name!r} occurs twice", AGAIN)
+        else:
+            found[field] = header.value()
+    for field in _FIELDS:
+        if field not in found:
+            raise fault(path, f"tensor {name!r} lacks its {field}", AGAIN)
+    return found
+
+
+def _tensor(name: str, entry: dict[str, Any], start: int, path: Path) -> Tensor:
+    word, shape, offsets = (entry[field] for field in _FIELDS)
     if not isinstance(word, str) or word not in _BITS:
         raise fault(path, f"tensor {name!r} is of the unknown dtype {_checks.shown(word)}", AGAIN)
     if not isinstance(shape, list):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -59,6 +61,7 @@ class Tensor(NamedTuple):
     fortran: bool
     start: int  #: its first byte, in the file or in the archive's member
     bytes: int
+    flaw: str | None = None  #: why it cannot be read as an array at all
 
     @property
     def size(self) -> int:
@@ -130,8 +133,51 @@ def memory(values: Array) -> memoryview:
     return values.reshape(-1).view(np.uint8).data
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The regular file at `path`; what was opened is looked at, since a name can change hands."""
+    flags = os.O_RDONLY  # without O_NONBLOCK the open of a FIFO waits for a writer
+    for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise _irregular(path) from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _irregular(path)
+        file = os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    with file:
+        yield file
+
+
+def _irregular(path: Path) -> ValueError:
+    return fault(path, "it is not a regular file", "copy its content to a file")
+
+
 def size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
+
+
+def state_of(file: BinaryIO) -> tuple[int, ...]:
+    """What differs once a file was written to: the time of a change of state cannot be set."""
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Header:
+    """What a file says it holds."""
+
+    def __init__(self, tensors: list[Tensor], metadata: dict[str, str] | None = None) -> None:
+        self.tensors = {tensor.name: tensor for tensor in tensors}
+        self.metadata = metadata or {}
+        #: what `quantized` reads in the metadata, once it has
+        self.entries: dict[str, dict[str, Any]] | None = None
 
 
 class Source:
@@ -141,25 +187,21 @@ class Source:
         self,
         path: Path,
         file: BinaryIO,
-        tensors: list[Tensor],
-        metadata: dict[str, str] | None = None,
+        header: Header,
         member: Callable[[Tensor], contextlib.AbstractContextManager[Readable]] | None = None,
     ) -> None:
         self.path = path
         self.format = path.suffix[1:]
-        self.tensors = {tensor.name: tensor for tensor in tensors}
-        self.metadata = metadata or {}
+        self.header = header
+        self.tensors, self.metadata = header.tensors, header.metadata
+        self.left_out: dict[str, str] = {}  #: what is no tensor and was not asked for, and why
         self._file, self._member = file, member
+        self.state = state_of(file)
         self.bytes = size_of(file)
-        self._state = self._look()
-
-    def _look(self) -> tuple[int, int]:
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
 
     def check_unchanged(self) -> None:
         """ValueError if the file was written to: two passes may then have seen two tensors."""
-        if self._look() != self._state:
+        if state_of(self._file) != self.state:
             raise fault(self.path, "it changed while it was read", "keep it unchanged meanwhile")
 
     @contextlib.contextmanager

@@ -9,7 +9,6 @@ import math
 import operator
 import os
 import secrets
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,15 +27,21 @@ _BOX = 1 << 22  # elements of a transposition at a time
 def replacing(target: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `target` at the end, or vanishes if anything is raised.
 
-    It is complete on the disk before the rename, and the rename before this returns.
+    It is complete on the disk before the rename, and the rename before this returns.  Whoever may
+    not read `target` may not read it while it is written either.
     """
     temporary = target.with_name(f".zeropoint-{secrets.token_hex(8)}.part")
     try:
-        with open(temporary, "xb") as file:
-            if target.exists():
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        old = os.stat(target)
+    except FileNotFoundError:
+        old = None
+    try:
+        # a new file has the mode that the umask gives all new files, from its creation
+        with open(temporary, "xb", opener=_with_mode(0o666 if old is None else 0o600)) as file:
             yield file
             file.flush()
+            if old is not None:
+                _take_over(file.fileno(), old)
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
@@ -46,9 +51,30 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     _sync_directory(target.parent)
 
 
+def _with_mode(mode: int) -> Callable[[str, int], int]:
+    return lambda path, flags: os.open(path, flags, mode)
+
+
+def _take_over(descriptor: int, old: os.stat_result) -> None:
+    """Give a file the permissions of another, and its owner and group as far as that is allowed.
+
+    What a group may do is for that group: another one gets nothing.  Set-user-ID and the like go,
+    as they go when a file is written to.
+    """
+    if not hasattr(os, "fchmod"):
+        return
+    new = os.fstat(descriptor)
+    for owner in ((old.st_uid, -1), (-1, old.st_gid)):
+        if owner not in ((new.st_uid, -1), (-1, new.st_gid)):
+            with contextlib.suppress(OSError):
+                os.fchown(descriptor, *owner)
+    same_group = os.fstat(descriptor).st_gid == old.st_gid
+    os.fchmod(descriptor, old.st_mode & (0o777 if same_group else 0o707))
+
+
 def _sync_directory(path: Path) -> None:
     try:
-        directory = os.open(path, os.O_RDONLY)
+        directory = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     except PermissionError:
         return  # a directory that may be written to, but not read
     try:

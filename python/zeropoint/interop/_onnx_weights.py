@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 import zeropoint as zp
 
-from .. import _checks
+from .. import _checks, _patterns
 from .._compare import table
 from ._onnx_graph import (
     Model,
@@ -206,9 +206,10 @@ def _check_name(name: str, scope: Scope) -> None:
 def _excluded(exclude: Any, all_scopes: list[Scope]) -> set[str]:
     if isinstance(exclude, str) or not isinstance(exclude, Collection):
         raise TypeError(f"exclude must be a collection of names, not {exclude!r}; pass a list")
-    unknown = set(exclude) - {name for scope in all_scopes for name, _ in constants(scope.graph)}
-    if unknown:
-        raise ValueError(f"exclude names {min(unknown)!r}, and the model has no such constant")
+    known = {name for scope in all_scopes for name, _ in constants(scope.graph)}
+    if unknown := set(exclude) - known:
+        name, near = min(unknown), _patterns.nearest(min(unknown), sorted(known))
+        raise ValueError(f"exclude names {name!r}, and the model has no such constant; {near}")
     return set(exclude)
 
 
