@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 
@@ -188,6 +189,9 @@ SPARSE = np.where(RNG.random((100, 400)) < 0.02, RNG.normal(size=(100, 400)), 0)
         (np.linspace(100, 101, 999), True),  # between 0 and the data nothing
         (np.linspace(-1, 1, 15), False),  # fewer elements than 16
         (np.r_[np.linspace(-1, 1, 14), 1e6], True),
+        (np.r_[np.repeat(np.linspace(0.01, 1, 12), 9), np.linspace(0.011, 0.9, 9)], False),
+        # most of 14 values have 10 codes
+        (np.repeat(np.r_[np.geomspace(1e-5, 1e-4, 4), np.linspace(0.5, 1, 10)], 3), False),
         (RNG.laplace(size=100_000), False),
         (np.zeros(9), False),
         (np.r_[RNG.normal(size=100_000) * 1e-300, 1e300], True),
@@ -256,13 +260,15 @@ def test_compare_shows_what_helps(backend: str) -> None:
     assert len(re.findall(r"^\d ", text, re.MULTILINE)) == 6
     assert "few codes in 1 of 50 channels" in text
     assert not comparison.best.few
-    assert comparison.best in others
+    assert comparison.best.axis == 0  # one row is lost there, and the error of the others least
     assert "the rules leave few codes in use" in comparison.advice
     assert "no difference" not in text
     # the range is that of the others, though a histogram of all has them in one bin
     clipped = others[0].params
     assert clipped is not None
-    assert 0.5 * np.ptp(X) < clipped.scale * 255 < 1.1 * np.ptp(X)
+    low, high = np.sort(X.ravel())[[1, -1]]  # of 2000, 1.5 at each end
+    assert clipped.scale * 255 == pytest.approx(high - low, rel=0.02)
+    assert -clipped.zero_point * clipped.scale == pytest.approx(low, abs=clipped.scale)
 
 
 def test_clipping_goes_as_far_as_it_must() -> None:
@@ -285,6 +291,25 @@ def test_what_differs_by_rounding_alone_is_one_row() -> None:
     text = str(comparison)
     assert "max, min, least_error, zero included or not  0.009803922      76..77" in text
     assert "1.000" not in comparison.advice
+
+
+def test_the_best_is_not_the_best_by_the_seventh_digit() -> None:
+    found = zp.compare(X)
+    first = found.rows[0]
+    assert first.stats is not None
+    for digits, best in ((1e-6, 0), (1e-2, 1)):
+        stats = dataclasses.replace(
+            first.stats, mse=first.stats.mse * (1 - digits), max_abs_error=1.0
+        )
+        rows = first, dataclasses.replace(first, rule="symmetric", stats=stats)
+        comparison = zp.Comparison(rows)
+        assert comparison.best is rows[best]
+        assert ("no difference" in comparison.advice) == (best == 0)
+
+
+def test_rows_of_another_granularity_stay_apart() -> None:
+    rows = zp.compare((RNG.random((40, 40)) > 0.5).astype(np.float32)).rows
+    assert [row.axis for row in rows] == [None, 0, 1]
 
 
 def test_int8_has_the_same_figures_and_a_zero_point_128_less() -> None:

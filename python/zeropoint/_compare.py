@@ -330,9 +330,9 @@ class Comparison:
             text += f"; engines need a range that holds 0, and there {self._title(safe)} is best"
             if loss := _decibels(safe, best):
                 text += f", {loss:.2f} dB behind"
-        finer = min((row for row in self.rows if row.stats), key=_mse)
-        if finer not in asked and (gain := _decibels(best, finer)) >= 1:
-            text += f"; {self._title(finer)} is {gain:.2f} dB better"
+        finer = [row for row in self.rows if row.axis != self.rows[0].axis and not row.few]
+        if finer and (gain := _decibels(best, min(finer, key=_mse))) >= 1:
+            text += f"; {self._title(min(finer, key=_mse))} is {gain:.2f} dB better"
         return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
