@@ -268,7 +268,7 @@ def test_compare_shows_what_helps(backend: str) -> None:
     assert clipped is not None
     low, high = np.sort(X.ravel())[[1, -1]]  # of 2000, 1.5 at each end
     assert clipped.scale * 255 == pytest.approx(high - low, rel=0.02)
-    assert -clipped.zero_point * clipped.scale == pytest.approx(low, abs=clipped.scale)
+    assert -clipped.zero_point * clipped.scale == pytest.approx(low, abs=float(clipped.scale))
 
 
 def test_clipping_goes_as_far_as_it_must() -> None:
