@@ -1,28 +1,27 @@
 """An embedding table in int8: what it costs in neighbours found, beside the usual one-liner.
 
-    pip install zeropoint "wordllama==0.4.0.post1" && python examples/embeddings.py
+    pip install ".[demo]"
+    python examples/embeddings.py
 
 The table is real: the token embeddings of wordllama, float16 [32000, 256], inside its wheel.
 """
 
-import importlib.util
 import sys
 import time
-from pathlib import Path
+from importlib.metadata import distribution
 
-import numpy as np
+try:
+    import numpy as np
 
-import zeropoint as zp
-from zeropoint.files import read_tensor
+    import zeropoint as zp
+    from zeropoint.files import read_tensor
+
+    # found and not imported: the package's own dependencies play no part
+    TABLE = distribution("wordllama").locate_file("wordllama/weights/l2_supercat_256.safetensors")
+except ImportError as error:
+    sys.exit(f"embeddings.py: {error}; its first lines say what to install")
 
 QUERIES, NEIGHBOURS = 2000, 10
-
-
-def embedding_table():
-    """The stored array.  The package is found and not imported: its dependencies play no part."""
-    folder = importlib.util.find_spec("wordllama").submodule_search_locations[0]
-    path = Path(folder, "weights", "l2_supercat_256.safetensors")
-    return read_tensor(path, "embedding.weight")
 
 
 def unit(x):
@@ -52,7 +51,7 @@ def timed(call):
 
 
 def main():
-    table = embedding_table()
+    table = read_tensor(TABLE, "embedding.weight")
     rows = unit(table)
     chosen = np.random.default_rng(0).choice(len(rows), QUERIES, replace=False)
     true = neighbours(table, rows, chosen)

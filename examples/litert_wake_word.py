@@ -1,6 +1,6 @@
 """An int8 wake-word model, fed by the line that notebooks have, and by zeropoint.
 
-    pip install "zeropoint[litert]" pymicro-wakeword
+    pip install ".[litert]" pymicro-wakeword==2.5.0
     python examples/litert_wake_word.py
 
 Every 30 ms the model takes a piece of a spectrogram as int8, and gives as uint8 how likely it is
@@ -11,12 +11,17 @@ import sys
 import timeit
 from importlib.metadata import distribution
 
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+try:
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
 
-from zeropoint.interop import litert
+    from zeropoint.interop import litert
 
-MODEL = distribution("pymicro-wakeword").locate_file("pymicro_wakeword/models/hey_mycroft.tflite")
+    PACKAGE = distribution("pymicro-wakeword")
+except ImportError as error:
+    sys.exit(f"litert_wake_word.py: {error}; its first lines say what to install")
+
+MODEL = PACKAGE.locate_file("pymicro_wakeword/models/hey_mycroft.tflite")
 
 
 def opened():

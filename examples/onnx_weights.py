@@ -1,35 +1,39 @@
 """Two real ONNX models with 8-bit weights: size, error of the weights, and what comes out.
 
-    pip install "zeropoint[onnx]" onnxruntime sympy
-    pip install --no-deps magika==1.0.3 silero-vad==6.2.3 && python examples/onnx_weights.py
+    pip install ".[onnx]" onnxruntime sympy
+    pip install --no-deps magika==1.0.3 silero-vad==6.2.3
+    python examples/onnx_weights.py
 
 magika tells the type of a file from its bytes, Silero VAD speech from other sound.
 """
 
-import importlib.util
 import logging
 import sys
 import tempfile
+from importlib.metadata import distribution
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.shape_inference import quant_pre_process
+try:
+    import numpy as np
+    import onnx
+    import onnxruntime
+    import sympy  # noqa: F401  (onnxruntime's quant_pre_process has need of it)
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from zeropoint.interop.onnx import quantize_weights, report
+    from zeropoint.interop.onnx import quantize_weights, report
 
-
-def package(name):
-    """The folder of a package.  It is found and not imported: its dependencies play no part."""
-    return Path(importlib.util.find_spec(name).submodule_search_locations[0])
+    # found and not imported: the packages' own dependencies play no part
+    MAGIKA = Path(distribution("magika").locate_file("magika"))
+    SILERO = Path(distribution("silero-vad").locate_file("silero_vad"))
+except ImportError as error:
+    sys.exit(f"onnx_weights.py: {error}; its first lines say what to install")
 
 
 def file_types(session):
     """magika's probabilities, [files, types], for the files of both packages."""
     rows = []
-    for path in sorted(package("magika").rglob("*")) + sorted(package("silero_vad").rglob("*")):
+    for path in sorted(MAGIKA.rglob("*")) + sorted(SILERO.rglob("*")):
         if path.is_file() and path.suffix != ".pyc" and path.stat().st_size:
             data = path.read_bytes()
             first, last = data[:4096].lstrip()[:1024], data[-4096:].rstrip()[-1024:]
@@ -96,7 +100,7 @@ def main(path, probabilities):
 
 if __name__ == "__main__":
     good = [
-        main(package("magika") / "models/standard_v3_3/model.onnx", file_types),
-        main(package("silero_vad") / "data/silero_vad.onnx", speech),
+        main(MAGIKA / "models/standard_v3_3/model.onnx", file_types),
+        main(SILERO / "data/silero_vad.onnx", speech),
     ]
     sys.exit(None if all(good) else "8-bit weights change the answers")

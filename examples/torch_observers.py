@@ -1,6 +1,6 @@
 """A torch observer's parameters in zeropoint: the bits of torch's eager operators, sooner.
 
-    pip install "zeropoint[torch]" wordllama safetensors
+    pip install ".[torch,demo]"
     python examples/torch_observers.py
 
 The weights are a trained embedding table, 32,000 words of 256 values, that wordllama ships.
@@ -10,21 +10,24 @@ import sys
 import timeit
 from importlib.metadata import distribution
 
-import torch
-from safetensors.torch import load_file
-from torch.ao.quantization import FakeQuantize, PerChannelMinMaxObserver
-from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers torch.ops.quantized_...)
+try:
+    import torch
+    from torch.ao.quantization import FakeQuantize, PerChannelMinMaxObserver
+    from torch.ao.quantization.fx import _decomposed  # noqa: F401  (torch.ops.quantized_decomposed)
 
-import zeropoint as zp
-from zeropoint.interop import torch as zpt
+    import zeropoint as zp
+    from zeropoint.files import read_tensor
+    from zeropoint.interop import torch as zpt
 
-TABLE = distribution("wordllama").locate_file("wordllama/weights/l2_supercat_256.safetensors")
+    TABLE = distribution("wordllama").locate_file("wordllama/weights/l2_supercat_256.safetensors")
+except ImportError as error:
+    sys.exit(f"torch_observers.py: {error}; its first lines say what to install")
 
 
 def main():
     torch.set_num_threads(1)
     zp.set_num_threads(1)
-    table = load_file(str(TABLE))["embedding.weight"].float()
+    table = torch.from_numpy(read_tensor(TABLE, "embedding.weight")).float()
 
     # One observer of weights, a scale a word, and one fake-quantize module of activations.
     per_word = PerChannelMinMaxObserver(dtype=torch.int8, qscheme=torch.per_channel_symmetric)

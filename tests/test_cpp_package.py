@@ -34,7 +34,7 @@ def run(*command: object, **more: Any) -> str:
 
 def cmake(source: Path, build: Path, *defines: str) -> Path:
     for tool in ("cmake", "ninja"):
-        assert shutil.which(tool), f'{tool} is missing: pip install "zeropoint[test]"'
+        assert shutil.which(tool), f'{tool} is missing: pip install ".[test]"'
     run("cmake", "-G", "Ninja", "-S", source, "-B", build, *(f"-D{define}" for define in defines))
     run("cmake", "--build", build)
     return build

@@ -38,7 +38,7 @@ def test_litert_wake_word():
 
 
 def test_torch_observers():
-    found = figures("torch_observers.py", "torch", "wordllama", "safetensors")
+    found = figures("torch_observers.py", "torch", "wordllama")
     torch, ours, different = zip(*found.values(), strict=True)
     assert different == (0, 0, 0)
     assert sum(ours) < sum(torch)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _checks
 from zeropoint.interop import litert
 
 flatbuffers = pytest.importorskip("flatbuffers")
@@ -220,6 +221,158 @@ def test_what_is_no_entry():
         found = {k: v for k, v in whole["quantization_parameters"].items() if k != key}
         with pytest.raises(ValueError, match=f"detail has no {key}; pass"):
             litert.params({**whole, "quantization_parameters": found})
+
+
+class Anything:
+    """What NumPy makes nothing of."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("no array")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+
+ODD = [
+    None,
+    "3",
+    b"3",
+    2.5,
+    [[1], [2, 3]],
+    [None],
+    ["a"],
+    [1.5 + 2j],
+    {},
+    np.ones((2, 2)),
+    Anything(),
+]
+INTEGERS = ("shape", "zero_points")  #: 1-D arrays of them
+
+
+def changed(field: str, value: Any) -> dict[str, Any]:
+    """A detail with one field of another value."""
+    whole = detail()
+    where = whole if field in whole else whole["quantization_parameters"]
+    where[field] = value
+    return whole
+
+
+class Stub:
+    """An interpreter of one input."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def get_input_details(self) -> list[Any]:
+        return [self.given]
+
+    def get_output_details(self) -> list[Any]:
+        return []
+
+
+def refusals(given: Any) -> list[Exception]:
+    """What `params` and `Runner` say of it."""
+    found = []
+    for call in (litert.params, lambda given: litert.Runner(Stub(given))):
+        try:
+            call(given)
+        except (TypeError, ValueError) as error:
+            found.append(error)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("scales", ODD),
+        *((field, [*ODD, [1.0]]) for field in INTEGERS),
+        ("quantized_dimension", [*ODD, [0], True]),
+        ("block_size", [*ODD, [32], np.array([32]), np.int32([32, 32]), True]),
+        ("dtype", [None, "no dtype", 3, Anything()]),
+    ],
+)
+def test_a_field_of_another_type(field, values):
+    """The error names the tensor, the field and its value, and says what to pass."""
+    for value in values:
+        refused = refusals(changed(field, value))
+        assert [type(error) for error in refused] == [TypeError, TypeError], value
+        for error in map(str, refused):
+            assert error.startswith("tensor 'x'"), error
+            assert f" {field} " in error
+            assert _checks.shown(value) in error or type(value) is np.ndarray, error
+            assert "pass an entry of get_input_details(), " in error or "or pass an" in error
+
+
+@pytest.mark.parametrize("value", [*ODD, True, [7], np.array([7])])
+def test_an_index_that_is_none(value):
+    assert litert.params(changed("index", value)) == litert.params(detail())  # no part of them
+    with pytest.raises(TypeError, match=r"tensor 'x': index must be an integer, not .*; pass"):
+        litert.Runner(Stub(changed("index", value)))
+
+
+def test_values_that_no_interpreter_gives():
+    with pytest.raises(ValueError, match="tensor 'x' has index -1, which must be >= 0; pass an"):
+        litert.Runner(Stub(changed("index", -1)))
+    for error in refusals(changed("shape", [-2, 3])):
+        assert isinstance(error, ValueError)
+        assert r"tensor 'x' has a length < 0 in its shape (-2, 3); pass an entry" in str(error)
+    given = detail()
+    del given["index"]
+    with pytest.raises(ValueError, match="detail has no index; pass an entry of get_input_details"):
+        litert.Runner(Stub(given))
+    for interpreter in (None, "model.tflite"):
+        with pytest.raises(TypeError, match="must be an Interpreter of LiteRT, not .* it has no"):
+            litert.Runner(interpreter)
+
+
+def test_blocks_without_scales():
+    """Nothing but block_size says that such codes are no plain integers."""
+    given = detail(scales=array(), zero_points=np.int32([]), block_size=32)
+    refused = refusals(given)
+    assert [type(error) for error in refused] == [ValueError, ValueError]
+    for error in refused:
+        assert str(error).startswith("tensor 'x' is quantized in blocks of 32; only tensors with")
+    given["quantization_parameters"]["block_size"] = 0
+    assert str(refusals(given)[0]) == "tensor 'x' is int8 without scales: these are plain integers"
+    assert len(refusals(given)) == 1  # a runner passes these on as they are
+
+
+@pytest.mark.parametrize("count", [4, 0])
+def test_blocks_of_a_real_interpreter(count):
+    """A tensor in blocks, as input and output; its scales lie in a tensor of their own."""
+    quantization, details = schema.QuantizationParametersT(), schema.BlockwiseQuantizationT()
+    details.scales, details.zeroPoints, details.blockSize = 1, 2, 4
+    quantization.details, quantization.quantizedDimension = details, 1
+    quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
+    graph, whole = schema.SubGraphT(), schema.ModelT()
+    graph.tensors = [
+        engine.tensor("w", "int8", (2, 8), quantization),
+        engine.tensor("scales", "float32", (count,)),
+        engine.tensor("zeros", "int8", (count,)),
+    ]
+    graph.tensors[1].type = schema.TensorType.FLOAT16
+    graph.inputs, graph.outputs, graph.operators, whole.operatorCodes = [], [0], [], []
+    whole.version, whole.subgraphs, whole.buffers = 3, [graph], [schema.BufferT()]
+    interpreter = Interpreter(model_content=packed(whole))
+    (given,) = interpreter.get_output_details()
+    found = given["quantization_parameters"]
+    assert (found["block_size"], found["scales"].size) == (4, count)
+    for call in (lambda: litert.params(given), lambda: litert.Runner(interpreter)):
+        with pytest.raises(
+            ValueError, match="tensor 'w' is quantized in blocks of 4; only tensors"
+        ):
+            call()
+
+
+def test_inputs_of_one_name():
+    """By name, one value would go to both."""
+    stub = Stub(detail())
+    stub.get_input_details = lambda: [detail(), detail()]  # type: ignore[method-assign]
+    run = litert.Runner(stub)
+    with pytest.raises(
+        TypeError, match=r"\['x', 'x'\]: names occur twice, so pass all by position"
+    ):
+        run(x=np.zeros((2, 3), np.float32))
 
 
 def test_interpreters_without_block_size():

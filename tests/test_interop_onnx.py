@@ -624,6 +624,76 @@ def test_a_weight_that_a_caller_may_replace():
     assert interop.quantize_weights(m, exclude={"w"}) == m
 
 
+SQUARE = np.linspace(-1, 1, 1600, dtype=np.float32).reshape(40, 40)
+TAKES_W = [node("MatMul", "x w", "y")]
+
+
+def sparse(name: str) -> Any:
+    """An initializer [40, 40] with one value."""
+    values = helper.make_tensor(name, TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
+    return helper.make_sparse_tensor(values, indices, [40, 40])
+
+
+@pytest.mark.parametrize("how", ["initializers", "constants", "both", "a node", "input", "sparse"])
+def test_two_tensors_of_one_name(how):
+    """ONNX Runtime takes the last; what was made of it had two outputs of one name."""
+    constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(SQUARE))
+    before = {"constants": [constant, constant], "both": [constant], "input": [constant]}
+    before["a node"] = [node("Identity", "x", "w")]
+    inputs = ["x", "w"] if how == "input" else ["x"]
+    m = model([*before.get(how, []), *TAKES_W], inputs, ["y"])
+    m.graph.initializer.extend(
+        initializers({"w": SQUARE} if how not in ("constants", "input") else {})
+    )
+    if how == "initializers":
+        m.graph.initializer.extend(initializers({"w": 2 * SQUARE}))
+    if how == "sparse":
+        m.graph.sparse_initializer.append(sparse("w"))
+    for call in (
+        lambda: interop.quantize_weights(m),
+        lambda: interop.params(m, "x"),
+        lambda: interop.report(m, m),
+    ):
+        with pytest.raises(
+            ValueError, match="tensor 'w' is made twice in one graph, .*; rename or"
+        ):
+            call()
+
+
+def test_a_weight_that_hides_another():
+    """In the body of an If; a node of that name would make the model invalid."""
+    body = graph([node("MatMul", "x w", "out")], [], ["out"], w=2 * SQUARE)
+    other = graph([node("MatMul", "x w", "out")], [], ["out"])
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=other)
+    m = model([choice], ["x", ("c", TensorProto.BOOL)], ["y"], w=SQUARE)
+    runtime(m)
+    with pytest.raises(
+        ValueError, match="weight 'w' hides a tensor of the same name in a graph ar"
+    ):
+        interop.quantize_weights(m)
+    assert not nodes(interop.quantize_weights(m, exclude=["w"]), "DequantizeLinear")
+
+
+def test_weights_without_a_name_and_names_of_sparse_ones():
+    m = model(TAKES_W, ["x"], ["y", "w_quantized"], w=SQUARE)
+    m.graph.initializer.extend(initializers({"": SQUARE}))  # nothing can use it
+    m.graph.sparse_initializer.append(sparse("w_quantized"))
+    runtime(m)
+    small = interop.quantize_weights(m)
+    runtime(small)
+    assert nodes(small, "DequantizeLinear")[0].input[0] == "w_quantized_1"
+    assert [w.name for w in interop.report(m, small).weights] == ["w"]
+
+
+def test_a_tensor_is_named_by_a_string():
+    for tensor in (3, ["x"], None):
+        with pytest.raises(
+            TypeError, match="tensor must be the name of a tensor, not .*; see model"
+        ):
+            interop.params(qdq(np.float32(0.1)), tensor)
+
+
 def test_opsets():
     def at(opset: int) -> Any:
         made = [node("MatMul", "x w", "y")]
@@ -723,17 +793,6 @@ def test_report_of_another_model():
 
 # ---------------------------------------------------------------------------------------------
 # The package
-
-
-def test_without_onnx():
-    code = (
-        "import sys; sys.modules['onnx'] = None\n"
-        "try:\n    import zeropoint.interop.onnx\n"
-        "except ImportError as error:\n    print(error)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    message = 'zeropoint.interop.onnx needs onnx: pip install "zeropoint[onnx]"\n'
-    assert out.stdout == message
 
 
 def test_onnx_alone_is_imported():

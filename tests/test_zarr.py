@@ -197,13 +197,6 @@ def test_zarr_finds_the_codec_by_itself(tmp_path: Path) -> None:
     assert read.stdout == params.fake_quantize(x).tobytes()
 
 
-def test_without_zarr_the_error_names_the_extra() -> None:
-    code = "import sys; sys.modules['zarr'] = None; import zeropoint.zarr"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode == 1
-    assert 'pip install "zeropoint[zarr]"' in run.stderr.splitlines()[-1]
-
-
 # ---------------------------------------------------------------------------------------------
 # What is not written, and what cannot be
 

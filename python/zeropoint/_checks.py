@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ._extras import missing
 from ._pieces import contiguous, pieces
 from ._reference import Array, widen
 
@@ -157,8 +158,10 @@ def _from_dlpack(x: Any, name: str) -> Array:
         # NumPy's DLPack has no bfloat16; the same memory goes through as 16-bit integers
         import sys
 
-        import ml_dtypes
-
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise missing("bfloat16", "bfloat16") from error
         bits = np.from_dlpack(x.view(sys.modules["torch"].int16))
         return bits.view(ml_dtypes.bfloat16)
     try:
@@ -237,7 +240,21 @@ def finite(x: Array, name: str) -> None:
 
 def shown(value: object) -> str:
     """`repr(value)` for an error, short: what comes from a file may be long, or nested deeply."""
-    return _SHORT.repr(value)
+    return printable(_SHORT.repr(value))
+
+
+def printable(text: object, longest: int | None = None) -> str:
+    """`text` in one line that a terminal shows and does not obey; the rest as in `repr`: ``\\x1b``.
+
+    For what others wrote, names in files say: it may move the cursor, or turn the text around.
+    What is longer than `longest` loses its middle.
+    """
+    text = str(text)
+    if longest is not None and len(text) > longest:
+        text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -29,9 +29,11 @@ import zeropoint as zp
 
 from . import _backend
 from ._api import RULES
-from ._checks import CODE_DTYPES
+from ._checks import CODE_DTYPES, printable
 from ._compare import stats_cells, table
 from ._conventions import CONVENTIONS
+from ._extras import command as install_command
+from ._extras import reinstall
 from ._files.source import NUMPY, REALS
 from ._reference import Array
 
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        print(f"zeropoint: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"zeropoint: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except _WrongUsage as error:
         print(f"zeropoint: {error}", file=sys.stderr)
@@ -98,7 +100,7 @@ def _prepare_streams() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="zeropoint",
         description="Exact and fast 8-bit affine quantization.",
         epilog=_EXIT_CODES,
@@ -245,6 +247,11 @@ def _parser() -> argparse.ArgumentParser:
 # Output
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))  # it repeats arguments: names of files, by a wildcard
+
+
 class _PrintPath(argparse.Action):
     """Print the prefix const[0] and the directory const[1:] of the package, and exit."""
 
@@ -258,14 +265,15 @@ class _PrintPath(argparse.Action):
             parser.exit(
                 1,
                 "zeropoint: the C++ library is absent, because it could not be built at install "
-                "time; install a C++ compiler and reinstall zeropoint\n",
+                f"time; install a C++ compiler, then: {reinstall()}\n",
             )
         print(f"{prefix}{path}")
         parser.exit()
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+    text = json.dumps(_plain(value), indent=2, allow_nan=False)
+    print(text.replace("\x7f", "\\u007f"))  # the one control character that it leaves
 
 
 def _plain(value: Any) -> Any:
@@ -281,11 +289,6 @@ def _print_pairs(pairs: dict[str, Any]) -> None:
     width = max(map(len, pairs)) + 2
     for name, value in pairs.items():
         print(f"{name:{width}}{value!s}")  # as str: a float32 in its own few digits
-
-
-def _shown(name: str) -> str:
-    """A name from a file, safe to print."""
-    return name if name.isprintable() else repr(name)
 
 
 class _Progress:
@@ -348,7 +351,7 @@ def _bar(options: argparse.Namespace) -> contextlib.AbstractContextManager[_Prog
     """A progress bar, where there is a terminal to show it."""
     if options.quiet or not sys.stderr.isatty():
         return contextlib.nullcontext()
-    return _Progress(f"{options.run.__name__.strip('_')} {options.file}")
+    return _Progress(f"{options.run.__name__.strip('_')} {printable(options.file)}")
 
 
 def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
@@ -360,8 +363,8 @@ def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
         return 0
     _print_pairs(
         {
-            "source": f"{done.source} ({done.bytes_in:,} bytes)",
-            "target": f"{done.target} ({done.bytes_out:,} bytes)",
+            "source": f"{printable(done.source)} ({done.bytes_in:,} bytes)",
+            "target": f"{printable(done.target)} ({done.bytes_out:,} bytes)",
         }
     )
     lines = [["tensor", "dtype", "shape", "bytes", "error", ""]]
@@ -370,7 +373,7 @@ def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
         bound = "0" if tensor.error_bound is None else f"{tensor.error_bound:.4g}"
         lines.append(
             [
-                _shown(tensor.name),
+                printable(tensor.name, 200),
                 tensor.dtype,
                 str(list(tensor.shape)),
                 f"{tensor.bytes_in:,} -> {tensor.bytes_out:,}",
@@ -411,7 +414,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(info.to_dict())
         return 0
-    print(f"{info.path}: {info.format}, {info.bytes:,} bytes")
+    print(f"{printable(info.path)}: {info.format}, {info.bytes:,} bytes")
     lines = [["tensor", "dtype", "shape", "bytes", ""]]
     for tensor in info.tensors:
         note = "Fortran order" if tensor.order == "F" else ""
@@ -423,7 +426,7 @@ def _inspect(options: argparse.Namespace) -> int:
                 f"scales {list(tensor.quantized['params_shape'])}"
             )
         shape = str(list(tensor.shape))
-        lines.append([_shown(tensor.name), tensor.dtype, shape, f"{tensor.bytes:,}", note])
+        lines.append([printable(tensor.name, 200), tensor.dtype, shape, f"{tensor.bytes:,}", note])
     print(table(lines))
     return 0
 
@@ -436,13 +439,13 @@ def _compare(options: argparse.Namespace) -> int:
         tensors = files.inspect_file(options.file).tensors
         names = [each.name for each in tensors if _dtype(each.dtype) in REALS.values()]
         if len(names) > 1:
-            names = [_shown(each) for each in names]
+            names = [printable(each, 200) for each in names]
             raise ValueError(
-                f"{options.file} has {len(names)} float tensors; name one by --tensor: "
+                f"{printable(options.file)} has {len(names)} float tensors; name one by --tensor: "
                 f"{', '.join(names)}"[:500]
             )
         if not tensors:
-            raise ValueError(f"{options.file} has no tensors")
+            raise ValueError(f"{printable(options.file)} has no tensors")
         name = names[0] if names else tensors[0].name
     comparison = zp.compare(
         files.read_tensor(options.file, name), axis=options.axis, block_size=options.block_size
@@ -481,7 +484,7 @@ def _info(options: argparse.Namespace) -> int:
             "backends": ", ".join(zp.backends()),
             "chosen": f"{zp.backend()} ({_backend.reason()})",
             "threads": str(facts["threads"]),
-            "core": native if core else _NO_CORE,
+            "core": native if core else _no_core(),
             "Python": facts["python"],
             "NumPy": facts["numpy"],
         }
@@ -489,17 +492,18 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-_NO_CORE = (
-    "absent, so calls run on NumPy: correct, but slow.  Install a C++17 compiler (GCC >= 11 or "
-    "Clang >= 14), then: pip install --force-reinstall --no-cache-dir zeropoint"
-)
+def _no_core() -> str:
+    return (
+        "absent, so calls run on NumPy: correct, but slow.  Install a C++17 compiler (GCC >= 11 or "
+        f"Clang >= 14), then: {reinstall()}"
+    )
 
 
 def _verify(options: argparse.Namespace) -> int:
     from . import _exhaustive, _selfcheck
 
     if not _backend.core_info():
-        print(f"The compiled core is {_NO_CORE}", file=sys.stderr)
+        print(f"The compiled core is {_no_core()}", file=sys.stderr)
     backends = [name for name in zp.backends() if name != "numpy"]
     lacking = [name for name in _backend.core_info().get("isas", []) if name not in backends]
     for name in lacking:
@@ -625,7 +629,7 @@ def _demo(options: argparse.Namespace) -> int:
     if measured is None:
         print(
             "zeropoint: the second part, a real array, needs a trained embedding table of 16 MB: "
-            "pip install zeropoint[demo]",
+            f"{install_command('demo')}",
             file=sys.stderr,
         )
         return 1

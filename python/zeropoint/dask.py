@@ -3,7 +3,7 @@
 Two passes over the data: one chooses the parameters by a tree reduction (`choose_params`,
 `observe`), one makes the codes (`quantize`).  The results are those of the functions of the same
 name on the whole array, to the bit, for any chunks, scheduler and number of workers.  Needs the
-extra ``zeropoint[dask]``.
+extra ``dask``.
 
 >>> import dask.array as da, zeropoint.dask as zd
 >>> x = da.random.default_rng(0).normal(size=(4000, 256), chunks=(1000, 256)).astype("float32")
@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import _api, _backend, _checks
+from ._extras import missing
 from ._params import QuantParams
 from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver, MinMaxObserver
@@ -32,7 +33,7 @@ from .observers import HistogramObserver, MinMaxObserver
 try:
     import dask.array as da
 except ImportError as error:
-    raise ImportError('zeropoint.dask needs Dask: pip install "zeropoint[dask]"') from error
+    raise missing("dask", "zeropoint.dask") from error
 
 __all__ = ["choose_params", "dequantize", "fake_quantize", "observe", "quantize"]
 

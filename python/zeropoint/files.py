@@ -427,8 +427,8 @@ class _Job(NamedTuple):
 def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
     if tensor.word is None:
         raise TypeError(
-            f"{source.path}: tensor {tensor.name!r} holds {tensor.label}, which safetensors "
-            "lacks; convert it, or leave it out of the source"
+            f"{_checks.printable(source.path)}: tensor {tensor.name!r} holds {tensor.label}, which "
+            "safetensors lacks; convert it, or leave it out of the source"
         )
     summary = TensorSummary(
         name=tensor.name,
@@ -521,8 +521,8 @@ def _check_some_are_quantized(source: Source, jobs: list[_Job]) -> None:
     if not any(tensor.word in REALS for tensor in tensors):
         held = ", ".join(f"{tensor.name!r} of {tensor.label}" for tensor in tensors)
         raise TypeError(
-            f"{source.path}: it holds no float tensor ({held[:300]}); convert one to float16, "
-            "float32 or float64 first"
+            f"{_checks.printable(source.path)}: it holds no float tensor ({held[:300]}); convert "
+            "one to float16, float32 or float64 first"
         )
     reasons = ", ".join(f"{job.summary.name!r}: {job.summary.kept}" for job in jobs)
     raise fault(

@@ -2,7 +2,7 @@
 
 The parameters stand in the array's metadata, so the store explains itself.  Zarr finds the codec
 by its entry point: whoever has zeropoint installed reads such an array without importing this
-module.  Needs the extra ``zeropoint[zarr]``.
+module.  Needs the extra ``zarr``.
 
 >>> import numpy as np, zarr, zeropoint as zp
 >>> from zeropoint.zarr import AffineCodec
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import _api, _checks
+from ._extras import missing
 from ._params import QuantParams
 from ._reference import working_dtype
 
@@ -28,9 +29,7 @@ try:
     from zarr.abc.codec import ArrayArrayCodec
     from zarr.dtype import Int8, UInt8
 except ImportError as error:
-    raise ImportError(
-        'zeropoint.zarr needs zarr 3.1.3 or newer: pip install "zeropoint[zarr]"'
-    ) from error
+    raise missing("zarr", "zeropoint.zarr") from error
 
 __all__ = ["NAME", "AffineCodec"]
 

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from .._checks import printable
+from .._extras import missing
 from .._reference import Array
 
 AGAIN = "make or copy the file again"
@@ -43,7 +45,7 @@ def fault(path: Path, what: str, mend: str) -> ValueError:
     """The error for a file that is damaged, hostile or of no use here."""
     if len(what) > 300:  # a hostile file's names and shapes can be of any length
         what = what[:300] + "..."
-    return ValueError(f"{path}: {what}; {mend}")
+    return ValueError(printable(f"{path}: {what}; {mend}"))
 
 
 class Tensor(NamedTuple):
@@ -85,9 +87,7 @@ def real_dtype(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
-        raise ImportError(
-            "bfloat16 tensors need the package ml_dtypes: pip install 'zeropoint[bfloat16]'"
-        ) from None
+        raise missing("bfloat16", "bfloat16") from None
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _api, _backend
+from .._checks import printable
 from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import grid
@@ -57,7 +58,8 @@ def quantize(
             )
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
-            raise ValueError(f"{source.path}: tensor {tensor.name!r}: {error}{counted}") from None
+            what = f"{source.path}: tensor {tensor.name!r}: {error}{counted}"
+            raise ValueError(printable(what)) from None
         scales.write(np.asarray(params.scale))
         zeros.write(np.asarray(params.zero_point, np.int32))
         for box, x in passes():

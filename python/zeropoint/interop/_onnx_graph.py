@@ -11,12 +11,15 @@ import numpy as np
 
 import zeropoint as zp
 
+from .._checks import printable
+from .._extras import missing
+
 try:
     import onnx
     from onnx import helper, numpy_helper
     from onnx.external_data_helper import uses_external_data
 except ImportError as error:
-    raise ImportError('zeropoint.interop.onnx needs onnx: pip install "zeropoint[onnx]"') from error
+    raise missing("onnx", "zeropoint.interop.onnx") from error
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Model: TypeAlias = onnx.ModelProto | str | os.PathLike[str]
@@ -43,7 +46,8 @@ def load(model: Model) -> onnx.ModelProto:
     except OSError:
         raise
     except Exception as error:  # protobuf's and onnx's own
-        raise ValueError(f"{os.fspath(model)} cannot be read as an ONNX model: {error}") from error
+        path = printable(os.fspath(model))
+        raise ValueError(f"{path} cannot be read as an ONNX model: {printable(error)}") from error
     return loaded
 
 
@@ -51,11 +55,14 @@ def load(model: Model) -> onnx.ModelProto:
 # Graphs and constants
 
 
+_Maker: TypeAlias = onnx.TensorProto | onnx.SparseTensorProto | onnx.NodeProto
+
+
 class Scope(NamedTuple):
     """A graph, and what the names in it mean: its own first, then those of the graphs around it."""
 
     graph: onnx.GraphProto
-    makers: ChainMap[str, onnx.TensorProto | onnx.NodeProto]  # initializers and nodes
+    makers: ChainMap[str, _Maker]
     types: ChainMap[str, int]  # onnx.TensorProto.DataType, of what is declared
 
 
@@ -68,8 +75,7 @@ def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope
                 f"node {node.name!r} of type {node.op_type} lacks inputs or outputs; see "
                 "onnx.checker.check_model(model)"
             )
-    makers: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
-    makers.update((name, node) for node in graph.node for name in node.output if name)
+    makers = _makers(graph)
     declared = (*graph.input, *graph.output, *graph.value_info)
     types = {value.name: value.type.tensor_type.elem_type for value in declared}
     around = (outer.makers.maps, outer.types.maps) if outer else ((), ())
@@ -82,12 +88,31 @@ def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope
                 yield from scopes(body, scope)
 
 
+def _makers(graph: onnx.GraphProto) -> dict[str, _Maker]:
+    """What makes each tensor of a graph: an initializer or a node, and never two of them."""
+    made: list[tuple[str, _Maker]] = [(tensor.name, tensor) for tensor in graph.initializer]
+    made += [(sparse.values.name, sparse) for sparse in graph.sparse_initializer]
+    found: dict[str, _Maker] = {}
+    inputs = {value.name for value in graph.input}  # an initializer may have the name of one
+    made += [(name, node) for node in graph.node for name in node.output]
+    for name, maker in made:
+        if name and (name in found or (name in inputs and isinstance(maker, onnx.NodeProto))):
+            raise ValueError(
+                f"model is not valid: tensor {name!r} is made twice in one graph, by initializers, "
+                "nodes or inputs; rename or remove one, see onnx.checker.check_model(model)"
+            )
+        if name:  # without one nothing can use it
+            found[name] = maker
+    return found
+
+
 def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Name and value of the initializers and of the tensors in Constant nodes."""
+    """Name and value of the initializers and of the tensors in Constant nodes, if they have one."""
     for tensor in graph.initializer:
-        yield tensor.name, tensor
+        if tensor.name:
+            yield tensor.name, tensor
     for node in graph.node:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and node.output[0]:
             for found in node.attribute:
                 if found.name == "value":
                     yield node.output[0], found.t
@@ -126,7 +151,7 @@ def value(tensor: onnx.TensorProto, name: str) -> Array:
     try:
         found: Array = numpy_helper.to_array(tensor)
     except Exception as error:  # onnx's own: an unknown type, too few data
-        raise ValueError(f"tensor {name!r} cannot be read: {error}") from error
+        raise ValueError(f"tensor {name!r} cannot be read: {printable(error)}") from error
     return found
 
 

@@ -93,7 +93,8 @@ def quantize_weights(
     ValueError
         An opset that DequantizeLinear needs to be higher: 10 for one scale a tensor, 13 for one a
         channel, 21 for blocks.  A weight that is an input of its graph too, lies in an external
-        file that is not loaded, or lacks the axis.  A name in `exclude` that no tensor has.
+        file that is not loaded, hides another of its name, or lacks the axis.  A name in `exclude`
+        that no tensor has.  A model that makes two tensors of one name.
 
     Notes
     -----
@@ -123,13 +124,14 @@ def quantize_weights(
     left |= {
         name for name, found in uses.items() if any(_QUANTIZED.search(n.op_type) for n, _ in found)
     }
-    for graph, *_ in all_scopes:
+    for scope in all_scopes:
+        graph = scope.graph
         nodes: list[onnx.NodeProto] = []
         done: set[str] = set()
         for name, tensor in list(constants(graph)):
             if name in left or not _is_weight(tensor, min_size):
                 continue
-            _check_no_input(name, graph)
+            _check_name(name, scope)
             x = value(tensor, name)
             if not np.isfinite(x).all():
                 continue
@@ -187,8 +189,14 @@ def _check_opset(model: onnx.ModelProto, needed: int) -> None:
         )
 
 
-def _check_no_input(name: str, graph: onnx.GraphProto) -> None:
-    if any(value.name == name for value in graph.input):
+def _check_name(name: str, scope: Scope) -> None:
+    """ValueError where no node may make a tensor of that name in place of the weight."""
+    if name in scope.makers.parents or name in scope.types.parents:
+        raise ValueError(
+            f"weight {name!r} hides a tensor of the same name in a graph around its own; rename "
+            "one, or name them in exclude"
+        )
+    if any(value.name == name for value in scope.graph.input):
         raise ValueError(
             f"weight {name!r} is an input of its graph too, so a caller may replace it; remove it "
             "from graph.input (with ir_version >= 4), or name it in exclude"
@@ -342,7 +350,12 @@ class Report:
         left = [weight for weight in self.weights if weight.params is None]
         for weight in self.weights:
             if weight.params is not None and weight.stats is not None:
-                cells = [weight.name, weight.dtype, str(list(weight.shape)), f"{weight.bytes:,}"]
+                cells = [
+                    _checks.printable(weight.name, 200),
+                    weight.dtype,
+                    str(list(weight.shape)),
+                    f"{weight.bytes:,}",
+                ]
                 cells += [f"{weight.quantized_bytes:,}", f"{weight.stats.max_abs_error:.4g}"]
                 lines.append([*cells, f"{weight.stats.sqnr_db:.2f}", _scales(weight.params)])
         left_bytes = sum(weight.bytes for weight in left)

@@ -47,7 +47,7 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
     Raises
     ------
     TypeError
-        `detail` is not a dictionary.
+        `detail` is not a dictionary, or a field is not of its type.
     ValueError
         A tensor that is not uint8 or int8; one without scales; one quantized in blocks; scales
         that do not fit its shape, or that are not finite and > 0.
@@ -57,38 +57,31 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
     LiteRT shows 4-bit tensors as int8, so their parameters have qmin -128 and qmax 127.
     """
     name, found = _quantization(detail)
-    try:
-        dtype = np.dtype(detail["dtype"])
-    except Exception:  # NumPy has many for what is no dtype
-        raise TypeError(
-            f"tensor {name!r} has dtype {_checks.shown(detail['dtype'])}, which NumPy does not know"
-        ) from None
-    scales = np.asarray(found["scales"])
-    zeros = np.asarray(found["zero_points"])
+    dtype = _dtype(detail["dtype"], name)
     if dtype not in (np.uint8, np.int8):
         raise ValueError(
             f"tensor {name!r} is {dtype}: only uint8 and int8 tensors are supported, and float "
             "ones need no parameters"
         )
-    if found.get("block_size"):  # older interpreters have no such key
+    block_size = _block_size(found, name)
+    if block_size:
         raise ValueError(
-            f"tensor {name!r} is quantized in blocks of {_checks.shown(found['block_size'])}; only "
-            "tensors with one scale, or one a channel, are supported"
+            f"tensor {name!r} is quantized in blocks of {block_size}; only tensors with one scale, "
+            "or one a channel, are supported"
         )
+    scales = _numbers(found["scales"], "scales", "fiu", name)
+    zeros = _numbers(found["zero_points"], "zero_points", "iu", name)
     if scales.size == 0:
         raise ValueError(f"tensor {name!r} is {dtype} without scales: these are plain integers")
-    if scales.ndim != 1 or zeros.ndim != 1:
-        raise ValueError(
-            f"tensor {name!r} has scales or zero_points that are not 1-D; pass {_SOURCE}"
-        )
-    axis = None
-    if scales.size > 1:
-        axis = _checks.integer(found["quantized_dimension"], "quantized_dimension")
-    shape = tuple(_checks.integer(n, "shape") for n in detail["shape"])
+    shape = tuple(_numbers(detail["shape"], "shape", "iu", name).tolist())
+    if min(shape, default=0) < 0:
+        raise ValueError(f"tensor {name!r} has a length < 0 in its shape {shape}; pass {_SOURCE}")
+    dimension = _integer(found["quantized_dimension"], "quantized_dimension", name)
+    axis = dimension if scales.size > 1 else None
     if axis is not None and (not 0 <= axis < len(shape) or shape[axis] != scales.size):
         raise ValueError(
             f"tensor {name!r} has {scales.size} scales along dimension {axis}, which do not fit "
-            f"its shape {shape}"
+            f"its shape {shape}; pass {_SOURCE}"
         )
     if convention is None:
         convention = "litert" if axis is None else "litert_reference"
@@ -120,12 +113,20 @@ class Runner:
 
     Raises
     ------
+    TypeError
+        `interpreter` has no details to give; a field of one is not of its type.
     ValueError
         An input or an output whose codes are not uint8 or int8 (int16, say), or are in blocks.
     """
 
     def __init__(self, interpreter: Any, *, convention: str | None = None) -> None:
         self._interpreter = interpreter
+        for method in ("get_input_details", "get_output_details"):
+            if not callable(getattr(interpreter, method, None)):
+                raise TypeError(
+                    f"interpreter must be an Interpreter of LiteRT, not "
+                    f"{type(interpreter).__name__}: it has no {method}"
+                )
         self._inputs = [_port(detail, convention) for detail in interpreter.get_input_details()]
         self._outputs = [_port(detail, convention) for detail in interpreter.get_output_details()]
 
@@ -172,6 +173,8 @@ class Runner:
     def _in_order(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         names = [name for name, _, _ in self._inputs]
         rest = names[len(inputs) :]
+        if named and len(set(rest)) < len(rest):
+            raise TypeError(f"the inputs are {names}: names occur twice, so pass all by position")
         if len(inputs) > len(names) or named.keys() != set(rest):
             given = f"{len(inputs)} by position" + "".join(f", {name!r}" for name in named)
             raise TypeError(f"the inputs are {names}, each needed once; given are {given}")
@@ -182,20 +185,26 @@ def _port(
     detail: Mapping[str, Any], convention: str | None
 ) -> tuple[str, int, zp.QuantParams | None]:
     """Name and index of an input or output, and its parameters if it is quantized."""
-    name, found = _quantization(detail)
-    quantized = np.size(found["scales"]) > 0 or found.get("block_size")
-    p = params(detail, convention=convention) if quantized else None
-    return name, int(detail["index"]), p
+    name, found = _quantization(detail, "index")
+    index = _integer(detail["index"], "index", name)
+    if index < 0:
+        raise ValueError(f"tensor {name!r} has index {index}, which must be >= 0; pass {_SOURCE}")
+    in_blocks = _block_size(found, name) != 0  # wherever their scales are
+    quantized = in_blocks or _numbers(found["scales"], "scales", "fiu", name).size > 0
+    return name, index, params(detail, convention=convention) if quantized else None
 
 
-def _quantization(detail: Any) -> tuple[str, Mapping[str, Any]]:
-    """The tensor's name and its ``quantization_parameters``; an error unless `detail` is one."""
+# The fields of a detail, which an interpreter or a converter's dump may have filled with anything
+
+
+def _quantization(detail: Any, *more: str) -> tuple[str, Mapping[str, Any]]:
+    """The tensor's name and its ``quantization_parameters``; an error unless all fields exist."""
     if not isinstance(detail, Mapping):
         raise TypeError(
             f"detail must be {_SOURCE}, not {type(detail).__name__}; for example "
             "interpreter.get_input_details()[0]"
         )
-    missing = {"name", "shape", "dtype", "quantization_parameters"} - detail.keys()
+    missing = {"name", "shape", "dtype", "quantization_parameters", *more} - detail.keys()
     found = detail.get("quantization_parameters", {})
     if not isinstance(found, Mapping):
         raise TypeError(
@@ -207,3 +216,44 @@ def _quantization(detail: Any) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"detail has no {', '.join(sorted(missing))}; pass {_SOURCE}")
     name = detail["name"]
     return name if isinstance(name, str) else _checks.shown(name), found
+
+
+def _dtype(value: Any, name: str) -> np.dtype[Any]:
+    try:
+        if value is not None:  # which NumPy takes for float64
+            found: np.dtype[Any] = np.dtype(value)
+            return found
+    except Exception:  # NumPy has many for what is no dtype
+        pass
+    raise TypeError(
+        f"tensor {name!r} has dtype {_checks.shown(value)}, which NumPy does not know; pass "
+        f"{_SOURCE}"
+    )
+
+
+def _numbers(value: Any, field: str, kinds: str, name: str) -> Array:
+    """A field that must be a 1-D array of integers, or of real numbers."""
+    try:
+        found = np.asarray(value)
+    except Exception:  # a ragged list, or an object's own
+        found = np.asarray(None)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in kinds):
+        what = "integers" if kinds == "iu" else "numbers"
+        raise TypeError(
+            f"tensor {name!r} has {field} {_checks.shown(value)}, where a 1-D array of {what} is "
+            f"needed; pass {_SOURCE}"
+        )
+    return found
+
+
+def _integer(value: Any, field: str, name: str) -> int:
+    """A field that must be an integer."""
+    try:
+        return _checks.integer(value, field)
+    except TypeError as error:
+        raise TypeError(f"tensor {name!r}: {error}, or pass {_SOURCE}") from None
+
+
+def _block_size(found: Mapping[str, Any], name: str) -> int:
+    """0 for a tensor that is not quantized in blocks; older interpreters have no such field."""
+    return _integer(found.get("block_size", 0), "block_size", name)

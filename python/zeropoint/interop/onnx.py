@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import zeropoint as zp
 
+from .. import _checks
 from ._onnx_graph import (
     Model,
     Scope,
@@ -62,12 +63,18 @@ def params(model: Model, tensor: str) -> zp.QuantParams:
     Raises
     ------
     TypeError
-        `model` is neither of the two.
+        `model` is neither of the two; `tensor` is not a string.
     ValueError
-        There is no such tensor; it is not quantized, or in more than one way; its codes are not
-        uint8 or int8 (but int4, int16, int32, float8, ...); a scale or a zero point that is made at
-        run time, lies in an external file that is not loaded, or that `QuantParams` refuses.
+        The model makes two tensors of one name.  There is no such tensor; it is not quantized, or
+        in more than one way; its codes are not uint8 or int8 (but int4, int16, int32, float8, ...);
+        a scale or a zero point that is made at run time, lies in an external file that is not
+        loaded, or that `QuantParams` refuses.
     """
+    if not isinstance(tensor, str):
+        raise TypeError(
+            f"tensor must be the name of a tensor, not {type(tensor).__name__} "
+            f"{_checks.shown(tensor)}; see model.graph"
+        )
     takers: list[tuple[onnx.NodeProto, Scope]] = []
     makers: list[tuple[onnx.NodeProto, Scope]] = []
     names: set[str] = set()
@@ -82,7 +89,7 @@ def params(model: Model, tensor: str) -> zp.QuantParams:
             makers.append((maker, scope))
     found = [node_params(node, scope) for node, scope in takers or makers]
     if not found and tensor not in names:
-        close = difflib.get_close_matches(str(tensor), names, 3)
+        close = difflib.get_close_matches(tensor, names, 3)
         mend = f"did you mean {' or '.join(map(repr, close))}?" if close else "see model.graph"
         raise ValueError(f"tensor {tensor!r} is not in the model; {mend}")
     if not found:

@@ -20,13 +20,13 @@ import numpy as np
 
 import zeropoint as zp
 
+from .._extras import missing
+
 try:
     import torch
     from torch import Tensor
 except ImportError as error:
-    raise ImportError(
-        'zeropoint.interop.torch needs torch: pip install "zeropoint[torch]"'
-    ) from error
+    raise missing("torch", "zeropoint.interop.torch") from error
 
 # by name: the q-dtypes are deprecated, and may be gone from a later torch
 _CODES = {
@@ -249,7 +249,5 @@ def _bfloat16() -> Any:
     try:
         from ml_dtypes import bfloat16
     except ImportError as error:
-        raise ImportError(
-            'bfloat16 tensors need ml_dtypes: pip install "zeropoint[torch]"'
-        ) from error
+        raise missing("bfloat16", "bfloat16") from error
     return bfloat16
