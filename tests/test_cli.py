@@ -191,7 +191,8 @@ def test_help(capsys, arguments):
         (("compare", "several.npz"), "has 2 float tensors; name one by --tensor: a, b"),
         (("compare", "several.npz", "--tensor", "c"), "has no tensor 'c'"),
         (("compare", "several.npz", "--tensor", "ids"), "x has dtype int64"),
-        (("compare", "none.npz"), "has no tensors"),
+        (("compare", "none.npz"), "has no float tensors"),
+        (("compare", "codes.safetensors"), "has no float tensors"),  # but the scales of codes
         (("quantize", "weights.npy", "-o", "q.safetensors", "--qmin", "300"), "300"),
         (("compare", "weights.npy", "--axis", "0", "--block-size", "0"), "block_size"),
     ],
@@ -201,6 +202,7 @@ def test_failures_are_one_line(capsys, weights, arguments, message):
     np.save("objects.npy", np.array([None]), allow_pickle=True)
     np.savez("several.npz", a=weights, b=weights[0], ids=np.arange(3))
     np.savez("none.npz")
+    files.quantize_file("weights.npy", "codes.safetensors")
     with open("bad.npy", "wb") as file:
         file.write(b"spam")
     told = run(capsys, *arguments, code=1)

@@ -34,6 +34,7 @@ from ._compare import stats_cells, table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
 from ._extras import reinstall
+from ._files.quantized import companions
 from ._files.source import NUMPY, REALS
 from ._reference import Array
 
@@ -437,16 +438,23 @@ def _compare(options: argparse.Namespace) -> int:
     name = options.tensor
     if name is None:
         tensors = files.inspect_file(options.file).tensors
-        names = [each.name for each in tensors if _dtype(each.dtype) in REALS.values()]
+        of_codes = {key for each in tensors if each.quantized for key in companions(each.name)}
+        names = [
+            each.name
+            for each in tensors
+            if _dtype(each.dtype) in REALS.values() and each.name not in of_codes
+        ] or [each.name for each in tensors if len(tensors) == 1]
         if len(names) > 1:
-            names = [printable(each, 200) for each in names]
+            shown = ", ".join(printable(each, 200) for each in names)[:400]
             raise ValueError(
                 f"{printable(options.file)} has {len(names)} float tensors; name one by --tensor: "
-                f"{', '.join(names)}"[:500]
+                f"{shown}"
             )
-        if not tensors:
-            raise ValueError(f"{printable(options.file)} has no tensors")
-        name = names[0] if names else tensors[0].name
+        if not names:
+            raise ValueError(
+                f"{printable(options.file)} has no float tensors; pass a file that has"
+            )
+        [name] = names
     comparison = zp.compare(
         files.read_tensor(options.file, name), axis=options.axis, block_size=options.block_size
     )
