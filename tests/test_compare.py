@@ -237,7 +237,9 @@ def test_more_channels_than_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatc
     assert want.few_codes == 3
     monkeypatch.setattr(_compare, "_CHANNELS", 7)
     monkeypatch.setattr(_compare, "_CHUNK", 1000)
-    assert zp.error_stats(x, params) == want
+    found = zp.error_stats(x, params)
+    for name in ("codes_of_most", "few_codes", "channels", "codes_used"):
+        assert getattr(found, name) == getattr(want, name)
 
 
 def test_compare_shows_what_helps(backend: str) -> None:

@@ -110,47 +110,6 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     return sums.stats(x.size, *_codes_in_use(x, codes, params))
 
 
-def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int, int]:
-    """`codes_of_most`, `few_codes` and `channels` of `ErrorStats`."""
-    axis = params._check_fits(x.shape)
-    x, codes = (v[None] if axis is None else np.moveaxis(v, axis, 0) for v in (x, codes))
-    enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
-    most, few = np.zeros(len(x), np.int64), 0
-    for start in range(0, len(x), _CHANNELS):
-        group = slice(start, start + _CHANNELS)
-        counts = _counts(x[group], codes[group])
-        most[group] = found = _fewest(counts)
-        for i in np.flatnonzero((found < enough) & (counts.sum(axis=1) > 2 * found)):
-            few += _values_of_most(x[start + i]) > 2 * found[i]
-    return int(np.sort(most)[len(most) // 2]), int(few), len(x)
-
-
-def _counts(x: Array, codes: Array) -> Array:
-    """How many nonzero elements have each code, as uint8; a row a channel (the first axis)."""
-    counts = np.zeros(len(x) * 256, np.int64)
-    row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
-    for piece in pieces(x.shape, _CHUNK):
-        found = codes.view(np.uint8)[piece] + np.broadcast_to(row, x.shape)[piece]
-        counts += np.bincount(found[x[piece] != 0], minlength=counts.size)
-    return counts.reshape(-1, 256)
-
-
-def _fewest(counts: Array) -> Array:
-    """How many of the counts of each row, the largest first, make up most of their sum."""
-    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
-    return np.asarray((sums < _MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
-
-
-def _values_of_most(x: Array) -> int:
-    """The fewest different values of most nonzero elements, as far as a sample tells."""
-    if x.size > _SAMPLE:
-        index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
-        x = x[np.unravel_index(index, x.shape)]
-    values, counts = np.unique(x.astype(np.float64), return_counts=True)
-    counts = counts[values != 0]
-    return int(_fewest(counts)) if counts.size else 0
-
-
 def _parts(
     x: Array, codes: Array, params: QuantParams
 ) -> Iterator[tuple[Array, Array, QuantParams]]:
@@ -214,6 +173,47 @@ class _Sums:
             few_codes=few_codes,
             channels=channels,
         )
+
+
+def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int, int]:
+    """`codes_of_most`, `few_codes` and `channels` of `ErrorStats`."""
+    axis = params._check_fits(x.shape)
+    x, codes = (v[None] if axis is None else np.moveaxis(v, axis, 0) for v in (x, codes))
+    enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
+    most, few = np.zeros(len(x), np.int64), 0
+    for start in range(0, len(x), _CHANNELS):
+        group = slice(start, start + _CHANNELS)
+        counts = _counts(x[group], codes[group])
+        most[group] = found = _fewest(counts)
+        for i in np.flatnonzero((found < enough) & (counts.sum(axis=1) > 2 * found)):
+            few += _values_of_most(x[start + i]) > 2 * found[i]
+    return int(np.sort(most)[len(most) // 2]), int(few), len(x)
+
+
+def _counts(x: Array, codes: Array) -> Array:
+    """How many nonzero elements have each code, as uint8; a row a channel (the first axis)."""
+    counts = np.zeros(len(x) * 256, np.int64)
+    row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
+    for piece in pieces(x.shape, _CHUNK):
+        found = codes.view(np.uint8)[piece] + np.broadcast_to(row, x.shape)[piece]
+        counts += np.bincount(found[x[piece] != 0], minlength=counts.size)
+    return counts.reshape(-1, 256)
+
+
+def _fewest(counts: Array) -> Array:
+    """How many of the counts of each row, the largest first, make up most of their sum."""
+    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
+    return np.asarray((sums < _MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
+
+
+def _values_of_most(x: Array) -> int:
+    """The fewest different values of most nonzero elements, as far as a sample tells."""
+    if x.size > _SAMPLE:
+        index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
+        x = x[np.unravel_index(index, x.shape)]
+    values, counts = np.unique(x.astype(np.float64), return_counts=True)
+    counts = counts[values != 0]
+    return int(_fewest(counts)) if counts.size else 0
 
 
 # ---------------------------------------------------------------------------------------------
