@@ -20,7 +20,8 @@ vs peer: the time of the fastest right peer by this one's, same threads (> 1: fa
   one element LiteRT does not count, for its data does not cross the call).
 vs numpy: the same against the article's code.  of bare: the same against the bare loop.
 differ: elements that are not what the job's convention gives; WRONG: not even what the system's
-  own arithmetic gives."""
+  own arithmetic gives; another arithmetic on this CPU: none of the formulas that the system is
+  known to have, each code at most one off the nearest of them, which is named."""
 
 Table = Sequence[Sequence[str]]
 
@@ -77,7 +78,7 @@ def cell_table(rows: Sequence[Row]) -> str:
             _ratio(row.vs_fastest_peer),
             _ratio(row.vs_numpy),
             "" if row.of_bare_loop is None else f"{row.of_bare_loop:.0%}",
-            f"WRONG: {row.wrong}" if row.wrong else str(row.differ or ""),
+            _differ(row),
         )
         for row in rows
     ]
@@ -93,6 +94,13 @@ def cell_table(rows: Sequence[Row]) -> str:
         "differ",
     )
     return f"{head}, {threads_name(rows[0].threads)}\n{_aligned([titles, *body])}\n"
+
+
+def _differ(row: Row) -> str:
+    if row.wrong:
+        return f"WRONG: {row.wrong}"
+    text = str(row.differ or "")
+    return f"{text}, another arithmetic on this CPU: {row.another}" if row.another else text
 
 
 def _ratio(value: float | None) -> str:

@@ -36,6 +36,7 @@ class Row:
     vs_fastest_peer: float | None  #: > 1: faster than every peer
     vs_numpy: float | None  #: against the article's code
     of_bare_loop: float | None
+    another: int = 0
 
 
 class Skips:
@@ -173,6 +174,7 @@ class _Cell:
                 vs_fastest_peer=ratio(fastest, times[name]),
                 vs_numpy=ratio(numpy, times[name]),
                 of_bare_loop=ratio(bare, times[name]),
+                another=entry.verdict.another,
             )
             for name, entry in self._entries.items()
         ]

@@ -1,18 +1,21 @@
 """The command line: what it prints where, and its exit codes."""
 
 import importlib.util
+import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import zeropoint as zp
-from zeropoint import _backend, _cli, _extras, _selfcheck, files
+from zeropoint import _backend, _cli, _exhaustive, _extras, _selfcheck, files
 from zeropoint._files import grid
 
 HAS_TABLE = importlib.util.find_spec("wordllama") is not None
@@ -34,7 +37,8 @@ def brief(monkeypatch):
 
 def run(capsys, *arguments, code=0):
     """stdout and stderr of one command."""
-    assert _cli.main(list(arguments)) == code
+    found = _cli.main(list(arguments))
+    assert found == code or (code is None and found == 0)
     return capsys.readouterr()
 
 
@@ -116,7 +120,6 @@ def test_import_of_the_package_leaves_the_files_alone():
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("spam",),
         ("quantize",),
         ("quantize", "a.npy"),
@@ -133,6 +136,28 @@ def test_usage_errors(capsys, arguments):
     told = run(capsys, *arguments, code=2)
     assert told.out == ""
     assert told.err.startswith("usage: zeropoint")
+
+
+def test_alone_it_shows_its_help(capsys):
+    told = run(capsys)
+    assert told.err == ""
+    assert told.out == run(capsys, "--help").out
+    codes = re.findall(r"^  (\d+)  ", told.out.split("\nexit codes:\n")[1], re.MULTILINE)
+    assert codes == ["0", "1", "2", "130"]
+
+
+COMMANDS = ("demo", "info", "verify", "quantize", "dequantize", "inspect", "compare")
+
+
+def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, brief, monkeypatch):
+    monkeypatch.setattr(_cli, "_embedding_table", lambda: (weights, "0"))
+    tensors = {"fc.weight": weights, "fc.bias": weights[0]}
+    safetensors.numpy.save_file(tensors, "model.safetensors")
+    assert re.findall(r"^    (\w+)(?:  |$)", run(capsys, "--help").out, re.MULTILINE) == [*COMMANDS]
+    for command in COMMANDS:
+        [example] = run(capsys, command, "--help").out.split("\nexample:\n  zeropoint ")[1:]
+        assert example.startswith(command)
+        run(capsys, *shlex.split(example), code=None)
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("quantize", "--help"), ("--version",)])
@@ -162,12 +187,22 @@ def test_help(capsys, arguments):
         (("compare", "objects.npy"), "never loaded"),
         (("compare", "ints.npy"), "x has dtype int64"),
         (("compare", "weights.npy", "--axis", "2"), "axis 2 is out of bounds"),
-        (("compare", "weights.txt"), "compare reads .npy files"),
+        (("compare", "weights.txt"), "does not end in .npy, .npz or .safetensors"),
+        (("compare", "several.npz"), "has 2 float tensors; name one by --tensor: a, b"),
+        (("compare", "several.npz", "--tensor", "c"), "has no tensor 'c'"),
+        (("compare", "several.npz", "--tensor", "ids"), "x has dtype int64"),
+        (("compare", "none.npz"), "has no float tensors"),
+        (("compare", "codes.safetensors"), "has no float tensors"),  # but the scales of codes
+        (("quantize", "weights.npy", "-o", "q.safetensors", "--qmin", "300"), "300"),
+        (("compare", "weights.npy", "--axis", "0", "--block-size", "0"), "block_size"),
     ],
 )
 def test_failures_are_one_line(capsys, weights, arguments, message):
     np.save("ints.npy", np.arange(4))
     np.save("objects.npy", np.array([None]), allow_pickle=True)
+    np.savez("several.npz", a=weights, b=weights[0], ids=np.arange(3))
+    np.savez("none.npz")
+    files.quantize_file("weights.npy", "codes.safetensors")
     with open("bad.npy", "wb") as file:
         file.write(b"spam")
     told = run(capsys, *arguments, code=1)
@@ -266,6 +301,53 @@ def test_names_from_files_are_safe_to_print(capsys, tmp_path):
     path = tmp_path / "t.safetensors"
     safetensors.numpy.save_file({"a\x1b[31m": np.zeros(3, np.float32)}, path)
     assert "\x1b" not in run(capsys, "inspect", str(path)).out
+
+
+@pytest.mark.parametrize("name", ["npy", "npz", "safetensors", "bfloat16"])
+def test_compare_takes_what_inspect_takes(capsys, weights, name):
+    others = {"ids": np.arange(4), "w": weights}
+    if name == "npz":
+        np.savez("x.npz", **others)
+    elif name == "npy":
+        np.save("x.npy", np.asfortranarray(weights.astype(">f4")))
+    else:
+        if name == "bfloat16":
+            others["w"] = weights.astype(ml_dtypes.bfloat16)
+        safetensors.numpy.save_file(others, "x.safetensors")
+    file = f"x.{name.replace('bfloat16', 'safetensors')}"
+    told = run(capsys, "compare", file)
+    assert told.out == f"{zp.compare(others['w'])}\n"
+    if name != "npy":
+        assert run(capsys, "compare", file, "--tensor", "w").out == told.out
+    run(capsys, "inspect", file)
+
+
+def test_one_spelling_of_dtypes(capsys, weights):
+    """Of NumPy's names, in every command, whatever the words of the file are."""
+    tensors = {"a": weights, "b": weights.astype(np.float16), "c": weights.astype(">f8")}
+    np.savez("x.npz", **tensors, ids=np.arange(4), flag=np.array(True), z=np.array("text"))
+    found = {"a": "float32", "b": "float16", "c": "float64", "ids": "int64", "flag": "bool"}
+    told = run(capsys, "inspect", "x.npz", "--json")
+    dtypes = {each["name"]: each["dtype"] for each in as_json(told.out)["tensors"]}
+    assert dtypes == found | {"z": "str128"}
+    np.savez("x.npz", **tensors, ids=np.arange(4), flag=np.array(True))
+    for command in (
+        ("quantize", "x.npz", "-o", "q.safetensors"),
+        ("inspect", "x.npz"),
+        ("dequantize", "q.safetensors", "-o", "back.safetensors"),
+        ("inspect", "back.safetensors"),
+    ):
+        told = run(capsys, *command)
+        for name, dtype in found.items():
+            assert re.search(rf"^{name}\s+{dtype}\s", told.out, re.MULTILINE), told.out
+        told = run(capsys, *command, "--json")
+        assert {t["name"]: t["dtype"] for t in as_json(told.out)["tensors"]} == found
+    safetensors.numpy.save_file({"w": weights.astype(ml_dtypes.bfloat16)}, "h.safetensors")
+    assert " bfloat16 " in run(capsys, "inspect", "h.safetensors").out
+    raw = b'{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    with open("f8.safetensors", "wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw + b"\0\0")
+    assert " F8_E4M3 " in run(capsys, "inspect", "f8.safetensors").out  # NumPy has no name for it
 
 
 def test_compare(capsys, weights):
@@ -378,7 +460,14 @@ def test_info_without_the_core(capsys, monkeypatch):
 
 
 def test_verify(capsys, brief):
-    told = run(capsys, "verify")
+    short = run(capsys, "verify").out.splitlines()
+    told = run(capsys, "verify", "--verbose")
+    for name in zp.backends()[:-1]:
+        [line] = [line for line in short if line.startswith(f"{name}: ")]
+        assert line.startswith(f"{name}: {len(_selfcheck.OPERATIONS)} operations, ")
+        assert line.endswith(" elements, 0 differences")
+    assert len(short) <= len(zp.backends())
+    assert short[-1] == told.out.splitlines()[-1]
     native = [name for name in zp.backends() if name != "numpy"]
     for name in native:
         assert told.out.count(f"\n{name} ") == len(_selfcheck.OPERATIONS)
@@ -399,6 +488,10 @@ def test_verify_fails_on_a_difference(capsys, monkeypatch):
     told = run(capsys, "verify", code=1)
     assert "3 calls differ from the NumPy reference" in told.out
     assert "round_into on avx2 differs" in told.out
+    assert "avx2     quantize" not in told.out  # what is fine is summed up
+    told = run(capsys, "verify", "--verbose", code=1)
+    assert "avx2     quantize" in told.out
+    assert "round_into on avx2 differs" in told.out
     assert as_json(run(capsys, "verify", "--json", code=1).out)["differences"] == 3
 
 
@@ -409,6 +502,43 @@ def test_verify_without_the_core(capsys, monkeypatch):
     assert "Nothing was verified" in told.out
     assert "compiled core is absent" in told.err
     assert as_json(run(capsys, "verify", "--json", code=1).out)["checked"] == []
+
+
+class Answer(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "arguments", "begun"),
+    [("y\n", (), True), ("", (), False), ("n\n", (), False), ("no\n", ("--yes",), True)],
+)
+def test_verify_of_all_zero_points_asks(capsys, monkeypatch, answer, arguments, begun):
+    rows = [_selfcheck.Row("avx2", "quantize", 10, 1000, 0, "")] if begun else None
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    monkeypatch.setattr(_exhaustive, "hours", lambda: 7.25)
+    monkeypatch.setattr(_exhaustive, "run", lambda *_, **__: iter(rows))
+    monkeypatch.setattr(sys, "stdin", Answer(answer))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    command = ("verify", "--deep", "--all-zero-points", *arguments)
+    told = run(capsys, *command, code=0 if begun else 1)
+    assert "all-zero-points: about 7.2 hours here (" in terminal.text
+    assert ("Begin? [y/N] " in terminal.text) == (not arguments)
+    assert ("All 1,000 elements are as they must be" in told.out) == begun
+
+
+def test_verify_of_all_zero_points_needs_yes_without_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    monkeypatch.setattr(_exhaustive, "hours", lambda: 12.3)
+    monkeypatch.setattr(_exhaustive, "run", None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    told = run(capsys, "verify", "--all-zero-points", code=2)
+    assert "about 12 hours here" in told.err
+    assert told.err.endswith(
+        "zeropoint: there is no terminal to ask whether to begin; pass --yes\n"
+    )
+    assert told.out == ""
 
 
 def test_verify_names_what_the_cpu_lacks(capsys, monkeypatch):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _compare
 
 X = np.random.default_rng(11).normal(size=(50, 40)).astype(np.float32) + 1
 
@@ -66,37 +69,43 @@ def test_same_on_every_backend() -> None:
 
 def test_rows_and_best(backend: str) -> None:
     comparison = zp.compare(X)
-    assert len(comparison.rows) == 14
-    assert {row.dtype for row in comparison.rows} == {"uint8", "int8"}
     for row in comparison.rows:
         assert row.params is not None
         assert row.stats == zp.error_stats(X, row.params)
-        if row.same_as is not None:
-            assert comparison.rows[row.same_as].stats == row.stats
-    assert comparison.best.stats.mse == min(row.stats.mse for row in comparison.rows)
+    names = [each.name for row in comparison.rows for each in (row, *row.same)]
+    rules = ["max", "min", "least_error", "symmetric"]
+    rules += [f"{rule}, zero not included" for rule in ("max", "min", "least_error")]
+    assert sorted(names) == sorted([*rules, "mse", "percentile 99.925", "min", "min"])
+    assert comparison.best.stats.mse == min(row.stats.mse for row in comparison.rows[:-2])
+    assert [row.axis for row in comparison.rows[-2:]] == [0, 1]
     text = str(comparison)
     assert text.count("<- best") == 1
-    assert "same as 1" in text
     assert comparison.advice in text
-    assert text.splitlines()[0].split()[:3] == ["#", "rule", "dtype"]
+    assert text.splitlines()[0].split()[:3] == ["#", "rule", "scale"]
+    assert comparison.warning is None
+    assert "Warning" not in text
 
 
 def test_data_far_from_zero_wants_zero_not_included() -> None:
     comparison = zp.compare(np.linspace(100, 101, 999, dtype=np.float32))
     assert not comparison.best.include_zero
     assert "engines need a range that holds 0" in comparison.advice
+    assert comparison.warning is not None
+    assert comparison.warning.startswith("few codes are in use in rows 1, 2, 4, 5, 6: 90 % of")
+    assert comparison.warning.endswith("; what helps: row 3")
 
 
 def test_a_rule_that_cannot_work_says_why() -> None:
     comparison = zp.compare(np.full(5, 2.0, np.float32))
-    problems = [row.problem for row in comparison.rows if row.params is None]
-    assert len(problems) == 6
-    assert all("x is constant" in problem for problem in problems)
+    [row] = [row for row in comparison.rows if row.params is None]
+    assert row.problem is not None
+    assert "x is constant" in row.problem
+    assert [each.rule for each in (row, *row.same)] == ["max", "min", "least_error"]
     assert "x is constant" in str(comparison)
 
 
 def test_axis_and_blocks() -> None:
-    tensor, channel = zp.compare(X * np.arange(1, 41, dtype=np.float32)), None
+    tensor = zp.compare(X * np.arange(1, 41, dtype=np.float32))
     channel = zp.compare(X * np.arange(1, 41, dtype=np.float32), axis=1)
     block = zp.compare(X * np.arange(1, 41, dtype=np.float32), axis=0, block_size=7)
     mse = [c.best.stats.mse for c in (tensor, channel, block)]
@@ -106,8 +115,13 @@ def test_axis_and_blocks() -> None:
 def test_json() -> None:
     import json
 
-    found = json.loads(json.dumps(zp.compare(X).to_dict()))
-    assert found["rows"][found["best"]]["stats"]["mse"] > 0
+    for x in (X, outlier(X)):
+        comparison = zp.compare(x)
+        found = json.loads(json.dumps(comparison.to_dict()))
+        assert found["rows"][found["best"]]["stats"] == comparison.best.stats.to_dict()
+        assert found["warning"] == comparison.warning
+        assert found["rows"][0]["same"] == [row.name for row in comparison.rows[0].same]
+        assert zp.ErrorStats(**found["rows"][0]["stats"]) == comparison.rows[0].stats
 
 
 @pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
@@ -129,3 +143,210 @@ def test_a_scalar_is_data_too(backend: str) -> None:
     for x in (np.float32(3), np.float64(3), np.array(3, np.float16)):
         assert zp.error_stats(x, zp.QuantParams(2, 3)).max_abs_error == 1
     assert zp.compare(np.float32(3)).best.stats
+
+
+# ---------------------------------------------------------------------------------------------
+# Figures that look good over ruined codes
+
+
+def outlier(x: np.ndarray, value: float = 1e6) -> np.ndarray:
+    found = x.copy()
+    found.flat[found.size // 2] = value
+    return found
+
+
+def test_an_outlier_is_warned_of(backend: str) -> None:
+    x = outlier(X)
+    stats = zp.error_stats(x, zp.choose_params(x))
+    assert stats.sqnr_db > 80
+    assert stats.cosine > 0.9999999
+    assert (stats.codes_used, stats.codes_of_most, stats.few_codes, stats.channels) == (2, 1, 1, 1)
+    assert stats.warning is not None
+    assert "90 % of the nonzero elements share 1 code, so" in stats.warning
+    assert "HistogramObserver" in stats.warning
+    assert str(stats).endswith(f"\nWarning: {stats.warning}")
+
+    fine = zp.error_stats(X, zp.choose_params(X))
+    assert fine.codes_of_most > 60
+    assert fine.warning is None
+    assert "Warning" not in str(fine)
+
+
+RNG = np.random.default_rng(3)
+SPARSE = np.where(RNG.random((100, 400)) < 0.02, RNG.normal(size=(100, 400)), 0)
+
+
+@pytest.mark.parametrize(
+    ("x", "few"),
+    [
+        (SPARSE, False),  # hardly any elements but zeros, each well represented
+        (outlier(SPARSE), True),
+        (np.full(5000, 0.3), False),  # no more values than codes
+        (np.repeat([0.3, 1e6], 500), False),
+        (np.where(RNG.random(5000) < 0.5, 0.3, -0.7), False),
+        (np.r_[np.full(9500, 0.7), RNG.normal(size=500)], False),  # a background
+        (np.r_[RNG.normal(size=9500), RNG.normal(size=500) * 1e6], True),  # many outliers
+        (np.linspace(100, 101, 999), True),  # between 0 and the data nothing
+        (np.linspace(-1, 1, 15), False),  # fewer elements than 16
+        (np.r_[np.linspace(-1, 1, 14), 1e6], True),
+        (np.r_[np.repeat(np.linspace(0.01, 1, 12), 9), np.linspace(0.011, 0.9, 9)], False),
+        # most of 14 values have 10 codes
+        (np.repeat(np.r_[np.geomspace(1e-5, 1e-4, 4), np.linspace(0.5, 1, 10)], 3), False),
+        (RNG.laplace(size=100_000), False),
+        (np.zeros(9), False),
+        (np.r_[RNG.normal(size=100_000) * 1e-300, 1e300], True),
+    ],
+)
+def test_which_data_are_warned_of(x: np.ndarray, few: bool) -> None:
+    stats = zp.error_stats(x, zp.choose_params(x))
+    assert (stats.warning is not None) == few, stats
+
+
+@pytest.mark.parametrize(("codes", "few"), [(15, True), (16, False)])
+def test_fewer_than_half_of_the_bits_are_few(codes: int, few: bool) -> None:
+    params = zp.QuantParams(1.0, 0)
+    x = (np.arange(10 * codes) % codes + 1 + np.linspace(-0.1, 0.1, 10 * codes)).astype(np.float32)
+    ends = np.array([200.0] * (x.size // 10), np.float32)  # a part that is not most
+    stats = zp.error_stats(np.concatenate([x, ends]), params)
+    assert (stats.codes_used, stats.codes_of_most) == (codes + 1, codes)
+    assert bool(stats.few_codes) == few
+    # 4 bits that are asked for are no bits that are idle
+    four = zp.error_stats(x[x < 15.4], zp.QuantParams(1.0, 0, qmax=15))
+    assert four.warning is None
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_ruined_channel_is_found_among_others(backend: str, axis: int) -> None:
+    x = np.random.default_rng(1).normal(size=(40, 200, 30)).astype(np.float32)
+    x[7, 5] = 0  # nor is a channel with a few zeros more
+    x[7, 11, 3] = 1e6
+    stats = zp.error_stats(x, zp.choose_params(x, axis=axis))
+    assert (stats.few_codes, stats.channels) == (1, x.shape[axis])
+    assert stats.codes_of_most > 60
+    assert stats.warning is not None
+    assert f"in 1 of {x.shape[axis]} channels" in stats.warning
+    blocks = zp.error_stats(x, zp.choose_params(x, axis=axis, block_size=10))
+    assert blocks.channels == x.shape[axis]
+
+
+def test_more_channels_than_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(1).normal(size=(50, 300)).astype(np.float32)
+    x[[3, 44, 49], 9] = 1e6
+    params = zp.choose_params(x, axis=0)
+    want = zp.error_stats(x, params)
+    assert want.few_codes == 3
+    monkeypatch.setattr(_compare, "_CHANNELS", 7)
+    monkeypatch.setattr(_compare, "_CHUNK", 1000)
+    found = zp.error_stats(x, params)
+    for name in ("codes_of_most", "few_codes", "channels", "codes_used"):
+        assert getattr(found, name) == getattr(want, name)
+
+
+def test_compare_shows_what_helps(backend: str) -> None:
+    comparison = zp.compare(outlier(X))
+    rules, others = comparison.rows[:3], comparison.rows[3:]
+    assert [(row.name, row.few) for row in rules] == [
+        ("max", True),
+        ("symmetric", True),
+        ("mse", True),
+    ]
+    assert [(row.method, row.axis) for row in others] == [
+        ("percentile", None),
+        ("minmax", 0),
+        ("minmax", 1),
+    ]
+    assert comparison.warning is not None
+    assert comparison.warning.endswith("; what helps: rows 4, 5, 6")
+    text = str(comparison)
+    assert text.startswith(f"Warning: {comparison.warning}.\n\n#")
+    assert len(re.findall(r"^\d ", text, re.MULTILINE)) == 6
+    assert "few codes in 1 of 50 channels" in text
+    assert not comparison.best.few
+    assert comparison.best.axis == 0  # one row is lost there, and the error of the others least
+    assert "the rules leave few codes in use" in comparison.advice
+    assert "no difference" not in text
+    # the range is that of the others, though a histogram of all has them in one bin
+    clipped = others[0].params
+    assert clipped is not None
+    low, high = np.sort(X.ravel())[[1, -1]]  # of 2000, 1.5 at each end
+    assert clipped.scale * 255 == pytest.approx(high - low, rel=0.02)
+    assert -clipped.zero_point * clipped.scale == pytest.approx(low, abs=float(clipped.scale))
+
+
+def test_clipping_goes_as_far_as_it_must() -> None:
+    x = np.random.default_rng(5).normal(size=10_000).astype(np.float32)
+    x[::500] *= 1e6  # 20, a thousandth at each end
+    comparison = zp.compare(x)
+    found = {row.percentile: row.few for row in comparison.rows if row.percentile}
+    assert list(found.items()) == [
+        (pytest.approx(99.985), True),
+        (pytest.approx(99.9), True),
+        (99.0, False),
+    ]
+    assert comparison.best.percentile == 99.0
+
+
+def test_what_differs_by_rounding_alone_is_one_row() -> None:
+    """As the two rules of the article do on its own data: half a step at one end or the other."""
+    comparison = zp.compare(np.array([-0.75, -0.45, 1.75], np.float32))
+    assert [row.name for row in comparison.rows] == ["max", "symmetric"]
+    text = str(comparison)
+    assert "max, min, least_error, zero included or not  0.009803922      76..77" in text
+    assert "1.000" not in comparison.advice
+
+
+def test_the_best_is_not_the_best_by_the_seventh_digit() -> None:
+    found = zp.compare(X)
+    first = found.rows[0]
+    assert first.stats is not None
+    for digits, best in ((1e-6, 0), (1e-2, 1)):
+        stats = dataclasses.replace(
+            first.stats, mse=first.stats.mse * (1 - digits), max_abs_error=1.0
+        )
+        rows = first, dataclasses.replace(first, rule="symmetric", stats=stats)
+        comparison = zp.Comparison(rows)
+        assert comparison.best is rows[best]
+        assert ("no difference" in comparison.advice) == (best == 0)
+
+
+def test_rows_of_another_granularity_stay_apart() -> None:
+    rows = zp.compare((RNG.random((40, 40)) > 0.5).astype(np.float32)).rows
+    assert [row.axis for row in rows] == [None, 0, 1]
+
+
+def test_int8_has_the_same_figures_and_a_zero_point_128_less() -> None:
+    """As the text of a comparison says."""
+    for row in zp.compare(X).rows:
+        if row.method != "minmax":
+            continue
+        for each in (row, *row.same):
+            symmetric = each.rule == "symmetric"
+            other = zp.choose_params(
+                X,
+                "int8",
+                zero_point_from=None if symmetric else each.rule,
+                symmetric=symmetric,
+                include_zero=each.include_zero,
+                axis=each.axis,
+            )
+            np.testing.assert_array_equal(other.scale, each.params.scale)
+            np.testing.assert_array_equal(
+                other.zero_point, np.subtract(each.params.zero_point, 128)
+            )
+            figures = zp.error_stats(X, other)
+            assert figures.mse == pytest.approx(each.stats.mse, rel=2**-12)
+            assert figures.max_abs_error == pytest.approx(each.stats.max_abs_error, rel=2**-12)
+
+
+def test_a_report_of_weights_warns_too() -> None:
+    pytest.importorskip("onnx")
+    from zeropoint.interop._onnx_weights import Report, Weight
+
+    def weight(x: np.ndarray) -> Weight:
+        params = zp.choose_params(x)
+        stats = zp.error_stats(x, params)
+        return Weight("w", x.shape, "float32", x.nbytes, x.size, params, stats)
+
+    fine, ruined = weight(X), weight(outlier(X))
+    assert "few codes" not in str(Report((fine,))).lower()
+    assert "Few codes are in use in 1 of them" in str(Report((fine, ruined)))

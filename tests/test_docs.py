@@ -1,17 +1,25 @@
-"""README says what the code says: its tables come from the code, its example runs."""
+"""The pages say what the code says: tables come from the code, and every block of code runs."""
 
 from __future__ import annotations
 
+import ast
+import doctest
+import importlib
+import importlib.metadata
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import zeropoint as zp
+from zeropoint import _cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -31,28 +39,180 @@ def test_conventions_table() -> None:
     assert table.strip().splitlines()[2:] == rows
 
 
-def test_first_example_runs() -> None:
-    code = code_blocks("python")[0]
+# ---------------------------------------------------------------------------------------------
+# Every block of code
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    code: str
+
+
+def sections(page: Path) -> dict[str, list[Block]]:
+    """The blocks of code under each heading of a page."""
+    found: dict[str, list[Block]] = {}
+    heading, block = "", None
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith("```"):
+            if block is None:
+                block = Block(number, line[3:], "")
+            else:
+                found.setdefault(heading, []).append(block)
+                block = None
+        elif block is not None:
+            block = block._replace(code=f"{block.code}{line}\n")
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
+    assert block is None, f"{page.name}: the block of line {block.line} has no end"
+    return found
+
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+SECTIONS = {
+    f"{page.name}: {heading}": blocks
+    for page in PAGES
+    for heading, blocks in sections(page).items()
+}
+#: run by .ci/run, each line in a machine of its own
+QUICK_START = "README.md: Quick start"
+
+
+def missing(code: str) -> list[str]:
+    """The packages that a block of Python needs and that are not installed."""
+    modules = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(code))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    absent = [name for name in sorted(modules) if importlib.util.find_spec(name) is None]
+    for name in re.findall(r'distribution\("([^"]+)"\)', code):
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(name)
+    return absent
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of a reader, in the current directory: weights and biases of some layers."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for i in range(3):
+        tensors[f"layer.{i}.weight"] = rng.normal(size=(64, 192)).astype(np.float32)
+        tensors[f"layer.{i}.bias"] = rng.normal(size=64).astype(np.float32)
+    np.savez("model.npz", **tensors)
+    safetensors.numpy.save_file(tensors, "model.safetensors")
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("section", [name for name in SECTIONS if name != QUICK_START])
+def test_every_block_runs_when_pasted(section: str) -> None:
+    """Those of one section one after the other, as a reader pastes them."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    lacking: list[str] = []
+    for block in SECTIONS[section]:
+        where = f"{section}, line {block.line}"
+        if block.language == "python":
+            if absent := missing(block.code):
+                lacking.append(f"{where}: NOT RUN, for want of {', '.join(absent)}")
+                continue
+            exec(compile(block.code, where, "exec", dont_inherit=True), names)
+        elif block.language == "sh":
+            for line in block.code.replace("\\\n", " ").splitlines():
+                program, *arguments = shlex.split(line, comments=True)
+                assert program == "zeropoint", f"{where}: {line} is run by no test"
+                assert _cli.main(arguments) == 0, f"{where}: {line}"
+        else:
+            assert (section, block.language) in BUILT, (
+                f"{where}: {block.language} is run by no test"
+            )
+    if lacking:
+        pytest.skip("; ".join(lacking))
+
+
+def test_the_quick_start_runs() -> None:
+    """Its Python; its two commands are run by .ci/run, which finds them in README."""
+    shell, python = SECTIONS[QUICK_START]
+    assert (shell.language, python.language) == ("sh", "python")
+    assert len(shell.code.strip().splitlines()) == 2
+    ci = ROOT / ".ci/run"  # not in a source distribution
+    assert not ci.exists() or '"$(quick_start 2)"' in ci.read_text()
     names: dict[str, object] = {}
-    exec(code, names)
+    exec(python.code, names)
     assert isinstance(names["q"], np.ndarray)
 
 
-PIPELINES = {  # what the section's code needs
-    "LiteRT": ["ai_edge_litert", "pymicro_wakeword"],
-    "ONNX": ["onnx", "magika"],
-    "torch": ["torch"],
-}
+PACKAGE = ROOT / "python"
+DOCTESTS = [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text()
+]
 
 
-@pytest.mark.parametrize("engine", PIPELINES)
-def test_pipelines_work_when_pasted(engine: str, tmp_path: Path) -> None:
-    for package in PIPELINES[engine]:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
-    [code] = code_blocks("python", README.split(f"\n### {engine}\n")[1].split("\n#")[0])
-    (tmp_path / "pasted.py").write_text(code)
-    subprocess.run([sys.executable, "pasted.py"], cwd=tmp_path, check=True, stdout=subprocess.PIPE)
+def given(module: str) -> dict[str, object]:
+    """What the example of a module takes for granted: names, and files in the current directory."""
+    if module == "zeropoint.interop.torch":
+        import torch
+
+        return {"torch": torch, "x": torch.randn(100)}
+    if module == "zeropoint.interop.litert":
+        from ai_edge_litert.interpreter import Interpreter
+
+        found = importlib.metadata.distribution("pymicro-wakeword")
+        model = Path(str(found.locate_file("pymicro_wakeword/models/hey_jarvis.tflite")))
+        Path("hey_jarvis.tflite").write_bytes(model.read_bytes())
+        return {"Interpreter": Interpreter, "features": np.zeros((1, 3, 40), np.float32)}
+    if module == "zeropoint.interop.onnx":
+        import onnx
+
+        weight = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "weight")
+        text = """<ir_version: 10, opset_import: ["" : 21]>
+            small (float[N, 64] x) => (float[N, 64] y)
+            <float s = {0.5}, uint8 z = {3}> {
+                code = QuantizeLinear(x, s, z)
+                input = DequantizeLinear(code, s, z)
+                y = MatMul(input, weight)
+            }"""
+        model = onnx.parser.parse_model(text)
+        model.graph.initializer.append(weight)
+        for name in ("float.onnx", "quantized.onnx"):
+            onnx.save(model, name)
+        return {"onnx": onnx}
+    return {}
+
+
+@pytest.mark.parametrize("module", DOCTESTS)
+def test_examples_of_docstrings_run(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = importlib.import_module(module)
+        names = {**vars(found), **given(module)}
+    except (ImportError, importlib.metadata.PackageNotFoundError) as error:
+        pytest.skip(f"NOT RUN: {error}")
+    examples = doctest.DocTestParser().get_examples(found.__doc__ or "")
+    assert examples
+    for example in examples:
+        if example.want:
+            assert f"{eval(example.source, names)!r}\n" == example.want
+        else:
+            exec(example.source, names)
+
+
+#: what is built and run by the test below
+BUILT = {("README.md: C++", "cpp"), ("README.md: C++", "cmake")}
 
 
 def test_cpp_works_when_pasted(tmp_path: Path) -> None:
@@ -75,12 +235,6 @@ def test_cpp_works_when_pasted(tmp_path: Path) -> None:
         subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE)
 
 
-def test_quick_start_is_two_lines() -> None:
-    section = README.split("## Quick start\n")[1]
-    assert section.lstrip().startswith("```sh\n")
-    assert len(code_blocks("sh", section)[0].strip().splitlines()) == 2
-
-
 def test_the_articles_functions() -> None:
     x = np.array([-0.75, -0.45, 1.75], np.float32)
     section = README.split("## From the article")[1].split("\n## ")[0]
@@ -93,8 +247,9 @@ def test_the_articles_functions() -> None:
 
 
 def test_links() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert "://" in target or (ROOT / target).exists(), target
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_version_is_in_the_changelog() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -324,7 +325,7 @@ def brief(monkeypatch: Any) -> None:
 @needs_core
 @pytest.mark.usefixtures("brief")
 def test_the_command(capsys: Any) -> None:
-    assert _cli.main(["verify", "--deep"]) == 0
+    assert _cli.main(["verify", "--deep", "--verbose"]) == 0
     told = capsys.readouterr()
     for name in NATIVE:
         assert told.out.count(f"\n{name} ") == 3 * 4 + 2 + len(_exhaustive.RULES)
@@ -332,8 +333,10 @@ def test_the_command(capsys: Any) -> None:
     assert "all 4,294,967,296 float32" in told.out
     assert told.err.splitlines()[-1] == "verify --deep: 100%"
 
-    assert _cli.main(["verify", "--all-zero-points", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    assert _cli.main(["verify", "--all-zero-points", "--json", "--yes"]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"--all-zero-points: about \d[\d.]* hours here", told.err)
+    result = json.loads(told.out)
     assert result["differences"] == 0
     assert "all 256 zero points" in result["checked"][0]
     rows = [row for row in result["rows"] if row["operation"] == "quantize float32 onnx"]

@@ -1,7 +1,6 @@
 """The command line: ``zeropoint demo | info | verify | quantize | dequantize | inspect | compare``.
 
-Data goes to stdout, progress and errors to stderr.  Exit codes: 0 done, 1 failed, 2 wrong usage,
-130 interrupted.
+Data goes to stdout, progress and errors to stderr.  Exit codes: see `_EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -34,19 +34,41 @@ from ._compare import stats_cells, table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
 from ._extras import reinstall
+from ._files.quantized import companions
+from ._files.source import NUMPY, REALS
 from ._reference import Array
 
 if TYPE_CHECKING:
-    from .files import FileSummary
+    from .files import FileInfo, FileSummary
+
+    _Told = TypeVar("_Told", FileInfo, FileSummary)
+
+
+_EXIT_CODES = """\
+exit codes:
+  0    done
+  1    failed: a file, a value or the data was refused, and then nothing is
+       written; or verify found a difference
+  2    wrong usage: an unknown command, option or choice, one that is missing,
+       or no number where one is needed
+  130  interrupted by Ctrl-C"""
+
+
+class _WrongUsage(Exception):
+    """What the parser cannot see."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _prepare_streams()
+    parser = _parser()
     try:
-        options = _parser().parse_args(argv)
+        options = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed its help or what is wrong
         return int(stop.code or 0)
+    if options.run is None:
+        parser.print_help()
+        return 0
     try:
         code = int(options.run(options))
         sys.stdout.flush()
@@ -60,6 +82,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         print(f"zeropoint: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
+    except _WrongUsage as error:
+        print(f"zeropoint: {error}", file=sys.stderr)
+        return 2
     except MemoryError:
         print("zeropoint: not enough memory", file=sys.stderr)
         return 1
@@ -76,7 +101,13 @@ def _prepare_streams() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="zeropoint", description="Exact and fast 8-bit affine quantization.")
+    parser = _Parser(
+        prog="zeropoint",
+        description="Exact and fast 8-bit affine quantization.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"zeropoint {zp.__version__}")
     parser.add_argument(
         "--cmakedir",
@@ -90,10 +121,18 @@ def _parser() -> argparse.ArgumentParser:
         const=("-I", "include"),
         help="print the compiler's flag for the C++ headers, and exit",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__.strip("_"), help=text, description=text)
+    def command(
+        run: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            run.__name__.strip("_"),
+            help=text,
+            description=textwrap.fill(text, 79),
+            epilog=f"example:\n  zeropoint {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         added.set_defaults(run=run)
         added.add_argument(
             "--json", action="store_true", help="print JSON (null for what is not finite)"
@@ -101,10 +140,16 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     command(
-        _demo, "The article's worked example, then a real array: errors, and speed beside NumPy."
+        _demo,
+        "The article's worked example, then a real array: errors, and speed beside NumPy.",
+        "demo",
     )
-    command(_info, "Version, backends, compiler.")
-    verify = command(_verify, "Run every operation of every backend beside the NumPy reference.")
+    command(_info, "Version, backends, compiler.", "info --json")
+    verify = command(
+        _verify,
+        "Run every operation of every backend beside the NumPy reference.",
+        "verify --verbose",
+    )
     verify.add_argument(
         "--deep",
         action="store_true",
@@ -113,12 +158,17 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--all-zero-points",
         action="store_true",
-        help="deep, and every float32 by all 256 zero points: hours",
+        help="deep, and every float32 by all 256 zero points: hours, so it asks first",
+    )
+    verify.add_argument("--yes", action="store_true", help="do not ask")
+    verify.add_argument(
+        "-v", "--verbose", action="store_true", help="list every operation, and what was checked"
     )
 
     quantize = command(
         _quantize,
         "Quantize the float tensors of a .npy, .npz or .safetensors file into a .safetensors file.",
+        "quantize model.safetensors -o model.q8.safetensors --axis 0 --exclude '*.bias'",
     )
     quantize.add_argument("file", metavar="FILE")
     quantize.add_argument("-o", "--output", metavar="FILE.safetensors", required=True)
@@ -156,7 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--convention", choices=names, default="numpy", help="whose bits")
 
     dequantize = command(
-        _dequantize, "Dequantize such a file into a .safetensors or, of one tensor, a .npy file."
+        _dequantize,
+        "Dequantize such a file into a .safetensors or, of one tensor, a .npy file.",
+        "dequantize model.q8.safetensors -o back.safetensors --dtype float32",
     )
     dequantize.add_argument("file", metavar="FILE.safetensors")
     dequantize.add_argument("-o", "--output", metavar="FILE", required=True)
@@ -170,13 +222,21 @@ def _parser() -> argparse.ArgumentParser:
             "-q", "--quiet", action="store_true", help="no progress bar, no summary but --json"
         )
 
-    inspect = command(_inspect, "Say what a .npy, .npz or .safetensors file holds.")
+    inspect = command(
+        _inspect,
+        "Say what a .npy, .npz or .safetensors file holds.",
+        "inspect model.safetensors",
+    )
     inspect.add_argument("file", metavar="FILE")
 
     compare = command(
-        _compare, "Which rule suits the data of a .npy file: all of them, with figures."
+        _compare,
+        "Which rule suits a tensor of a .npy, .npz or .safetensors file, and what else would help: "
+        "all of them, with figures.",
+        "compare model.safetensors --tensor fc.weight --axis 0",
     )
-    compare.add_argument("file", metavar="FILE.npy")
+    compare.add_argument("file", metavar="FILE")
+    compare.add_argument("--tensor", metavar="NAME", help="which, if the file has several")
     compare.add_argument(
         "--axis", type=int, metavar="N", help="a scale for each channel of the axis"
     )
@@ -296,6 +356,7 @@ def _bar(options: argparse.Namespace) -> contextlib.AbstractContextManager[_Prog
 
 
 def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
+    done = _with_dtypes(done)
     if options.json:
         _print_json(done.to_dict())
         return 0
@@ -328,6 +389,21 @@ def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
     return 0
 
 
+def _dtype(label: str) -> str:
+    """NumPy's name of a dtype in a file's own words, which other commands use too."""
+    label = NUMPY.get(label, REALS.get(label, label))
+    try:
+        return np.dtype(label).name
+    except TypeError:  # NumPy has no such dtype
+        return label
+
+
+def _with_dtypes(found: _Told) -> _Told:
+    """What a command has to say, with NumPy's names of dtypes."""
+    tensors = tuple(replace(each, dtype=_dtype(each.dtype)) for each in found.tensors)
+    return replace(found, tensors=tensors)
+
+
 def _granularity(axis: int | None, block_size: int | None) -> str:
     if axis is None:
         return "per tensor"
@@ -337,7 +413,7 @@ def _granularity(axis: int | None, block_size: int | None) -> str:
 def _inspect(options: argparse.Namespace) -> int:
     from . import files
 
-    info = files.inspect_file(options.file)
+    info = _with_dtypes(files.inspect_file(options.file))
     if options.json:
         _print_json(info.to_dict())
         return 0
@@ -361,14 +437,28 @@ def _inspect(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from . import files
 
-    path = Path(options.file)
-    if path.suffix != ".npy":
-        raise ValueError(
-            f"{printable(path)}: compare reads .npy files; save the array with numpy.save"
-        )
-    files.inspect_file(path)  # a damaged file is told before anything is allocated for it
+    name = options.tensor
+    if name is None:
+        tensors = files.inspect_file(options.file).tensors
+        of_codes = {key for each in tensors if each.quantized for key in companions(each.name)}
+        names = [
+            each.name
+            for each in tensors
+            if _dtype(each.dtype) in REALS.values() and each.name not in of_codes
+        ] or [each.name for each in tensors if len(tensors) == 1]
+        if len(names) > 1:
+            shown = ", ".join(printable(each, 200) for each in names)[:400]
+            raise ValueError(
+                f"{printable(options.file)} has {len(names)} float tensors; name one by --tensor: "
+                f"{shown}"
+            )
+        if not names:
+            raise ValueError(
+                f"{printable(options.file)} has no float tensors; pass a file that has"
+            )
+        [name] = names
     comparison = zp.compare(
-        np.load(path, allow_pickle=False), axis=options.axis, block_size=options.block_size
+        files.read_tensor(options.file, name), axis=options.axis, block_size=options.block_size
     )
     if options.json:
         _print_json(comparison.to_dict())
@@ -431,7 +521,9 @@ def _verify(options: argparse.Namespace) -> int:
     kernels = _backend.core_info().get("kernels", [])
     dtypes = [dtype.name for dtype in _selfcheck.REALS]
     deep = options.deep or options.all_zero_points
-    rows = []
+    if options.all_zero_points and backends and not _agreed(options.yes):
+        return 1
+    rows: list[Any] = []
     with _Progress("verify --deep" if deep else "verify") as progress:
         if deep:
             rows = list(_exhaustive.run(progress, all_zero_points=options.all_zero_points))
@@ -466,12 +558,21 @@ def _verify(options: argparse.Namespace) -> int:
     if not rows:
         print("Nothing was verified: only the NumPy reference is here.")
         return 1
-    lines = [["backend", "operation", "calls", "elements", "differences", ""]]
-    lines += [[*map(str, row[:2]), *(f"{n:,}" for n in row[2:5]), row.first] for row in rows]
-    print(table(lines))
-    print()
-    for sentence in [*what, f"Conventions: {', '.join(CONVENTIONS)}."]:
-        print(textwrap.fill(sentence, 100, subsequent_indent="    "))
+    if options.verbose:
+        _print_rows(rows)
+        for sentence in [*what, f"Conventions: {', '.join(CONVENTIONS)}."]:
+            print(textwrap.fill(sentence, 100, subsequent_indent="    "))
+    else:
+        for backend in backends:
+            found = [row for row in rows if row.backend == backend]
+            cases, elements, wrong = (sum(row[i] for row in found) for i in (2, 3, 4))
+            print(
+                f"{backend}: {len(found)} operations, {cases:,} calls, {elements:,} elements, "
+                f"{wrong} differences"
+            )
+        if differences:
+            print()
+            _print_rows([row for row in rows if row.differences])
     if "bfloat16" not in dtypes:
         print("bfloat16 was left out: ml_dtypes is not installed.")
     if differences:
@@ -482,6 +583,31 @@ def _verify(options: argparse.Namespace) -> int:
         fine = "are as they must be" if deep else "equal the NumPy reference to the bit"
         print(f"All {elements:,} elements {fine}.")
     return 1 if differences else 0
+
+
+def _print_rows(rows: list[Any]) -> None:
+    lines = [["backend", "operation", "calls", "elements", "differences", ""]]
+    lines += [[*map(str, row[:2]), *(f"{n:,}" for n in row[2:5]), row.first] for row in rows]
+    print(f"{table(lines)}\n")
+
+
+def _agreed(yes: bool) -> bool:
+    """Say how long all zero points take, and ask, unless the answer is known."""
+    from . import _exhaustive
+
+    hours = _exhaustive.hours()
+    threads = zp.get_num_threads()
+    print(
+        f"verify --deep --all-zero-points: about {hours:.{1 if hours < 10 else 0}f} hours here "
+        f"({threads} thread{'s' * (threads > 1)})",
+        file=sys.stderr,
+    )
+    if yes:
+        return True
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise _WrongUsage("there is no terminal to ask whether to begin; pass --yes")
+    print("Begin? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -14,9 +14,12 @@ from ._api import RULES, _params, choose_params, dequantize, min_max, quantize
 from ._backend import ieee
 from ._params import QuantParams
 from ._pieces import pieces
-from ._reference import Array, unclipped, working_dtype
+from ._reference import Array, unclipped, widen, working_dtype
 
 _CHUNK = 1 << 18  # elements in float64 at a time, per tensor; with an axis all at once
+_CHANNELS = 1024  # whose codes are counted at a time
+_MOST = 0.9  # of the elements: what a few outliers do to the others must show
+_SAMPLE = 1 << 16  # elements that are looked at for different values
 
 
 @_checks.initialised_once
@@ -31,9 +34,44 @@ class ErrorStats:
     cosine: float  #: cosine similarity of x and x'; 1 where both are zero
     saturated: int  #: elements whose code lay outside [qmin, qmax] and was clipped
     codes_used: int  #: distinct codes among the results, of qmax - qmin + 1
+    #: the fewest codes that hold 90 % of the nonzero elements; with an axis, in the median channel
+    codes_of_most: int
+    #: channels where these are fewer than the root of qmax - qmin + 1, so that half of the bits are
+    #: idle, though the elements have more than twice as many different values
+    few_codes: int
+    channels: int  #: 1 without an axis; blocks of one channel are counted together
+
+    @property
+    def warning(self) -> str | None:
+        """What the other figures do not show; None where there is nothing to warn of."""
+        if not self.few_codes:
+            return None
+        return (
+            f"{self._few()}; clip the outliers (HistogramObserver), take more scales (axis, "
+            "block_size) or a range that is nearer to the data; zeropoint.compare tries them"
+        )
+
+    def _few(self, where: str = "") -> str:
+        codes = f"{self.codes_of_most} code{'s' if self.codes_of_most > 1 else ''}"
+        if self.channels > 1:
+            where += f" in {self.few_codes} of {self.channels} channels"
+            codes = "a few codes there"
+        return (
+            f"few codes are in use{where}: 90 % of the nonzero elements share {codes}, so what "
+            "differs among them is lost, and SQNR and cosine do not show it"
+        )
 
     def to_dict(self) -> dict[str, float | int]:
         return asdict(self)
+
+    def __str__(self) -> str:
+        text = (
+            f"max error {self.max_abs_error:.6g}, mean error {self.mean_abs_error:.6g}, "
+            f"MSE {self.mse:.4g}, SQNR {self.sqnr_db:.2f} dB, cosine {self.cosine:.7g}, "
+            f"{self.saturated} saturated, {self.codes_used} codes used "
+            f"(90 % of the nonzero elements in {self.codes_of_most})"
+        )
+        return text if self.warning is None else f"{text}\nWarning: {self.warning}"
 
 
 @ieee
@@ -46,6 +84,12 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
         float16, bfloat16, float32 or float64; not empty, without NaN and Inf.
     params
         The parameters, per tensor, per channel or per block; the figures are over all of `x`.
+
+    Returns
+    -------
+    ErrorStats
+        The figures; `warning` says so where they look good and the codes are ruined all the same,
+        as by an outlier that takes the whole range for itself.
 
     Raises
     ------
@@ -64,7 +108,7 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     for part, q, part_params in _parts(x, codes, params):
         back = dequantize(q, part_params, dtype=finer)
         sums.add(part, q, back, _saturated(part, part_params))
-    return sums.stats(x.size)
+    return sums.stats(x.size, *_codes_in_use(x, codes, params))
 
 
 def _parts(
@@ -107,7 +151,7 @@ class _Sums:
         self.saturated += saturated
         self.used[codes.view(np.uint8)] = True
 
-    def stats(self, n: int) -> ErrorStats:
+    def stats(self, n: int, codes_of_most: int, few_codes: int, channels: int) -> ErrorStats:
         if self.noise == 0:
             sqnr = math.inf
         elif not math.isfinite(self.noise):  # a value beyond the dtype became Inf
@@ -126,90 +170,249 @@ class _Sums:
             cosine=cosine,
             saturated=self.saturated,
             codes_used=int(np.count_nonzero(self.used)),
+            codes_of_most=codes_of_most,
+            few_codes=few_codes,
+            channels=channels,
         )
 
 
+def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int, int]:
+    """`codes_of_most`, `few_codes` and `channels` of `ErrorStats`."""
+    axis = params._check_fits(x.shape)
+    x, codes = (v[None] if axis is None else np.moveaxis(v, axis, 0) for v in (x, codes))
+    enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
+    most, few = np.zeros(len(x), np.int64), 0
+    for start in range(0, len(x), _CHANNELS):
+        group = slice(start, start + _CHANNELS)
+        counts = _counts(x[group], codes[group])
+        most[group] = found = _fewest(counts)
+        for i in np.flatnonzero((found < enough) & (counts.sum(axis=1) > 2 * found)):
+            few += _values_of_most(x[start + i]) > 2 * found[i]
+    return int(np.sort(most)[len(most) // 2]), int(few), len(x)
+
+
+def _counts(x: Array, codes: Array) -> Array:
+    """How many nonzero elements have each code, as uint8; a row a channel (the first axis)."""
+    counts = np.zeros(len(x) * 256, np.int64)
+    row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
+    for piece in pieces(x.shape, _CHUNK):
+        found = codes.view(np.uint8)[piece] + np.broadcast_to(row, x.shape)[piece]
+        counts += np.bincount(found[x[piece] != 0], minlength=counts.size)
+    return counts.reshape(-1, 256)
+
+
+def _fewest(counts: Array) -> Array:
+    """How many of the counts of each row, the largest first, make up most of their sum."""
+    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
+    return np.asarray((sums < _MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
+
+
+def _values_of_most(x: Array) -> int:
+    """The fewest different values of most nonzero elements, as far as a sample tells."""
+    if x.size > _SAMPLE:
+        index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
+        x = x[np.unravel_index(index, x.shape)]
+    values, counts = np.unique(x.astype(np.float64), return_counts=True)
+    counts = counts[values != 0]
+    return int(_fewest(counts)) if counts.size else 0
+
+
 # ---------------------------------------------------------------------------------------------
+
+#: figures that differ by less of themselves are the same: the rounding of the arithmetic, 2^-14 of
+#: a step at most, is 2^-13 of an error of half a step, and 2^-12 of its square
+_ROUNDING = 2.0**-12
+_IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
+_CLIPPED = 256  # channels at most for which ranges are searched: each takes some ms
+_TAILS = (1e-4, 1e-3, 1e-2)  # what is clipped at each end: the first that leaves many codes in use
 
 
 @_checks.initialised_once
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One way to choose the parameters, and what it does to the data."""
+    """One way to choose the parameters, for uint8, and what it does to the data."""
 
     rule: str  #: "max", "min", "least_error" or "symmetric"
     include_zero: bool
-    dtype: str
-    params: QuantParams | None  #: None where the rule does not work for this data ...
+    method: str  #: of `HistogramObserver.params`: "minmax", or one that clips
+    percentile: float | None  #: of the method of that name
+    axis: int | None
+    block_size: int | None
+    params: QuantParams | None  #: None where it does not work for this data ...
     stats: ErrorStats | None
     problem: str | None  #: ... and then why
-    same_as: int | None  #: index of the first row with the same figures and steps
+    #: the ways of other names with the same figures, but for the rounding of the arithmetic
+    same: tuple[ComparisonRow, ...] = ()
 
     @property
     def name(self) -> str:
+        if self.method == "percentile":
+            return f"percentile {self.percentile:.6g}"
+        if self.method != "minmax":
+            return self.method
         return self.rule if self.include_zero else f"{self.rule}, zero not included"
+
+    @property
+    def share(self) -> float:
+        """The part of the channels in which few codes are in use."""
+        return self.stats.few_codes / self.stats.channels if self.stats else 0.0
+
+    @property
+    def few(self) -> bool:
+        """Whether few codes are in use in so many channels that the data are ruined."""
+        return self.share > 1 - _MOST
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "rule": self.rule,
-            "include_zero": self.include_zero,
-            "dtype": self.dtype,
+            **vars(self),
             "params": self.params.to_dict() if self.params else None,
             "stats": self.stats.to_dict() if self.stats else None,
-            "problem": self.problem,
-            "same_as": self.same_as,
+            "same": [row.name for row in self.same],
         }
 
 
 @_checks.initialised_once
 @dataclass(frozen=True)
 class Comparison:
-    """The rules side by side; `best` is the row of least mean square error, `str()` a table."""
+    """The rules side by side, and what else would help; `str()` is a table.
 
-    rows: tuple[ComparisonRow, ...]
-    best: ComparisonRow
-    advice: str
+    All is for uint8.  With int8 every figure is the same, and the zero point 128 less.
+    """
+
+    rows: tuple[
+        ComparisonRow, ...
+    ]  #: those with the granularity of the first ones, as it was asked for
+
+    @property
+    def _asked(self) -> list[ComparisonRow]:
+        """The rows that work, with the granularity that was asked for."""
+        return [row for row in self.rows if row.stats and row.axis == self.rows[0].axis]
+
+    @property
+    def best(self) -> ComparisonRow:
+        """The row of least mean square error with the granularity that was asked for.
+
+        If the rules leave few codes in use: among all rows that do not, where there are any.
+        """
+        found = [row for row in self._asked if not row.few]
+        if not any(row.method == "minmax" for row in found):
+            found = [row for row in self.rows if row.stats and not row.few] or self._asked
+        least = min(map(_mse, found)) * (1 + _ROUNDING)
+        return next(row for row in found if _mse(row) <= least)
+
+    @property
+    def warning(self) -> str | None:
+        """Where a rule leaves few codes in use: which one, and what helps."""
+        lost = [row for row in self._asked if row.stats and row.stats.few_codes]
+        if not lost or not lost[0].stats:
+            return None
+        text = lost[0].stats._few(f" in {self._numbers(lost)}")
+        helps = [row for row in self.rows if row.stats and row.share < lost[0].share]
+        if not helps:
+            return f"{text}; nothing that was tried here helps"
+        return f"{text}; what helps: {self._numbers(helps)}"
+
+    @property
+    def advice(self) -> str:
+        """What to take, in a sentence."""
+        best, asked = self.best, self._asked
+        rules = [row for row in asked if row.method == "minmax"]
+        text = f"Best for this data: {self._title(best)}"
+        if best.few:
+            return f"{text}, though few codes are in use."
+        if best.stats and all(row.few for row in rules):
+            clips = f", which clips {best.stats.saturated} elements" * (best.stats.saturated > 0)
+            return f"{text}{clips}; the rules leave few codes in use."
+        worst = max(rules, key=_mse)
+        if best in rules and _mse(worst) <= _mse(best) * 1.001:
+            text += "; the rules make no difference here, so take what your engine uses"
+        elif (gain := _decibels(worst, best)) >= 0.005:
+            text += f", {gain:.2f} dB better than the worst rule ({self._title(worst)})"
+        safe = min((row for row in asked if row.include_zero), key=_mse)
+        if not best.include_zero:
+            text += f"; engines need a range that holds 0, and there {self._title(safe)} is best"
+            if loss := _decibels(safe, best):
+                text += f", {loss:.2f} dB behind"
+        finer = [row for row in self.rows if row.axis != self.rows[0].axis and not row.few]
+        if finer and (gain := _decibels(best, min(finer, key=_mse))) >= 1:
+            text += f"; {self._title(min(finer, key=_mse))} is {gain:.2f} dB better"
+        return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "rows": [row.to_dict() for row in self.rows],
             "best": self.rows.index(self.best),
+            "warning": self.warning,
             "advice": self.advice,
         }
 
     def __str__(self) -> str:
-        head = ["#", "rule", "dtype", "scale", "zero point", "max error", "MSE", "SQNR dB"]
-        lines = [[*head, "saturated", "codes", ""]]
+        head = ["#", "rule", "scale", "zero point", "max error", "MSE", "SQNR dB", "saturated"]
+        lines = [[*head, "codes", "90 % in", ""]]
+        best = self.best
         for i, row in enumerate(self.rows, 1):
-            first = [str(i), row.name, row.dtype]
+            first = [str(i), self._title(row)]
             if row.params is None or row.stats is None:
-                lines.append([*first, *["-"] * 7, row.problem or ""])
+                lines.append([*first, *["-"] * 8, row.problem or ""])
                 continue
-            note = "<- best" if row is self.best else ""
-            if row.same_as is not None:
-                note = f"{note} same as {row.same_as + 1}".strip()
-            lines.append([*first, *_parameters(row.params), *stats_cells(row.stats), note])
-        return f"{table(lines)}\n\n{self.advice}"
+            notes = ["few codes"] if row.stats.few_codes else []
+            if notes and row.stats.channels > 1:
+                notes = [f"few codes in {row.stats.few_codes} of {row.stats.channels} channels"]
+            notes += ["<- best"] if row is best else []
+            lines.append([*first, *_parameters(row), *stats_cells(row.stats), ", ".join(notes)])
+        text = f"{table(lines)}\n\nuint8; for int8 the zero point is 128 less.  {self.advice}"
+        return text if self.warning is None else f"Warning: {self.warning}.\n\n{text}"
+
+    def _title(self, row: ComparisonRow) -> str:
+        """All that a row stands for."""
+        of_rules = [each for each in (row, *row.same) if each.method == "minmax"]
+        with_zero = [each.rule for each in of_rules if each.include_zero]
+        without = [each.rule for each in of_rules if not each.include_zero]
+        names = [each.name for each in (row, *row.same) if each not in of_rules]
+        if without and set(without) == {*with_zero} - {"symmetric"}:
+            names = [*with_zero, *names, "zero included or not"]
+        else:
+            names = [*with_zero, *names, *without, *["zero not included"][: len(without)]]
+        if row.axis != self.rows[0].axis:
+            names = [f"per channel, axis {row.axis}"]
+        return ", ".join(names)
+
+    def _numbers(self, rows: list[ComparisonRow]) -> str:
+        numbers = ", ".join(str(self.rows.index(row) + 1) for row in rows)
+        return f"row{'s' if len(rows) > 1 else ''} {numbers}"
 
 
-def _parameters(params: QuantParams) -> list[str]:
+def _mse(row: ComparisonRow) -> float:
+    return row.stats.mse if row.stats else math.inf
+
+
+def _decibels(worse: ComparisonRow, better: ComparisonRow) -> float:
+    """By how much the one is better; 0 where there is no such number."""
+    a, b = _mse(worse), _mse(better)
+    return 10 * math.log10(a / b) if b > 0 and 0 < a < math.inf else 0.0
+
+
+def _parameters(row: ComparisonRow) -> list[str]:
     def show(value: Any) -> str:
-        if np.ndim(value) == 0:
-            return f"{value:.7g}" if isinstance(value, np.floating) else str(value)
-        low, high = np.min(value), np.max(value)
+        return f"{value:.7g}" if isinstance(value, np.floating) else str(value)
+
+    def span(name: str) -> str:
+        found = [np.ravel(getattr(each.params, name)) for each in (row, *row.same)]
+        low, high = np.min(np.concatenate(found)), np.max(np.concatenate(found))
         return show(low) if low == high else f"{show(low)}..{show(high)}"
 
-    return [show(params.scale), show(params.zero_point)]
+    return [span("scale"), span("zero_point")]
 
 
 def stats_cells(stats: ErrorStats) -> list[str]:
-    """The figures of a table row: max error, MSE, SQNR, saturated, codes."""
+    """The figures of a table row: max error, MSE, SQNR, saturated, codes used, codes of most."""
     return [
         f"{stats.max_abs_error:.6g}",
         f"{stats.mse:.4g}",
         f"{stats.sqnr_db:.2f}",
         str(stats.saturated),
         str(stats.codes_used),
+        str(stats.codes_of_most),
     ]
 
 
@@ -228,7 +431,7 @@ def table(lines: list[list[str]], left: int = 2) -> str:
 
 @ieee
 def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -> Comparison:
-    """Which rule suits this data: the rules side by side, with figures.
+    """Which rule suits this data: the rules side by side, and what else would help, with figures.
 
     Parameters
     ----------
@@ -240,75 +443,117 @@ def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -
     Returns
     -------
     Comparison
-        A row for each rule (max, min, least_error with and without include_zero, symmetric) and
-        each dtype.  Rows with the same figures name the first of them; a rule that does not work
-        for this data says why.
+        A row for each rule (max, min, least_error with and without include_zero, symmetric), for
+        the methods of `HistogramObserver` that clip (mse, percentile), and, if no axis is given,
+        for parameters per channel along the first and the last axis.  Rows with the same figures
+        are one; a rule that does not work for this data says why.  Where a rule leaves few codes
+        in use, `warning` says so.
     """
     array = _checks.real_array(x)
-    rows: list[ComparisonRow] = []
-    known: dict[Any, int] = {}
-    for dtype in ("uint8", "int8"):
-        for include_zero in (True, False):
-            for rule in (*RULES, "symmetric") if include_zero else RULES:
-                row = _row(array, rule, include_zero, dtype, axis, block_size)
-                if row.params is not None:
-                    stats = error_stats(array, row.params)
-                    first = known.setdefault((_steps(row.params), stats), len(rows))
-                    same_as = first if first != len(rows) else None
-                    row = replace(row, stats=stats, same_as=same_as)
-                rows.append(row)
-    usable = [row for row in rows if row.stats is not None]
-    best = min(usable, key=lambda row: row.stats.mse if row.stats else math.inf)
-    return Comparison(tuple(rows), best, _advice(usable, best))
+    rows = _Rows(array, axis, block_size)
+    for include_zero in (True, False):
+        for rule in (*RULES, "symmetric") if include_zero else RULES:
+            rows.add(rule, include_zero)
+    channels = 1 if axis is None else array.shape[axis]
+    n = array.size // channels
+    if block_size is None and n >= _IN_A_CHANNEL and channels <= _CLIPPED:
+        rows.add(method="mse")
+        for tail in sorted({max(tail, 1.5 / n) for tail in _TAILS}):  # an element at least
+            rows.add(method="percentile", percentile=100 * (1 - tail))
+            if not (rows[0].few and rows[-1].few):
+                break
+    for each in sorted({0, array.ndim - 1}) if axis is None and array.ndim > 1 else ():
+        if array.size // array.shape[each] >= _IN_A_CHANNEL:
+            rows.add(axis=each)
+    return Comparison(tuple(rows))
 
 
-def _row(
-    x: Array, rule: str, include_zero: bool, dtype: str, axis: int | None, block_size: int | None
-) -> ComparisonRow:
-    symmetric = rule == "symmetric"
-    try:
-        params = choose_params(
-            x,
-            dtype,
+class _Rows(list[ComparisonRow]):
+    """The rows of a comparison so far."""
+
+    def __init__(self, x: Array, axis: int | None, block_size: int | None) -> None:
+        self.x, self.axis, self.block_size = x, axis, block_size
+        self.known: dict[Any, ErrorStats] = {}
+
+    def add(
+        self,
+        rule: str = "min",
+        include_zero: bool = True,
+        method: str = "minmax",
+        percentile: float | None = None,
+        axis: int | None = None,
+    ) -> None:
+        """Another row, or another name of one that has the same figures."""
+        axis = self.axis if axis is None else axis
+        names = rule, include_zero, method, percentile, axis, self.block_size
+        try:
+            params = self._chosen(*names)
+        except ValueError as error:
+            if not self:  # no data, NaN: the same for every row
+                raise
+            row = ComparisonRow(*names, None, None, str(error))
+        else:
+            steps = params.scale, params.zero_point, axis
+            key = tuple(np.asarray(each).tobytes() for each in steps[:2]), axis
+            stats = self.known.get(key) or error_stats(self.x, params)
+            self.known[key] = stats
+            row = ComparisonRow(*names, params, stats, None)
+        for i, other in enumerate(self):
+            if other.axis == axis and _alike(other, row):
+                self[i] = replace(other, same=(*other.same, row))
+                return
+        self.append(row)
+
+    def _chosen(
+        self,
+        rule: str,
+        include_zero: bool,
+        method: str,
+        percentile: float | None,
+        axis: int | None,
+        block_size: int | None,
+    ) -> QuantParams:
+        from .observers import HistogramObserver  # it is above this module
+
+        if percentile is not None:
+            return _inner_params(self.x, axis, percentile)
+        if method != "minmax":
+            return HistogramObserver(axis=axis).update(self.x).params(method=method)
+        symmetric = rule == "symmetric"
+        return choose_params(
+            self.x,
             zero_point_from=None if symmetric else rule,
             include_zero=include_zero,
             symmetric=symmetric,
             axis=axis,
             block_size=block_size,
         )
-    except ValueError as error:
-        if include_zero:  # no data, NaN: the same for every row
-            raise
-        return ComparisonRow(rule, include_zero, dtype, None, None, str(error), None)
-    return ComparisonRow(rule, include_zero, dtype, params, None, None, None)
 
 
-def _steps(params: QuantParams) -> Any:
-    """What two rows share if they give the same values: scale, zero point from qmin, range."""
-    scale, zero = np.asarray(params.scale), np.asarray(params.zero_point, np.int64)
-    return scale.tobytes(), (zero - params.qmin).tobytes(), params.qmax - params.qmin
+def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
+    if a.stats is None or b.stats is None:
+        return a.stats is b.stats and a.problem == b.problem
+    figures = [(s.max_abs_error, s.mean_abs_error, s.mse) for s in (a.stats, b.stats)]
+    return all(math.isclose(*pair, rel_tol=_ROUNDING) for pair in zip(*figures, strict=True))
 
 
-def _advice(rows: list[ComparisonRow], best: ComparisonRow) -> str:
-    def mse(row: ComparisonRow) -> float:
-        return row.stats.mse if row.stats else math.inf
+def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
+    """The parameters for what lies between the percentiles.
 
-    worst = max(rows, key=mse)
-    safe = min((row for row in rows if row.include_zero), key=mse)
-    text = f"Best for this data: {best.name} ({best.dtype})"
-    if mse(worst) <= mse(best) * 1.001:
-        return f"{text}; the rules make no difference here, so take what your engine uses."
-    if mse(best) > 0 and math.isfinite(mse(worst)):
-        gain = 10 * math.log10(mse(worst) / mse(best))
-        text += f", {gain:.2f} dB better than the worst ({worst.name}, {worst.dtype})"
-    if best.include_zero:
-        return f"{text}; its range holds 0, so every engine can use it."
-    if mse(best) > 0 and math.isfinite(mse(safe)):
-        loss = 10 * math.log10(mse(safe) / mse(best))
-        return (
-            f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is "
-            f"best, {loss:.2f} dB behind."
-        )
-    return (
-        f"{text}; engines need a range that holds 0, and there {safe.name} ({safe.dtype}) is best."
-    )
+    Bins are equal, so beside a far outlier all the rest is in a few of them: what the percentiles
+    leave is counted again, until the bins are fine enough.
+    """
+    from .observers import HistogramObserver
+
+    observer = HistogramObserver(axis=axis).update(x)
+    before = observer.params()
+    while True:
+        params = observer.params(method="percentile", percentile=percentile)
+        if np.all(np.asarray(params.scale) * 4 > before.scale):
+            return params
+        # by a step too much, for the zero point has been rounded
+        normal = params._check_fits(x.shape)
+        scale, zero = params._spread(x.shape, normal)
+        low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
+        x = np.clip(widen(x), low, high).astype(scale.dtype)
+        observer, before = HistogramObserver(axis=axis).update(x), params

@@ -14,6 +14,7 @@ arithmetic that is exact, as the comments say.
 from __future__ import annotations
 
 import itertools
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,17 @@ def run(
     for stage in stages:
         yield from rows(stage, lambda done, before=before: progress(before + done, total))  # type: ignore[misc]
         before += len(stage.pieces)
+
+
+def hours() -> float:
+    """About how long `run` takes here with all zero points, from some of its pieces."""
+    backends = [name for name in _backend.backends() if name != "numpy"]
+    pairs, pieces = ALL_ZERO_POINTS[::128], PIECES[::2048]
+    stage = quantize_float32(backends, pairs, pieces, short_runs=False)
+    start = time.perf_counter()
+    rows(stage)
+    part = len(pairs) * len(pieces) / (len(ALL_ZERO_POINTS) * len(PIECES))
+    return (time.perf_counter() - start) / part / 3600
 
 
 def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> list[Row]:

@@ -362,11 +362,18 @@ class Report:
                 cells += [f"{weight.quantized_bytes:,}", f"{weight.stats.max_abs_error:.4g}"]
                 lines.append([*cells, f"{weight.stats.sqnr_db:.2f}", _scales(weight.params)])
         left_bytes = sum(weight.bytes for weight in left)
+        few = sum(
+            weight.stats is not None and bool(weight.stats.few_codes) for weight in self.weights
+        )
+        warning = (
+            f"  Few codes are in use in {few} of them: see their stats.warning." if few else ""
+        )
         share = self.quantized_bytes / self.bytes if self.bytes else 1
         return (
             f"{table(lines, left=3)}\n\n"
             f"Left alone: {len(left)} of {len(self.weights)} float tensors, {left_bytes:,} bytes.  "
             f"All: {self.bytes:,} -> {self.quantized_bytes:,} bytes ({share:.1%})."
+            f"{warning}"
         )
 
 
