@@ -172,7 +172,7 @@ def test_a_parent_project_changes_no_option(
 
 
 def test_what_cannot_be_undone_stops_the_configuration(tmp_path: Path) -> None:
-    done = configured(ROOT, tmp_path / "build", CXXFLAGS="-O2 -mpc32")
+    done = configured(ROOT, tmp_path / "build", *module(tmp_path), CXXFLAGS="-O2 -mpc32")
     assert done.returncode != 0
     assert "-mpc32 in CMAKE_CXX_FLAGS (CXX, CXXFLAGS, LDFLAGS)" in done.stderr
 
