@@ -5,6 +5,7 @@ import nox
 nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
+BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
 CHECKS = ("asan", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
 
 
@@ -39,10 +40,17 @@ def deep(session: nox.Session) -> None:
 
 
 @nox.session
+def pythons(session: nox.Session) -> None:
+    """Installs on every Python at hand, pyenv's too, under flags that change results."""
+    session.install(".[test]", env=CORE)
+    session.run("pytest", "-s", "tests/deep/test_packaging.py", "-k", "flags_and_pythons")
+
+
+@nox.session
 def checks(session: nox.Session) -> None:
     """Sanitizers, valgrind, other CPUs, fuzzing; `nox -s checks -- asan` for one of them."""
     install_judges(session, "test,parity,demo")
-    session.install("scikit-build-core>=1", "pybind11>=3.1")
+    session.install(*BUILD)
     for mode in session.posargs or CHECKS:
         session.run("python", "tests/cpp/check.py", mode)
 
@@ -51,7 +59,7 @@ def checks(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Seeded faults, one by one: the suite must catch every one."""
     install_judges(session, "test,parity,demo")
-    session.install("scikit-build-core>=1", "pybind11>=3.1")
+    session.install(*BUILD)
     session.run("python", "tests/deep/faults.py", *session.posargs)
 
 

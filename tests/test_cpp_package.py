@@ -1,7 +1,8 @@
 """The C++ package as outside projects find it: built from there, and equal to Python by bits.
 
-Three ways to get it: from the installed Python package, by a plain ``cmake --install``, and by one
-with AddressSanitizer and UndefinedBehaviorSanitizer in the library and in the project.
+Three ways to get it: from the installed Python package, by a ``cmake --install`` under flags that
+change results where they are obeyed, and by one with AddressSanitizer and
+UndefinedBehaviorSanitizer.  The library and the project have the same flags.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import zeropoint as zp
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = 6, 7, 64
 SANITIZE = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g"
+#: linked with these, the project is in flush-to-zero when it calls
+FAST_MATH = "-Ofast -ffast-math -funsigned-char"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -40,14 +43,14 @@ def cmake(source: Path, build: Path, *defines: str) -> Path:
     return build
 
 
-@pytest.fixture(scope="module", params=["wheel", "install", "sanitized install"])
+@pytest.fixture(scope="module", params=["wheel", "fast-math install", "sanitized install"])
 def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """CMake definitions with which a project finds the package."""
     if request.param == "wheel":
         if not zp.backends()[:-1]:
             pytest.skip("the core is absent")
         return [f"CMAKE_PREFIX_PATH={run(sys.executable, '-m', 'zeropoint', '--cmakedir').strip()}"]
-    flags = []
+    flags = [f"CMAKE_CXX_FLAGS={FAST_MATH}"]
     if request.param == "sanitized install":
         flags = [f"CMAKE_CXX_FLAGS={SANITIZE}", "CMAKE_BUILD_TYPE=Debug"]
     where = tmp_path_factory.mktemp("package")

@@ -1,13 +1,16 @@
 """The objects compiled for an ISA export their table and nothing else: the linker could keep a weak
-symbol of theirs for every CPU, and an old one would stop at an illegal instruction."""
+symbol of theirs for every CPU, and an old one would stop at an illegal instruction.  And what the
+Python module is to the dynamic linker."""
 
 from __future__ import annotations
 
 import importlib.resources
+import importlib.util
 import platform
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,13 +24,19 @@ if platform.machine() in ("x86_64", "AMD64"):
     ISAS |= {"avx2", "avx512"}
 
 
+def tool(name: str) -> str:
+    """The path of a program that this file needs; the test fails where there is none."""
+    path = shutil.which(name)
+    if path is None:
+        package = "g++" if name == "g++" else "binutils"
+        pytest.fail(f"{name} is missing: apt-get install {package}")
+    return path
+
+
 def exported(library: Path) -> list[tuple[str, dict[str, str]]]:
     """Each object in a library: its name, and the letter of nm for each symbol that it defines for
     others."""
-    nm = shutil.which("nm")
-    if nm is None:
-        pytest.fail("nm is missing: apt-get install binutils")
-    command = [nm, "--defined-only", "--extern-only", "--format=posix", str(library)]
+    command = [tool("nm"), "--defined-only", "--extern-only", "--format=posix", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: list[tuple[str, dict[str, str]]] = []
     for line in done.stdout.splitlines():
@@ -51,9 +60,7 @@ def test_every_isa_exports_its_table_alone() -> None:
 
 
 def test_the_guard_can_fail(tmp_path: Path) -> None:
-    compiler, archiver = shutil.which("g++"), shutil.which("ar")
-    if not (compiler and archiver):
-        pytest.skip("needs g++ and ar")
+    compiler, archiver = tool("g++"), tool("ar")
     source, built, library = (tmp_path / f"weak.{kind}" for kind in ("cpp", "o", "a"))
     source.write_text(
         "#include <algorithm>\nfloat least(float a, float b) { return std::min(a, b); }\n"
@@ -63,3 +70,25 @@ def test_the_guard_can_fail(tmp_path: Path) -> None:
     assert exported(library) == [
         ("weak.o", {"_Z5leastff": "T", "_ZSt3minIfERKT_S2_S2_": "W"}),
     ]
+
+
+@pytest.mark.parametrize("name", ["nm", "ar", "g++", "readelf"])
+def test_a_missing_tool_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    package = {"g++": r"g\+\+"}.get(name, "binutils")
+    with pytest.raises(pytest.fail.Exception, match=rf"is missing: apt-get install {package}$"):
+        tool(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of ELF files")
+def test_the_module_is_read_only_once_loaded() -> None:
+    """Full RELRO: symbols are bound at load, and their addresses then protected."""
+    spec = importlib.util.find_spec("zeropoint._core")
+    assert spec is not None
+    assert spec.origin
+    command = [tool("readelf"), "--wide", "--segments", "--dynamic", spec.origin]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "GNU_RELRO" in shown
+    assert re.search(r"\(FLAGS\).*\bBIND_NOW\b|\(FLAGS_1\).*\bNOW\b", shown)

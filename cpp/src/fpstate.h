@@ -9,6 +9,8 @@
 #include <xmmintrin.h>
 #endif
 
+#include "arithmetic.h"
+
 namespace zeropoint::core {
 
 /// Orders streaming stores before what the caller does next.

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "arithmetic.h"
+
 namespace zeropoint::core {
 
 // What a kernel can be made for.  The element types stand in the order of the public DType.

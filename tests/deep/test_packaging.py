@@ -1,4 +1,5 @@
 """The packages: two builds give the same bytes, the sdist installs, wheels hold what they should.
+And builds under flags that change results, on every Python at hand.
 
 Not for every run: ``nox -s deep``.  It needs a compiler and a package index.
 """
@@ -15,10 +16,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import zeropoint as zp
+
+from ..test_cpp_package import _compare, cmake
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1 << 20  # bytes of a wheel
+NUMPY = str(Path(np.__file__).parents[1])
 SMOKE = """
 import numpy as np, zeropoint as zp
 x = np.linspace(-1, 3, 1000, dtype=np.float32)
@@ -32,9 +39,17 @@ print(*zp.backends())
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
     """What a command prints; anything else than success is an error with all of it."""
+    job = started(*command, cwd=cwd, **environment)
+    output, _ = job.communicate()
+    assert job.returncode == 0, f"{command}\n{output[-6000:]}"
+    return output
+
+
+def started(*command: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     # without PYTHONPATH and the like: nothing of this checkout may help
-    clean = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(
+    own = ("PYTHON", "SKBUILD_", "CMAKE_", "SOURCE_DATE_EPOCH")
+    clean = {key: text for key, text in os.environ.items() if not key.startswith(own)}
+    return subprocess.Popen(
         [str(part) for part in command],
         cwd=cwd,
         env=clean | environment,
@@ -42,8 +57,6 @@ def run(*command: object, cwd: Path, **environment: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}"
-    return done.stdout
 
 
 def told(capsys: pytest.CaptureFixture[str], line: str) -> None:
@@ -51,9 +64,9 @@ def told(capsys: pytest.CaptureFixture[str], line: str) -> None:
         print(f"\n{line}")
 
 
-def venv(path: Path) -> Path:
+def venv(path: Path, python: Path | str = sys.executable) -> Path:
     """The interpreter of a new virtual environment."""
-    run(sys.executable, "-m", "venv", path, cwd=path.parent)
+    run(python, "-m", "venv", path, cwd=path.parent)
     return path / "bin" / "python"
 
 
@@ -75,7 +88,7 @@ def trees(folder: Path) -> list[Path]:
 
 def build(source: Path, kind: str, out: Path, **environment: str) -> Path:
     """An sdist or a wheel of `source`, made in isolation."""
-    environment = {"ZEROPOINT_REQUIRE_CORE": "1", "SOURCE_DATE_EPOCH": "1700000000"} | environment
+    environment = {"ZEROPOINT_REQUIRE_CORE": "1"} | environment
     run(
         *(sys.executable, "-m", "build", f"--{kind}", "--outdir", out, source),
         cwd=source,
@@ -236,3 +249,101 @@ def test_the_wheel_without_the_core(
     run(python, "-m", "pip", "install", "-q", wheel, cwd=pure)
     assert run(python, "-W", "error", "-c", SMOKE, cwd=pure).split() == ["numpy"]
     told(capsys, f"without a compiler: {wheel.name}, {len(names)} files, works")
+
+
+def test_two_installs_at_once_of_a_checkout_that_cannot_be_written(
+    trees: list[Path], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither sees the other's files, and the checkout is as it was: root may write anywhere."""
+    tree = folder / "readonly"
+    shutil.copytree(trees[0], tree, ignore=shutil.ignore_patterns("build"))
+    paths = sorted(tree.rglob("*"), reverse=True)
+    for path in [*paths, tree]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = {path: path.stat().st_mtime_ns for path in [tree, *paths]}
+    outs = [folder / "at-once" / name for name in ("one", "other")]
+    command = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target")
+    jobs = [started(*command, out, tree, cwd=folder, ZEROPOINT_REQUIRE_CORE="1") for out in outs]
+    for job in jobs:
+        output, _ = job.communicate()
+        assert job.returncode == 0, output[-6000:]
+    assert before == {path: path.stat().st_mtime_ns for path in [tree, *tree.rglob("*")]}
+    cores = []
+    for out in outs:
+        (core,) = (out / "zeropoint").glob("_core*.so")
+        cores.append(core.read_bytes())
+        smoke = f"import sys; sys.path.insert(0, {str(out)!r})\n{SMOKE}"
+        assert len(run(sys.executable, "-S", "-c", smoke, cwd=folder, PYTHONPATH=NUMPY).split()) > 1
+    assert cores[0] == cores[1]
+    told(capsys, "2 installs at once, nothing written into the checkout: equal cores")
+
+
+# ---- flags that change results ------------------------------------------------------------------
+
+#: CXXFLAGS and LDFLAGS
+FLAGS = [
+    ("-ffast-math", ""),
+    ("-Ofast -flto -funsigned-char -fno-exceptions -fno-rtti", ""),
+    ("-O2 -march=native -funsafe-math-optimizations -ffinite-math-only", "-ffast-math"),
+]
+HALF_STEPS = """
+import sys
+import numpy as np, zeropoint as zp
+assert sys.float_info.min / 2 != 0, "the import switched to flush-to-zero"
+assert len(zp.backends()) > 1
+scale = np.float32(0.0078)
+x = (np.arange(-3600, 3600) / 2).astype(np.float32) * scale
+params = zp.QuantParams(scale, 3, "int8", convention="onnx")
+with zp.use_backend("numpy"):
+    codes = params.quantize(x)
+for name in zp.backends():
+    with zp.use_backend(name):
+        assert (params.quantize(x) == codes).all(), name
+        try:
+            zp.choose_params(np.float32([1, np.nan]))
+        except ValueError as error:
+            assert "NaN" in str(error)
+        else:
+            raise AssertionError(name)
+"""
+
+
+def pythons() -> list[str]:
+    """An interpreter of each version that this machine has and the project supports."""
+    candidates = [sys.executable, *(shutil.which(f"python3.{n}") or "" for n in range(11, 20))]
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates += map(str, sorted(versions.glob("3.*/bin/python")))
+    found: dict[str, str] = {}
+    for candidate in filter(None, candidates):
+        asked = [candidate, "-c", "import sys; print('%d.%02d' % sys.version_info[:2])"]
+        said = subprocess.run(asked, capture_output=True, text=True)
+        if said.returncode == 0 and said.stdout >= "3.11":  # a shim may have nothing behind it
+            found.setdefault(said.stdout.strip(), candidate)
+    return list(found.values())
+
+
+def test_flags_and_pythons(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An install under each set of flags and on each Python, that many and no more."""
+    interpreters = pythons()
+    for i in range(max(len(FLAGS), len(interpreters))):
+        flags, link = FLAGS[i % len(FLAGS)]
+        where = folder / f"flags{i}"
+        where.mkdir()
+        python = venv(where / "venv", interpreters[i % len(interpreters)])
+        given = {"CXXFLAGS": flags, "LDFLAGS": link, "ZEROPOINT_REQUIRE_CORE": "1"}
+        run(python, "-m", "pip", "install", "-q", ROOT, cwd=where, **given)
+        run(python, "-W", "error", "-c", HALF_STEPS, cwd=where)
+        said = run(python, "-m", "zeropoint", "verify", cwd=where)
+        version = run(python, "--version", cwd=where).strip()
+        told(capsys, f"{version}, {flags} {link}: {last(said)}")
+
+
+def test_a_parent_project_under_fast_math(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that the C++ API gives, from a program that is compiled and linked with -ffast-math."""
+    source = f"ZEROPOINT_SOURCE={ROOT}"
+    build = cmake(ROOT / "tests" / "outside", folder / "parent", source)
+    for isa in zp.backends()[:-1]:
+        where = folder / f"parent-{isa}"
+        where.mkdir()
+        compared = _compare(where, build / "api", isa)
+        told(capsys, f"a parent under -ffast-math, {isa}: {compared} results equal Python's")
