@@ -70,7 +70,6 @@ void check_zero_point(std::int32_t zero_point, std::int32_t qmin, std::int32_t q
 
 core::Params prepared(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin,
                       int qmax, core::DType code, Convention convention) {
-    core::isas();  // found now, so that no call has to
     core::Params params(std::move(scale), std::move(zero_point), qmin, qmax, code, convention);
     params.prepare();
     return params;
