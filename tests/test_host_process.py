@@ -35,7 +35,8 @@ pytestmark = [
 
 def in_a_process(function: Any, *arguments: object, before: Any = (), **environment: str) -> str:
     """What a process prints that calls `function`; it must end with exit code 0."""
-    code = f"import sys; from {__name__} import {function.__name__} as f; f(*sys.argv[1:])"
+    name = function.__name__
+    code = f"import sys; from {function.__module__} import {name} as f; f(*sys.argv[1:])"
     done = subprocess.run(
         [*before, sys.executable, "-X", "faulthandler", "-c", code, *map(str, arguments)],
         cwd=ROOT,

@@ -713,8 +713,12 @@ py::dict info() {
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "The compiled core of zeropoint; used by zeropoint._backend alone.";
-    py::class_<NativeParams>(m, "Params").def(py::init(&make_params));
-    py::class_<zp::Choice>(m, "Choice").def(py::init(&make_choice));
+    // made by functions: pybind11 puts a new object on its list in these under a handler of
+    // exceptions, and after a constructor under none, where a lack of memory ends the process
+    py::class_<NativeParams>(m, "Params");
+    py::class_<zp::Choice>(m, "Choice");
+    m.def("make_params", &make_params);
+    m.def("make_choice", &make_choice);
     m.def("isas", &zp::isas);
     m.def("info", &info);
     m.def("set_num_threads", &zp::set_num_threads);

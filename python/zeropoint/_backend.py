@@ -192,7 +192,7 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
     """The core's form of `params`, None where the core is absent."""
     if _core is None:
         return None
-    return _core.Params(
+    return _core.make_params(
         scale,
         zero_point,
         params.qmin,
@@ -240,7 +240,7 @@ def native_choice(
     if _core is None:
         return None
     number = list(_conventions.CONVENTIONS).index(convention)
-    return _core.Choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
+    return _core.make_choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
 
 
 # ---------------------------------------------------------------------------------------------
