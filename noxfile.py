@@ -5,7 +5,7 @@ import nox
 nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
-CHECKS = ("asan", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
+CHECKS = ("tidy", "asan", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
 
 
 def install_judges(session: nox.Session, extras: str) -> None:
