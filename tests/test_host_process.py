@@ -346,3 +346,44 @@ def test_the_default_follows_the_quota(quota: str, most: int) -> None:
     usable = len(os.sched_getaffinity(0))
     told = in_a_process(number_of_threads, before=["unshare", "-rm", "sh", "-c", QUOTA, quota])
     assert int(told) == min(usable, most)
+
+
+# ---------------------------------------------------------------------------------------------
+# Subinterpreters
+
+SUBINTERPRETER = """
+import sys
+isolated = {isolated}
+try:
+    import _interpreters as interpreters  # from Python 3.13 on
+    number = interpreters.create("isolated" if isolated else "legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    number = interpreters.create(isolated=isolated)
+
+interpreters.run_string(number, '''
+import warnings
+warnings.simplefilter("ignore")  # NumPy's own, of subinterpreters
+try:
+    import zeropoint
+except ImportError as error:
+    print("ImportError:", str(error).splitlines()[0], flush=True)
+else:
+    print("imported", flush=True)
+''')
+print("the main interpreter goes on")
+"""
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_subinterpreter_gets_an_import_error(isolated: bool) -> None:
+    """Before the core is loaded, for which Python 3.11 waited for ever."""
+    code = SUBINTERPRETER.format(isolated=isolated)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    first, last = done.stdout.splitlines() or ("", done.stderr)
+    if isolated and sys.version_info >= (3, 12):  # NumPy refuses before we can
+        assert first.startswith("ImportError:")
+    else:
+        assert first.startswith("ImportError: zeropoint cannot be imported in a subinterpreter")
+    assert last == "the main interpreter goes on", done.stderr

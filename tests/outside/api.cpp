@@ -212,9 +212,34 @@ void errors() {
 
 }  // namespace
 
+// What the typed API says of its environment, a line for each call, for Python to look at.
+int environment() {
+    const float x[] = {-1, 2};
+    float y[] = {9, 9};
+    std::uint8_t q[] = {9, 9};
+    const auto tell = [](const auto& call) {
+        try {
+            call();
+            std::printf("fine\n");
+        } catch (const std::invalid_argument& error) {
+            std::printf("%s\n", error.what());
+        }
+    };
+    zp::round(x, y, 2);  // noexcept: goes on as if it were not set
+    zp::saturate_cast(x, q, 2);
+    tell([] { zp::make_params<std::uint8_t>(1, 0); });
+    tell([&] { zp::choose_params<std::uint8_t>(x, 2); });
+    tell([&] { zp::min_max(x, 2); });
+    tell([&] { zp::quantize(x, q, 2, {1, 0, 0, 255}); });
+    tell([&] { zp::saturate(x, y, 2, -1, 1); });
+    tell([] { zp::set_isa(""); });
+    return y[1] != 2 || q[1] != 2;
+}
+
 int main(int argc, char** argv) {
     if (argc < 2) return 2;
     dir = argv[1];
+    if (dir == "environment") return environment();
     if (argc > 2) zp::set_isa(argv[2]);
     expect(zp::isa() == (argc > 2 ? argv[2] : zp::isas()[0]), "isa() is the chosen one");
 
