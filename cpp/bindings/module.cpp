@@ -503,7 +503,10 @@ std::optional<Range> fast_range(std::size_t isa, py::handle x, std::optional<std
 
 bool holds_nan(const py::array& array) {
     const auto any = [&](const auto* v) {
-        return std::any_of(v, v + array.size(), [](auto e) { return e != e; });
+        const auto host = zp::enter_ieee();  // it may have a subnormal number in a comparison trap
+        const bool found = std::any_of(v, v + array.size(), [](auto e) { return e != e; });
+        zp::leave_ieee(host);
+        return found;
     };
     return dtype_of(array) == zp::DType::f64 ? any(static_cast<const double*>(array.data()))
                                              : any(static_cast<const float*>(array.data()));

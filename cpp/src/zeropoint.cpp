@@ -121,6 +121,7 @@ struct Ranges {
     std::vector<float> low, high;
 };
 Ranges ranges_of(core::ConstView x, const core::Grid& grid) {
+    const FpGuard guard;
     core::check_environment();
     const std::size_t n = grid.size();
     if (n == 0) refuse("x has no data, so it has no range; pass at least one element");

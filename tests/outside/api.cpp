@@ -192,6 +192,12 @@ void errors() {
     refused([&] { zp::choose_params<std::uint8_t>(x, 0); }, "x", "no data");
     const float bad[] = {0, nan, -inf, 1};
     refused([&] { zp::choose_params<std::uint8_t>(bad, 4); }, "x has 2 NaN or Inf of 4", "index 1");
+    // Inf and NaN, the largest number, and what would be no number in the other 16-bit format
+    const zp::float16 half[] = {{0x3C00}, {0x7C00}, {0x7BFF}, {0x7E00}, {0xFC00}};
+    refused([&] { zp::choose_params<std::uint8_t>(half, 5); }, "x has 3 NaN or Inf of 5",
+            "index 1");
+    const zp::bfloat16 brain[] = {{0x7C00}, {0x7F7F}, {0xFF80}, {0x7E00}, {0x7FC0}};
+    refused([&] { zp::min_max(brain, 5); }, "x has 2 NaN or Inf of 5", "index 2");
     const float same[] = {5, 5};
     refused([&] { zp::choose_params<std::uint8_t>(same, 2, zp::ZeroPointFrom::min, false); }, "x",
             "constant");
