@@ -526,9 +526,18 @@ py::object choose(const py::array& low, const py::array& high, const zp::Choice&
         throw py::value_error("low and high must be plain arrays of one shape");
     const std::vector<py::ssize_t> shape(low.shape(), low.shape() + low.ndim());
     py::array scale(dtype_of_precision(*dtype), shape), zero(py::dtype("int32"), shape);
-    if (!zp::choose(*dtype, low.data(), high.data(), size_of(low), choice, scale.mutable_data(),
-                    static_cast<std::int32_t*>(zero.mutable_data())))
-        return py::none();
+    constexpr std::size_t step = std::size_t(1) << 20;  // between two looks for Ctrl-C: 20 ms
+    const auto from = [&](const void* data, std::size_t i) {
+        return static_cast<const char*>(data) + i * zp::size_of(*dtype);
+    };
+    for (std::size_t i = 0; i < size_of(low); i += step) {
+        if (i > 0 && PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!zp::choose(*dtype, from(low.data(), i), from(high.data(), i),
+                        std::min(step, size_of(low) - i), choice,
+                        const_cast<char*>(from(scale.mutable_data(), i)),
+                        static_cast<std::int32_t*>(zero.mutable_data()) + i))
+            return py::none();
+    }
     return py::make_tuple(std::move(scale), std::move(zero));
 }
 

@@ -946,8 +946,8 @@ FAULTS = [
     Fault(
         "error_stats: every chunk has the codes of the first",
         PY + "_compare.py",
-        "yield x[piece], codes[piece], params",
-        "yield x[piece], codes[: len(x[piece])], params",
+        "part, q = x[piece], codes[piece]",
+        "part, q = x[piece], codes[: len(x[piece])]",
         "compare::test_chunks_change_nothing_that_matters",
     ),
     # ---- observers -------------------------------------------------------------------------------
