@@ -1277,6 +1277,48 @@ FAULTS = [
         "if False:",
         "bad_input",
     ),
+    Fault(
+        "a zero point of 2^31",
+        CPP + "choose.cpp",
+        "z < 2147483648.0",
+        "z <= 2147483648.0",
+        "choice::test_zero_points_at_the_ends_of_int32",
+    ),
+    Fault(
+        "use_backend ends the verification",
+        PY + "_backend.py",
+        "current().verify, True)",
+        "False, True)",
+        "backend::test_another_backend_is_verified_too",
+    ),
+    Fault(
+        "the host's traps stay",
+        CPP + "fpstate.h",
+        "needed = 0x1F80;",
+        "needed = 0x1900;",
+        "host_state::test_every_operation_in_threads",
+    ),
+    Fault(
+        "C++: the exponents of float16 and bfloat16 are swapped",
+        CPP + "zeropoint.cpp",
+        "core::DType::f16 ? 0x7C00 : 0x7F80",
+        "core::DType::f16 ? 0x7F80 : 0x7C00",
+        "cpp_package::test_every_function_equals_python",
+    ),
+    Fault(
+        "memory that is short ends the process",
+        CPP + "params.cpp",
+        "} catch (const std::exception&) {\n    return nullptr;",
+        "} catch (const int&) {\n    return nullptr;",
+        "out_of_memory::test_every_allocation_of_every_call_in_python",
+    ),
+    Fault(
+        "a setting of more than 64 bits",
+        PY + "_backend.py",
+        "len(text) <= 20 and int(text) < 2**64",
+        "len(text) <= 20",
+        "environment::test_nonsense",
+    ),
 ]
 
 

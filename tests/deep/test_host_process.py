@@ -39,7 +39,7 @@ def test_ctrl_c(name: str, threads: int, capsys: Any) -> None:
 
 @pytest.mark.parametrize("name", MOMENTS)
 def test_ctrl_c_at_any_moment(name: str) -> None:
-    found = [float(seconds) for seconds in in_a_process(interrupt_at_moments, name).split()]
+    found = [float(seconds) for seconds in in_a_process(interrupt_at_moments, name, 8).split()]
     assert len(found) >= 3
     assert max(found) < SECONDS, found
 
