@@ -118,6 +118,23 @@ def test_verify_can_fail(isa: str, operation: str, monkeypatch: pytest.MonkeyPat
         call()
 
 
+def test_another_backend_is_verified_too(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`use_backend` inside `verify` keeps the verification, and after it too."""
+    right = zp._reference.round
+    monkeypatch.setattr(zp._reference, "round", lambda *args: right(*args) + 1)
+    x = np.arange(4, dtype=np.float32)
+    for name in zp.backends()[:-1]:
+        with (
+            zp.use_backend(name),
+            pytest.raises(zp.VerificationError, match=f"on {name} differs"),
+        ):
+            zp.round(x)
+    with zp.use_backend("numpy"):
+        zp.round(x)
+    with pytest.raises(zp.VerificationError, match=f"on {isa} differs"):
+        zp.round(x)
+
+
 def without_core(tmp_path: Path) -> str:
     """A copy of the package without the compiled module, as `pip install` leaves it then."""
     target = tmp_path / "zeropoint"

@@ -68,3 +68,28 @@ def test_torch_needs_one_over_the_scale(backend: str, real: type, how: dict[str,
         assert choose(x, convention="onnx", **how)
         with pytest.raises(ValueError, match="1/scale must be finite under the torch convention"):
             choose(x, convention="torch", **how)
+
+
+@pytest.mark.parametrize(
+    ("real", "low", "high", "zero_point"),
+    [
+        ("float64", -2147483647, -2147483392, 2147483647),
+        ("float64", -2147483648, -2147483393, None),
+        ("float64", 2147483648, 2147483903, -2147483648),
+        ("float64", 2147483649, 2147483904, None),
+        ("float32", -8421504, -8421503, 2147483392),
+        ("float32", -8421505, -8421504, None),  # the zero point would be 2^31
+        ("float32", 8421505, 8421506, -2147483648),
+        ("float32", 8421506, 8421507, None),
+    ],
+)
+def test_zero_points_at_the_ends_of_int32(
+    backend: str, real: str, low: float, high: float, zero_point: int | None
+) -> None:
+    x = np.array([low, high], real)
+    if zero_point is None:
+        with pytest.raises(ValueError, match="beyond int32"):
+            zp.choose_params(x, zero_point_from="min", include_zero=False)
+    else:
+        params = zp.choose_params(x, zero_point_from="min", include_zero=False)
+        assert params.zero_point == zero_point

@@ -21,6 +21,8 @@ import pytest
 
 import zeropoint as zp
 
+from .test_environment import NONSENSE, RIGHT
+
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = 6, 7, 64
 SANITIZE = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g"
@@ -89,6 +91,19 @@ def test_every_function_equals_python(prefix: list[str], tmp_path: Path) -> None
         where.mkdir()
         compared = _compare(where, build / "api", isa)
         print(f"C++ on {isa}: {compared} results equal Python's")
+
+    _check_environment(build / "api")
+
+
+def _check_environment(program: Path) -> None:
+    """The rules are those of Python."""
+    name = "ZEROPOINT_STREAM_FROM"
+    for text in ["", *RIGHT]:
+        assert set(run(program, "environment", env={name: text}).splitlines()) == {"fine"}
+    for text in NONSENSE:
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        expected = f"{name} '{shown}' is not a whole number below 2^64; give bytes, or unset it"
+        assert run(program, "environment", env={name: text}).splitlines() == [expected] * 6
 
 
 def _compare(where: Path, program: Path, isa: str) -> int:

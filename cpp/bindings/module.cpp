@@ -105,16 +105,24 @@ bool overlap(py::handle a, std::size_t a_bytes, py::handle b, std::size_t b_byte
     return first < second + b_bytes && second < first + a_bytes;
 }
 
+// NumPy's dtypes of fresh results.  Made with the module and never freed: a static of `empty_like`
+// would run Python under its guard, for which another thread may wait with what Python needs.
+struct {
+    py::handle f16, f32, f64, u8, i8;
+} dtypes;
+
+void make_dtypes() {
+    dtypes = {py::dtype("float16").release(), py::dtype("float32").release(),
+              py::dtype("float64").release(), py::dtype("uint8").release(),
+              py::dtype("int8").release()};
+}
+
 py::object empty_like(py::handle array, zp::DType dtype) {
-    static const py::handle f16 = py::dtype("float16").release(),
-                            f32 = py::dtype("float32").release(),
-                            f64 = py::dtype("float64").release(), u8 = py::dtype("uint8").release(),
-                            i8 = py::dtype("int8").release();
-    const py::handle descr = dtype == zp::DType::u8    ? u8
-                             : dtype == zp::DType::i8  ? i8
-                             : dtype == zp::DType::f32 ? f32
-                             : dtype == zp::DType::f64 ? f64
-                                                       : f16;
+    const py::handle descr = dtype == zp::DType::u8    ? dtypes.u8
+                             : dtype == zp::DType::i8  ? dtypes.i8
+                             : dtype == zp::DType::f32 ? dtypes.f32
+                             : dtype == zp::DType::f64 ? dtypes.f64
+                                                       : dtypes.f16;
     const auto& api = py::detail::npy_api::get();
     PyObject* result =
         api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.inc_ref().ptr(), proxy(array).nd,
@@ -376,11 +384,8 @@ public:
         try {
             if (plain) {
                 py::object result = attempt(args[0], args[1], has_out ? args[2] : Py_None);
-                if (!result.is_none()) return result.release().ptr();
+                if (!result || !result.is_none()) return result.release().ptr();
             }
-        } catch (py::error_already_set& error) {
-            error.restore();
-            return nullptr;
         } catch (const std::bad_alloc&) {
             return PyErr_NoMemory();
         } catch (const std::exception& error) {
@@ -391,7 +396,8 @@ public:
     }
 
 private:
-    py::object attempt(py::handle x, py::handle params, py::handle out) const {
+    // Null: a Python error is set.
+    py::object attempt(py::handle x, py::handle params, py::handle out) const try {
         PyObject* state = nullptr;
         if (PyContextVar_Get(state_.ptr(), nullptr, &state) < 0) throw py::error_already_set();
         const auto held = py::reinterpret_steal<py::object>(state);
@@ -401,6 +407,9 @@ private:
             py::reinterpret_steal<py::object>(PyObject_GetAttr(params.ptr(), native_.ptr()));
         if (!native) throw py::error_already_set();
         return fast_(static_cast<std::size_t>(isa), x, native.cast<const NativeParams&>(), out);
+    } catch (py::error_already_set& error) {
+        error.restore();
+        return py::object();
     }
 
     py::handle python_;
@@ -494,7 +503,10 @@ std::optional<Range> fast_range(std::size_t isa, py::handle x, std::optional<std
 
 bool holds_nan(const py::array& array) {
     const auto any = [&](const auto* v) {
-        return std::any_of(v, v + array.size(), [](auto e) { return e != e; });
+        const auto host = zp::enter_ieee();  // it may have a subnormal number in a comparison trap
+        const bool found = std::any_of(v, v + array.size(), [](auto e) { return e != e; });
+        zp::leave_ieee(host);
+        return found;
     };
     return dtype_of(array) == zp::DType::f64 ? any(static_cast<const double*>(array.data()))
                                              : any(static_cast<const float*>(array.data()));
@@ -514,9 +526,18 @@ py::object choose(const py::array& low, const py::array& high, const zp::Choice&
         throw py::value_error("low and high must be plain arrays of one shape");
     const std::vector<py::ssize_t> shape(low.shape(), low.shape() + low.ndim());
     py::array scale(dtype_of_precision(*dtype), shape), zero(py::dtype("int32"), shape);
-    if (!zp::choose(*dtype, low.data(), high.data(), size_of(low), choice, scale.mutable_data(),
-                    static_cast<std::int32_t*>(zero.mutable_data())))
-        return py::none();
+    constexpr std::size_t step = std::size_t(1) << 20;  // between two looks for Ctrl-C: 20 ms
+    const auto from = [&](const void* data, std::size_t i) {
+        return static_cast<const char*>(data) + i * zp::size_of(*dtype);
+    };
+    for (std::size_t i = 0; i < size_of(low); i += step) {
+        if (i > 0 && PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!zp::choose(*dtype, from(low.data(), i), from(high.data(), i),
+                        std::min(step, size_of(low) - i), choice,
+                        const_cast<char*>(from(scale.mutable_data(), i)),
+                        static_cast<std::int32_t*>(zero.mutable_data()) + i))
+            return py::none();
+    }
     return py::make_tuple(std::move(scale), std::move(zero));
 }
 
@@ -713,8 +734,13 @@ py::dict info() {
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "The compiled core of zeropoint; used by zeropoint._backend alone.";
-    py::class_<NativeParams>(m, "Params").def(py::init(&make_params));
-    py::class_<zp::Choice>(m, "Choice").def(py::init(&make_choice));
+    make_dtypes();
+    // made by functions: pybind11 puts a new object on its list in these under a handler of
+    // exceptions, and after a constructor under none, where a lack of memory ends the process
+    py::class_<NativeParams>(m, "Params");
+    py::class_<zp::Choice>(m, "Choice");
+    m.def("make_params", &make_params);
+    m.def("make_choice", &make_choice);
     m.def("isas", &zp::isas);
     m.def("info", &info);
     m.def("set_num_threads", &zp::set_num_threads);

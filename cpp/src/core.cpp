@@ -15,7 +15,7 @@ static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag s
 
 namespace {
 
-std::vector<std::string> names_of(const std::vector<Target>& targets) {
+std::vector<std::string> names_of(const Targets& targets) {
     std::vector<std::string> names;
     for (const Target& target : targets) names.emplace_back(target.name);
     return names;

@@ -7,6 +7,8 @@
 #include <deque>
 #include <new>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "fpstate.h"
@@ -217,14 +219,47 @@ bool walk(const Grid& grid, std::size_t tiled_rows, std::size_t tiled_cols, Visi
     return true;
 }
 
+// A whole number in the environment: unset where the variable is or is empty, and not valid where
+// it is anything but up to 20 digits, or beyond 64 bits.  _backend.number_from_environment is the
+// same.
+struct Setting {
+    bool set = false, valid = true;
+    std::uint64_t value = 0;
+    explicit Setting(const char* name) noexcept {
+        const char* text = std::getenv(name);
+        if (!text || !*text) return;
+        set = true;
+        std::size_t digits = 0;
+        for (; valid && text[digits]; ++digits) {
+            const auto digit = static_cast<std::uint64_t>(text[digits] - '0');
+            valid = digits < 20 && digit <= 9 && value <= (~std::uint64_t{0} - digit) / 10;
+            value = 10 * value + digit;
+        }
+    }
+};
+
+const Setting& stream_from() noexcept {
+    static const Setting setting("ZEROPOINT_STREAM_FROM");
+    return setting;
+}
+
 }  // namespace
+
+void check_environment() {
+    if (stream_from().valid) return;
+    const char* text = std::getenv("ZEROPOINT_STREAM_FROM");
+    std::string shown(text ? text : "");
+    if (shown.size() > 40) shown = shown.substr(0, 40) + "...";
+    throw std::invalid_argument("ZEROPOINT_STREAM_FROM '" + shown +
+                                "' is not a whole number below 2^64; give bytes, or unset it");
+}
 
 // Half of the last-level cache: what is larger has left it before anyone reads it again.  A virtual
 // machine may report a cache that it shares, hence the environment's say.
 std::size_t past_caches() noexcept {
     static const std::size_t bytes = [] {
-        if (const char* named = std::getenv("ZEROPOINT_STREAM_FROM"))
-            return static_cast<std::size_t>(std::strtoull(named, nullptr, 10));
+        if (stream_from().set && stream_from().valid)
+            return static_cast<std::size_t>(stream_from().value);
         long cache = 0;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
         cache = sysconf(_SC_LEVEL3_CACHE_SIZE);

@@ -1,7 +1,7 @@
 #include "params.h"
 
 #include <cmath>
-#include <new>
+#include <exception>
 #include <utility>
 
 #include "fpstate.h"
@@ -46,20 +46,21 @@ DType Params::code() const noexcept { return data_->code; }
 DType Params::precision() const noexcept { return data_->precision; }
 
 template <class T>
-const Stream<T>& Params::Data::cast(Lazy<T>& lazy, bool reciprocal) const {
-    std::call_once(lazy.once, [&] {
+const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal) const {
+    return lazy.get([&] {
         const FpGuard guard;
         const std::size_t n = size();
-        lazy.stream.scale.resize(n);
-        lazy.stream.zero.resize(n);
+        auto stream = std::make_unique<Stream<T>>();
+        stream->scale.resize(n);
+        stream->zero.resize(n);
         for (std::size_t i = 0; i < n; ++i) {
             const T s = static_cast<T>(precision == DType::f32 ? scale32[i] : scale64[i]);
             // a scale that was lost in the cast must not come back as the reciprocal of 0 or Inf
-            lazy.stream.scale[i] = reciprocal && s > 0 ? 1 / s : s;
-            lazy.stream.zero[i] = static_cast<T>(zero_point[i]);
+            stream->scale[i] = reciprocal && s > 0 ? 1 / s : s;
+            stream->zero[i] = static_cast<T>(zero_point[i]);
         }
+        return stream;
     });
-    return lazy.stream;
 }
 
 template <>
@@ -79,16 +80,18 @@ const Stream<double>& Params::Data::dequantizer<double>() const {
     return cast(dequantizer64_, false);
 }
 
-const Multiplier* Params::Data::multipliers(Kernel certify) const noexcept {
-    std::call_once(certified_, [&] {
-        multipliers_.reset(new (std::nothrow) Multiplier[size()]);
-        if (!multipliers_) return;
-        const FpGuard guard;
+const Multiplier* Params::Data::multipliers(Kernel certify) const noexcept try {
+    const auto& made = multipliers_.get([&] {
         const Stream<float>& stream = quantizer<float>();
-        certify({nullptr, multipliers_.get(), size(), 1, const_cast<float*>(stream.scale.data()),
+        auto found = std::make_unique<std::vector<Multiplier>>(size());
+        const FpGuard guard;
+        certify({nullptr, found->data(), size(), 1, const_cast<float*>(stream.scale.data()),
                  const_cast<float*>(stream.zero.data()), false, qmin, qmax, false});
+        return found;
     });
-    return multipliers_.get();
+    return made.data();
+} catch (const std::exception&) {
+    return nullptr;
 }
 
 void Params::prepare() const {

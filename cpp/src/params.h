@@ -1,8 +1,8 @@
 // Params as the loops read them: scale and zero point in each working precision, cast once.
 #pragma once
 
+#include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "types.h"
@@ -14,6 +14,30 @@ namespace zeropoint::core {
 template <class T>
 struct Stream {
     std::vector<T> scale, zero;
+};
+
+/// What is made at its first use, by the thread that comes first; where two come at once, both make
+/// it and one of the two is dropped.  Not std::call_once: few of those survive an exception in the
+/// making, and none a fork in the middle of it.
+template <class T>
+class Lazy {
+public:
+    Lazy() = default;
+    ~Lazy() { delete made_.load(std::memory_order_relaxed); }
+    Lazy(const Lazy&) = delete;
+    Lazy& operator=(const Lazy&) = delete;
+    /// `make` returns a std::unique_ptr<T>; where it throws, the next call makes it.
+    template <class Make>
+    const T& get(const Make& make) const {
+        const T* found = made_.load(std::memory_order_acquire);
+        if (found) return *found;
+        std::unique_ptr<const T> mine = make();
+        if (!made_.compare_exchange_strong(found, mine.get())) return *found;
+        return *mine.release();
+    }
+
+private:
+    mutable std::atomic<const T*> made_{nullptr};
 };
 
 struct Params::Data {
@@ -40,16 +64,10 @@ struct Params::Data {
 
 private:
     template <class T>
-    struct Lazy {
-        std::once_flag once;
-        Stream<T> stream;
-    };
-    template <class T>
-    const Stream<T>& cast(Lazy<T>&, bool reciprocal) const;
-    mutable Lazy<float> quantizer32_, dequantizer32_;
-    mutable Lazy<double> quantizer64_, dequantizer64_;
-    mutable std::once_flag certified_;
-    mutable std::unique_ptr<Multiplier[]> multipliers_;
+    const Stream<T>& cast(const Lazy<Stream<T>>&, bool reciprocal) const;
+    Lazy<Stream<float>> quantizer32_, dequantizer32_;
+    Lazy<Stream<double>> quantizer64_, dequantizer64_;
+    Lazy<std::vector<Multiplier>> multipliers_;
 };
 
 /// float(acc) * scale + zero: the streams of the torch convention with the multiplier as

@@ -4,14 +4,16 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
 
 #if defined(__linux__)
+#include <fcntl.h>
 #include <sched.h>
+#include <unistd.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -40,7 +42,7 @@ public:
     void run(std::size_t threads, void (*work)(void*, std::size_t), void* context) {
         // not a mutex: in a signal's handler the thread that has the pool may come here again
         if (taken_.exchange(true, std::memory_order_acquire)) return work(context, 0);
-        calling = true;
+        owner_ = std::this_thread::get_id();
         start(std::min(threads, max_threads) - 1);
         const std::size_t helpers = std::min(started_, threads - 1);
         work_ = work;
@@ -55,14 +57,14 @@ public:
         }
         work(context, 0);
         await_helpers();
-        calling = false;
+        owner_ = std::thread::id();
         taken_.store(false, std::memory_order_release);
     }
 
     // Before a fork.  Where a signal's handler forks in mid-call, the child goes on with the call
     // in this thread alone: the helpers must have done what they took, for nobody else will.
     void prepare_fork() const noexcept {
-        if (calling) await_helpers();
+        if (owner_ == std::this_thread::get_id()) await_helpers();
     }
 
 private:
@@ -105,9 +107,9 @@ private:
         return call_.load();
     }
 
-    static thread_local bool calling;  // whether this thread has the pool, or had it when it forked
-
     std::atomic<bool> taken_{false};
+    // Not a thread_local: memory for one is taken at its first use, and its lack ends the process.
+    std::atomic<std::thread::id> owner_{std::thread::id()};
     std::size_t started_ = 0;
     void (*work_)(void*, std::size_t) = nullptr;
     void* context_ = nullptr;
@@ -118,8 +120,6 @@ private:
     std::condition_variable wake_;
 };
 
-thread_local bool Pool::calling = false;
-
 std::atomic<Pool*> the_pool{nullptr};
 
 Pool* pool() noexcept {  // null where there is no memory for one
@@ -127,13 +127,17 @@ Pool* pool() noexcept {  // null where there is no memory for one
     if (found) return found;
 #if defined(ZEROPOINT_HAS_FORK)
     // the child has none of the threads, so it forgets the pool; what that held is left to it
-    static const int registered = pthread_atfork(
-        [] {
-            if (const Pool* parents = the_pool.load(std::memory_order_acquire))
-                parents->prepare_fork();
-        },
-        nullptr, [] { the_pool.store(nullptr, std::memory_order_release); });
-    static_cast<void>(registered);
+    static std::atomic<bool> registered{false};  // twice does no harm
+    if (!registered) {
+        const int error = pthread_atfork(
+            [] {
+                if (const Pool* parents = the_pool.load(std::memory_order_acquire))
+                    parents->prepare_fork();
+            },
+            nullptr, [] { the_pool.store(nullptr, std::memory_order_release); });
+        if (error) return nullptr;  // no memory: a pool that forks would break
+        registered = true;
+    }
 #endif
     Pool* mine = new (std::nothrow) Pool;
     if (!mine || the_pool.compare_exchange_strong(found, mine)) return mine;
@@ -142,15 +146,21 @@ Pool* pool() noexcept {  // null where there is no memory for one
 }
 
 // CPUs that the cgroup's quota comes to (version 2), at least 1; many where there is no quota.
+// Without stdio, which wants memory: where that is short the quota holds all the same.
 std::size_t quota() noexcept {
     std::size_t cpus = max_threads;
 #if defined(__linux__)
-    if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
-        unsigned long long microseconds = 0, period = 0;
-        if (std::fscanf(file, "%llu %llu", &microseconds, &period) == 2 && period > 0)
+    const int file = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return cpus;
+    char text[64] = {};  // microseconds and their period, or "max" and it
+    if (read(file, text, sizeof text - 1) > 0) {
+        char* rest = text;
+        const unsigned long long microseconds = std::strtoull(text, &rest, 10);
+        const unsigned long long period = std::strtoull(rest, nullptr, 10);
+        if (rest != text && period > 0)
             cpus = static_cast<std::size_t>(std::max(1ULL, microseconds / period));
-        std::fclose(file);
     }
+    close(file);
 #endif
     return cpus;
 }

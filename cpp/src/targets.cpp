@@ -49,25 +49,34 @@ bool has_avx512() {
 extern const Table table_avx512, table_avx2;
 #endif
 
-const std::vector<Target>& compiled_targets() {
-    // Best first.  A new ISA is a row here and a line in CMakeLists.txt.
-    static const std::vector<Target> all = {
+namespace {
+
+// Best first.  A new ISA is a row here and a line in CMakeLists.txt.
+constexpr Target rows[] = {
 #if defined(ZEROPOINT_X86)
-        {"avx512", has_avx512, &table_avx512},
-        {"avx2", has_avx2, &table_avx2},
+    {"avx512", has_avx512, &table_avx512},
+    {"avx2", has_avx2, &table_avx2},
 #endif
-        {"baseline", always, &table_baseline},
-    };
+    {"baseline", always, &table_baseline},
+};
+
+Targets those(bool (*wanted)(const Target&)) noexcept {
+    Targets found{};
+    static_assert(sizeof rows <= sizeof found.list, "make the list longer");
+    for (const Target& target : rows)
+        if (wanted(target)) found.list[found.count++] = target;
+    return found;
+}
+
+}  // namespace
+
+const Targets& compiled_targets() noexcept {
+    static const Targets all = those([](const Target&) { return true; });
     return all;
 }
 
-const std::vector<Target>& targets() {
-    static const std::vector<Target> found = [] {
-        std::vector<Target> supported;
-        for (const Target& target : compiled_targets())
-            if (target.supported()) supported.push_back(target);
-        return supported;
-    }();
+const Targets& targets() noexcept {
+    static const Targets found = those([](const Target& target) { return target.supported(); });
     return found;
 }
 

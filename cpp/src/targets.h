@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
+#include <stdexcept>
 
 #include "types.h"
 
@@ -14,9 +14,21 @@ struct Target {
     const Table* table;
 };
 
+/// Takes no memory: a call that must not throw may be the first to ask for it.
+struct Targets {
+    Target list[4];
+    std::size_t count;
+    const Target* begin() const noexcept { return list; }
+    const Target* end() const noexcept { return list + count; }
+    const Target& at(std::size_t i) const {
+        if (i >= count) throw std::out_of_range("there are fewer ISAs");
+        return list[i];
+    }
+};
+
 /// All of them, best first; the last one is "baseline".
-const std::vector<Target>& compiled_targets();
+const Targets& compiled_targets() noexcept;
 /// Those that this CPU can run.
-const std::vector<Target>& targets();
+const Targets& targets() noexcept;
 
 }  // namespace zeropoint::core

@@ -37,6 +37,7 @@ Codes codes_of(core::DType code) {
 
 void check_recipe(std::int32_t qmin, std::int32_t qmax, Convention convention, bool include_zero,
                   core::DType code) {
+    core::check_environment();
     const Codes all = codes_of(code);
     if (qmin < all.first || qmin > all.last)
         refuse("qmin ", qmin, " must lie in [", all.first, ", ", all.last, "], the codes of Q");
@@ -70,7 +71,6 @@ void check_zero_point(std::int32_t zero_point, std::int32_t qmin, std::int32_t q
 
 core::Params prepared(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin,
                       int qmax, core::DType code, Convention convention) {
-    core::isas();  // found now, so that no call has to
     core::Params params(std::move(scale), std::move(zero_point), qmin, qmax, code, convention);
     params.prepare();
     return params;
@@ -121,6 +121,8 @@ struct Ranges {
     std::vector<float> low, high;
 };
 Ranges ranges_of(core::ConstView x, const core::Grid& grid) {
+    const FpGuard guard;
+    core::check_environment();
     const std::size_t n = grid.size();
     if (n == 0) refuse("x has no data, so it has no range; pass at least one element");
     Ranges found{std::vector<float>(grid.parameters()), std::vector<float>(grid.parameters())};
@@ -231,6 +233,7 @@ std::vector<std::string> isas() { return core::isas(); }
 std::string isa() { return core::isas()[chosen_isa]; }
 
 void set_isa(const std::string& name) {
+    core::check_environment();
     const auto& all = core::isas();
     const auto found = name.empty() ? all.begin() : std::find(all.begin(), all.end(), name);
     if (found == all.end()) {
@@ -326,6 +329,7 @@ std::pair<float, float> min_max(ConstView x, std::size_t n) {
 }
 
 void check_bounds(std::int64_t qmin, std::int64_t qmax) {
+    core::check_environment();
     if (qmin > qmax) refuse("qmin ", qmin, " must not be greater than qmax ", qmax, "; swap them");
 }
 

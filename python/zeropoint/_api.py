@@ -568,6 +568,7 @@ def min_max(x: Any, *, axis: int | None = None) -> tuple[Any, Any]:
     return (low[()], high[()]) if axis is None else (low, high)
 
 
+@_backend.ieee
 def _range(x: Array, axis: int | None, block_size: int | None) -> tuple[Array, Array]:
     if block_size is not None:
         block_size = _checks.block(block_size)

@@ -7,6 +7,7 @@ backends; below it there is either a kernel or the reference.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import importlib.util
@@ -23,8 +24,28 @@ from . import _conventions, _reference
 from ._pieces import channel_copies, contiguous, copy, unlike
 from ._reference import Array, is_bfloat16
 
+
+def _refuse_subinterpreters() -> None:
+    """ImportError in any interpreter but the process' first.
+
+    The core keeps Python objects for the whole process, and before Python 3.12 the lock that it
+    takes while it is loaded is never given to a subinterpreter: the import would wait for ever.
+    """
+    api = ctypes.pythonapi  # NumPy has loaded ctypes already
+    here, first = (
+        ctypes.PYFUNCTYPE(ctypes.c_void_p)((f"PyInterpreterState_{name}", api))()
+        for name in ("Get", "Main")
+    )
+    if here != first:
+        raise ImportError(
+            "zeropoint cannot be imported in a subinterpreter; import it in the main interpreter, "
+            "or use threads or processes"
+        )
+
+
 _core: ModuleType | None = None
 if importlib.util.find_spec(f"{__package__}._core") is not None:
+    _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
 
 _NATIVE: tuple[str, ...] = tuple(_core.isas()) if _core else ()
@@ -75,9 +96,28 @@ def _state(name: str, verify: bool, chosen: bool) -> _State:
 def _named(name: object, source: str) -> str:
     if not isinstance(name, str) or name not in _ALL:
         raise ValueError(
-            f"{source} {name!r} is not a backend of this machine; choose one of {', '.join(_ALL)}"
+            f"{source} {_shown(name)} is not a backend of this machine; choose one of "
+            f"{', '.join(_ALL)}"
         )
     return name
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def number_from_environment(name: str, fix: str) -> int | None:
+    """A whole number of up to 20 digits, below 2^64; None where it is unset or empty.
+
+    The same rules as the core's own (`Setting` in layout.cpp).
+    """
+    text = os.environ.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20 and int(text) < 2**64):
+        raise ValueError(f"{name} {_shown(text)} is not a whole number below 2^64; {fix}")
+    return int(text)
 
 
 _from_environment = os.environ.get("ZEROPOINT_BACKEND")
@@ -155,18 +195,15 @@ def get_num_threads() -> int:
     return int(_core.get_num_threads()) if _core else 1
 
 
-def _threads_from_environment() -> None:
-    named = os.environ.get("ZEROPOINT_NUM_THREADS")
-    if named is None:
-        return
-    if not named.isdecimal():
-        raise ValueError(
-            f"ZEROPOINT_NUM_THREADS {named!r} is not a number of threads; use 0 for automatic"
-        )
-    set_num_threads(int(named))
+def _read_environment() -> None:
+    # the core reads this one by itself, at the first call, where nobody could be told
+    number_from_environment("ZEROPOINT_STREAM_FROM", "give bytes, or unset it")
+    threads = number_from_environment("ZEROPOINT_NUM_THREADS", "use 0 for automatic")
+    if threads is not None:
+        set_num_threads(threads)
 
 
-_threads_from_environment()
+_read_environment()
 
 
 def core_info() -> dict[str, Any]:
@@ -192,7 +229,7 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
     """The core's form of `params`, None where the core is absent."""
     if _core is None:
         return None
-    return _core.Params(
+    return _core.make_params(
         scale,
         zero_point,
         params.qmin,
@@ -240,7 +277,7 @@ def native_choice(
     if _core is None:
         return None
     number = list(_conventions.CONVENTIONS).index(convention)
-    return _core.Choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
+    return _core.make_choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
 
 
 # ---------------------------------------------------------------------------------------------

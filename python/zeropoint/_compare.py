@@ -13,10 +13,10 @@ from . import _checks
 from ._api import RULES, _params, choose_params, dequantize, min_max, quantize
 from ._backend import ieee
 from ._params import QuantParams
-from ._pieces import pieces
-from ._reference import Array, unclipped, widen, working_dtype
+from ._pieces import Piece, pieces
+from ._reference import Array, spread, unclipped, widen, working_dtype
 
-_CHUNK = 1 << 18  # elements in float64 at a time, per tensor; with an axis all at once
+_CHUNK = 1 << 18  # elements in float64 at a time
 _CHANNELS = 1024  # whose codes are counted at a time
 _MOST = 0.9  # of the elements: what a few outliers do to the others must show
 _SAMPLE = 1 << 16  # elements that are looked at for different values
@@ -105,27 +105,40 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     # back in the precision of the scale or of x, whichever is finer: no rounding is added
     finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
     sums = _Sums(max(abs(float(low)), abs(float(high))))
-    for part, q, part_params in _parts(x, codes, params):
-        back = dequantize(q, part_params, dtype=finer)
-        sums.add(part, q, back, _saturated(part, part_params))
+    for part in _parts(x, codes, params, finer):
+        sums.add(*part)
     return sums.stats(x.size, *_codes_in_use(x, codes, params))
 
 
 def _parts(
-    x: Array, codes: Array, params: QuantParams
-) -> Iterator[tuple[Array, Array, QuantParams]]:
-    """Pieces of about `_CHUNK` elements with their parameters; whole where there is an axis."""
-    if params.axis is not None:
-        yield x, codes, params
-        return
+    x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
+) -> Iterator[tuple[Array, Array, Array, int]]:
+    """Pieces of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
+    axis = params._check_fits(x.shape)
+    # with an axis all at once, by the core: a piece has not all of the parameters
+    values = None if axis is None else dequantize(codes, params, dtype=finer)
+    both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
     for piece in pieces(x.shape, _CHUNK):
-        yield x[piece], codes[piece], params
+        part, q = x[piece], codes[piece]
+        scale, zero = (_spread_over(p, x.shape, piece, axis, params.block_size) for p in both)
+        code = unclipped(part, scale, zero, params.convention)
+        clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
+        back = dequantize(q, params, dtype=finer) if values is None else values[piece]
+        yield part, q, back, clipped
 
 
-def _saturated(x: Array, params: QuantParams) -> int:
-    scale, zero = params._spread(x.shape, params._check_fits(x.shape))
-    code = unclipped(x, scale, zero, params.convention)
-    return int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
+def _spread_over(
+    parameter: Array, shape: tuple[int, ...], piece: Piece, axis: int | None, block: int | None
+) -> Array:
+    """`parameter` in a shape that broadcasts against a piece of data of `shape`."""
+    if axis is None:
+        return parameter
+    if block is None:
+        return np.broadcast_to(spread(parameter, shape, axis, None), shape)[piece]
+    cuts: list[Any] = [*(cut for cut in piece if isinstance(cut, slice))]
+    cuts += [slice(None)] * (len(shape) - len(cuts))
+    cuts[axis] = np.arange(*cuts[axis].indices(shape[axis])) // block
+    return np.asarray(parameter[tuple(cuts)])
 
 
 class _Sums:

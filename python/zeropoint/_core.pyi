@@ -4,32 +4,29 @@ from typing import Any
 
 from ._reference import Array
 
-class Params:
-    def __init__(
-        self,
-        scale: Array,
-        zero_point: Array,
-        qmin: int,
-        qmax: int,
-        is_signed: bool,
-        convention: int,
-        axis: int | None,
-        block: int,
-        /,
-    ) -> None: ...
+class Params: ...
+class Choice: ...
 
-class Choice:
-    def __init__(
-        self,
-        rule: int,
-        include_zero: bool,
-        symmetric: bool,
-        qmin: int,
-        qmax: int,
-        convention: int,
-        /,
-    ) -> None: ...
-
+def make_params(
+    scale: Array,
+    zero_point: Array,
+    qmin: int,
+    qmax: int,
+    is_signed: bool,
+    convention: int,
+    axis: int | None,
+    block: int,
+    /,
+) -> Params: ...
+def make_choice(
+    rule: int,
+    include_zero: bool,
+    symmetric: bool,
+    qmin: int,
+    qmax: int,
+    convention: int,
+    /,
+) -> Choice: ...
 def isas() -> list[str]: ...
 def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...

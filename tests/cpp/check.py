@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ DEBIAN = {
     "valgrind": "valgrind",
     "clang++": "clang libclang-rt-dev",
     "setarch": "util-linux",
+    "clang-tidy": "clang-tidy",
 }
 #: what of the suite cannot run in an instrumented process
 NOT_FOR_ASAN = (
@@ -321,7 +323,28 @@ def python_asan(options: argparse.Namespace, count: Count) -> None:
     count.checks += int(re.findall(r"(\d+) passed", output)[-1])
 
 
+def tidy(options: argparse.Namespace, count: Count) -> None:
+    """clang-tidy over the core, its typed API and the bindings: what noexcept functions throw."""
+    linter = tool("clang-tidy")
+    module("pybind11")
+    pybind11 = (
+        run([sys.executable, "-m", "pybind11", "--includes"]).replace("-I", "-isystem").split()
+    )
+    sources = [
+        *sorted((ROOT / "cpp" / "src").glob("*.cpp")),
+        ROOT / "tests" / "outside" / "api.cpp",  # the templates of the typed API, made
+        ROOT / "cpp" / "bindings" / "module.cpp",
+    ]
+    x86 = ["-DZEROPOINT_X86"] if platform.machine() == "x86_64" else []
+    includes = [f"-I{ROOT / 'cpp' / name}" for name in ("include", "src")]
+    flags = ["-std=c++17", *x86, "-DZEROPOINT_ISA=baseline", *includes, *pybind11]
+    checks = ["--quiet", "--checks=-*,bugprone-exception-escape", "--warnings-as-errors=*"]
+    finish(*(start([linter, *checks, source, "--", *flags]) for source in sources))
+    count.checks += len(sources)
+
+
 MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
+    "tidy": tidy,
     "asan": asan,
     "tsan": tsan,
     "valgrind": valgrind,

@@ -32,6 +32,22 @@ void test_any_number(const std::vector<Sample>& samples) {
     check(core::get_num_threads() >= 1, "0 means a number chosen by the core");
 }
 
+// Eight callers are the first to use what the process has one of: the ISAs, the number of threads,
+// the environment, and the pool with its handlers of forks.
+void test_first_use() {
+    const Sample sample(call_of(Op::quantize, DType::f32, DType::u8, tensor(480007)), 9);
+    const Parameters p(sample.call);
+    std::atomic<int> waiting{8};
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 8; ++i)
+        callers.emplace_back([&] {
+            for (--waiting; waiting > 0;) std::this_thread::yield();
+            check(core::get_num_threads() >= 1, "get_num_threads at its first use");
+            check_right(sample, p, options.isas[0], " at the first use of all");
+        });
+    for (std::thread& caller : callers) caller.join();
+}
+
 // Eight callers share parameters that nobody has used before, so that they meet at the first use,
 // where casts and proofs are made.
 void test_callers(const std::vector<Sample>& samples) {
@@ -90,6 +106,7 @@ bool child_is_right(const Sample& sample) {
 }  // namespace
 
 void test_threads() {
+    test_first_use();
     const std::vector<Sample> samples = large_samples();
     test_any_number(samples);
     test_callers(samples);

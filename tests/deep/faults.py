@@ -981,8 +981,8 @@ FAULTS = [
     Fault(
         "error_stats: every chunk has the codes of the first",
         PY + "_compare.py",
-        "yield x[piece], codes[piece], params",
-        "yield x[piece], codes[: len(x[piece])], params",
+        "part, q = x[piece], codes[piece]",
+        "part, q = x[piece], codes[: len(x[piece])]",
         "compare::test_chunks_change_nothing_that_matters",
     ),
     # ---- observers -------------------------------------------------------------------------------
@@ -1294,7 +1294,7 @@ FAULTS = [
     Fault(
         "a fork in mid-call does not wait for the helpers",
         CPP + "pool.cpp",
-        "if (calling) await_helpers();",
+        "if (owner_ == std::this_thread::get_id()) await_helpers();",
         "",
         "host_process::test_a_fork_in_mid_call",
     ),
@@ -1360,6 +1360,48 @@ FAULTS = [
         "if isinstance(out, np.ma.MaskedArray):",
         "if False:",
         "bad_input",
+    ),
+    Fault(
+        "a zero point of 2^31",
+        CPP + "choose.cpp",
+        "z < 2147483648.0",
+        "z <= 2147483648.0",
+        "choice::test_zero_points_at_the_ends_of_int32",
+    ),
+    Fault(
+        "use_backend ends the verification",
+        PY + "_backend.py",
+        "current().verify, True)",
+        "False, True)",
+        "backend::test_another_backend_is_verified_too",
+    ),
+    Fault(
+        "the host's traps stay",
+        CPP + "fpstate.h",
+        "needed = 0x1F80;",
+        "needed = 0x1900;",
+        "host_state::test_every_operation_in_threads",
+    ),
+    Fault(
+        "C++: the exponents of float16 and bfloat16 are swapped",
+        CPP + "zeropoint.cpp",
+        "core::DType::f16 ? 0x7C00 : 0x7F80",
+        "core::DType::f16 ? 0x7F80 : 0x7C00",
+        "cpp_package::test_every_function_equals_python",
+    ),
+    Fault(
+        "memory that is short ends the process",
+        CPP + "params.cpp",
+        "} catch (const std::exception&) {\n    return nullptr;",
+        "} catch (const int&) {\n    return nullptr;",
+        "out_of_memory::test_every_allocation_of_every_call_in_python",
+    ),
+    Fault(
+        "a setting of more than 64 bits",
+        PY + "_backend.py",
+        "len(text) <= 20 and int(text) < 2**64",
+        "len(text) <= 20",
+        "environment::test_nonsense",
     ),
 ]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.fuzz import PARSERS, report
 
-MINUTES = float(os.environ.get("ZEROPOINT_FUZZ_MINUTES", "60"))
-SEED = int(os.environ.get("ZEROPOINT_FUZZ_SEED", "1"))
+MINUTES = float(os.environ.get("ZEROPOINT_FUZZ_MINUTES") or "60")
+SEED = int(os.environ.get("ZEROPOINT_FUZZ_SEED") or "1")
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -12,10 +12,12 @@ import pytest
 from ..test_host_process import (
     CALLS,
     ENDS,
+    MOMENTS,
     N,
     end_often,
     fork_in_mid_call,
     in_a_process,
+    interrupt_at_moments,
     latencies,
 )
 
@@ -35,11 +37,18 @@ def test_ctrl_c(name: str, threads: int, capsys: Any) -> None:
         )
 
 
+@pytest.mark.parametrize("name", MOMENTS)
+def test_ctrl_c_at_any_moment(name: str) -> None:
+    found = [float(seconds) for seconds in in_a_process(interrupt_at_moments, name, 8).split()]
+    assert len(found) >= 3
+    assert max(found) < SECONDS, found
+
+
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("name", ["to out", "in place"])
 def test_many_forks_in_mid_call(name: str, threads: int, capsys: Any) -> None:
     forks = int(in_a_process(fork_in_mid_call, name, threads, 12))
-    assert forks
+    assert forks == 12
     with capsys.disabled():
         print(f"\nforks from a handler in mid-call, {name}, {threads} threads: {forks} answer")
 

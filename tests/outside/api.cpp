@@ -192,6 +192,12 @@ void errors() {
     refused([&] { zp::choose_params<std::uint8_t>(x, 0); }, "x", "no data");
     const float bad[] = {0, nan, -inf, 1};
     refused([&] { zp::choose_params<std::uint8_t>(bad, 4); }, "x has 2 NaN or Inf of 4", "index 1");
+    // Inf and NaN, the largest number, and what would be no number in the other 16-bit format
+    const zp::float16 half[] = {{0x3C00}, {0x7C00}, {0x7BFF}, {0x7E00}, {0xFC00}};
+    refused([&] { zp::choose_params<std::uint8_t>(half, 5); }, "x has 3 NaN or Inf of 5",
+            "index 1");
+    const zp::bfloat16 brain[] = {{0x7C00}, {0x7F7F}, {0xFF80}, {0x7E00}, {0x7FC0}};
+    refused([&] { zp::min_max(brain, 5); }, "x has 2 NaN or Inf of 5", "index 2");
     const float same[] = {5, 5};
     refused([&] { zp::choose_params<std::uint8_t>(same, 2, zp::ZeroPointFrom::min, false); }, "x",
             "constant");
@@ -212,9 +218,35 @@ void errors() {
 
 }  // namespace
 
+// What the typed API says of its environment, a line for each call, for Python to look at.
+int environment() {
+    const float x[] = {-1, 2};
+    float y[] = {9, 9};
+    std::uint8_t q[] = {9, 9};
+    const auto tell = [](const auto& call) {
+        try {
+            call();
+            std::printf("fine\n");
+        } catch (const std::invalid_argument& error) {
+            std::printf("%s\n", error.what());
+        }
+    };
+    zp::round(x, y, 2);  // noexcept: goes on as if it were not set
+    zp::saturate_cast(x, q, 2);
+    const bool right = y[0] == -1 && y[1] == 2 && q[0] == 0 && q[1] == 2;
+    tell([] { zp::make_params<std::uint8_t>(1, 0); });
+    tell([&] { zp::choose_params<std::uint8_t>(x, 2); });
+    tell([&] { zp::min_max(x, 2); });
+    tell([&] { zp::quantize(x, q, 2, {1, 0, 0, 255}); });
+    tell([&] { zp::saturate(x, y, 2, -1, 1); });
+    tell([] { zp::set_isa(""); });
+    return right ? 0 : 1;
+}
+
 int main(int argc, char** argv) {
     if (argc < 2) return 2;
     dir = argv[1];
+    if (dir == "environment") return environment();
     if (argc > 2) zp::set_isa(argv[2]);
     expect(zp::isa() == (argc > 2 ? argv[2] : zp::isas()[0]), "isa() is the chosen one");
 

@@ -109,6 +109,12 @@ std::vector<std::string> kernel_names();
 void set_num_threads(std::size_t n) noexcept;
 std::size_t get_num_threads() noexcept;
 
+/// Throws std::invalid_argument where a variable of the environment that the core reads is set to
+/// what it cannot be; the message names it.  The calls below then go on as if it were not set.
+///   ZEROPOINT_STREAM_FROM  bytes read and written from which on results are stored past the caches
+/// A whole number of up to 20 digits, below 2^64; empty is not set.  It is read once a process.
+void check_environment();
+
 /// Gives the calling thread IEEE 754's default arithmetic (to nearest, subnormals kept), as all
 /// functions here do for themselves; returns the state for `leave_ieee`, which puts it back.
 std::uint64_t enter_ieee() noexcept;

@@ -13,7 +13,9 @@
 // Arrays are C-contiguous.  Input and output must not overlap, except that fake_quantize, round and
 // saturate may work in place.  All functions may be called from several threads at once.  Bad
 // parameters throw std::invalid_argument before anything is written, with a message that names the
-// argument, the value and the mend; nothing else throws, but for std::bad_alloc from what says so.
+// argument, the value and the mend; nothing else throws, but for std::bad_alloc from what is not
+// noexcept.  While ZEROPOINT_STREAM_FROM in the environment is not a number (core.hpp), all that
+// check their arguments throw std::invalid_argument; noexcept calls go on as if it were not set.
 //
 // For pipelines: Quantizer, AxisQuantizer and Requantizer check their parameters once and take what
 // memory they need; their calls are noexcept.
