@@ -1,6 +1,6 @@
 """Mutants: small wrong edits made by rule, and which of them no test sees.
 
-    python -m tests.deep.mutants [--list] [--only FILE[:LINE]] [--changed REV]
+    python -m tests.deep.mutants [--list] [--only FILE[:LINE]]... [--changed REV]
                                  [--sample N] [--seed S] [--jobs N] [--work DIR]
 
 The seeded faults (faults.py) are those that people thought of.  These are made by a generator, from
@@ -12,7 +12,7 @@ the same again.
 A mutant of Python is tried in a fork of one process that has collected the tests: its function gets
 the other code, and then the tests run that ran its line before, the quick and different ones first.
 One of C++, or of code that runs at import, is built into a copy of the tree, and the programs and
-files of `FIRST` and `NEXT` run.  No test that fails, and it survived: it is equivalent (a row of
+files of `TRIED` run.  No test that fails, and it survived: it is equivalent (a row of
 `EXCLUDED`, with the reason), or the tests have a hole.
 """
 
@@ -36,6 +36,7 @@ import tempfile
 import threading
 import time
 import types
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,31 +58,32 @@ CPP = [
     "cpp/bindings/module.cpp",
 ]
 
-#: what runs for a mutant of C++ before all of NEXT; "!" is a program of tests/cpp
-KERNELS, CHOOSE = "!kernels --every 20", "!choose"
-FIRST = {
-    "scalar.h": (KERNELS, CHOOSE, "golden", "boundaries"),
-    "loops.cpp": (KERNELS, "golden", "observers"),
-    "layout.cpp": (KERNELS, "layouts"),
-    "choose.cpp": (CHOOSE, "golden", "boundaries", "choice"),
-    "params.cpp": (KERNELS, "golden", "params", "boundaries"),
-    "core.cpp": (KERNELS, "golden", "boundaries"),
+#: what runs for a mutant of C++; "!" is a program of tests/cpp
+KERNELS, CHOOSE, THREADS = "!kernels --every 20", "!choose", "!threads"
+TRIED = {
+    "scalar.h": (KERNELS, CHOOSE, "boundaries", "golden", "kernels", "observers"),
+    "loops.cpp": (KERNELS, "boundaries", "golden", "observers", "kernels", "threads"),
+    "layout.cpp": (KERNELS, THREADS, "boundaries", "layouts", "threads", "kernels"),
+    "choose.cpp": (CHOOSE, "boundaries", "golden", "choice", "params"),
+    "params.cpp": (KERNELS, "boundaries", "golden", "params", "host_state"),
+    "core.cpp": (KERNELS, "boundaries", "golden", "params", "kernels", "backend"),
     "zeropoint.cpp": ("cpp_package",),
-    "module.cpp": ("golden", "bad_input", "params"),
+    "module.cpp": ("golden", "boundaries", "bad_input", "params", "views", "observers"),
 }
-NEXT = (
-    *("!threads", "choice", "kernels", "params", "views", "layouts", "threads", "observers"),
-    *("selfcheck", "backend", "bad_input", "every_path", "host_state", "reference", "article"),
-    *("exhaustive", "pieces"),
-)
-#: for a mutant of Python that runs at import
-AT_IMPORT = ("golden", "bad_input", "params", "reference", "observers", "files", "files_hostile")
+#: for a mutant of Python that runs at import: by the first pattern that fits its file
+AT_IMPORT = {
+    "_files/": ("boundaries", "files_hostile", "files"),
+    "observers|_clipping": ("boundaries", "observers"),
+    "": ("boundaries", "golden", "bad_input", "details", "params", "reference"),
+}
+#: for one whose line none of those below runs
+ELSEWHERE = ("cli", "backend", "interop_torch", "zarr", "dask")
 #: for all other mutants of Python: they need no engine, start no process, and are quick
 COLLECTED = (
-    *("article", "bad_input", "boundaries", "choice", "compare", "files", "files_hostile"),
-    *("golden", "observers", "params", "pieces", "reference"),
+    *("article", "bad_input", "boundaries", "choice", "compare", "details", "files"),
+    *("files_hostile", "golden", "observers", "params", "pieces", "reference"),
 )
-ENOUGH = 60.0  # seconds of tests, by their time without a mutant, for one of Python
+ENOUGH = 20.0  # seconds of tests, by their time without a mutant, for one of Python
 PATIENCE = 20.0  # seconds more than ten times its time, and a test hangs
 
 
@@ -99,6 +101,7 @@ class Excluded(NamedTuple):
 EXCLUDED = [
     Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|shown|_listed|_told): ", "text for people"),
     Excluded(r"\.py", r"\berror = |\bcounted = |\btold = ", "the text of a message"),
+    Excluded(r"_api\.py", r"lru_cache|_fast_choose\(x, None, False", "speed alone"),
     Excluded(r"_checks\.py", r"^: _SHORT", "how much of a value a message shows"),
     Excluded(r"_pieces\.py", r"^: _SIZE|size // within|size // y\.shape", "the size of a piece"),
     Excluded(r"_files/grid\.py", r"^: (CHUNK|RESIDENT) = ", "the size of a piece"),
@@ -415,6 +418,9 @@ class Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         self._reply("collected", list(items))
+        everything = gc.get_objects()
+        self._functions = [f for f in everything if isinstance(f, types.FunctionType)]
+        del everything
         gc.freeze()
         for line in self._requests:
             request = json.loads(line)
@@ -430,7 +436,7 @@ class Forks:
 
     def _answer(self, request: dict[str, Any], items: list[pytest.Item]) -> None:
         sys.dont_write_bytecode = True
-        if "file" in request and not _swap(Path(request["file"]), request["text"]):
+        if "file" in request and not self._swap(Path(request["file"]), request["text"]):
             self._reply("at import")
             return
         trace = _Trace(request["trace"]) if "trace" in request else None
@@ -439,14 +445,29 @@ class Forks:
             start = time.perf_counter()
             if trace:
                 trace.start()
-            reports = _run_item(item, following)
-            if trace:
-                self._reply("traced", item.nodeid, time.perf_counter() - start, trace.end())
-            if any(report.failed for report in reports):
+            failed = any(report.failed for report in _run_item(item, following))
+            if trace:  # what fails anyway catches nothing
+                lines = trace.end()
+                seconds = time.perf_counter() - start
+                self._reply("traced", item.nodeid, seconds, {} if failed else lines)
+            elif failed:
                 self._reply("failed", item.nodeid)
-                if not trace:
-                    return
+                return
         self._reply("passed")
+
+    def _swap(self, path: Path, text: str) -> bool:
+        """Give the functions of a module the code of another text; False where code at import
+        differs, or where no function has the code."""
+        old, new = (compile(each, str(path), "exec") for each in (path.read_text(), text))
+        pairs = _differing(old, new)
+        mine = [f for f in self._functions if f.__code__.co_filename == str(path)]
+        for before, after in pairs:
+            found = [f for f in mine if f.__code__ == before]
+            for function in found:
+                function.__code__ = after
+            if not found:
+                return False
+        return bool(pairs)
 
 
 def _run_item(item: pytest.Item, following: pytest.Item | None) -> list[pytest.TestReport]:
@@ -484,23 +505,6 @@ class _Trace:
         for lines in self._lines.values():
             lines.clear()
         return found
-
-
-def _swap(path: Path, text: str) -> bool:
-    """Give the functions of a module the code of another text; False where code at import differs,
-    or where no function has the code."""
-    old, new = (compile(each, str(path), "exec") for each in (path.read_text(), text))
-    pairs = _differing(old, new)
-    if not pairs:
-        return False
-    functions = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]
-    for before, after in pairs:
-        found = [f for f in functions if f.__code__ == before]
-        for function in found:
-            function.__code__ = after
-        if not found:
-            return False
-    return True
 
 
 def _differing(old: types.CodeType, new: types.CodeType) -> list[tuple[Any, Any]]:
@@ -603,8 +607,6 @@ class Server:
                     file.write(json.dumps(known[-1]) + "\n")
                     if len(known) % 500 == 0:
                         print(f"{len(known)} of {len(self._tests)} tests traced", flush=True)
-                elif kind == "failed":
-                    sys.exit(f"without a mutant this fails: {told[0]}")
         for name, seconds, ran in known:
             self._seconds[name] = seconds
             if name in self._tests:
@@ -613,12 +615,14 @@ class Server:
                         self._ran[file_name, line].append(name)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Those that run its statement: of each function one, then another one of each."""
+        """Those that run its statement: of each function and backend one, then another of each."""
         first, last = mutant.lines
         names = {name for line in range(first, last + 1) for name in self._ran[mutant.file, line]}
         groups: dict[str, list[str]] = collections.defaultdict(list)
         for name in sorted(names, key=lambda name: (self._seconds[name], name)):
-            groups[name.partition("[")[0]].append(name)
+            function, _, parameters = name.partition("[")
+            backend = re.search("numpy|baseline|avx2|avx512", parameters)
+            groups[function + (backend[0] if backend else "")].append(name)
         ranked = ((i, self._seconds[n], n) for g in groups.values() for i, n in enumerate(g))
         chosen, total = [], 0.0
         for _, seconds, name in sorted(ranked):
@@ -628,11 +632,11 @@ class Server:
             chosen.append(name)
         return chosen
 
-    def attempt(self, mutant: Mutant, text: str) -> str | None:
+    def attempt(self, mutant: Mutant, text: str, tests: list[str]) -> str | None:
         """What sees it: a test, or how the process ended; "at import", or None for nothing."""
         path = self._copy.tree / mutant.file
         result = None
-        for kind, *told in self._ask(file=str(path), text=text, tests=self.tests_of(mutant)):
+        for kind, *told in self._ask(file=str(path), text=text, tests=tests):
             if kind == "failed":
                 result = told[0]
             elif kind == "hangs":
@@ -661,7 +665,8 @@ class Worker:
         self._server = None
         if python:
             self._server = Server(self._copy)
-            self._server.trace(work / "lines.jsonl")
+            texts = "".join((ROOT / file).read_text() for file in PYTHON)
+            self._server.trace(work / f"lines-{zlib.crc32(texts.encode()):08x}.jsonl")
 
     def attempt(self, mutant: Mutant) -> str | None:
         """What sees a mutant, None for nothing."""
@@ -669,35 +674,37 @@ class Worker:
             text = mutant.apply(path.read_text())
             if mutant.file.endswith(".py"):
                 assert self._server is not None
-                seen = self._server.attempt(mutant, text)
-                if seen != "at import":
+                tests = self._server.tests_of(mutant)
+                seen = self._server.attempt(mutant, text, tests) if tests else "elsewhere"
+                if seen not in ("at import", "elsewhere"):
                     return seen
                 path.write_text(text)
-                return self._run(AT_IMPORT)
+                at_import = next(t for part, t in AT_IMPORT.items() if re.search(part, mutant.file))
+                return self._run(ELSEWHERE if seen == "elsewhere" else at_import)
             path.write_text(text)
             try:
                 self._copy.build()
             except SystemExit:
                 return "none: the compiler refuses it"
-            first = FIRST[Path(mutant.file).name]
-            return self._run(first) or self._run(tuple(t for t in NEXT if t not in first))
+            return self._run(TRIED[Path(mutant.file).name])
 
     def _run(self, names: tuple[str, ...]) -> str | None:
         for name in names:
             if name.startswith("!"):
-                if not self._program(name[1:].split()):
-                    return f"zeropoint_tests {name[1:]}"
-            elif seen := self._copy.tests([f"tests/test_{name}.py"], 240):
+                seen = self._program(name[1:])
+            else:
+                seen = self._copy.tests([f"tests/test_{name}.py"], 240)
+            if seen:
                 return seen
         return None
 
-    def _program(self, arguments: list[str]) -> bool:
+    def _program(self, arguments: str) -> str | None:
+        command = [str(self._copy.built / "zeropoint_tests"), *arguments.split()]
         try:
-            command = [str(self._copy.built / "zeropoint_tests"), *arguments]
-            done = subprocess.run(command, capture_output=True, timeout=60)
+            done = subprocess.run(command, capture_output=True, timeout=30)
         except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+            return f"none: zeropoint_tests {arguments} hangs"
+        return f"zeropoint_tests {arguments}" if done.returncode else None
 
     def close(self) -> None:
         """The copy as it was before all mutants, built."""
@@ -723,7 +730,9 @@ def changed_lines(revision: str) -> set[tuple[str, int]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Mutants, and which of them no test sees.")
     parser.add_argument("--list", action="store_true", help="print the mutants and end")
-    parser.add_argument("--only", metavar="FILE[:LINE]", help="a part of its path, and a line")
+    parser.add_argument(
+        "--only", metavar="FILE[:LINE]", action="append", help="a part of its path, a line"
+    )
     parser.add_argument("--changed", metavar="REV", help="of lines that changed since then")
     parser.add_argument("--sample", metavar="N", type=int, help="so many of them, by chance")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="for --sample")
@@ -733,8 +742,12 @@ def main() -> int:
 
     mutants = [m for file in PYTHON + CPP for m in mutants_of(file, (ROOT / file).read_text())]
     if options.only:
-        part, _, line = options.only.partition(":")
-        mutants = [m for m in mutants if part in m.file and line in ("", str(m.line))]
+        wanted = [each.partition(":") for each in options.only]
+        mutants = [
+            m
+            for m in mutants
+            if any(part in m.file and line in ("", str(m.line)) for part, _, line in wanted)
+        ]
     if options.changed:
         lines = changed_lines(options.changed)
         mutants = [m for m in mutants if (m.file, m.line) in lines]
@@ -762,7 +775,8 @@ def _try(mutants: list[Mutant], work: Path, jobs: int) -> int:
         for mutant in own:
             start = time.monotonic()
             seen = worker.attempt(mutant)
-            kind = "hangs" if seen and "hang" in seen else "killed" if seen else "SURVIVED"
+            hangs = seen is not None and seen.startswith("none: ") and "hang" in seen
+            kind = "hangs" if hangs else "killed" if seen else "SURVIVED"
             counts[mutant.file][kind] += 1
             seconds = f"({time.monotonic() - start:.1f} s)"
             print(f"{kind} {mutant}: {seen or 'nothing'} {seconds}", flush=True)
