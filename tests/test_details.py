@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _params, observers
 
 X = np.linspace(-1, 3, 24, dtype=np.float32).reshape(4, 6)
 
@@ -58,3 +60,124 @@ def test_one_bad_scale_of_many_accumulators(backend: str, bad: float) -> None:
         zp.requantize(acc, np.array([1.0, bad, 1.0]), params)
     with pytest.raises(ValueError, match="must be a positive float32; .* is too far from"):
         zp.requantize(acc, np.array([1.0, 1e-60 if bad == 0 else 1e60, 1.0]), params)
+
+
+def test_errors_name_the_channel_that_is_wrong(backend: str) -> None:
+    x = np.array([[0, 255], [2**31 + 1, 2**31 + 256], [1, 256]], np.float64)
+    with pytest.raises(ValueError, match=r"zero point would be -2147483649\.0, beyond int32"):
+        zp.choose_params(x, axis=0, include_zero=False)
+    with pytest.raises(ValueError, match=r"x is constant \(7\.0\)"):
+        zp.choose_params(
+            np.array([[0, 255], [7, 7], [1, 2]], np.float64), axis=0, include_zero=False
+        )
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_min_max_gives_scalars_or_rows(backend: str, real: type) -> None:
+    for x in (X.astype(real), X.astype(real)[:, ::2]):  # plain, and not plain
+        low, high = zp.min_max(x)
+        assert type(low) is type(high) is real
+        low, high = zp.min_max(x, axis=0)
+        assert low.shape == high.shape == (4,)
+
+
+def test_bounds_that_bfloat16_holds(backend: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.array([-300, 0, 300], ml_dtypes.bfloat16)
+    for edge in (255, 256, 258):
+        assert zp.saturate(x, -edge, edge).tolist() == [-edge, 0, edge]
+    for bounds in ((0, 257), (-257, 0)):
+        with pytest.raises(ValueError, match="257 is not a bfloat16"):
+            zp.saturate(x, *bounds)
+
+
+# ---------------------------------------------------------------------------------------------
+# Parameters
+
+
+def test_include_zero_is_numpys_alone() -> None:
+    for convention in ("onnx", "torch", "tflite"):
+        with pytest.raises(
+            ValueError, match="include_zero=False is for the numpy convention alone"
+        ):
+            zp.QuantParams(0.5, 0, convention=convention, include_zero=False)
+
+
+def test_the_dictionary_of_no_channels_needs_no_shape() -> None:
+    none = zp.QuantParams(np.zeros(0, np.float32), 0, axis=0)
+    assert "shape" not in none.to_dict()
+    assert zp.QuantParams.from_dict(none.to_dict()) == none
+    no_blocks = zp.QuantParams(np.zeros((0, 3), np.float32), 0, axis=1, block_size=2)
+    assert no_blocks.to_dict()["shape"] == [0, 3]
+
+
+def test_lists_are_read_to_the_depth_of_an_array() -> None:
+    def nested(depth: int) -> Any:
+        value: Any = 1.0
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    assert _params._holds_only(nested(64), (float,))
+    assert not _params._holds_only(nested(65), (float,))
+    assert not _params._holds_only(nested(100_000), (float,))
+    assert not _params._holds_only([1.0, True], (float, int))
+
+
+# ---------------------------------------------------------------------------------------------
+# The search for a range
+
+
+def sample(name: str) -> np.ndarray[Any, Any]:
+    """Quantiles of a distribution: the same data everywhere."""
+    n, normal = 300 if name.startswith("few") else 4000, statistics.NormalDist()
+    x = np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])
+    kinds = {
+        "normal": x,
+        "tails": np.sinh(2 * x),
+        "skew": np.exp(x),
+        "outlier": np.append(x, 300.0),
+        "clumps": np.repeat(np.sinh(x[::100]), 100),
+    }
+    return kinds[name.removeprefix("few ")].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "expected"),
+    [
+        ("normal", "percentile", [(0.02454044, 0), (0.02463706, 0), (0.02454044, 0)]),
+        ("normal", "mse", [(0.02872361, 0), (0.02825949, 0), (0.02872361, 0)]),
+        ("normal", "entropy", [(0.02872361, 0), (0.02883669, 0), (0.02872361, 0)]),
+        ("few normal", "percentile", [(0.02301739, 0), (0.02310801, 0), (0.02301739, 0)]),
+        ("few normal", "mse", [(0.02302079, 0), (0.02311181, 0), (0.02302079, 0)]),
+        ("few normal", "entropy", [(0.02302117, 0), (0.02311181, 0), (0.02302117, 0)]),
+        ("tails", "percentile", [(2.047059, 0), (2.055118, 0), (2.047059, 0)]),
+        ("tails", "mse", [(5.949125, 0), (5.972547, 0), (5.949125, 0)]),
+        ("tails", "entropy", [(0.9333333, 0), (0.9370078, 0), (0.9333333, 0)]),
+        ("few tails", "percentile", [(1.389593, 0), (1.395064, 0), (1.389593, 0)]),
+        ("few tails", "mse", [(1.389755, 0), (1.395226, 0), (1.389755, 0)]),
+        ("few tails", "entropy", [(1.389755, 0), (1.395226, 0), (1.389755, 0)]),
+        ("skew", "percentile", [(0.08964461, -128), (0.1799951, 0), (0.08946078, -129)]),
+        ("skew", "mse", [(0.1527238, -128), (0.300396, 0), (0.1526415, -128)]),
+        ("skew", "entropy", [(0.07444853, -128), (0.1497293, 0), (0.07434785, -128)]),
+        ("outlier", "percentile", [(0.02475417, -2), (0.02509793, 0), (0.02475417, -2)]),
+        ("outlier", "mse", [(1.190774, -125), (2.314961, 0), (1.190774, -125)]),
+        ("outlier", "entropy", [(0.1251461, -99), (0.1259843, 0), (0.1251461, -99)]),
+        ("clumps", "percentile", [(0.08999424, 88), (0.1532422, 0), (0.08999424, 88)]),
+        ("clumps", "mse", [(0.08999477, 88), (0.1532425, 0), (0.08999477, 88)]),
+        ("clumps", "entropy", [(0.08999477, 88), (0.1532425, 0), (0.08999477, 88)]),
+        ("few clumps", "percentile", [(0.03856958, 115), (0.07390598, 0), (0.03856958, 115)]),
+        ("few clumps", "mse", [(0.03856966, 115), (0.07390605, 0), (0.03856966, 115)]),
+        ("few clumps", "entropy", [(0.03856966, 115), (0.07390606, 0), (0.03856966, 115)]),
+    ],
+)
+def test_the_methods_choose_what_they_chose(
+    name: str, method: str, expected: list[tuple[float, int]]
+) -> None:
+    """Not that these are the best ranges, but that no change of the search goes unseen."""
+    observer = observers.HistogramObserver("int8").update(sample(name))
+    keywords: list[dict[str, Any]] = [{}, {"symmetric": True}, {"include_zero": False}]
+    for how, (scale, zero_point) in zip(keywords, expected, strict=True):
+        params = observer.params(method=method, percentile=99.9, **how)
+        assert float(params.scale) == pytest.approx(scale, rel=1e-6), how
+        assert params.zero_point == zero_point, how

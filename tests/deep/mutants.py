@@ -74,10 +74,10 @@ TRIED = {
 AT_IMPORT = {
     "_files/": ("boundaries", "files_hostile", "files"),
     "observers|_clipping": ("boundaries", "observers"),
-    "": ("boundaries", "golden", "bad_input", "details", "params", "reference"),
+    "": ("boundaries", "golden", "bad_input", "details", "params"),
 }
 #: for one whose line none of those below runs
-ELSEWHERE = ("cli", "backend", "interop_torch", "zarr", "dask")
+ELSEWHERE = ("interop_torch", "cli")
 #: for all other mutants of Python: they need no engine, start no process, and are quick
 COLLECTED = (
     *("article", "bad_input", "boundaries", "choice", "compare", "details", "files"),
@@ -615,22 +615,20 @@ class Server:
                         self._ran[file_name, line].append(name)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Those that run its statement: of each function and backend one, then another of each."""
+        """Those that run its statement: of each function and backend the quickest one, then all
+        others, the quick ones first."""
         first, last = mutant.lines
         names = {name for line in range(first, last + 1) for name in self._ran[mutant.file, line]}
-        groups: dict[str, list[str]] = collections.defaultdict(list)
-        for name in sorted(names, key=lambda name: (self._seconds[name], name)):
+        seen, ranked, total = set(), [], 0.0
+        for seconds, name in sorted((self._seconds[name], name) for name in names):
             function, _, parameters = name.partition("[")
             backend = re.search("numpy|baseline|avx2|avx512", parameters)
-            groups[function + (backend[0] if backend else "")].append(name)
-        ranked = ((i, self._seconds[n], n) for g in groups.values() for i, n in enumerate(g))
-        chosen, total = [], 0.0
-        for _, seconds, name in sorted(ranked):
+            kind = function + (backend[0] if backend else "")
             total += seconds
-            if total > ENOUGH and chosen:
-                break
-            chosen.append(name)
-        return chosen
+            if total < ENOUGH or not ranked:
+                ranked.append((kind in seen, seconds, name))
+            seen.add(kind)
+        return [name for _, _, name in sorted(ranked)]
 
     def attempt(self, mutant: Mutant, text: str, tests: list[str]) -> str | None:
         """What sees it: a test, or how the process ended; "at import", or None for nothing."""
@@ -668,19 +666,22 @@ class Worker:
             texts = "".join((ROOT / file).read_text() for file in PYTHON)
             self._server.trace(work / f"lines-{zlib.crc32(texts.encode()):08x}.jsonl")
 
-    def attempt(self, mutant: Mutant) -> str | None:
-        """What sees a mutant, None for nothing."""
+    def attempt(self, mutant: Mutant, at_once: bool) -> str | None:
+        """What sees a mutant, None for nothing; "later" where a fork cannot say, if `at_once`."""
         with self._copy.restored(mutant.file) as path:
             text = mutant.apply(path.read_text())
             if mutant.file.endswith(".py"):
                 assert self._server is not None
                 tests = self._server.tests_of(mutant)
-                seen = self._server.attempt(mutant, text, tests) if tests else "elsewhere"
-                if seen not in ("at import", "elsewhere"):
+                seen = self._server.attempt(mutant, text, tests)
+                at_import = seen == "at import"
+                if not at_import and (seen or tests):
                     return seen
+                if at_once:
+                    return "later"
                 path.write_text(text)
-                at_import = next(t for part, t in AT_IMPORT.items() if re.search(part, mutant.file))
-                return self._run(ELSEWHERE if seen == "elsewhere" else at_import)
+                fitting = (t for part, t in AT_IMPORT.items() if re.search(part, mutant.file))
+                return self._run(next(fitting) if at_import else ELSEWHERE)
             path.write_text(text)
             try:
                 self._copy.build()
@@ -769,17 +770,24 @@ def main() -> int:
 def _try(mutants: list[Mutant], work: Path, jobs: int) -> int:
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
 
+    def judged(worker: Worker, mutant: Mutant, at_once: bool) -> bool:
+        start = time.monotonic()
+        seen = worker.attempt(mutant, at_once)
+        if seen == "later":
+            return False
+        hangs = seen is not None and seen.startswith("none: ") and "hang" in seen
+        kind = "hangs" if hangs else "killed" if seen else "SURVIVED"
+        counts[mutant.file][kind] += 1
+        seconds = f"({time.monotonic() - start:.1f} s)"
+        print(f"{kind} {mutant}: {seen or 'nothing'} {seconds}", flush=True)
+        return True
+
     def one_job(number: int) -> None:
         own = sorted(mutants[number::jobs])
         worker = Worker(work / str(number), any(m.file.endswith(".py") for m in own))
-        for mutant in own:
-            start = time.monotonic()
-            seen = worker.attempt(mutant)
-            hangs = seen is not None and seen.startswith("none: ") and "hang" in seen
-            kind = "hangs" if hangs else "killed" if seen else "SURVIVED"
-            counts[mutant.file][kind] += 1
-            seconds = f"({time.monotonic() - start:.1f} s)"
-            print(f"{kind} {mutant}: {seen or 'nothing'} {seconds}", flush=True)
+        later = [mutant for mutant in own if not judged(worker, mutant, at_once=True)]
+        for mutant in later:
+            judged(worker, mutant, at_once=False)
         worker.close()
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
