@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import statistics
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import zeropoint as zp
 from zeropoint import _params, observers
+from zeropoint._files import npy, npz
 
 X = np.linspace(-1, 3, 24, dtype=np.float32).reshape(4, 6)
 
@@ -181,3 +184,39 @@ def test_the_methods_choose_what_they_chose(
         params = observer.params(method=method, percentile=99.9, **how)
         assert float(params.scale) == pytest.approx(scale, rel=1e-6), how
         assert params.zero_point == zero_point, how
+
+
+def test_symmetric_codes_of_a_range_that_is_not_centred() -> None:
+    """uint8's zero point is 128, and 127 codes lie above it."""
+    observer = observers.HistogramObserver("uint8").update(sample("tails"))
+    signed = observers.HistogramObserver("int8").update(sample("tails"))
+    for method in ("mse", "entropy"):
+        params = observer.params(method=method, symmetric=True)
+        assert params.zero_point == 128
+        assert params.scale == signed.params(method=method, symmetric=True).scale
+
+
+# ---------------------------------------------------------------------------------------------
+# Headers of .npy files
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (10**9, 7), (1,) * 64])
+def test_the_data_of_a_npy_start_at_a_multiple_of_64(shape: tuple[int, ...]) -> None:
+    header = npy.write_header(np.dtype(np.float32), shape)
+    assert len(header) % 64 == 0
+    assert len(header) - 10 == int.from_bytes(header[8:10], "little")
+    assert header.endswith(b"\n")
+
+
+@pytest.mark.parametrize("label", ["O", "|O", "|O8", "<O"])
+def test_objects_in_a_npy_are_called_so(label: str) -> None:
+    with pytest.raises(ValueError, match="holds Python objects, which are never loaded"):
+        npy._dtype(label, Path("w.npy"), "w")
+
+
+def test_a_member_that_ends_early_fills_what_it_has() -> None:
+    member = npz._Member(io.BytesIO(b"abc"), Path("w.npz"))
+    room = bytearray(b"-----")
+    assert member.readinto(memoryview(room)) == 3
+    assert room == b"abc--"
+    assert member.readinto(memoryview(room)) == 0
