@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
-from zeropoint import _params, observers
+from zeropoint import _clipping, _params, observers
 from zeropoint._files import npy, npz
 
 X = np.linspace(-1, 3, 24, dtype=np.float32).reshape(4, 6)
@@ -220,3 +220,11 @@ def test_a_member_that_ends_early_fills_what_it_has() -> None:
     assert member.readinto(memoryview(room)) == 3
     assert room == b"abc--"
     assert member.readinto(memoryview(room)) == 0
+
+
+def test_clumps_by_hand() -> None:
+    """The variance of neighbours over their mean, at most 3 sqrt(n), at least 1."""
+    edges = np.array([[0, 1, 2, 3, 3], [0, 1, 2, 3, 4]], np.float64)  # the last bin of one is none
+    counts = np.array([[4, 0, 4, 0], [100, 100, 100, 100]])
+    found = _clipping._clumps(_clipping.Histograms(edges, counts))
+    assert found.tolist() == [[4, 1, 4, 1], [1, 1, 1, 1]]
