@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import statistics
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import zeropoint as zp
 from zeropoint import _clipping, _params, observers
 from zeropoint._files import npy, npz
+
+from . import exact
 
 X = np.linspace(-1, 3, 24, dtype=np.float32).reshape(4, 6)
 
@@ -228,3 +231,35 @@ def test_clumps_by_hand() -> None:
     counts = np.array([[4, 0, 4, 0], [100, 100, 100, 100]])
     found = _clipping._clumps(_clipping.Histograms(edges, counts))
     assert found.tolist() == [[4, 1, 4, 1], [1, 1, 1, 1]]
+
+
+# ---------------------------------------------------------------------------------------------
+# The rule of the least error
+
+
+def test_least_error_where_the_rules_differ(backend: str) -> None:
+    """The errors of both ends by exact fractions, for zero points that differ far from 0."""
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.normal(size=(40_000, 2)), axis=1) + rng.normal(size=(40_000, 1)) * 100
+    x = x.astype(np.float32)
+    found = {
+        rule: zp.choose_params(x, axis=0, include_zero=False, zero_point_from=rule)
+        for rule in ("max", "min", "least_error")
+    }
+
+    def error(end: np.float32, scale: np.float32, z: int) -> Fraction:
+        code = exact.code(end, scale, z, 0, 255, "numpy", "float32")
+        value = exact.value(code, scale, z, "float32", "float32")
+        assert isinstance(value, Fraction)
+        return abs(value - Fraction(float(end)))
+
+    seen = set()
+    rows = np.flatnonzero(found["max"].zero_point != found["min"].zero_point)
+    for row in rows:
+        scale = found["max"].scale[row]
+        by_max, by_min = (int(found[rule].zero_point[row]) for rule in ("max", "min"))
+        errors = [max(error(end, scale, z) for end in x[row]) for z in (by_max, by_min)]
+        expected = by_max if errors[0] < errors[1] else by_min
+        assert found["least_error"].zero_point[row] == expected, x[row]
+        seen.add((expected == by_max, errors[0] == errors[1]))
+    assert seen == {(True, False), (False, True), (False, False)}
