@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
-from zeropoint import _clipping, _params, observers
+from zeropoint import _clipping, _params, files, observers
 from zeropoint._files import npy, npz
 
 from . import exact
@@ -263,3 +263,18 @@ def test_least_error_where_the_rules_differ(backend: str) -> None:
         assert found["least_error"].zero_point[row] == expected, x[row]
         seen.add((expected == by_max, errors[0] == errors[1]))
     assert seen == {(True, False), (False, True), (False, False)}
+
+
+def test_a_small_file_with_nan(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.float32([1, np.nan, 2]))
+    with pytest.raises(
+        ValueError, match=r"has 1 NaN or Inf of 3 elements, the first \(nan\) at index"
+    ):
+        files.quantize_file(tmp_path / "x.npy", tmp_path / "q.safetensors")
+
+
+@pytest.mark.parametrize("real", [np.float16, np.float32, np.float64])
+def test_saturate_keeps_the_sign_of_a_zero_at_its_bounds(backend: str, real: type) -> None:
+    x = np.array([-0.0, 0.0] * 70, real)
+    for bounds in ((-5, 0), (0, 5)):
+        assert np.signbit(zp.saturate(x, *bounds)).tolist() == np.signbit(x).tolist()

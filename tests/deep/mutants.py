@@ -60,9 +60,10 @@ CPP = [
 
 #: what runs for a mutant of C++; "!" is a program of tests/cpp
 KERNELS, CHOOSE, THREADS = "!kernels --every 10", "!choose", "!threads"
+STREAMED = "!ZEROPOINT_STREAM_FROM=0 kernels --every 10"
 TRIED = {
     "scalar.h": (KERNELS, CHOOSE, "boundaries", "golden", "kernels", "observers"),
-    "loops.cpp": (KERNELS, "boundaries", "golden", "observers", "kernels", "threads"),
+    "loops.cpp": (KERNELS, STREAMED, "boundaries", "golden", "observers", "kernels", "threads"),
     "layout.cpp": (KERNELS, THREADS, "!host", "boundaries", "layouts", "threads", "kernels"),
     "choose.cpp": (CHOOSE, "boundaries", "golden", "choice", "params"),
     "params.cpp": (KERNELS, "boundaries", "golden", "params", "host_state"),
@@ -714,7 +715,10 @@ class Worker:
         return None
 
     def _program(self, arguments: str) -> str | None:
-        command = [str(self._copy.built / "zeropoint_tests"), *arguments.split()]
+        words = arguments.split()
+        variables = [word for word in words if "=" in word]
+        program = str(self._copy.built / "zeropoint_tests")
+        command = ["env", *variables, program, *(word for word in words if "=" not in word)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=30)
         except subprocess.TimeoutExpired:
