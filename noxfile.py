@@ -64,6 +64,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Mutants made by rule: `nox -s mutants -- --sample 400 --only python/`."""
+    session.install(".[test]", env=CORE)
+    session.install("scikit-build-core>=1", "pybind11>=3.1")
+    session.run("python", "-m", "tests.deep.mutants", *(session.posargs or ["--sample", "400"]))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy --strict and clang-format."""
     session.install("-r", "lint-requirements.txt")

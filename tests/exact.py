@@ -42,7 +42,8 @@ def rounded(value: Fraction, dtype: str) -> Fraction | float:
         exponent -= 1
     ulp = Fraction(2) ** max(exponent - digits + 1, least)
     result = half_even(value / ulp) * ulp
-    return math.copysign(math.inf, value) if abs(result) > LARGEST[dtype] else result
+    infinity = math.inf if value > 0 else -math.inf
+    return infinity if abs(result) > LARGEST[dtype] else result
 
 
 def code(x: Any, s: Any, z: int, qmin: int, qmax: int, convention: str, dtype: str) -> int:

@@ -21,7 +21,6 @@ import os
 import re
 import shutil
 import signal
-import site
 import subprocess
 import sys
 import tempfile
@@ -1411,10 +1410,14 @@ FAULTS = [
 
 
 class Copy:
-    """The tree in a directory of its own, its module compiled, with an interpreter for it."""
+    """The tree in a directory of its own, its module compiled, with an interpreter for it.
 
-    def __init__(self, work: Path) -> None:
-        self.tree, self._build, self._room = work / "tree", work / "build", work / "venv"
+    `project` is the directory whose CMakeLists.txt is built, and `targets` what is built of it.
+    """
+
+    def __init__(self, work: Path, project: str = ".", targets: tuple[str, ...] = ()) -> None:
+        self._project, self._targets = project, targets
+        self.tree, self.built, self._room = work / "tree", work / "build", work / "venv"
         tracked = _run("git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard")
         self._fill([Path(name) for name in tracked.split("\0") if name])
         # the values are those of -O3, which takes three times as long to compile
@@ -1447,40 +1450,49 @@ class Copy:
         """
         _run(sys.executable, "-m", "venv", "--without-pip", str(self._room))
         (packages,) = self._room.glob("lib/python*/site-packages")
-        paths = [str(self.tree / "python"), *site.getsitepackages()]
+        paths = [str(self.tree / "python"), *(p for p in sys.path if p.endswith("site-packages"))]
         (packages / "copy.pth").write_text("\n".join(paths) + "\n")
         self.python = str(self._room / "bin" / "python")
 
     def _configure(self) -> None:
         _run(
-            *("cmake", "-G", "Ninja", "-S", str(self.tree), "-B", str(self._build), "-DSKBUILD=ON"),
+            *("cmake", "-G", "Ninja", "-S", str(self.tree / self._project), "-B", str(self.built)),
+            "-DSKBUILD=ON",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={_run(sys.executable, '-m', 'pybind11', '--cmakedir').strip()}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={self.tree / 'python' / 'zeropoint'}",
         )
 
     def build(self) -> None:
-        _run("cmake", "--build", str(self._build))
+        targets = ["--target", *self._targets] if self._targets else []
+        _run("cmake", "--build", str(self.built), *targets)
 
-    def _edit(self, file: str, old: str, new: str) -> str:
+    def _edit(self, file: str, old: str, new: str) -> None:
         path = self.tree / file
         text = path.read_text()
         if text.count(old) != 1:
             sys.exit(f"{file}: found {text.count(old)} times, not once:\n{old}")
         path.write_text(text.replace(old, new))
-        return text
 
     @contextlib.contextmanager
     def with_fault(self, fault: Fault) -> Iterator[None]:
-        text = self._edit(fault.file, fault.old, fault.new)
-        try:
+        with self.restored(fault.file):
+            self._edit(fault.file, fault.old, fault.new)
             if fault.file.startswith("cpp/"):
                 self.build()
             yield
-        finally:
-            (self.tree / fault.file).write_text(text)
 
-    def tests(self, ids: list[str]) -> str | None:
+    @contextlib.contextmanager
+    def restored(self, file: str) -> Iterator[Path]:
+        """A file of the copy, which has its text again in the end."""
+        path = self.tree / file
+        text = path.read_text()
+        try:
+            yield path
+        finally:
+            path.write_text(text)
+
+    def tests(self, ids: list[str], seconds: float = SECONDS) -> str | None:
         """The first test that fails, None if all pass."""
         command = [self.python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ZEROPOINT_")}
@@ -1495,7 +1507,7 @@ class Copy:
             start_new_session=True,
         )
         try:
-            output, _ = job.communicate(timeout=SECONDS)
+            output, _ = job.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             os.killpg(job.pid, signal.SIGKILL)
             job.communicate()
