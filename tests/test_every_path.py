@@ -109,6 +109,9 @@ def test_parameters_and_codes(data: Any, block: int | None, tmp_path: Path) -> N
     assert zd.choose_params(lazy, "int8", **keywords) == params
     np.testing.assert_array_equal(zd.quantize(lazy, params).compute(scheduler="threads"), q)
 
+    stored = q.nbytes + np.asarray(params.scale).nbytes + np.asarray(params.zero_point).size * 4
+    if axis is not None and stored >= x.nbytes:
+        return  # files keep what would not get smaller
     np.save(tmp_path / "x.npy", x)
     files.quantize_file(tmp_path / "x.npy", tmp_path / "q.safetensors", dtype="int8", **keywords)
     assert files.read_params(tmp_path / "q.safetensors", "x") == params
