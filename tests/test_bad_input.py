@@ -830,3 +830,32 @@ def test_unknown_backend() -> None:
             zp.use_backend(name),
         ):  # type: ignore[arg-type]
             pass
+
+
+def test_an_object_that_has_every_attribute() -> None:
+    """It has no end of columns, dtypes and graphs."""
+
+    class Everything:
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+        def __call__(self, *_: Any) -> Any:
+            return self
+
+    with pytest.raises(TypeError):
+        zp.quantize(Everything(), P)
+
+
+def test_a_device_that_is_none() -> None:
+    class Nowhere:
+        def __dlpack_device__(self) -> None:
+            return None
+
+    with pytest.raises(TypeError, match="__dlpack_device__.. gives None, not a pair of integers"):
+        zp.quantize(Nowhere(), P)
+
+
+def test_none_gets_no_advice_that_makes_nan_of_it() -> None:
+    with pytest.raises(TypeError) as caught:
+        zp.quantize(None, P)
+    assert "numpy.asarray" not in str(caught.value)

@@ -172,9 +172,19 @@ def test_a_parent_project_changes_no_option(
 
 
 def test_what_cannot_be_undone_stops_the_configuration(tmp_path: Path) -> None:
-    done = configured(ROOT, tmp_path / "build", *module(tmp_path), CXXFLAGS="-O2 -mpc32")
+    defines = module(tmp_path)
+    done = configured(ROOT, tmp_path / "build", *defines, CXXFLAGS="-O2 -mpc32")
     assert done.returncode != 0
     assert "-mpc32 in CMAKE_CXX_FLAGS (CXX, CXXFLAGS, LDFLAGS)" in done.stderr
+    for name, flag in (
+        ("CMAKE_CXX_FLAGS_RELEASE", "-mpc64"),
+        ("CMAKE_MODULE_LINKER_FLAGS_RELEASE", "-mpc32"),
+        ("CMAKE_CXX_STANDARD_LIBRARIES", "-ffast-math"),
+    ):
+        where = tmp_path / name
+        done = configured(ROOT, where, *defines, f"{name}={flag}")
+        assert done.returncode != 0, name
+        assert f"{flag} in {name} " in done.stderr
 
 
 #: where it comes after our own options

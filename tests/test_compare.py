@@ -350,3 +350,21 @@ def test_a_report_of_weights_warns_too() -> None:
     fine, ruined = weight(X), weight(outlier(X))
     assert "few codes" not in str(Report((fine,))).lower()
     assert "Few codes are in use in 1 of them" in str(Report((fine, ruined)))
+
+
+@pytest.mark.parametrize("values", [(1.0, -1.0), (1.0, 0.3)])
+def test_two_values_that_share_a_code_are_warned_of(values: tuple[float, float]) -> None:
+    two = np.where(np.random.default_rng(0).random(10000) < 0.5, *values)
+    x = np.append(two, 1e6).astype(np.float32)
+    assert zp.error_stats(x, zp.choose_params(x)).warning is not None
+    assert zp.compare(x).warning is not None
+    plain = two.astype(np.float32)
+    assert zp.error_stats(plain, zp.choose_params(plain)).warning is None
+
+
+def test_what_the_best_costs_is_said() -> None:
+    """Most codes in use and least squared error are not the same row for heavy tails."""
+    found = zp.compare(np.random.default_rng(0).lognormal(size=100000).astype(np.float32))
+    least = min((row for row in found.rows if row.stats), key=lambda row: row.stats.mse)
+    assert found.best is not least
+    assert "dB less error, in few codes" in found.advice

@@ -397,3 +397,18 @@ def test_every_field_counts(field: str, value: Any) -> None:
     assert hash(one) == hash(same)
     assert one != other
     assert len({one, same, other}) == 2
+
+
+@pytest.mark.parametrize("zero_point", [np.timedelta64(3, "ns"), np.datetime64(3, "ns")])
+def test_times_are_no_zero_points(zero_point: Any) -> None:
+    with pytest.raises(
+        TypeError, match="zero_point must be an integer, not (timedelta|datetime)64"
+    ):
+        zp.QuantParams(0.1, zero_point)
+
+
+def test_lists_that_are_nested_without_end() -> None:
+    scales: list[Any] = []
+    scales.append(scales)
+    with pytest.raises((TypeError, ValueError), match="scale"):
+        zp.QuantParams(scales, 0, axis=0)

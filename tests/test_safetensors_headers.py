@@ -439,3 +439,13 @@ def test_headers_that_are_damaged_at_random(tmp_path):
         foreseen = found is None and any(words in error for words in FORESEEN)
         assert found == expected or foreseen, (bytes(header), error)
     assert read > 15
+
+
+def test_a_field_of_our_own_in_every_entry(tmp_path):
+    """Unknown fields are read past however many they are, as the library does."""
+    count = 20_000
+    value = entry("U8", "[0]", "[0,0]", ',"note":[1,{}]')
+    header = ",".join(f'"t{i}":{value}' for i in range(count))
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(packed("{" + header + "}"))
+    assert len(files.inspect_file(path).tensors) == count

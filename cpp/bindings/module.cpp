@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <stdexcept>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -735,6 +736,10 @@ py::dict info() {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "The compiled core of zeropoint; used by zeropoint._backend alone.";
     make_dtypes();
+    try {
+        zp::check_environment();  // read now, as Python reads it; the error is Python's
+    } catch (const std::invalid_argument&) {
+    }
     // made by functions: pybind11 puts a new object on its list in these under a handler of
     // exceptions, and after a constructor under none, where a lack of memory ends the process
     py::class_<NativeParams>(m, "Params");

@@ -265,7 +265,7 @@ def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     Returns the codes of the other dtype and their parameters.  `dequantize` gives the same values
     (but for zero points beyond 2^24, possible with ``include_zero=False``, which float32 rounds).
     """
-    params = _params(params)
+    params = _params(params, call="zp.shift(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     params._check_fits(q.shape)
     by = -128 if params.dtype == np.uint8 else 128
@@ -681,9 +681,7 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
     )
 
 
-def _params(
-    params: object, wrong: tuple[Any, ...] = (), call: str = "zp.quantize(x, "
-) -> QuantParams:
+def _params(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> QuantParams:
     """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
     if not isinstance(params, QuantParams):
         given = zip(("scale", "zero_point"), (params, *wrong), strict=False)

@@ -196,7 +196,7 @@ def get_num_threads() -> int:
 
 
 def _read_environment() -> None:
-    # the core reads this one by itself, at the first call, where nobody could be told
+    # the core reads this one by itself, at the first call, where it is too late for an error
     number_from_environment("ZEROPOINT_STREAM_FROM", "give bytes, or unset it")
     threads = number_from_environment("ZEROPOINT_NUM_THREADS", "use 0 for automatic")
     if threads is not None:
@@ -225,11 +225,22 @@ fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
 )
 
 
+def _of_another_version(*_: Any) -> Any:
+    raise ImportError(
+        "the compiled core is of another version than zeropoint's Python files; reinstall "
+        "zeropoint (in a checkout: pip install -e .)"
+    )
+
+
+# looked for here and not at the import, which a reinstallation needs
+_make_params = getattr(_core, "make_params", _of_another_version)
+
+
 def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
     """The core's form of `params`, None where the core is absent."""
     if _core is None:
         return None
-    return _core.make_params(
+    return _make_params(
         scale,
         zero_point,
         params.qmin,

@@ -173,9 +173,9 @@ def numbers(value: Any, name: str) -> Array:
     return found
 
 
-def _holds_bool(value: object) -> bool:
+def _holds_bool(value: object, depth: int = _foreign.DEPTH) -> bool:
     if isinstance(value, (list, tuple)):
-        return any(_holds_bool(item) for item in value)
+        return depth > 0 and any(_holds_bool(item, depth - 1) for item in value)
     return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
 
 

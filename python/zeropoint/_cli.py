@@ -41,7 +41,7 @@ from ._reference import Array
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary
 
-    _Told = TypeVar("_Told", FileInfo, FileSummary)
+    _Found = TypeVar("_Found", FileInfo, FileSummary)
 
 
 _EXIT_CODES = """\
@@ -398,7 +398,7 @@ def _dtype(label: str) -> str:
         return label
 
 
-def _with_dtypes(found: _Told) -> _Told:
+def _with_dtypes(found: _Found) -> _Found:
     """What a command has to say, with NumPy's names of dtypes."""
     tensors = tuple(replace(each, dtype=_dtype(each.dtype)) for each in found.tensors)
     return replace(found, tensors=tensors)

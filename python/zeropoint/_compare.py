@@ -98,7 +98,7 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     ValueError
         No data; NaN or Inf in `x`; parameters that do not fit.
     """
-    params = _params(params)
+    params = _params(params, call="zp.error_stats(x, ")
     x = _checks.real_array(x)
     low, high = min_max(x)
     codes = quantize(x, params)
@@ -200,7 +200,7 @@ def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int
         counts = _counts(x[group], codes[group])
         most[group] = found = _fewest(counts)
         for i in np.flatnonzero((found < enough) & (counts.sum(axis=1) > 2 * found)):
-            few += _values_of_most(x[start + i]) > 2 * found[i]
+            few += _values_of_most(x[start + i]) >= 2 * found[i]
     return int(np.sort(most)[len(most) // 2]), int(few), len(x)
 
 
@@ -335,7 +335,11 @@ class Comparison:
             return f"{text}, though few codes are in use."
         if best.stats and all(row.few for row in rules):
             clips = f", which clips {best.stats.saturated} elements" * (best.stats.saturated > 0)
-            return f"{text}{clips}; the rules leave few codes in use."
+            text += f"{clips}; the rules leave few codes in use"
+            least = min((row for row in self.rows if row.stats), key=_mse)
+            if gain := _decibels(best, least):
+                text += f"; {self._title(least)} has {gain:.2f} dB less error, in few codes"
+            return f"{text}."
         worst = max(rules, key=_mse)
         if best in rules and _mse(worst) <= _mse(best) * 1.001:
             text += "; the rules make no difference here, so take what your engine uses"

@@ -18,7 +18,7 @@ from ._reference import Array
 # DLPack's kDLCPU, kDLCUDAHost (pinned), kDLROCMHost and kDLCUDAManaged: the CPU reads them all
 _READABLE = (1, 3, 11, 13)
 _NUMBERS = {bool, int, float, complex, np.ndarray}
-_DEPTH = 64  # no array has more dimensions
+DEPTH = 64  # no array has more dimensions
 
 
 def read(x: Any, name: str, fill: int = 0) -> Array:
@@ -38,7 +38,9 @@ def read(x: Any, name: str, fill: int = 0) -> Array:
     if is_tensor(x):
         return tensor(x, name)
     if callable(getattr(x, "__dask_graph__", None)) and x.__dask_graph__() is not None:
-        return read(x.compute(), name, fill)  # which may be a masked array
+        computed = x.compute()  # which may be a masked array
+        if type(computed) is not type(x):
+            return read(computed, name, fill)
     if isinstance(x, (list, tuple)):
         x = with_arrays_read(x, name)
     else:
@@ -55,9 +57,9 @@ def read(x: Any, name: str, fill: int = 0) -> Array:
         raise TypeError(f"{name} cannot be viewed as an array: {error}") from error
 
 
-def with_arrays_read(x: Any, name: str, depth: int = _DEPTH) -> Any:
+def with_arrays_read(x: Any, name: str, depth: int = DEPTH) -> Any:
     """A list or tuple, and in the place of the arrays in it ndarrays: NumPy would strip masks."""
-    if depth == 0 or {type(item) for item in x} <= _NUMBERS:
+    if depth == 0 or set(map(type, x)) <= _NUMBERS:
         return x
     found = []
     for i, item in enumerate(x):
@@ -146,14 +148,14 @@ def bfloat16() -> Any:
 
 
 def _from_dlpack(x: Any, name: str) -> Array:
-    given: Any = None
+    reason = "fails"
     try:
         given = x.__dlpack_device__()
+        reason = f"gives {given!r}, not a pair of integers"
         device, index = map(int, given)
     except Exception as error:
-        reason = f"gives {given!r}, not a pair of integers" if given is not None else str(error)
         raise TypeError(
-            f"{name} cannot be viewed through DLPack: its __dlpack_device__() {reason}"
+            f"{name} cannot be viewed through DLPack: its __dlpack_device__() {reason} ({error})"
         ) from error
     if device not in _READABLE:
         raise TypeError(
@@ -191,13 +193,13 @@ def _check_missing(x: Any, name: str, fill: int) -> None:
         ]
         fix = f", for example {' or '.join(ways)}" if ways else ""
         raise TypeError(
-            f"{name} has missing values (NA or null), {count} in number, which have no codes; fill "
-            f"or drop them first{fix}"
+            f"{name} has missing values (NA or null), {count} in number; fill or drop them first"
+            f"{fix}"
         )
     if flat is not None and _missing(flat[0]):
         raise TypeError(
-            f"{name} has missing values (null) within its rows, {_missing(flat[0])} in number, "
-            f"which have no codes; fill them first, for example {flat[1]}.fill_null({fill})"
+            f"{name} has missing values (null) within its rows, {_missing(flat[0])} in number; "
+            f"fill them first, for example {flat[1]}.fill_null({fill})"
             f".to_numpy().reshape(len({name}), -1)"
         )
 
@@ -229,10 +231,14 @@ def _flat(x: Any, name: str) -> tuple[Any, str] | None:
     if hasattr(getattr(x, "type", None), "value_type"):
         if hasattr(x, "combine_chunks"):
             x, name = x.combine_chunks(), f"{name}.combine_chunks()"
-        while hasattr(x.type, "value_type") and hasattr(x, "flatten"):
+        for _ in range(DEPTH):  # an object that has every attribute has no end
+            if not (hasattr(x.type, "value_type") and hasattr(x, "flatten")):
+                break
             x, name = found = x.flatten(), f"{name}.flatten()"
         return found
-    while hasattr(getattr(x, "dtype", None), "inner") and hasattr(x, "explode"):
+    for _ in range(DEPTH):
+        if not (hasattr(getattr(x, "dtype", None), "inner") and hasattr(x, "explode")):
+            break
         rows = x if hasattr(x.dtype, "shape") else x.filter(x.list.len() > 0)
         x, name = found = rows.explode(), f"{name}.explode()"
     return found
@@ -292,7 +298,7 @@ def _objects(x: Any, found: Array, name: str) -> str:
         )
     if found.ndim and any(rows):
         return "some of its elements are arrays or lists: pass one column or row at a time"
-    if not found.ndim and not isinstance(elements[0], (int, float)) and elements[0] is not None:
+    if not found.ndim and not isinstance(elements[0], (int, float)):
         ways = ("toarray", "todense", "collect", "to_numpy", "as_py", "numpy")
         way = next((f", for example {name}.{way}()" for way in ways if hasattr(x, way)), "")
         return f"NumPy does not see an array in a {_kind(x)}; convert it first{way}"

@@ -409,6 +409,8 @@ def _zero_array(zero_point: Any, shape: tuple[int, ...], fields: dict[str, Any])
     """A fresh int32 array of zero points in the shape of the scales."""
     found = _checks.numbers(zero_point, "zero_point")
     if found.ndim == 0:
+        if found.dtype.kind in "mM":  # whose item() may be an integer
+            raise TypeError(f"zero_point must be an integer, not {found.dtype}")
         found = np.asarray(_checks.integer(found.item(), "zero_point"), object)
     elif found.size == 0 and isinstance(zero_point, (list, tuple)):
         found = found.astype(np.int32)

@@ -303,7 +303,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
     with open_source(Path(path)) as source:
         found = quantized(source)
 
-        def told(tensor: Tensor) -> TensorInfo:
+        def info(tensor: Tensor) -> TensorInfo:
             one = found.get(tensor.name)
             return TensorInfo(
                 name=tensor.name,
@@ -320,7 +320,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
             format=source.format,
             bytes=source.bytes,
             metadata=source.metadata,
-            tensors=tuple(map(told, source.tensors.values())),
+            tensors=tuple(map(info, source.tensors.values())),
         )
 
 
@@ -336,7 +336,7 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     ValueError
         No such tensor, or one of no numbers that NumPy has; a file that is damaged or hostile.
     """
-    with open_again(Path(path)) as source:
+    with open_again(Path(path), lambda each: each != name) as source:
         tensor = source.tensors.get(name)
         if tensor is None:
             known = _patterns.nearest(name, source.tensors)

@@ -165,7 +165,7 @@ class AffineCodec(ArrayArrayCodec):
         values = chunk_data.as_numpy_array()
         if self.check_finite:
             try:
-                _checks.finite(values, "a chunk")
+                _checks.finite(values, "chunk", shaped=True)
             except ValueError as error:
                 raise ValueError(
                     f"{error}; or pass AffineCodec(..., check_finite=False), which stores NaN as "

@@ -22,6 +22,7 @@ import pytest
 import zeropoint as zp
 
 from ..test_cpp_package import _compare, cmake
+from ..test_host_process import SUBINTERPRETER
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1 << 20  # bytes of a wheel
@@ -309,14 +310,18 @@ for name in zp.backends():
 
 
 def pythons() -> list[str]:
-    """An interpreter of each version that this machine has and the project supports."""
+    """An interpreter of each version that can build here and that the project supports."""
+    needed = (
+        "import sys, ensurepip, pathlib, sysconfig; "
+        "pathlib.Path(sysconfig.get_path('include'), 'Python.h').stat(); "
+        "print('%d.%02d' % sys.version_info[:2])"
+    )
     candidates = [sys.executable, *(shutil.which(f"python3.{n}") or "" for n in range(11, 20))]
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates += map(str, sorted(versions.glob("3.*/bin/python")))
     found: dict[str, str] = {}
     for candidate in filter(None, candidates):
-        asked = [candidate, "-c", "import sys; print('%d.%02d' % sys.version_info[:2])"]
-        said = subprocess.run(asked, capture_output=True, text=True)
+        said = subprocess.run([candidate, "-c", needed], capture_output=True, text=True)
         if said.returncode == 0 and said.stdout >= "3.11":  # a shim may have nothing behind it
             found.setdefault(said.stdout.strip(), candidate)
     return list(found.values())
@@ -333,6 +338,11 @@ def test_flags_and_pythons(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         given = {"CXXFLAGS": flags, "LDFLAGS": link, "ZEROPOINT_REQUIRE_CORE": "1"}
         run(python, "-m", "pip", "install", "-q", ROOT, cwd=where, **given)
         run(python, "-W", "error", "-c", HALF_STEPS, cwd=where)
+        first, last_line = run(
+            python, "-c", SUBINTERPRETER.format(isolated=False), cwd=where
+        ).splitlines()
+        assert first.startswith("ImportError: zeropoint cannot be imported in a subinterpreter")
+        assert last_line == "the main interpreter goes on"
         said = run(python, "-m", "zeropoint", "verify", cwd=where)
         version = run(python, "--version", cwd=where).strip()
         told(capsys, f"{version}, {flags} {link}: {last(said)}")

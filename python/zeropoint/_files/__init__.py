@@ -37,7 +37,7 @@ def open_source(path: Path, leave_out: Callable[[str], bool] | None = None) -> I
 
 
 @contextlib.contextmanager
-def open_again(path: Path) -> Iterator[Source]:
+def open_again(path: Path, leave_out: Callable[[str], bool] | None = None) -> Iterator[Source]:
     """The same, for callers that read one tensor a call: the last header is kept.
 
     It is read anew unless the file is the same and was written to some time before.
@@ -49,7 +49,7 @@ def open_again(path: Path) -> Iterator[Source]:
         if last is not None and last[:2] == (path, state):
             yield Source(path, file, last[2])
             return
-        source = _read(path, file, None)
+        source = _read(path, file, leave_out)
         changed = max(state[-2:])
         if path.suffix != ".npz" and changed + _RECENT < time.time_ns():
             _last = path, state, source.header
@@ -74,7 +74,9 @@ def _read(path: Path, file: BinaryIO, leave_out: Callable[[str], bool] | None) -
             continue
         if leave_out is None or not leave_out(name):
             raise fault(
-                path, f"its member {name!r} {tensor.flaw}", "exclude it when the file is quantized"
+                path,
+                f"its member {name!r} {tensor.flaw}",
+                "exclude it when the file is quantized",
             )
         source.left_out[name] = tensor.flaw
         del source.tensors[name]

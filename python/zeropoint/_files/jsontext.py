@@ -16,7 +16,7 @@ from .source import AGAIN, fault
 
 _DEEPEST = 127
 _PARTS = 1000  # elements and members of one value, all levels together
-_SKIPPED = 10_000  # the same of all values that are skipped
+_SKIPPED = 1_000_000  # the same of all values that are skipped: some seconds
 
 _SPACE = rb"[ \t\n\r]*+"
 _QUOTED = rb'("[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
@@ -69,12 +69,12 @@ class Reader:
     def value(self) -> Any:
         """The value that comes next; in its objects no name occurs twice."""
         self._left = _PARTS
-        return self._value(*self._take(), unique=True)
+        return self._value(*self._take(), keep=True)
 
     def skip(self) -> None:
         """Read past a value; names may occur twice."""
         self._left = self._skippable
-        self._value(*self._take(), unique=False)
+        self._value(*self._take(), keep=False)
         self._skippable = self._left
 
     def end(self) -> None:
@@ -107,7 +107,7 @@ class Reader:
         if self._depth > _DEEPEST:
             raise fault(self._path, f"{self._what} is nested more than {_DEEPEST} times", AGAIN)
 
-    def _value(self, kind: int, token: bytes, *, unique: bool) -> Any:
+    def _value(self, kind: int, token: bytes, *, keep: bool) -> Any:
         self._left -= 1
         if self._left < 0:
             raise fault(self._path, f"{self._what} has a value of too many parts", AGAIN)
@@ -121,9 +121,11 @@ class Reader:
             self.at -= 1
             found: dict[str, Any] = {}
             for name in self.members():
-                if unique and name in found:
+                if name in found:
                     self._fail(f"the name {name!r} occurs twice")
-                found[name] = self._value(*self._take(), unique=unique)
+                value = self._value(*self._take(), keep=keep)
+                if keep:
+                    found[name] = value
             return found
         if token != b"[":
             self._fail("a value is missing")
@@ -131,7 +133,9 @@ class Reader:
         values: list[Any] = []
         kind, token = self._take()
         while token != b"]":
-            values.append(self._value(kind, token, unique=unique))
+            value = self._value(kind, token, keep=keep)
+            if keep:
+                values.append(value)
             if self._expect(b",", b"]") == b"]":
                 break
             kind, token = self._take()

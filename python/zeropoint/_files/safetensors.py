@@ -27,7 +27,7 @@ _BITS = {
 _FIELDS = ("dtype", "shape", "data_offsets")
 #: the three as the library writes them, read at once; anything else goes member by member
 _USUAL = re.compile(
-    rb'\{"dtype":"(\w+)","shape":\[((?:(?:0|[1-9][0-9]{0,17})(?:,(?!\])|(?=\])))*+)\],'
+    rb'\{"dtype":"(\w+)","shape":\[((?:(?:0|[1-9][0-9]{0,17})(?:,(?!\])|(?=\]))){0,64}+)\],'
     rb'"data_offsets":\[(0|[1-9][0-9]{0,17}),(0|[1-9][0-9]{0,17})\]\}'
 )
 

@@ -256,4 +256,5 @@ def _integer(value: Any, field: str, name: str) -> int:
 
 def _block_size(found: Mapping[str, Any], name: str) -> int:
     """0 for a tensor that is not quantized in blocks; older interpreters have no such field."""
-    return _integer(found.get("block_size", 0), "block_size", name)
+    value = found.get("block_size")
+    return 0 if value is None else _integer(value, "block_size", name)
