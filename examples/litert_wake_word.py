@@ -3,7 +3,7 @@
     pip install ".[litert]" pymicro-wakeword==2.5.0
     python examples/litert_wake_word.py
 
-Every 30 ms the model takes a piece of a spectrogram as int8, and gives as uint8 how likely it is
+Every 30 ms the model takes a chunk of a spectrogram as int8, and gives as uint8 how likely it is
 that somebody has said "hey mycroft"; its maker counts that as heard from 0.95 on.
 """
 

@@ -36,8 +36,8 @@ def main():
     module(table)
     module.disable_observer()
 
-    rows, whole = zpt.params(per_word), zpt.params(module)
-    scales, zero_points, qmin, qmax, dtype = zpt.qparams(rows)
+    rows, whole = zpt.from_torch(per_word), zpt.from_torch(module)
+    scales, zero_points, qmin, qmax, dtype = zpt.to_torch(rows)
     how = scales, zero_points, rows.axis, qmin, qmax
     ops = torch.ops.quantized_decomposed
     codes = zpt.quantize(table, rows)

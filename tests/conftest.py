@@ -9,7 +9,7 @@ import pytest
 
 import zeropoint as zp
 
-KNOWN_BACKENDS = ("avx512", "avx2", "baseline", "numpy")
+KNOWN_BACKENDS = ("avx512", "avx2", "baseline", "reference")
 ran: Counter[str] = Counter()
 
 

@@ -117,7 +117,7 @@ def _changed(rng: random.Random, data: bytes, others: list[Any]) -> bytes:
                     + data[found.end() :]
                 )
             return data
-        case _:  # a piece of another seed
+        case _:  # a chunk of another seed
             other = rng.choice(others)
             first = rng.randint(0, len(other))
             return data[:at] + other[first : first + rng.choice((4, 32, 256))] + data[end:]

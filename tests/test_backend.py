@@ -30,8 +30,8 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_names() -> None:
-    assert zp.backends()[-1] == "numpy"
-    assert set(zp.backends()) <= {"avx512", "avx2", "baseline", "numpy"}
+    assert zp.backends()[-1] == "reference"
+    assert set(zp.backends()) <= {"avx512", "avx2", "baseline", "reference"}
     if len(zp.backends()) > 1:
         assert zp.backends()[-2] == "baseline"
     assert zp.backend() == zp.backends()[0] or "ZEROPOINT_BACKEND" in os.environ
@@ -39,25 +39,25 @@ def test_names() -> None:
 
 def test_use_backend_nests_and_restores() -> None:
     outer = zp.backend()
-    with zp.use_backend("numpy"):
-        assert zp.backend() == "numpy"
+    with zp.use_backend("reference"):
+        assert zp.backend() == "reference"
         with zp.use_backend(zp.backends()[0]):
             assert zp.backend() == zp.backends()[0]
-        assert zp.backend() == "numpy"
+        assert zp.backend() == "reference"
         with pytest.raises(RuntimeError), zp.use_backend(zp.backends()[0]):
             raise RuntimeError
-        assert zp.backend() == "numpy"
+        assert zp.backend() == "reference"
     assert zp.backend() == outer
 
 
 def test_use_backend_is_context_local() -> None:
     seen: list[str] = []
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         thread = threading.Thread(target=lambda: seen.append(zp.backend()))
         thread.start()
         thread.join()
         contextvars.copy_context().run(lambda: seen.append(zp.backend()))
-    assert seen == [zp.backend(), "numpy"]
+    assert seen == [zp.backend(), "reference"]
 
 
 @pytest.mark.parametrize("name", zp.backends())
@@ -89,7 +89,7 @@ def test_verify_compares_every_call(backend: str, monkeypatch: pytest.MonkeyPatc
         assert params.quantize(x).tolist() == expected.tolist()
         assert params.quantize(x, out=np.empty(5, np.uint8)).tolist() == expected.tolist()
     assert calls == ["reference"] * 2
-    if backend != "numpy":
+    if backend != "reference":
         calls.clear()
         params.quantize(x)
         assert calls == []
@@ -129,7 +129,7 @@ def test_another_backend_is_verified_too(isa: str, monkeypatch: pytest.MonkeyPat
             pytest.raises(zp.VerificationError, match=f"on {name} differs"),
         ):
             zp.round(x)
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         zp.round(x)
     with pytest.raises(zp.VerificationError, match=f"on {isa} differs"):
         zp.round(x)
@@ -176,7 +176,7 @@ def test_without_the_core_numpy_answers_and_warns_once(tmp_path: Path) -> None:
         print(len(caught), caught[0].category.__name__, "compiler" in str(caught[0].message))
         """,
     )
-    assert out.splitlines() == ["('numpy',) numpy", "1 RuntimeWarning True"]
+    assert out.splitlines() == ["('reference',) reference", "1 RuntimeWarning True"]
 
 
 def test_without_the_core_a_named_numpy_backend_does_not_warn(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_without_the_core_a_named_numpy_backend_does_not_warn(tmp_path: Path) ->
         warnings.simplefilter("error")
         print(zp.round([1.5]))
         """,
-        ZEROPOINT_BACKEND="numpy",
+        ZEROPOINT_BACKEND="reference",
     )
     assert out.strip() == "[2.]"
 

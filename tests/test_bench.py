@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench import report, suite
-from bench.check import Arithmetic, Judge
+from bench.check import Arithmetic, Oracle
 from bench.jobs import JOBS, Case
 from bench.systems import Call, Declined
 from bench.systems.torch import FORMULAS, Torch, nearest
@@ -52,7 +52,7 @@ def test_verdict(exact: bool, by: int, wrong: int, another: int) -> None:
     case = Case(JOB["quantize"], 100)
     own = np.arange(100, dtype=np.uint8)
     arithmetic = Arithmetic("ours", lambda _: (own,), exact)
-    verdict = Judge(case).verdict(Call(lambda: away(own, by), lambda q: (q,), arithmetic))
+    verdict = Oracle(case).verdict(Call(lambda: away(own, by), lambda q: (q,), arithmetic))
     assert verdict[::2] == (wrong, another)
     assert verdict.differ > 90  # for it is not the data's
 
@@ -81,7 +81,7 @@ def test_torch_is_not_wrong_on_this_cpu(job: str) -> None:
         call = torch.prepare(case, 1)
     except Declined:
         pytest.skip("torch has no such job")
-    assert Judge(case).verdict(call).wrong == 0
+    assert Oracle(case).verdict(call).wrong == 0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -99,4 +99,4 @@ def test_torch_with_an_arithmetic_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(vars(case), "x", x.astype(np.float32))
     call = Torch().prepare(case, 1)
     assert call.arithmetic.name == "rint(x / s) + z"
-    assert Judge(case).verdict(call).wrong == 0
+    assert Oracle(case).verdict(call).wrong == 0

@@ -180,14 +180,14 @@ for dtype, low, high in RANGES[:2]:
 
 
 def moved(z: int, dtype: str) -> int:
-    """The zero point after `shift`."""
+    """The zero point after `flip_signedness`."""
     params = zp.QuantParams(0.5, z, dtype, include_zero=False)
-    return int(zp.shift(np.zeros(1, dtype), params)[1].zero_point)
+    return int(zp.flip_signedness(np.zeros(1, dtype), params)[1].zero_point)
 
 
 LIMITS += [
     Limit(
-        "shift: int32 below",
+        "flip_signedness: int32 below",
         lambda z: moved(z, "uint8"),
         [
             (127 - INT32, error(ValueError, "is outside")),
@@ -196,7 +196,7 @@ LIMITS += [
         ],
     ),
     Limit(
-        "shift: int32 above",
+        "flip_signedness: int32 above",
         lambda z: moved(z, "int8"),
         [
             (INT32 - 128, error(ValueError, "is outside")),
@@ -604,7 +604,7 @@ def test_sizes_beside_a_change_of_ways(native: str, size: int, convention: str) 
     params = zp.QuantParams(s, 3, "int8", convention=convention)
     halves = (np.arange(-140, 141) + 0.5) * np.float64(s)
     pattern = exact.neighbours(halves)
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         expected = params.quantize(np.resize(pattern, size + 1))
     threads = zp.get_num_threads()
     zp.set_num_threads(2)

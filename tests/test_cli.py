@@ -133,16 +133,16 @@ def test_import_of_the_package_leaves_the_files_alone():
     ],
 )
 def test_usage_errors(capsys, arguments):
-    told = run(capsys, *arguments, code=2)
-    assert told.out == ""
-    assert told.err.startswith("usage: zeropoint")
+    printed = run(capsys, *arguments, code=2)
+    assert printed.out == ""
+    assert printed.err.startswith("usage: zeropoint")
 
 
 def test_alone_it_shows_its_help(capsys):
-    told = run(capsys)
-    assert told.err == ""
-    assert told.out == run(capsys, "--help").out
-    codes = re.findall(r"^  (\d+)  ", told.out.split("\nexit codes:\n")[1], re.MULTILINE)
+    printed = run(capsys)
+    assert printed.err == ""
+    assert printed.out == run(capsys, "--help").out
+    codes = re.findall(r"^  (\d+)  ", printed.out.split("\nexit codes:\n")[1], re.MULTILINE)
     assert codes == ["0", "1", "2", "130"]
 
 
@@ -162,9 +162,9 @@ def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, b
 
 @pytest.mark.parametrize("arguments", [("--help",), ("quantize", "--help"), ("--version",)])
 def test_help(capsys, arguments):
-    told = run(capsys, *arguments)
-    assert told.err == ""
-    assert "zeropoint" in told.out
+    printed = run(capsys, *arguments)
+    assert printed.err == ""
+    assert "zeropoint" in printed.out
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_failures_are_one_line(capsys, weights, arguments, message):
     files.quantize_file("weights.npy", "codes.safetensors")
     with open("bad.npy", "wb") as file:
         file.write(b"spam")
-    told = run(capsys, *arguments, code=1)
-    assert told.out == ""
-    assert told.err.startswith("zeropoint: ")
-    assert message in told.err
-    assert told.err.count("\n") == 1
+    printed = run(capsys, *arguments, code=1)
+    assert printed.out == ""
+    assert printed.err.startswith("zeropoint: ")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
     assert not os.path.exists("q.safetensors")
 
 
@@ -218,8 +218,8 @@ def test_ctrl_c(capsys, weights, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "quantize_file", interrupted)
-    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", code=130)
-    assert (told.out, told.err) == ("", "")
+    printed = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", code=130)
+    assert (printed.out, printed.err) == ("", "")
 
 
 def test_out_of_memory(capsys, weights, monkeypatch):
@@ -251,11 +251,13 @@ def test_quantize_options_reach_choose_params(capsys, weights):
 
 
 def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
-    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
-    assert "target  q.safetensors" in told.out
-    assert re.search(r"weights  float32  \[40, 50\]  8,000 -> 2,008  .* uint8 per tensor", told.out)
-    told = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "--dtype", "float64")
-    assert re.search(r"weights  float64  \[40, 50\]  2,008 -> 16,000", told.out)
+    printed = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
+    assert "target  q.safetensors" in printed.out
+    assert re.search(
+        r"weights  float32  \[40, 50\]  8,000 -> 2,008  .* uint8 per tensor", printed.out
+    )
+    printed = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "--dtype", "float64")
+    assert re.search(r"weights  float64  \[40, 50\]  2,008 -> 16,000", printed.out)
     assert np.load("b.npy").dtype == np.float64
     run(capsys, "dequantize", "q.safetensors", "-o", "b.safetensors", "--dtype", "bfloat16")
     assert files.inspect_file("b.safetensors").tensors[0].dtype == "BF16"
@@ -264,37 +266,37 @@ def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
 def test_several_tensors(capsys, weights):
     np.savez("all.npz", **{"a.weight": weights, "a.bias": weights[0], "ids": np.arange(4)})
     command = ("quantize", "all.npz", "-o", "q.safetensors", "--axis", "0")
-    told = run(capsys, *command, "--include", "a.*", "--include", "i*", "--exclude", "*.bias")
-    assert "uint8 along axis 0" in told.out
-    assert "kept: it is excluded" in told.out
-    assert "kept: its dtype is not quantized" in told.out
-    told = run(capsys, *command, "--block-size", "8", "--json")
-    assert {t["name"]: t["kept"] for t in as_json(told.out)["tensors"]} == {
+    printed = run(capsys, *command, "--include", "a.*", "--include", "i*", "--exclude", "*.bias")
+    assert "uint8 along axis 0" in printed.out
+    assert "kept: it is excluded" in printed.out
+    assert "kept: its dtype is not quantized" in printed.out
+    printed = run(capsys, *command, "--block-size", "8", "--json")
+    assert {t["name"]: t["kept"] for t in as_json(printed.out)["tensors"]} == {
         "a.weight": None,
         "a.bias": None,
         "ids": "its dtype is not quantized",
     }
-    told = run(capsys, "inspect", "q.safetensors")
+    printed = run(capsys, "inspect", "q.safetensors")
     assert "codes of float32, numpy convention, along axis 0 in blocks of 8, scales [5, 50]" in (
-        told.out
+        printed.out
     )
 
 
 def test_quiet(capsys, weights):
-    told = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", "--quiet")
-    assert (told.out, told.err) == ("", "")
-    told = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "-q", "--json")
-    assert as_json(told.out)["bytes_in"] == os.path.getsize("q.safetensors")
+    printed = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", "--quiet")
+    assert (printed.out, printed.err) == ("", "")
+    printed = run(capsys, "dequantize", "q.safetensors", "-o", "b.npy", "-q", "--json")
+    assert as_json(printed.out)["bytes_in"] == os.path.getsize("q.safetensors")
 
 
 def test_inspect(capsys, weights):
     run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
-    told = run(capsys, "inspect", "weights.npy")
-    assert "weights.npy: npy, 8,128 bytes" in told.out
-    told = run(capsys, "inspect", "q.safetensors")
-    assert "codes of float32, numpy convention, per tensor" in told.out
-    told = run(capsys, "inspect", "q.safetensors", "--json")
-    assert as_json(told.out)["tensors"][2]["name"] == "weights"
+    printed = run(capsys, "inspect", "weights.npy")
+    assert "weights.npy: npy, 8,128 bytes" in printed.out
+    printed = run(capsys, "inspect", "q.safetensors")
+    assert "codes of float32, numpy convention, per tensor" in printed.out
+    printed = run(capsys, "inspect", "q.safetensors", "--json")
+    assert as_json(printed.out)["tensors"][2]["name"] == "weights"
 
 
 def test_names_from_files_are_safe_to_print(capsys, tmp_path):
@@ -315,10 +317,10 @@ def test_compare_takes_what_inspect_takes(capsys, weights, name):
             others["w"] = weights.astype(ml_dtypes.bfloat16)
         safetensors.numpy.save_file(others, "x.safetensors")
     file = f"x.{name.replace('bfloat16', 'safetensors')}"
-    told = run(capsys, "compare", file)
-    assert told.out == f"{zp.compare(others['w'])}\n"
+    printed = run(capsys, "compare", file)
+    assert printed.out == f"{zp.compare(others['w'])}\n"
     if name != "npy":
-        assert run(capsys, "compare", file, "--tensor", "w").out == told.out
+        assert run(capsys, "compare", file, "--tensor", "w").out == printed.out
     run(capsys, "inspect", file)
 
 
@@ -327,8 +329,8 @@ def test_one_spelling_of_dtypes(capsys, weights):
     tensors = {"a": weights, "b": weights.astype(np.float16), "c": weights.astype(">f8")}
     np.savez("x.npz", **tensors, ids=np.arange(4), flag=np.array(True), z=np.array("text"))
     found = {"a": "float32", "b": "float16", "c": "float64", "ids": "int64", "flag": "bool"}
-    told = run(capsys, "inspect", "x.npz", "--json")
-    dtypes = {each["name"]: each["dtype"] for each in as_json(told.out)["tensors"]}
+    printed = run(capsys, "inspect", "x.npz", "--json")
+    dtypes = {each["name"]: each["dtype"] for each in as_json(printed.out)["tensors"]}
     assert dtypes == found | {"z": "str128"}
     np.savez("x.npz", **tensors, ids=np.arange(4), flag=np.array(True))
     for command in (
@@ -337,11 +339,11 @@ def test_one_spelling_of_dtypes(capsys, weights):
         ("dequantize", "q.safetensors", "-o", "back.safetensors"),
         ("inspect", "back.safetensors"),
     ):
-        told = run(capsys, *command)
+        printed = run(capsys, *command)
         for name, dtype in found.items():
-            assert re.search(rf"^{name}\s+{dtype}\s", told.out, re.MULTILINE), told.out
-        told = run(capsys, *command, "--json")
-        assert {t["name"]: t["dtype"] for t in as_json(told.out)["tensors"]} == found
+            assert re.search(rf"^{name}\s+{dtype}\s", printed.out, re.MULTILINE), printed.out
+        printed = run(capsys, *command, "--json")
+        assert {t["name"]: t["dtype"] for t in as_json(printed.out)["tensors"]} == found
     safetensors.numpy.save_file({"w": weights.astype(ml_dtypes.bfloat16)}, "h.safetensors")
     assert " bfloat16 " in run(capsys, "inspect", "h.safetensors").out
     raw = b'{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
@@ -351,18 +353,18 @@ def test_one_spelling_of_dtypes(capsys, weights):
 
 
 def test_compare(capsys, weights):
-    told = run(capsys, "compare", "weights.npy")
-    assert told.out == f"{zp.compare(weights)}\n"
-    told = run(capsys, "compare", "weights.npy", "--json", "--axis", "0")
-    assert as_json(told.out)["best"] == zp.compare(weights, axis=0).to_dict()["best"]
-    told = run(capsys, "compare", "weights.npy", "--axis", "1", "--block-size", "16")
-    assert told.out == f"{zp.compare(weights, axis=1, block_size=16)}\n"
+    printed = run(capsys, "compare", "weights.npy")
+    assert printed.out == f"{zp.compare(weights)}\n"
+    printed = run(capsys, "compare", "weights.npy", "--json", "--axis", "0")
+    assert as_json(printed.out)["best"] == zp.compare(weights, axis=0).to_dict()["best"]
+    printed = run(capsys, "compare", "weights.npy", "--axis", "1", "--block-size", "16")
+    assert printed.out == f"{zp.compare(weights, axis=1, block_size=16)}\n"
 
 
 def test_json_has_no_infinity(capsys, weights):
     np.save("exact.npy", np.array([0, 255], np.float32))  # SQNR: infinite
-    told = run(capsys, "compare", "exact.npy", "--json")
-    assert as_json(told.out)["rows"][0]["stats"]["sqnr_db"] is None
+    printed = run(capsys, "compare", "exact.npy", "--json")
+    assert as_json(printed.out)["rows"][0]["stats"]["sqnr_db"] is None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -386,7 +388,7 @@ class Terminal:
 
 
 def in_a_terminal(monkeypatch):
-    """A terminal for stderr, and files in pieces that move its bar."""
+    """A terminal for stderr, and files in chunks that move its bar."""
     found = Terminal()
     monkeypatch.setattr(grid, "CHUNK", 500)
     monkeypatch.setattr(grid, "RESIDENT", 500)
@@ -428,9 +430,9 @@ def test_progress_in_a_log(capsys, weights, monkeypatch):
     assert run(capsys, "quantize", "weights.npy", "-o", "q.safetensors").err == ""
     rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")] * len(_selfcheck.OPERATIONS)
     monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
-    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
-    told = run(capsys, "verify")
-    quarters = [line for line in told.err.splitlines() if not line.startswith("NOT RUN")]
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "reference"))
+    printed = run(capsys, "verify")
+    quarters = [line for line in printed.err.splitlines() if not line.startswith("NOT RUN")]
     assert quarters == [f"verify: {n}%" for n in (25, 50, 75, 100)]
 
 
@@ -439,10 +441,10 @@ def test_progress_in_a_log(capsys, weights, monkeypatch):
 
 
 def test_info(capsys, backend):
-    told = run(capsys, "info")
-    assert told.err == ""
-    assert zp.__version__ in told.out
-    assert f"{backend} (named by use_backend or ZEROPOINT_BACKEND)" in told.out
+    printed = run(capsys, "info")
+    assert printed.err == ""
+    assert zp.__version__ in printed.out
+    assert f"{backend} (named by use_backend or ZEROPOINT_BACKEND)" in printed.out
     facts = as_json(run(capsys, "info", "--json").out)
     assert facts["backends"] == list(zp.backends())
     assert facts["backend"] == backend
@@ -452,28 +454,28 @@ def test_info(capsys, backend):
 
 def test_info_without_the_core(capsys, monkeypatch):
     monkeypatch.setattr(_backend, "core_info", dict)
-    told = run(capsys, "info")
-    assert "absent, so calls run on NumPy" in told.out
-    assert _extras.reinstall() in told.out
+    printed = run(capsys, "info")
+    assert "absent, so calls run on NumPy" in printed.out
+    assert _extras.reinstall() in printed.out
     facts = as_json(run(capsys, "info", "--json").out)
     assert (facts["kernels"], facts["compiler"]) == (0, None)
 
 
 def test_verify(capsys, brief):
     short = run(capsys, "verify").out.splitlines()
-    told = run(capsys, "verify", "--verbose")
+    printed = run(capsys, "verify", "--verbose")
     for name in zp.backends()[:-1]:
         [line] = [line for line in short if line.startswith(f"{name}: ")]
         assert line.startswith(f"{name}: {len(_selfcheck.OPERATIONS)} operations, ")
         assert line.endswith(" elements, 0 differences")
     assert len(short) <= len(zp.backends())
-    assert short[-1] == told.out.splitlines()[-1]
-    native = [name for name in zp.backends() if name != "numpy"]
+    assert short[-1] == printed.out.splitlines()[-1]
+    native = [name for name in zp.backends() if name != "reference"]
     for name in native:
-        assert told.out.count(f"\n{name} ") == len(_selfcheck.OPERATIONS)
+        assert printed.out.count(f"\n{name} ") == len(_selfcheck.OPERATIONS)
     for kernel in _backend.core_info().get("kernels", []):
-        assert kernel in " ".join(told.out.split())
-    assert ("equal the NumPy reference to the bit" in told.out) == bool(native)
+        assert kernel in " ".join(printed.out.split())
+    assert ("equal the NumPy reference to the bit" in printed.out) == bool(native)
     result = as_json(run(capsys, "verify", "--json").out)
     assert result["differences"] == 0
     assert result["backends"] == native
@@ -485,22 +487,22 @@ def test_verify_fails_on_a_difference(capsys, monkeypatch):
         _selfcheck.Row("avx2", "round", 10, 1000, 3, "round_into on avx2 differs"),
     ]
     monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
-    told = run(capsys, "verify", code=1)
-    assert "3 calls differ from the NumPy reference" in told.out
-    assert "round_into on avx2 differs" in told.out
-    assert "avx2     quantize" not in told.out  # what is fine is summed up
-    told = run(capsys, "verify", "--verbose", code=1)
-    assert "avx2     quantize" in told.out
-    assert "round_into on avx2 differs" in told.out
+    printed = run(capsys, "verify", code=1)
+    assert "3 calls differ from the NumPy reference" in printed.out
+    assert "round_into on avx2 differs" in printed.out
+    assert "avx2     quantize" not in printed.out  # what is fine is summed up
+    printed = run(capsys, "verify", "--verbose", code=1)
+    assert "avx2     quantize" in printed.out
+    assert "round_into on avx2 differs" in printed.out
     assert as_json(run(capsys, "verify", "--json", code=1).out)["differences"] == 3
 
 
 def test_verify_without_the_core(capsys, monkeypatch):
     monkeypatch.setattr(_backend, "core_info", dict)
     monkeypatch.setattr(_selfcheck, "run", lambda: iter([]))
-    told = run(capsys, "verify", code=1)
-    assert "Nothing was verified" in told.out
-    assert "compiled core is absent" in told.err
+    printed = run(capsys, "verify", code=1)
+    assert "Nothing was verified" in printed.out
+    assert "compiled core is absent" in printed.err
     assert as_json(run(capsys, "verify", "--json", code=1).out)["checked"] == []
 
 
@@ -515,36 +517,36 @@ class Answer(io.StringIO):
 )
 def test_verify_of_all_zero_points_asks(capsys, monkeypatch, answer, arguments, begun):
     rows = [_selfcheck.Row("avx2", "quantize", 10, 1000, 0, "")] if begun else None
-    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "reference"))
     monkeypatch.setattr(_exhaustive, "hours", lambda: 7.25)
     monkeypatch.setattr(_exhaustive, "run", lambda *_, **__: iter(rows))
     monkeypatch.setattr(sys, "stdin", Answer(answer))
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     command = ("verify", "--deep", "--all-zero-points", *arguments)
-    told = run(capsys, *command, code=0 if begun else 1)
+    printed = run(capsys, *command, code=0 if begun else 1)
     assert "all-zero-points: about 7.2 hours here (" in terminal.text
     assert ("Begin? [y/N] " in terminal.text) == (not arguments)
-    assert ("All 1,000 elements are as they must be" in told.out) == begun
+    assert ("All 1,000 elements are as they must be" in printed.out) == begun
 
 
 def test_verify_of_all_zero_points_needs_yes_without_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "reference"))
     monkeypatch.setattr(_exhaustive, "hours", lambda: 12.3)
     monkeypatch.setattr(_exhaustive, "run", None)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    told = run(capsys, "verify", "--all-zero-points", code=2)
-    assert "about 12 hours here" in told.err
-    assert told.err.endswith(
+    printed = run(capsys, "verify", "--all-zero-points", code=2)
+    assert "about 12 hours here" in printed.err
+    assert printed.err.endswith(
         "zeropoint: there is no terminal to ask whether to begin; pass --yes\n"
     )
-    assert told.out == ""
+    assert printed.out == ""
 
 
 def test_verify_names_what_the_cpu_lacks(capsys, monkeypatch):
     rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")]
     monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
-    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "numpy"))
+    monkeypatch.setattr(zp, "backends", lambda: ("avx2", "reference"))
     monkeypatch.setattr(_backend, "core_info", lambda: {"isas": ["avx512", "avx2"], "kernels": []})
     assert "NOT RUN: avx512: this CPU lacks it" in run(capsys, "verify").err
     assert as_json(run(capsys, "verify", "--json").out)["not_run"] == ["avx512"]
@@ -557,8 +559,8 @@ def test_verify_names_what_the_cpu_lacks(capsys, monkeypatch):
 def test_demo_prints_the_true_numbers(capsys, monkeypatch):
     """The left columns of the comparison of the article's code with its text."""
     monkeypatch.setattr(_cli, "_embedding_table", lambda: None)
-    told = run(capsys, "demo", code=1)
-    maximum, minimum = told.out.split("zero point from the maximum")[1].split("minimum")
+    printed = run(capsys, "demo", code=1)
+    maximum, minimum = printed.out.split("zero point from the maximum")[1].split("minimum")
     for text, expected in (
         (
             maximum,
@@ -583,8 +585,8 @@ def test_demo_prints_the_true_numbers(capsys, monkeypatch):
     ):
         for name, value in expected.items():
             assert f"{name} {value}" in " ".join(text.split())
-    assert "numbers printed in the tutorial differ" in told.out
-    assert _extras.command("demo") in told.err
+    assert "numbers printed in the tutorial differ" in printed.out
+    assert _extras.command("demo") in printed.err
 
 
 def test_demo_without_the_table_as_json(capsys, monkeypatch):
@@ -603,15 +605,15 @@ def test_the_table_is_absent_where_wordllama_is(monkeypatch):
 
 @pytest.mark.skipif(not HAS_TABLE, reason="wordllama is not installed (the demo extra)")
 def test_demo_on_the_embedding_table(capsys):
-    told = run(capsys, "demo")
-    assert told.err == ""
-    assert "embedding.weight of wordllama" in told.out
-    assert "float16 [32000, 256] widened to float32" in told.out
-    assert told.out.count("same codes") == 3
-    assert "OTHER CODES" not in told.out
+    printed = run(capsys, "demo")
+    assert printed.err == ""
+    assert "embedding.weight of wordllama" in printed.out
+    assert "float16 [32000, 256] widened to float32" in printed.out
+    assert printed.out.count("same codes") == 3
+    assert "OTHER CODES" not in printed.out
     assert "wordllama" not in sys.modules
     for rule in ("max", "min", "least_error"):
-        assert f"\n   {rule} " in told.out
+        assert f"\n   {rule} " in printed.out
 
     rows = as_json(run(capsys, "demo", "--json").out)["array"]["rows"]
     for row in rows:

@@ -34,7 +34,7 @@ def test_conventions_table() -> None:
     rows = []
     for name, row in zp.CONVENTIONS.items():
         aliases = f" ({', '.join(f'`{alias}`' for alias in row.aliases)})" if row.aliases else ""
-        cells = f"`{name}`{aliases}", f"`{row.formula}`", row.same_bits_as, row.own_rule
+        cells = f"`{name}`{aliases}", f"`{row.formula}`", row.same_bits_as, row.default_rule
         rows.append(f"| {' | '.join(cells)} |")
     assert table.strip().splitlines()[2:] == rows
 

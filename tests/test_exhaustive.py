@@ -1,4 +1,4 @@
-"""The engine of ``zeropoint verify --deep``: its judge is exact, it can fail, and samples of what
+"""The engine of ``zeropoint verify --deep``: its oracle is exact, it can fail, and samples of what
 it does in full (tests/deep)."""
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pytest
 
 import zeropoint as zp
 from zeropoint import _api, _cli, _exhaustive, _reference, _selfcheck
-from zeropoint._exhaustive import PAIRS, PIECE, PIECES
+from zeropoint._exhaustive import CHUNK, CHUNKS, PAIRS
 
 from . import exact
 
-NATIVE = [name for name in zp.backends() if name != "numpy"]
+NATIVE = [name for name in zp.backends() if name != "reference"]
 needs_core = pytest.mark.skipif(not NATIVE, reason="the compiled core is absent")
 ALL_PARAMS = list(_exhaustive._params(PAIRS))
 
@@ -34,7 +34,7 @@ def count(capsys: Any, what: str, rows: list[_selfcheck.Row]) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# The judge
+# The oracle
 
 
 def as_float(bits: Any) -> np.ndarray[Any, Any]:
@@ -111,8 +111,8 @@ def test_the_ranges_are_of_all_kinds() -> None:
 
 @needs_core
 def test_some_float32(capsys: Any) -> None:
-    stage = _exhaustive.quantize_float32(NATIVE, PAIRS, PIECES[::661])
-    count(capsys, "quantize, every 661st piece of 2^32 float32", _exhaustive.rows(stage))
+    stage = _exhaustive.quantize_float32(NATIVE, PAIRS, CHUNKS[::661])
+    count(capsys, "quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
 @needs_core
@@ -138,7 +138,7 @@ def test_every_boundary(capsys: Any) -> None:
 @needs_core
 def test_every_float16_and_bfloat16(capsys: Any) -> None:
     stage = _exhaustive.quantize_halves(NATIVE, PAIRS)
-    assert len(stage.pieces) == 2 * len(ALL_PARAMS)
+    assert len(stage.chunks) == 2 * len(ALL_PARAMS)
     count(capsys, "quantize, every float16 and bfloat16", _exhaustive.rows(stage))
 
 
@@ -152,7 +152,7 @@ def test_dequantize_by_some_scales(capsys: Any) -> None:
 @needs_core
 def test_choose_params_for_some_ranges(capsys: Any) -> None:
     stage = _exhaustive.choose_params(NATIVE, 20_000)
-    ranges = sum(len(piece) for piece in stage.pieces)
+    ranges = sum(len(chunk) for chunk in stage.chunks)
     count(capsys, f"choose_params for {ranges:,} ranges", _exhaustive.rows(stage))
 
 
@@ -169,11 +169,11 @@ def differences(stage: _exhaustive.Stage) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("bits", "inside"),
     [
-        (0x40490FDB, True),  # a piece with one run of codes
+        (0x40490FDB, True),  # a chunk with one run of codes
         (0x3DCCCCCD, True),  # one with many
         (0x7FC00000, True),
         (0xFFFFFFFF, True),
-        (0x3DCCCCCD + PIECE, False),
+        (0x3DCCCCCD + CHUNK, False),
     ],
 )
 def test_one_wrong_code_is_found(monkeypatch: Any, bits: int, inside: bool) -> None:
@@ -185,8 +185,8 @@ def test_one_wrong_code_is_found(monkeypatch: Any, bits: int, inside: bool) -> N
             out[x.view(np.uint32) == bits] ^= 1
 
     monkeypatch.setattr(_api, "quantize", wrong)
-    piece = bits // PIECE - (not inside)
-    stage = _exhaustive.quantize_float32(NATIVE[-1:], [(0.1, 100)], [piece])
+    chunk = bits // CHUNK - (not inside)
+    stage = _exhaustive.quantize_float32(NATIVE[-1:], [(0.1, 100)], [chunk])
     number, first = differences(stage)
     assert number == inside * len(zp.CONVENTIONS) * 2
     assert not inside or f"(0x{bits:08X}) gives" in first
@@ -202,9 +202,9 @@ def test_a_wrong_short_run_is_found(monkeypatch: Any) -> None:
             out[-1, -1] ^= 1
 
     monkeypatch.setattr(_api, "quantize", wrong)
-    pieces = PIECES[8000:8001]
-    assert differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], pieces))[0]
-    shallow = _exhaustive.quantize_float32(NATIVE, PAIRS[:1], pieces, short_runs=False)
+    chunks = CHUNKS[8000:8001]
+    assert differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], chunks))[0]
+    shallow = _exhaustive.quantize_float32(NATIVE, PAIRS[:1], chunks, short_runs=False)
     assert differences(shallow) == (0, "")
 
 
@@ -219,8 +219,8 @@ def test_codes_that_are_not_written_are_found(monkeypatch: Any, short: bool) -> 
             right(x, params, out=out)
 
     monkeypatch.setattr(_api, "quantize", lazy)
-    for pieces in (PIECES[8000:8001], [0x3DCCCCCD // PIECE]):  # one run of codes, and many
-        number, _ = differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], pieces))
+    for chunks in (CHUNKS[8000:8001], [0x3DCCCCCD // CHUNK]):  # one run of codes, and many
+        number, _ = differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], chunks))
         assert number == len(NATIVE) * len(zp.CONVENTIONS) * 2
     number, _ = differences(_exhaustive.quantize_halves(NATIVE, PAIRS[:1]))
     assert number == 2 * len(NATIVE) * len(zp.CONVENTIONS) * 2
@@ -294,7 +294,7 @@ def test_wrong_parameters_are_found(monkeypatch: Any, change: Any, message: str)
 
 
 def test_an_error_of_more_than_half_a_step_is_found() -> None:
-    """The bound itself is allowed, the next number is not; they are told apart exactly."""
+    """The bound itself is allowed, the next number is not; they are printed apart exactly."""
     scale = np.array([0.1], np.float32)
     params = zp.QuantParams(scale, 10, axis=0)
     want = scale, np.array([10.0])
@@ -316,7 +316,7 @@ def test_an_error_of_more_than_half_a_step_is_found() -> None:
 
 @pytest.fixture
 def brief(monkeypatch: Any) -> None:
-    monkeypatch.setattr(_exhaustive, "PIECES", PIECES[8000:8003])
+    monkeypatch.setattr(_exhaustive, "CHUNKS", CHUNKS[8000:8003])
     monkeypatch.setattr(_exhaustive, "SCALES", 50)
     monkeypatch.setattr(_exhaustive, "RANGES", 100)
     monkeypatch.setattr(_exhaustive, "ALL_ZERO_POINTS", _exhaustive.ALL_ZERO_POINTS[:2])
@@ -326,21 +326,21 @@ def brief(monkeypatch: Any) -> None:
 @pytest.mark.usefixtures("brief")
 def test_the_command(capsys: Any) -> None:
     assert _cli.main(["verify", "--deep", "--verbose"]) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     for name in NATIVE:
-        assert told.out.count(f"\n{name} ") == 3 * 4 + 2 + len(_exhaustive.RULES)
-    assert "elements are as they must be" in told.out
-    assert "all 4,294,967,296 float32" in told.out
-    assert told.err.splitlines()[-1] == "verify --deep: 100%"
+        assert printed.out.count(f"\n{name} ") == 3 * 4 + 2 + len(_exhaustive.RULES)
+    assert "elements are as they must be" in printed.out
+    assert "all 4,294,967,296 float32" in printed.out
+    assert printed.err.splitlines()[-1] == "verify --deep: 100%"
 
     assert _cli.main(["verify", "--all-zero-points", "--json", "--yes"]) == 0
-    told = capsys.readouterr()
-    assert re.search(r"--all-zero-points: about \d[\d.]* hours here", told.err)
-    result = json.loads(told.out)
+    printed = capsys.readouterr()
+    assert re.search(r"--all-zero-points: about \d[\d.]* hours here", printed.err)
+    result = json.loads(printed.out)
     assert result["differences"] == 0
     assert "all 256 zero points" in result["checked"][0]
     rows = [row for row in result["rows"] if row["operation"] == "quantize float32 onnx"]
-    assert [row["elements"] for row in rows] == [3 * PIECE * 2 * 2] * len(NATIVE)
+    assert [row["elements"] for row in rows] == [3 * CHUNK * 2 * 2] * len(NATIVE)
 
 
 @needs_core
@@ -348,14 +348,14 @@ def test_the_command(capsys: Any) -> None:
 def test_the_command_fails_on_a_difference(capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setitem(_reference.CODE, "onnx", lambda x, s, z: np.rint(x / s + z))
     half_step = 0xBC400000  # -1.5 * 2^-7; one of the scales is 2^-7, its zero point odd
-    monkeypatch.setattr(_exhaustive, "PIECES", [half_step // PIECE])
+    monkeypatch.setattr(_exhaustive, "CHUNKS", [half_step // CHUNK])
     assert _cli.main(["verify", "--deep"]) == 1
-    told = capsys.readouterr()
-    assert "calls differ from what they must be" in told.out
-    assert "(0xBC400000) gives" in told.out
+    printed = capsys.readouterr()
+    assert "calls differ from what they must be" in printed.out
+    assert "(0xBC400000) gives" in printed.out
 
 
 def test_the_command_without_the_core(capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(zp._backend, "_ALL", ("numpy",))
+    monkeypatch.setattr(zp._backend, "_ALL", ("reference",))
     assert _cli.main(["verify", "--deep"]) == 1
     assert "Nothing was verified" in capsys.readouterr().out

@@ -78,8 +78,8 @@ def entries(folder):
 
 def judged(path):
     """Tensors and metadata of a file, by the safetensors library."""
-    with safetensors.safe_open(path, "numpy") as judge:
-        return {name: judge.get_tensor(name) for name in judge.keys()}, judge.metadata()  # noqa: SIM118
+    with safetensors.safe_open(path, "numpy") as oracle:
+        return {name: oracle.get_tensor(name) for name in oracle.keys()}, oracle.metadata()  # noqa: SIM118
 
 
 def offsets(path):
@@ -168,7 +168,7 @@ def test_round_trip(tmp_path, small_chunks, shape, dtype, order):
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_cut_gives_the_bits_of_the_whole_array(tmp_path, monkeypatch, data):
-    """Shapes, axes, blocks, dtypes, orders, and boundaries between pieces everywhere."""
+    """Shapes, axes, blocks, dtypes, orders, and boundaries between chunks everywhere."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
     shape = data.draw(st.lists(st.integers(1, 9), max_size=4).map(tuple), "shape")
     keywords = {}
@@ -275,7 +275,7 @@ def test_every_backend_writes_the_same_bytes(tmp_path, backend):
     for keywords in ({}, {"axis": 1}, {"axis": 1, "block_size": 4}):
         files.quantize_file(source, tmp_path / "q.safetensors", **keywords)
         files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.npy")
-        with zp.use_backend("numpy"):
+        with zp.use_backend("reference"):
             files.quantize_file(source, tmp_path / "r.safetensors", **keywords)
             files.dequantize_file(tmp_path / "r.safetensors", tmp_path / "c.npy")
         assert (tmp_path / "q.safetensors").read_bytes() == (
@@ -457,8 +457,8 @@ def test_other_dtypes_of_a_byte_are_copied(tmp_path, word):
     source, target = tmp_path / "s.safetensors", tmp_path / "q.safetensors"
     source.write_bytes(struct.pack("<Q", len(text)) + text + np.float32([1, 2]).tobytes() + b"abc")
     files.quantize_file(source, target)
-    with safetensors.safe_open(target, "numpy") as judge:
-        assert judge.get_slice("v").get_dtype() == word
+    with safetensors.safe_open(target, "numpy") as oracle:
+        assert oracle.get_slice("v").get_dtype() == word
     assert b"abc" in target.read_bytes()
 
 
@@ -474,8 +474,8 @@ def test_bfloat16(tmp_path):
     source.write_bytes(struct.pack("<Q", len(header)) + header + x.tobytes() + b"abc")
     same(files.read_tensor(source, "w"), x)
     files.quantize_file(source, tmp_path / "q.safetensors", axis=1)
-    with safetensors.safe_open(tmp_path / "q.safetensors", "numpy") as judge:
-        tensors = {name: judge.get_tensor(name) for name in judge.keys() if name != "v"}  # noqa: SIM118
+    with safetensors.safe_open(tmp_path / "q.safetensors", "numpy") as oracle:
+        tensors = {name: oracle.get_tensor(name) for name in oracle.keys() if name != "v"}  # noqa: SIM118
     params = is_quantized(tensors, "w", x, axis=1)
     files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.safetensors")
     back = files.read_tensor(tmp_path / "b.safetensors", "w")

@@ -212,7 +212,7 @@ def test_what_is_no_file(tmp_path, monkeypatch, kind, suffix):
 
 
 def test_a_source_that_is_rewritten_and_its_time_set_back(tmp_path):
-    x = numbers(3000, 1000)  # 12 MB, in three pieces, and read twice
+    x = numbers(3000, 1000)  # 12 MB, in three chunks, and read twice
     source = tmp_path / "w.npy"
     np.save(source, x)
     before = os.stat(source)

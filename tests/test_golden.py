@@ -1,4 +1,4 @@
-"""Golden tables, worked out by hand.  They judge the reference and every backend alike."""
+"""Golden tables, worked out by hand.  They oracle the reference and every backend alike."""
 
 from __future__ import annotations
 
@@ -181,14 +181,14 @@ def test_requantize(backend: str) -> None:
 
 def test_shift(backend: str) -> None:
     params = zp.QuantParams(0.5, 3)
-    q, moved = zp.shift(np.array([0, 3, 128, 255], np.uint8), params)
+    q, moved = zp.flip_signedness(np.array([0, 3, 128, 255], np.uint8), params)
     assert q.dtype == np.int8
     assert q.tolist() == [-128, -125, 0, 127]
     assert (moved.zero_point, moved.qmin, moved.qmax) == (-125, -128, 127)
-    back, original = zp.shift(q, moved)
+    back, original = zp.flip_signedness(q, moved)
     assert back.tolist() == [0, 3, 128, 255]
     assert original == params
-    assert type(zp.shift(np.array(5, np.uint8), params)[0]) is np.ndarray
+    assert type(zp.flip_signedness(np.array(5, np.uint8), params)[0]) is np.ndarray
 
 
 def test_min_max(backend: str) -> None:

@@ -244,7 +244,7 @@ def _range(x: Array, out: Array | None, params: zp.QuantParams) -> object:
 
 
 def _histogram(axis: int | None) -> Callable[[Array, Array | None, Any], object]:
-    """Counts the elements, as `HistogramObserver` does for each piece of data."""
+    """Counts the elements, as `HistogramObserver` does for each chunk of data."""
     exponents = np.zeros(1 if axis is None else 3, np.int64)
     return lambda x, out, _: zp._backend.histogram(x, axis, exponents)
 

@@ -94,7 +94,7 @@ CALLS: dict[str, tuple[str, str | None, Any]] = {
     "quantize swapped": ("f4", "u1", lambda x, out: P.quantize(x.view(">f4"), out=out)),
     "min_max reversed": ("f4", None, lambda x, out: zp.min_max(x[::-1])),
     "histogram reversed": ("f4", None, lambda x, out: zp.HistogramObserver().update(x[::-1])),
-    "shift": ("u1", None, lambda q, out: zp.shift(q, P)),
+    "flip_signedness": ("u1", None, lambda q, out: zp.flip_signedness(q, P)),
     "error_stats": ("f4", None, lambda x, out: zp.error_stats(x, P)),
 }
 
@@ -126,7 +126,7 @@ def interrupt(name: str, threads: str, times: str) -> None:
                 print("late" if finished else time.perf_counter() - sent)
             sender.join()
             part = x[: 10**6]
-            with zp.use_backend("numpy"):
+            with zp.use_backend("reference"):
                 want = P.quantize(part.astype("f4"))
             assert np.array_equal(P.quantize(part.astype("f4")), want)
 
@@ -251,7 +251,7 @@ def fork_in_mid_call(name: str, threads: str, times: str) -> None:
     few = np.random.default_rng(2).normal(size=2**21)
     few[-1] = 0.24  # which becomes another number
     x = np.tile(few, 2**4)
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         one, want_few = P.fake_quantize(few), P.quantize(few)
     zp.set_num_threads(int(threads))
     children: list[int] = []
@@ -385,7 +385,7 @@ def call_with_few_threads(library: str, left: str) -> None:
     counter.value = int(left)
     zp.set_num_threads(8)
     x = np.random.default_rng(1).normal(size=2**22).astype(np.float32)
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         want = P.quantize(x)
     for _ in range(3):
         assert np.array_equal(P.quantize(x), want)

@@ -79,7 +79,7 @@ def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush
     for data in (x, x.astype(np.float16), x.astype(np.float64)):
         for scale in scales:
             params = zp.QuantParams(scale, 100, convention=convention)
-            with zp.use_backend("numpy"):
+            with zp.use_backend("reference"):
                 codes, values = params.quantize(data), params.fake_quantize(data)
             with host_state(ROUND[mode] | FLUSH[flush]):
                 before = mxcsr()
@@ -102,7 +102,7 @@ def test_the_core_finds_the_reciprocal_in_a_state_of_its_own(native: str, state:
     with host_state(state):
         prepared = zp._backend.native_params(params.scale, params.zero_point, params)
         got = core.fast_quantize(zp._backend.current().isa, x, prepared, None)
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         np.testing.assert_array_equal(got, params.quantize(x))
 
 
@@ -222,7 +222,7 @@ def parameters(scale: Any) -> Array:
 
 
 def observed(kind: Any, x: Array, axis: int | None) -> Array:
-    """What an observer finds: at once, in pieces that are merged, and from its dictionary."""
+    """What an observer finds: at once, in chunks that are merged, and from its dictionary."""
     whole = kind("int8", axis=axis).update(x)
     parts = [kind("int8", axis=axis).update(x[:, i::3]) for i in range(3)]
     merged = parts[2].merge(parts[0]).merge(parts[1])
@@ -264,7 +264,7 @@ def in_threads(isa: str) -> None:
 
     Each state has a child of its own, whose pool starts in that state.
     """
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         expected = {name: call().tobytes() for name, call in operations().items()}
     zp.set_num_threads(4)
 

@@ -1,6 +1,6 @@
 """zeropoint.interop.onnx: on small models by hand, and on the real ones of magika and Silero VAD.
 
-The judges are ONNX's checker and reference evaluator, and ONNX Runtime.
+The oracles are ONNX's checker and reference evaluator, and ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -715,7 +715,7 @@ def test_opsets():
             for found in (small, faked(at(opset), small))
         )
         assert bits(y) == bits(right)
-        # the mend works
+        # the fix works
         raised = onnx.version_converter.convert_version(at(opset - 1), opset)
         assert nodes(interop.quantize_weights(raised, **keywords), "DequantizeLinear")
     with pytest.raises(ValueError, match=r"or pass axis=None$"):

@@ -109,7 +109,7 @@ def test_params_are_the_modules(name):
     module = observed(name)
     scale, zero_point = module.calculate_qparams()
     observer = getattr(module, "activation_post_process", module)
-    p = zpt.params(module)
+    p = zpt.from_torch(module)
     np.testing.assert_array_equal(np.atleast_1d(p.scale), scale.numpy())
     np.testing.assert_array_equal(np.atleast_1d(p.zero_point), zero_point.numpy())
     assert (p.qmin, p.qmax) == (observer.quant_min, observer.quant_max)
@@ -121,9 +121,9 @@ def test_params_are_the_modules(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_codes_are_those_of_torch(name, backend):
-    """quantize and dequantize of PT2E, and fake_quantize, bit for bit, with ``qparams``."""
-    p = zpt.params(observed(name))
-    scale, zero_point, qmin, qmax, dtype = zpt.qparams(p)
+    """quantize and dequantize of PT2E, and fake_quantize, bit for bit, with ``to_torch``."""
+    p = zpt.from_torch(observed(name))
+    scale, zero_point, qmin, qmax, dtype = zpt.to_torch(p)
     x = edges(p)
     if p.axis is None:
         how = scale, zero_point, qmin, qmax
@@ -151,14 +151,14 @@ def test_fake_quantize_modules(name):
     """What the module itself makes of data, once its observer rests."""
     module = observed(name)
     ao.disable_observer(module)
-    p = zpt.params(module)
+    p = zpt.from_torch(module)
     x = edges(p)
     same(zpt.fake_quantize(x, p), module(x))
 
 
-def test_round_trip_through_qparams():
+def test_round_trip_through_to_torch():
     for p in (PARAMS, zp.QuantParams(np.float32([0.1, 3]), [-5, 7], "int8", qmin=-127, axis=1)):
-        scale, zero_point, qmin, qmax, dtype = zpt.qparams(p)
+        scale, zero_point, qmin, qmax, dtype = zpt.to_torch(p)
         assert dtype == {"uint8": torch.uint8, "int8": torch.int8}[p.dtype.name]
         if p.axis is None:
             assert (type(scale), type(zero_point)) == (float, int)
@@ -170,7 +170,7 @@ def test_round_trip_through_qparams():
             convention=p.convention,
         )  # fmt: skip
         assert back == p
-        fresh = zpt.qparams(p)[0]
+        fresh = zpt.to_torch(p)[0]
         if p.axis is not None:
             fresh[0] = 9  # their memory is their own
             assert p.scale[0] == np.float32(0.1)
@@ -178,25 +178,25 @@ def test_round_trip_through_qparams():
 
 def test_float64_scales_are_rounded_as_torch_does():
     p = zp.QuantParams(np.float64(0.1), 3, convention="torch")
-    scale, zero_point, qmin, qmax, dtype = zpt.qparams(p)
+    scale, zero_point, qmin, qmax, dtype = zpt.to_torch(p)
     assert scale == float(np.float32(0.1)) != p.scale
     x = edges(p)
     theirs = OPERATORS.quantize_per_tensor(x, scale, zero_point, qmin, qmax, dtype)
     same(zpt.quantize(x, p), theirs)
 
 
-def test_qparams_that_torch_cannot_have():
+def test_params_that_torch_cannot_have():
     with pytest.raises(ValueError, match=r"block_size 2, .* use quantize of this module"):
-        zpt.qparams(zp.QuantParams([[0.1, 0.2]], 0, axis=1, block_size=2))
+        zpt.to_torch(zp.QuantParams([[0.1, 0.2]], 0, axis=1, block_size=2))
     with pytest.raises(ValueError, match=r"zero_point 300 is outside \[0, 255\]"):
-        zpt.qparams(zp.QuantParams(0.1, 300, include_zero=False))
+        zpt.to_torch(zp.QuantParams(0.1, 300, include_zero=False))
     with pytest.raises(ValueError, match=r"scale is 1\.0.*e-39: 1/scale must be finite"):
-        zpt.qparams(zp.QuantParams(np.float32(1e-39), 0))
+        zpt.to_torch(zp.QuantParams(np.float32(1e-39), 0))
     for lost in (1e-60, 1e60):
         with pytest.raises(ValueError, match="a scale must be finite and > 0"):
-            zpt.qparams(zp.QuantParams(np.float64(lost), 0))
+            zpt.to_torch(zp.QuantParams(np.float64(lost), 0))
     with pytest.raises(TypeError, match="params must be a QuantParams, not tuple"):
-        zpt.qparams((0.1, 3))
+        zpt.to_torch((0.1, 3))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -208,32 +208,32 @@ def test_other_dtypes(dtype):
     module = ao.MinMaxObserver(dtype=getattr(torch, dtype))
     module(VALUES)
     with pytest.raises(ValueError, match=f"has dtype torch.{dtype}; choose torch.uint8 or torch.i"):
-        zpt.params(module)
+        zpt.from_torch(module)
 
 
 @pytest.mark.parametrize("name", ["PlaceholderObserver", "NoopObserver"])
 def test_placeholders(name):
     with pytest.raises(ValueError, match=rf"{name} has dtype torch\.float"):
-        zpt.params(getattr(ao, name)())
+        zpt.from_torch(getattr(ao, name)())
     with pytest.raises(ValueError, match="RecordingObserver has no parameters"):
-        zpt.params(ao.RecordingObserver())
+        zpt.from_torch(ao.RecordingObserver())
 
 
 @pytest.mark.parametrize("name", ["MinMax", "Histogram", "FakeQuantize", "Fused", "PerChannel"])
 def test_no_data(name):
     with pytest.raises(ValueError, match="has seen no data, or NaN; call a new one on"):
-        zpt.params(made(MODULES[name]))
+        zpt.from_torch(made(MODULES[name]))
 
 
 def test_poor_data():
     module = ao.MinMaxObserver()
     module(torch.tensor([1.0, torch.nan]))
     with pytest.raises(ValueError, match="has seen no data, or NaN"):
-        zpt.params(module)
+        zpt.from_torch(module)
     module = ao.MinMaxObserver()
     module(torch.tensor([1.0, torch.inf]))
     with pytest.raises(ValueError, match="scale is inf: a scale must be finite"):
-        zpt.params(module)
+        zpt.from_torch(module)
 
 
 def test_zero_points_that_are_not_integers():
@@ -242,20 +242,20 @@ def test_zero_points_that_are_not_integers():
     with pytest.raises(
         ValueError, match="is torch.per_channel_affine_float_qparams; choose one in"
     ):
-        zpt.params(module)
+        zpt.from_torch(module)
 
 
 def test_range_that_the_dtype_does_not_hold():
     module = ao.MinMaxObserver(quant_min=-128, quant_max=127)  # of quint8
     module(VALUES)
     with pytest.raises(ValueError, match="qmin -128 is outside uint8"):
-        zpt.params(module)
+        zpt.from_torch(module)
 
 
 @pytest.mark.parametrize("wrong", [torch.nn.Linear(2, 2), VALUES, (0.1, 3), None])
 def test_no_observer(wrong):
     with pytest.raises(TypeError, match=r"not \w+: it has no calculate_qparams\(\)"):
-        zpt.params(wrong)
+        zpt.from_torch(wrong)
 
 
 class AffineQuantized:
@@ -274,16 +274,16 @@ class AffineQuantized:
 def test_torchao():
     per_axis = types.SimpleNamespace(axis=1)
     for shape in ((4,), (1, 4, 1)):  # with and without keepdim
-        p = zpt.params(AffineQuantized(per_axis, shape))
+        p = zpt.from_torch(AffineQuantized(per_axis, shape))
         assert p == zp.QuantParams([0.5] * 4, 3, "int8", axis=1, convention="torch")
-    p = zpt.params(AffineQuantized(types.SimpleNamespace(), (1,), torch.uint8))
+    p = zpt.from_torch(AffineQuantized(types.SimpleNamespace(), (1,), torch.uint8))
     assert p == zp.QuantParams(0.5, 3, "uint8", convention="torch")
     with pytest.raises(
         ValueError, match="is namespace.*; choose one integer zero point a tensor or a"
     ):
-        zpt.params(AffineQuantized(types.SimpleNamespace(group_size=2), (2, 4)))
+        zpt.from_torch(AffineQuantized(types.SimpleNamespace(group_size=2), (2, 4)))
     with pytest.raises(ValueError, match="has dtype torch.float8_e4m3fn"):
-        zpt.params(AffineQuantized(per_axis, (4,), torch.float8_e4m3fn))
+        zpt.from_torch(AffineQuantized(per_axis, (4,), torch.float8_e4m3fn))
 
 
 # ---------------------------------------------------------------------------------------------

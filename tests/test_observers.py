@@ -179,8 +179,8 @@ def merged(parts: list[Any], draw: Callable[[int], int]) -> Any:
 
 
 @st.composite
-def pieces(draw: Any) -> tuple[list[Array], int | None]:
-    """Data in pieces, of which magnitude and dtype differ, and the channel axis."""
+def chunks(draw: Any) -> tuple[list[Array], int | None]:
+    """Data in chunks, of which magnitude and dtype differ, and the channel axis."""
     axis = draw(st.sampled_from([None, 0, 1, -1]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     found = []
@@ -196,7 +196,7 @@ def pieces(draw: Any) -> tuple[list[Array], int | None]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=60)
-@given(data=st.data(), given_pieces=pieces())
+@given(data=st.data(), given_pieces=chunks())
 def test_any_order_and_nesting(
     kind: Any, data: Any, given_pieces: tuple[list[Array], int | None]
 ) -> None:
@@ -390,14 +390,14 @@ def test_axes_of_several_ranks() -> None:
 def test_bad_data_change_nothing(backend: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observers, "_PART", 5)
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
-    spoilt = x.copy()
-    spoilt[2, 1], spoilt[2, 3] = np.nan, np.inf
+    nonfinite = x.copy()
+    nonfinite[2, 1], nonfinite[2, 3] = np.nan, np.inf
     for axis in (None, 0, 1):
         seen = [kind(axis=axis), kind(axis=axis).update(x / 100)]
         for observer in seen:
             before = copy.deepcopy(observer)
             with pytest.raises(ValueError, match=r"x has 2 NaN or Inf of 12 .* at index \(2, 1\)"):
-                observer.update(spoilt)
+                observer.update(nonfinite)
             assert observer == before
     for wrong in (np.arange(3), [1, 2], "1.0", None, np.ma.masked_array([1.0])):
         with pytest.raises(TypeError, match="x "):

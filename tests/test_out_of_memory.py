@@ -112,7 +112,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "saturate": lambda: zp.saturate(X, -1, 1),
     "saturate_cast": lambda: zp.saturate_cast(X, "int8"),
     "round": lambda: zp.round(X),
-    "shift": lambda: zp.shift(Q, TENSOR),
+    "shift": lambda: zp.flip_signedness(Q, TENSOR),
     "observers": lambda: observed(X[:, :400]),
     "error_stats": lambda: zp.error_stats(X, TENSOR),
 }

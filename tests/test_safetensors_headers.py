@@ -410,7 +410,7 @@ def test_the_corpus_is_large_and_its_exceptions_are_of_it():
     assert CORPUS.keys() >= DIFFERENCES.keys() | REASONS.keys()
 
 
-PIECES = [
+CHUNKS = [
     *(b" ", b",", b'"', b"{", b"}", b"[", b"]", b":", b"0", b"-", b"1", b"e", b".", b"\\"),
     *(b"\\u0041", b"null", b"true", b"U8", b"\n", b"\xc3\xa9", b"\0", b"9" * 25, b"1e400"),
     *(b"[]", b"{}", b'"x":1,', b"__metadata__", b"shape"),
@@ -432,7 +432,7 @@ def test_headers_that_are_damaged_at_random(tmp_path):
         length = min(int.from_bytes(content[:8], "little"), len(content) - 8)
         header, data = bytearray(content[8 : 8 + length]), content[8 + length :]
         at = rng.randrange(len(header) + 1)
-        header[at : at + rng.choice((0, 0, 1, 2))] = rng.choice((b"", *PIECES))
+        header[at : at + rng.choice((0, 0, 1, 2))] = rng.choice((b"", *CHUNKS))
         path.write_bytes(packed(bytes(header), data))
         expected, (found, error) = theirs(path), ours(path)
         read += found is not None

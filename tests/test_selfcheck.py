@@ -11,7 +11,7 @@ import pytest
 import zeropoint as zp
 from zeropoint import _backend, _reference, _selfcheck
 
-NATIVE = [name for name in zp.backends() if name != "numpy"]
+NATIVE = [name for name in zp.backends() if name != "reference"]
 needs_core = pytest.mark.skipif(not NATIVE, reason="the compiled core is absent")
 
 
@@ -31,8 +31,8 @@ def test_no_backend_differs_from_the_reference():
         assert row.elements > 50_000
 
 
-def test_the_reference_does_not_judge_itself():
-    assert list(_selfcheck.run(["numpy"])) == []
+def test_the_reference_is_not_its_own_oracle():
+    assert list(_selfcheck.run(["reference"])) == []
 
 
 BROKEN = {

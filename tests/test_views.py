@@ -19,7 +19,7 @@ import zeropoint as zp
 
 Array = np.ndarray[Any, Any]
 
-NATIVE = [name for name in zp.backends() if name != "numpy"]
+NATIVE = [name for name in zp.backends() if name != "reference"]
 REALS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 CODES = [np.dtype(t) for t in (np.uint8, np.int8)]
 INTEGERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)]
@@ -47,7 +47,7 @@ def views(draw: Any) -> View:
     longest = (1500, 36, 11)[ndim - 1]
     lengths = st.sampled_from([0, 1, 3, longest // 2, longest - 1, longest, longest, longest])
     shape = tuple(draw(lengths) for _ in range(ndim))
-    if draw(st.booleans()):  # of one piece
+    if draw(st.booleans()):  # of one chunk
         cuts, order = (WHOLE,) * ndim, tuple(range(ndim))
     else:
         cuts = tuple(draw(st.sampled_from(CUTS)) for _ in range(ndim))
@@ -184,7 +184,7 @@ def check(case: dict[str, Any], tally: Tally) -> None:
     values = filled(foreign, view, rng)
     plain = np.array(look(values, view, foreign).astype(dtype), order="C")
     params = parameters(case, plain.shape, rng)
-    with zp.use_backend("numpy"):
+    with zp.use_backend("reference"):
         expected = outcome(operation.call, plain, params, None)
     tally.views += 1
     for name in NATIVE:

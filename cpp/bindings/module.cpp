@@ -141,12 +141,12 @@ struct NativeParams {
     std::vector<py::ssize_t> shape;  // of the parameters
 };
 
-std::optional<zp::Grid> grid_of(py::handle array, std::optional<std::ptrdiff_t> axis_or_none,
-                                std::size_t block) {
-    zp::Grid grid;
+std::optional<zp::Layout> layout_of(py::handle array, std::optional<std::ptrdiff_t> axis_or_none,
+                                    std::size_t block) {
+    zp::Layout layout;
     if (!axis_or_none) {
-        grid.inner = size_of(array);
-        return grid;
+        layout.inner = size_of(array);
+        return layout;
     }
     const std::ptrdiff_t ndim = proxy(array).nd;
     const std::ptrdiff_t axis = *axis_or_none < 0 ? *axis_or_none + ndim : *axis_or_none;
@@ -154,38 +154,38 @@ std::optional<zp::Grid> grid_of(py::handle array, std::optional<std::ptrdiff_t> 
     const auto length = [&](std::ptrdiff_t i) {
         return static_cast<std::size_t>(proxy(array).dimensions[i]);
     };
-    grid.kind = block ? zp::Grid::Kind::block : zp::Grid::Kind::channel;
-    grid.block = block ? block : 1;
-    grid.axis = length(axis);
-    grid.inner = 1;
-    for (std::ptrdiff_t i = 0; i < axis; ++i) grid.outer *= length(i);
-    for (std::ptrdiff_t i = axis + 1; i < ndim; ++i) grid.inner *= length(i);
-    return grid;
+    layout.kind = block ? zp::Layout::Kind::block : zp::Layout::Kind::channel;
+    layout.block = block ? block : 1;
+    layout.axis = length(axis);
+    layout.inner = 1;
+    for (std::ptrdiff_t i = 0; i < axis; ++i) layout.outer *= length(i);
+    for (std::ptrdiff_t i = axis + 1; i < ndim; ++i) layout.inner *= length(i);
+    return layout;
 }
 
 // The shape that the parameters of an array have.
-std::vector<py::ssize_t> parameter_shape(py::handle array, const zp::Grid& grid,
+std::vector<py::ssize_t> parameter_shape(py::handle array, const zp::Layout& layout,
                                          std::optional<std::ptrdiff_t> axis) {
     std::vector<py::ssize_t> shape;
     const std::ptrdiff_t ndim = proxy(array).nd;
     for (std::ptrdiff_t i = 0; axis && i < ndim; ++i) {
         const bool along = i == (*axis < 0 ? *axis + ndim : *axis);
-        if (grid.kind == zp::Grid::Kind::channel && !along) continue;
-        shape.push_back(grid.kind == zp::Grid::Kind::block && along
-                            ? static_cast<py::ssize_t>(grid.blocks())
+        if (layout.kind == zp::Layout::Kind::channel && !along) continue;
+        shape.push_back(layout.kind == zp::Layout::Kind::block && along
+                            ? static_cast<py::ssize_t>(layout.blocks())
                             : static_cast<py::ssize_t>(proxy(array).dimensions[i]));
     }
     return shape;
 }
 
-// The grid of `array` if the parameters fit it.
-std::optional<zp::Grid> fitting_grid(py::handle array, const NativeParams& params) {
-    const auto grid = grid_of(array, params.axis, params.block);
-    if (!grid || grid->parameters() != params.core.size()) return std::nullopt;
+// The layout of `array` if the parameters fit it.
+std::optional<zp::Layout> fitting_layout(py::handle array, const NativeParams& params) {
+    const auto layout = layout_of(array, params.axis, params.block);
+    if (!layout || layout->parameters() != params.core.size()) return std::nullopt;
     // blocks of another arrangement can have the same number
-    if (params.block && parameter_shape(array, *grid, params.axis) != params.shape)
+    if (params.block && parameter_shape(array, *layout, params.axis) != params.shape)
         return std::nullopt;
-    return grid;
+    return layout;
 }
 
 template <class T>
@@ -306,9 +306,9 @@ template <class Run>
 py::object fast(std::size_t isa, py::handle x, const NativeParams& params, py::handle out,
                 zp::DType source, zp::DType target, bool in_place, Run&& run) {
     check_isa(isa);
-    const auto grid = fitting_grid(x, params);
-    if (!grid) return py::none();
-    const std::size_t n = grid->size();
+    const auto layout = fitting_layout(x, params);
+    if (!layout) return py::none();
+    const std::size_t n = layout->size();
     py::object result;
     if (out.is_none()) {
         result = empty_like(x, target);
@@ -318,7 +318,7 @@ py::object fast(std::size_t isa, py::handle x, const NativeParams& params, py::h
     }
     const void* from = proxy(x).data;
     void* to = proxy(result).data;
-    call(n, [&](zp::Poll poll) { return run(from, to, *grid, poll); });
+    call(n, [&](zp::Poll poll) { return run(from, to, *layout, poll); });
     return result;
 }
 
@@ -327,8 +327,8 @@ py::object quantize(std::size_t isa, py::handle x, const NativeParams& params, p
     const auto dtype = dtype_of(x);
     if (!is_real(dtype) || !params.core.usable_for(*dtype)) return py::none();
     return fast(isa, x, params, out, *dtype, params.core.code(), false,
-                [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
-                    return zp::quantize(isa, {from, *dtype}, to, grid, params.core, poll);
+                [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::quantize(isa, {from, *dtype}, to, layout, params.core, poll);
                 });
 }
 
@@ -338,8 +338,8 @@ py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& para
     const auto dtype = dtype_of(x);
     if (!is_real(dtype) || !params.core.usable_for(*dtype)) return py::none();
     return fast(isa, x, params, out, *dtype, *dtype, true,
-                [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
-                    return zp::fake_quantize(isa, {from, *dtype}, to, grid, params.core, poll);
+                [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::fake_quantize(isa, {from, *dtype}, to, layout, params.core, poll);
                 });
 }
 
@@ -350,8 +350,8 @@ py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params,
     if (is_array(out)) target = dtype_of(out);
     if (!is_real(target)) return py::none();
     return fast(isa, q, params, out, params.core.code(), *target, false,
-                [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
-                    return zp::dequantize(isa, from, {to, *target}, grid, params.core, poll);
+                [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::dequantize(isa, from, {to, *target}, layout, params.core, poll);
                 });
 }
 
@@ -359,7 +359,7 @@ py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params,
 // frame would cost a small array twice what its loop does, so these three read their arguments by
 // hand: f(x, params), f(x, params, out=out).  Any other form, and whatever the fast path declines,
 // goes on to the Python function that they stand in for.
-class FrontDoor {
+class FastEntry {
 public:
     using Fast = py::object (*)(std::size_t, py::handle, const NativeParams&, py::handle);
 
@@ -418,21 +418,21 @@ private:
     inline static py::handle state_, params_type_, native_, out_;
 };
 
-FrontDoor quantize_door, dequantize_door, fake_quantize_door;
+FastEntry quantize_entry, dequantize_entry, fake_quantize_entry;
 
-template <FrontDoor& door>
+template <FastEntry& entry>
 PyObject* enter(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* names) {
-    return door(args, n, names);
+    return entry(args, n, names);
 }
 
 // The builtin named `name` in this module, which takes the place of `python`.
-template <FrontDoor& door>
-py::object open_door(const py::module_& m, const char* name, const std::string& text,
-                     py::object python, FrontDoor::Fast fast) {
-    door.open(std::move(python), fast);
+template <FastEntry& entry>
+py::object make_fast_entry(const py::module_& m, const char* name, const std::string& text,
+                           py::object python, FastEntry::Fast fast) {
+    entry.open(std::move(python), fast);
     static const std::string doc = text;
     static PyMethodDef definition{
-        name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&enter<door>)),
+        name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&enter<entry>)),
         METH_FASTCALL | METH_KEYWORDS, doc.c_str()};
     auto module_name = py::reinterpret_steal<py::object>(PyModule_GetNameObject(m.ptr()));
     auto function = py::reinterpret_steal<py::object>(
@@ -443,15 +443,16 @@ py::object open_door(const py::module_& m, const char* name, const std::string& 
 }
 
 // `docs` are the docstrings, each headed by its signature in the form that inspect reads.
-py::tuple open_doors(py::object state, py::object params_type, const py::tuple& functions,
-                     const std::vector<std::string>& docs) {
+py::tuple make_fast_entries(py::object state, py::object params_type, const py::tuple& functions,
+                            const std::vector<std::string>& docs) {
     if (functions.size() != 3 || docs.size() != 3) throw py::value_error("three functions");
-    FrontDoor::context(std::move(state), std::move(params_type));
+    FastEntry::context(std::move(state), std::move(params_type));
     const auto m = py::module_::import("zeropoint._core");
     return py::make_tuple(
-        open_door<quantize_door>(m, "quantize", docs[0], functions[0], &quantize),
-        open_door<dequantize_door>(m, "dequantize", docs[1], functions[1], &dequantize),
-        open_door<fake_quantize_door>(m, "fake_quantize", docs[2], functions[2], &fake_quantize));
+        make_fast_entry<quantize_entry>(m, "quantize", docs[0], functions[0], &quantize),
+        make_fast_entry<dequantize_entry>(m, "dequantize", docs[1], functions[1], &dequantize),
+        make_fast_entry<fake_quantize_entry>(m, "fake_quantize", docs[2], functions[2],
+                                             &fake_quantize));
 }
 
 // ---- parameters from the data ----------------------------------------------------------------
@@ -469,7 +470,7 @@ zp::Choice make_choice(int rule, bool include_zero, bool symmetric, int qmin, in
 }
 
 struct Range {
-    zp::Grid grid;
+    zp::Layout layout;
     zp::DType dtype, precision;
     py::array low, high;
 };
@@ -478,15 +479,15 @@ py::dtype dtype_of_precision(zp::DType precision) {
     return py::dtype(precision == zp::DType::f64 ? "float64" : "float32");
 }
 
-Range range_of(std::size_t isa, py::handle x, zp::DType dtype, const zp::Grid& grid,
+Range range_of(std::size_t isa, py::handle x, zp::DType dtype, const zp::Layout& layout,
                std::optional<std::ptrdiff_t> axis) {
     const auto precision = dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32;
     const py::dtype real = dtype_of_precision(precision);
-    const auto shape = parameter_shape(x, grid, axis);
-    Range range{grid, dtype, precision, py::array(real, shape), py::array(real, shape)};
-    call(grid.size(), [&, from = proxy(x).data, low = range.low.mutable_data(),
-                       high = range.high.mutable_data()](zp::Poll poll) {
-        return zp::min_max(isa, {from, dtype}, low, high, grid, poll);
+    const auto shape = parameter_shape(x, layout, axis);
+    Range range{layout, dtype, precision, py::array(real, shape), py::array(real, shape)};
+    call(layout.size(), [&, from = proxy(x).data, low = range.low.mutable_data(),
+                         high = range.high.mutable_data()](zp::Poll poll) {
+        return zp::min_max(isa, {from, dtype}, low, high, layout, poll);
     });
     return range;
 }
@@ -497,9 +498,9 @@ std::optional<Range> fast_range(std::size_t isa, py::handle x, std::optional<std
     check_isa(isa);
     if (!is_array(x) || !has_flags(x, plain_flags)) return std::nullopt;
     const auto dtype = dtype_of(x);
-    const auto grid = grid_of(x, axis, block);
-    if (!is_real(dtype) || !grid || grid->size() == 0) return std::nullopt;
-    return range_of(isa, x, *dtype, *grid, axis);
+    const auto layout = layout_of(x, axis, block);
+    if (!is_real(dtype) || !layout || layout->size() == 0) return std::nullopt;
+    return range_of(isa, x, *dtype, *layout, axis);
 }
 
 bool holds_nan(const py::array& array) {
@@ -558,8 +559,8 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
     if (with_codes) {
         codes =
             fast(isa, x, params, out, range->dtype, params.core.code(), false,
-                 [&](const void* from, void* to, const zp::Grid& grid, zp::Poll poll) {
-                     return zp::quantize(isa, {from, range->dtype}, to, grid, params.core, poll);
+                 [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
+                     return zp::quantize(isa, {from, range->dtype}, to, layout, params.core, poll);
                  });
         if (codes.is_none()) return py::none();
     }
@@ -596,54 +597,55 @@ struct Arrays {
     std::size_t n;
 };
 
-zp::Grid grid_or_throw(const py::array& source, const NativeParams& params) {
-    const auto grid = fitting_grid(source, params);
-    if (!grid) throw py::value_error("parameters do not fit the array");
-    return *grid;
+zp::Layout layout_or_throw(const py::array& source, const NativeParams& params) {
+    const auto layout = fitting_layout(source, params);
+    if (!layout) throw py::value_error("parameters do not fit the array");
+    return *layout;
 }
 
 void quantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
                    bool target_bf16, const NativeParams& params) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
-    const auto grid = grid_or_throw(source, params);
+    const auto layout = layout_or_throw(source, params);
     real_or_throw(a.x.dtype);
     expect(a.y.dtype == params.core.code());
-    call(a.n,
-         [&](zp::Poll poll) { return zp::quantize(isa, a.x, a.y.data, grid, params.core, poll); });
+    call(a.n, [&](zp::Poll poll) {
+        return zp::quantize(isa, a.x, a.y.data, layout, params.core, poll);
+    });
 }
 
 void dequantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
                      bool target_bf16, const NativeParams& params) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
-    const auto grid = grid_or_throw(source, params);
+    const auto layout = layout_or_throw(source, params);
     real_or_throw(a.y.dtype);
     expect(a.x.dtype == params.core.code());
     call(a.n, [&](zp::Poll poll) {
-        return zp::dequantize(isa, a.x.data, a.y, grid, params.core, poll);
+        return zp::dequantize(isa, a.x.data, a.y, layout, params.core, poll);
     });
 }
 
 void fake_quantize_into(std::size_t isa, const py::array& source, py::array target,
                         bool source_bf16, bool target_bf16, const NativeParams& params) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
-    const auto grid = grid_or_throw(source, params);
+    const auto layout = layout_or_throw(source, params);
     expect(real_or_throw(a.x.dtype) == a.y.dtype);
     call(a.n, [&](zp::Poll poll) {
-        return zp::fake_quantize(isa, a.x, a.y.data, grid, params.core, poll);
+        return zp::fake_quantize(isa, a.x, a.y.data, layout, params.core, poll);
     });
 }
 
 void requantize_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
                      bool target_bf16, const NativeParams& params, const py::array& multiplier) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
-    const auto grid = grid_or_throw(source, params);
+    const auto layout = layout_or_throw(source, params);
     const auto multipliers = to_vector<float>(multiplier);
     expect(a.x.dtype == zp::DType::i32 && a.y.dtype == params.core.code());
     if (multipliers.size() != 1 && multipliers.size() != params.core.size())
         throw py::value_error("multiplier does not fit");
     const zp::Requantization requantization(params.core, multipliers);
     call(a.n, [&](zp::Poll poll) {
-        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, grid,
+        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, layout,
                               requantization, poll);
     });
 }
@@ -678,10 +680,10 @@ std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source
                                         bool bfloat16) {
     check_isa(isa);
     const auto dtype = real_or_throw(dtype_or_throw(source, bfloat16));
-    const auto grid = grid_of(source, axis, block);
-    if (!grid || grid->size() == 0 || !has_flags(source, plain_flags))
+    const auto layout = layout_of(source, axis, block);
+    if (!layout || layout->size() == 0 || !has_flags(source, plain_flags))
         throw py::value_error("min_max needs data, C-contiguous and aligned, and a valid axis");
-    Range range = range_of(isa, source, dtype, *grid, axis);
+    Range range = range_of(isa, source, dtype, *layout, axis);
     return {std::move(range.low), std::move(range.high)};
 }
 
@@ -690,14 +692,14 @@ py::array histogram(std::size_t isa, const py::array& source, std::optional<std:
                     bool bfloat16, const py::array& exponents) {
     check_isa(isa);
     const auto dtype = real_or_throw(dtype_or_throw(source, bfloat16));
-    const auto grid = grid_of(source, axis, 0);
-    if (!grid || !has_flags(source, plain_flags))
+    const auto layout = layout_of(source, axis, 0);
+    if (!layout || !has_flags(source, plain_flags))
         throw py::value_error("histogram needs a plain array and a valid axis");
     const auto given = to_vector<std::int64_t>(exponents);
-    if (given.size() != grid->parameters()) throw py::value_error("an exponent for each channel");
+    if (given.size() != layout->parameters()) throw py::value_error("an exponent for each channel");
     py::array table(py::dtype("int64"), std::vector<std::size_t>{given.size(), zp::histogram_row});
-    call(grid->size(), [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
-        return zp::histogram(isa, {from, dtype}, given, to, *grid, poll);
+    call(layout->size(), [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
+        return zp::histogram(isa, {from, dtype}, given, to, *layout, poll);
     });
     return table;
 }
@@ -755,7 +757,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("fast_quantize", &quantize);
     m.def("fast_dequantize", &dequantize);
     m.def("fast_fake_quantize", &fake_quantize);
-    m.def("open_doors", &open_doors);
+    m.def("make_fast_entries", &make_fast_entries);
     m.def("fast_min_max", &fast_min_max);
     m.def("choose", &choose);
     m.def("choose_and_quantize", &choose_and_quantize);

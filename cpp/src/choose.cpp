@@ -138,12 +138,13 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     } else if (low == high) {
         return Fault::constant;
     }
-    const bool own = c.rule == Rule::own;
-    const bool own_tflite = own && c.convention == Convention::tflite;
-    scale =
-        own_tflite ? step<double>(low, high, c.qmax - c.qmin) : step<T>(low, high, c.qmax - c.qmin);
+    const bool by_default = c.rule == Rule::default_rule;
+    const bool default_tflite = by_default && c.convention == Convention::tflite;
+    scale = default_tflite ? step<double>(low, high, c.qmax - c.qmin)
+                           : step<T>(low, high, c.qmax - c.qmin);
     if (!std::isfinite(scale)) return Fault::too_wide;
-    if (own && c.convention == Convention::torch) scale = std::max(scale, static_cast<T>(0x1p-23));
+    if (by_default && c.convention == Convention::torch)
+        scale = std::max(scale, static_cast<T>(0x1p-23));
     if (scale == 0) {  // all zeros
         scale = 1;
         zero_point = std::min(std::max(0, c.qmin), c.qmax);
@@ -162,11 +163,11 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
             : c.convention == Convention::onnx  ? chosen(onnx{})
             : c.convention == Convention::torch ? chosen(torch{})
                                                 : chosen(tflite{});
-    } else if (own_tflite) {
+    } else if (default_tflite) {
         z = static_cast<T>(tflite_zero_point(low, high, scale, c));
-    } else if (own && c.convention == Convention::onnx) {
+    } else if (by_default && c.convention == Convention::onnx) {
         z = clip(std::nearbyint(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
-    } else if (own && c.convention == Convention::torch) {
+    } else if (by_default && c.convention == Convention::torch) {
         z = clip(from_min, c.qmin, c.qmax);
     }
     if (!(z >= -2147483648.0 && z < 2147483648.0)) return Fault::far_from_zero;

@@ -27,10 +27,10 @@ constexpr Tag tag(Convention c) {
 }
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 
-Grid flat(std::size_t n) {
-    Grid grid;
-    grid.inner = n;
-    return grid;
+Layout flat(std::size_t n) {
+    Layout layout;
+    layout.inner = n;
+    return layout;
 }
 
 // The kernels of one call, in order.
@@ -56,14 +56,14 @@ public:
     static void bind(Stage& stage, const Stream<T>& stream) {
         bind(stage, stream.scale.data(), stream.zero.data());
     }
-    void quantize(DType x, const Params::Data& p, const Grid& grid) {
+    void quantize(DType x, const Params::Data& p, const Layout& layout) {
         // the proof that spares the division costs about as much as so many divisions
         constexpr std::size_t worth_a_proof = 8192;
         // nobody looks for Ctrl-C while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
         if (x == DType::f32 && p.convention != Convention::torch && table_.multiplies &&
-            run_length(grid) >= worth_a_proof && p.size() <= most_proofs) {
+            run_length(layout) >= worth_a_proof && p.size() <= most_proofs) {
             const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
             if (const Multiplier* multipliers = p.multipliers(certify)) {
                 Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
@@ -89,10 +89,11 @@ public:
         else
             bind(stage, p.dequantizer<double>());
     }
-    bool run(const Grid& grid, const void* in, void* out, Poll poll) {
+    bool run(const Layout& layout, const void* in, void* out, Poll poll) {
         Stage& last = stages_[count_ - 1];
-        last.past_caches = grid.size() * (stages_[0].in_size + last.out_size) > past_caches();
-        return core::run(grid, in, out, stages_, count_, poll);
+        last.non_temporal =
+            layout.size() * (stages_[0].in_size + last.out_size) > non_temporal_from();
+        return core::run(layout, in, out, stages_, count_, poll);
     }
 
 private:
@@ -140,33 +141,33 @@ std::vector<std::string> kernel_names() {
 std::uint64_t enter_ieee() noexcept { return FpGuard::enter(); }
 void leave_ieee(std::uint64_t state) noexcept { FpGuard::leave(state); }
 
-bool quantize(std::size_t isa, ConstView x, void* q, const Grid& grid, const Params& params,
+bool quantize(std::size_t isa, ConstView x, void* q, const Layout& layout, const Params& params,
               Poll poll) {
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data(), grid);
-    return pipeline.run(grid, x.data, q, poll);
+    pipeline.quantize(working(x.dtype), params.data(), layout);
+    return pipeline.run(layout, x.data, q, poll);
 }
 
-bool dequantize(std::size_t isa, const void* q, View x, const Grid& grid, const Params& params,
+bool dequantize(std::size_t isa, const void* q, View x, const Layout& layout, const Params& params,
                 Poll poll) {
     Pipeline pipeline(isa);
     pipeline.dequantize(params.data());
     pipeline.convert(params.precision(), x.dtype);
-    return pipeline.run(grid, q, x.data, poll);
+    return pipeline.run(layout, q, x.data, poll);
 }
 
-bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid& grid, const Params& params,
-                   Poll poll) {
+bool fake_quantize(std::size_t isa, ConstView x, void* y, const Layout& layout,
+                   const Params& params, Poll poll) {
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data(), grid);
+    pipeline.quantize(working(x.dtype), params.data(), layout);
     pipeline.dequantize(params.data());
     pipeline.convert(params.precision(), x.dtype);
-    return pipeline.run(grid, x.data, y, poll);
+    return pipeline.run(layout, x.data, y, poll);
 }
 
-bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid& grid,
+bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout& layout,
                 const Requantization& requantization, Poll poll) {
     // with x = float(acc) and the multiplier as the reciprocal this is the torch convention's loop
     const Requantization::Data& r = requantization.data();
@@ -176,7 +177,7 @@ bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid& g
     stage.low = r.qmin;
     stage.high = r.qmax;
     Pipeline::bind(stage, r.stream);
-    return pipeline.run(grid, acc, q, poll);
+    return pipeline.run(layout, acc, q, poll);
 }
 
 bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
@@ -223,25 +224,25 @@ bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away,
 namespace {
 
 template <class T>
-void fold_min_max(const Grid& grid, std::size_t copies, const void* tiled_low,
+void fold_min_max(const Layout& layout, std::size_t copies, const void* tiled_low,
                   const void* tiled_high, void* low, void* high) {
     const T* lows = static_cast<const T*>(tiled_low);
     const T* highs = static_cast<const T*>(tiled_high);
     T* l = static_cast<T*>(low);
     T* h = static_cast<T*>(high);
     for (std::size_t t = 0; t < copies; ++t)
-        for (std::size_t c = 0; c < grid.axis; ++c)
-            for (std::size_t i = 0; i < grid.inner; ++i, ++lows, ++highs) {
-                const T spoilt = *lows == *lows ? 0 : *lows;  // NaN, and then it stays
-                l[c] = (*lows < l[c] ? *lows : l[c]) + spoilt;
-                h[c] = (*highs > h[c] ? *highs : h[c]) + spoilt;
+        for (std::size_t c = 0; c < layout.axis; ++c)
+            for (std::size_t i = 0; i < layout.inner; ++i, ++lows, ++highs) {
+                const T nonfinite = *lows == *lows ? 0 : *lows;  // NaN, and then it stays
+                l[c] = (*lows < l[c] ? *lows : l[c]) + nonfinite;
+                h[c] = (*highs > h[c] ? *highs : h[c]) + nonfinite;
             }
 }
 
 template <class T>
-bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Grid& grid, Poll poll) {
+bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& layout, Poll poll) {
     const DType inner = working(x.dtype);
-    const std::size_t n = grid.parameters();
+    const std::size_t n = layout.parameters();
     std::fill(low, low + n, std::numeric_limits<T>::infinity());
     std::fill(high, high + n, -std::numeric_limits<T>::infinity());
     Pipeline pipeline(isa);
@@ -251,17 +252,17 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Grid& grid,
     stage.zero = high;
     stage.parameter_size = sizeof(T);
     stage.fold = fold_min_max<T>;
-    return pipeline.run(grid, x.data, nullptr, poll);
+    return pipeline.run(layout, x.data, nullptr, poll);
 }
 
-void fold_histograms(const Grid& grid, std::size_t copies, const void* tiled, const void*,
+void fold_histograms(const Layout& layout, std::size_t copies, const void* tiled, const void*,
                      void* histograms, void*) {
     const Histogram* from = static_cast<const Histogram*>(tiled);
     Histogram* to = static_cast<Histogram*>(histograms);
-    Grid one;
+    Layout one;
     one.inner = 1;
-    for (std::size_t i = 0; i < copies * grid.axis; ++i) {  // inner is 1: nothing is repeated
-        Histogram& h = to[i % grid.axis];
+    for (std::size_t i = 0; i < copies * layout.axis; ++i) {  // inner is 1: nothing is repeated
+        Histogram& h = to[i % layout.axis];
         fold_min_max<double>(one, 1, &from[i].low, &from[i].high, &h.low, &h.high);
         for (std::size_t k = 0; k < Histogram::bins; ++k) h.counts[k] += from[i].counts[k];
     }
@@ -270,7 +271,7 @@ void fold_histograms(const Grid& grid, std::size_t copies, const void* tiled, co
 }  // namespace
 
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
-               void* table, const Grid& grid, Poll poll) {
+               void* table, const Layout& layout, Poll poll) {
     static_assert(sizeof(Histogram) == histogram_row * 8, "a row of the table is a Histogram");
     constexpr double inf = std::numeric_limits<double>::infinity();
     Histogram* histograms = static_cast<Histogram*>(table);
@@ -288,14 +289,14 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     stage.parameter_size = sizeof(Histogram);
     stage.repeatable = false;
     stage.fold = fold_histograms;
-    return pipeline.run(grid, x.data, nullptr, poll);
+    return pipeline.run(layout, x.data, nullptr, poll);
 }
 
-bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid& grid, Poll poll) {
+bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {
     if (x.dtype == DType::f64)
-        return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), grid,
+        return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), layout,
                           poll);
-    return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), grid, poll);
+    return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), layout, poll);
 }
 
 }  // namespace zeropoint::core

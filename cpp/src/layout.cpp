@@ -27,7 +27,8 @@ constexpr std::size_t chunk = 1024;                  // elements staged through 
 constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
 constexpr std::size_t wide = 256;   // tiled rows are made at least this long
 
-// A piece of the grid: `rows` x `cols` elements from `element` on, parameters from `parameter` on.
+// A piece of the layout: `rows` x `cols` elements from `element` on, parameters from `parameter`
+// on.
 struct Piece {
     std::size_t element, rows, cols, parameter;
     bool per_column;
@@ -89,7 +90,7 @@ private:
             stage.kernel({in, out, part.rows, part.cols,
                           stage.scale ? static_cast<char*>(stage.scale) + offset : nullptr,
                           stage.zero ? static_cast<char*>(stage.zero) + offset : nullptr,
-                          part.per_column, stage.low, stage.high, stage.past_caches});
+                          part.per_column, stage.low, stage.high, stage.non_temporal});
             in = out;
         }
     }
@@ -127,22 +128,22 @@ bool repeatable(const Stage* stages, std::size_t count) noexcept {
 
 // Short runs become long rows, if enough of them share the tiled parameters; runs of one element do
 // so even where parameters may not be repeated.
-bool tiled(const Grid& grid, bool repeatable = true) noexcept {
-    return grid.kind == Grid::Kind::channel && grid.inner < narrow &&
-           (grid.inner == 1 || (grid.outer >= 8 && repeatable));
+bool tiled(const Layout& layout, bool repeatable = true) noexcept {
+    return layout.kind == Layout::Kind::channel && layout.inner < narrow &&
+           (layout.inner == 1 || (layout.outer >= 8 && repeatable));
 }
 
 // The parameters of short runs, repeated so that they lie beside their elements: `tiles` rows of
 // channels * inner elements, as if that many rows of the array were one.
 class Tiling {
 public:
-    Tiling(const Grid& grid, const Stage* stages, std::size_t count)
-        : grid_(grid),
-          row_(grid.axis * grid.inner),
-          tiles_(repeatable(stages, count) ? std::min(grid.outer, (wide + row_ - 1) / row_) : 1),
+    Tiling(const Layout& layout, const Stage* stages, std::size_t count)
+        : layout_(layout),
+          row_(layout.axis * layout.inner),
+          tiles_(repeatable(stages, count) ? std::min(layout.outer, (wide + row_ - 1) / row_) : 1),
           untiled_(stages, stages + count),
           stages_(untiled_) {
-        if (tiles_ * grid.inner == 1) return;  // long rows already: a parameter an element
+        if (tiles_ * layout.inner == 1) return;  // long rows already: a parameter an element
         for (Stage& stage : stages_) {
             if (!stage.parameter_size) continue;
             stage.scale = repeat(stage.scale, stage.parameter_size);
@@ -153,10 +154,10 @@ public:
     std::size_t cols() const { return tiles_ * row_; }
     Stage* stages() { return stages_.data(); }
     void fold() const {
-        if (tiles_ * grid_.inner == 1) return;
+        if (tiles_ * layout_.inner == 1) return;
         for (std::size_t i = 0; i < stages_.size(); ++i)
             if (const auto fold = stages_[i].fold)
-                fold(grid_, tiles_, stages_[i].scale, stages_[i].zero, untiled_[i].scale,
+                fold(layout_, tiles_, stages_[i].scale, stages_[i].zero, untiled_[i].scale,
                      untiled_[i].zero);
     }
 
@@ -165,52 +166,54 @@ private:
         storage_.emplace_back(tiles_ * row_ * size);
         char* to = storage_.back().data();
         for (std::size_t t = 0; t < tiles_; ++t)
-            for (std::size_t c = 0; c < grid_.axis; ++c)
-                for (std::size_t i = 0; i < grid_.inner; ++i, to += size)
+            for (std::size_t c = 0; c < layout_.axis; ++c)
+                for (std::size_t i = 0; i < layout_.inner; ++i, to += size)
                     std::memcpy(to, static_cast<const char*>(from) + c * size, size);
         return storage_.back().data();
     }
-    const Grid& grid_;
+    const Layout& layout_;
     std::size_t row_, tiles_;
     std::vector<Stage> untiled_, stages_;
     std::vector<std::vector<char>> storage_;
 };
 
-// Every form of a grid as pieces: runs with one parameter each, or rows with one parameter an
+// Every form of a layout as pieces: runs with one parameter each, or rows with one parameter an
 // element.
 template <class Visit>
-bool walk(const Grid& grid, std::size_t tiled_rows, std::size_t tiled_cols, Visit&& visit) {
-    const std::size_t plane = grid.axis * grid.inner;
-    switch (grid.kind) {
-        case Grid::Kind::tensor:
-            return visit(Piece{0, 1, grid.size(), 0, false});
-        case Grid::Kind::channel:
+bool walk(const Layout& layout, std::size_t tiled_rows, std::size_t tiled_cols, Visit&& visit) {
+    const std::size_t plane = layout.axis * layout.inner;
+    switch (layout.kind) {
+        case Layout::Kind::tensor:
+            return visit(Piece{0, 1, layout.size(), 0, false});
+        case Layout::Kind::channel:
             if (tiled_rows) {
-                const std::size_t whole = grid.outer / tiled_rows, rest = grid.outer % tiled_rows;
+                const std::size_t whole = layout.outer / tiled_rows,
+                                  rest = layout.outer % tiled_rows;
                 return visit(Piece{0, whole, tiled_cols, 0, true}) &&
                        visit(Piece{whole * tiled_cols, 1, rest * plane, 0, true});
             }
-            for (std::size_t o = 0; o < grid.outer; ++o)
-                if (!visit(Piece{o * plane, grid.axis, grid.inner, 0, false})) return false;
+            for (std::size_t o = 0; o < layout.outer; ++o)
+                if (!visit(Piece{o * plane, layout.axis, layout.inner, 0, false})) return false;
             return true;
-        case Grid::Kind::block:
-            if (grid.inner == 1 && grid.axis % grid.block == 0)
-                return visit(Piece{0, grid.outer * grid.blocks(), grid.block, 0, false});
-            for (std::size_t o = 0; o < grid.outer; ++o) {
-                const std::size_t first = o * grid.blocks();
-                const std::size_t whole = grid.axis / grid.block, rest = grid.axis % grid.block;
-                if (grid.inner == 1) {
-                    if (!visit(Piece{o * plane, whole, grid.block, first, false}) ||
+        case Layout::Kind::block:
+            if (layout.inner == 1 && layout.axis % layout.block == 0)
+                return visit(Piece{0, layout.outer * layout.blocks(), layout.block, 0, false});
+            for (std::size_t o = 0; o < layout.outer; ++o) {
+                const std::size_t first = o * layout.blocks();
+                const std::size_t whole = layout.axis / layout.block,
+                                  rest = layout.axis % layout.block;
+                if (layout.inner == 1) {
+                    if (!visit(Piece{o * plane, whole, layout.block, first, false}) ||
                         !visit(
-                            Piece{o * plane + whole * grid.block, 1, rest, first + whole, false}))
+                            Piece{o * plane + whole * layout.block, 1, rest, first + whole, false}))
                         return false;
                     continue;
                 }
-                for (std::size_t b = 0; b < grid.blocks(); ++b) {
-                    const std::size_t start = b * grid.block;
-                    if (!visit(Piece{o * plane + start * grid.inner,
-                                     std::min(grid.block, grid.axis - start), grid.inner,
-                                     (first + b) * grid.inner, true}))
+                for (std::size_t b = 0; b < layout.blocks(); ++b) {
+                    const std::size_t start = b * layout.block;
+                    if (!visit(Piece{o * plane + start * layout.inner,
+                                     std::min(layout.block, layout.axis - start), layout.inner,
+                                     (first + b) * layout.inner, true}))
                         return false;
                 }
             }
@@ -256,7 +259,7 @@ void check_environment() {
 
 // Half of the last-level cache: what is larger has left it before anyone reads it again.  A virtual
 // machine may report a cache that it shares, hence the environment's say.
-std::size_t past_caches() noexcept {
+std::size_t non_temporal_from() noexcept {
     static const std::size_t bytes = [] {
         if (stream_from().set && stream_from().valid)
             return static_cast<std::size_t>(stream_from().value);
@@ -270,14 +273,14 @@ std::size_t past_caches() noexcept {
     return bytes;
 }
 
-std::size_t run_length(const Grid& grid) noexcept {
-    switch (grid.kind) {
-        case Grid::Kind::channel:
-            return tiled(grid) ? 0 : grid.inner;
-        case Grid::Kind::block:
-            return grid.inner == 1 ? std::min(grid.block, grid.axis) : 0;
+std::size_t run_length(const Layout& layout) noexcept {
+    switch (layout.kind) {
+        case Layout::Kind::channel:
+            return tiled(layout) ? 0 : layout.inner;
+        case Layout::Kind::block:
+            return layout.inner == 1 ? std::min(layout.block, layout.axis) : 0;
         default:
-            return grid.size();
+            return layout.size();
     }
 }
 
@@ -286,28 +289,28 @@ namespace {
 // One thread's part of a call: its stages, with tiled parameters if there is memory for them.
 class Part {
 public:
-    Part(const Grid& grid, const Stage* stages, std::size_t count)
-        : grid_(grid), stages_(stages), count_(count) {}
+    Part(const Layout& layout, const Stage* stages, std::size_t count)
+        : layout_(layout), stages_(stages), count_(count) {}
     void tile_parameters() {
-        if (tiled(grid_, repeatable(stages_, count_))) tiling_.emplace(grid_, stages_, count_);
+        if (tiled(layout_, repeatable(stages_, count_))) tiling_.emplace(layout_, stages_, count_);
     }
     bool run(const void* in, void* out, Shares& shares, Poll poll) noexcept {
         const FpGuard guard;
         bool finished;
         if (tiling_) {
             Runner runner(in, out, tiling_->stages(), count_, shares, poll);
-            finished = walk(grid_, tiling_->rows(), tiling_->cols(), runner);
+            finished = walk(layout_, tiling_->rows(), tiling_->cols(), runner);
             tiling_->fold();
         } else {
             Runner runner(in, out, stages_, count_, shares, poll);
-            finished = walk(grid_, 0, 0, runner);
+            finished = walk(layout_, 0, 0, runner);
         }
         fence_streams();
         return finished;
     }
 
 private:
-    const Grid& grid_;
+    const Layout& layout_;
     const Stage* stages_;
     std::size_t count_;
     std::optional<Tiling> tiling_;
@@ -317,10 +320,10 @@ private:
 // folded in the end.  All memory is taken before the first element is touched.
 class Call {
 public:
-    Call(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
+    Call(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
          std::size_t threads, Poll poll)
-        : grid_(grid), in_(in), out_(out), poll_(poll) {
-        shares_.size = std::max(chunk, grid.size() / (threads * 8));
+        : layout_(layout), in_(in), out_(out), poll_(poll) {
+        shares_.size = std::max(chunk, layout.size() / (threads * 8));
         for (std::size_t t = 0; t < threads; ++t) {
             stages_.emplace_back(stages, stages + count);
             if (t == 0) continue;
@@ -331,7 +334,7 @@ public:
             }
         }
         for (const auto& own : stages_)
-            parts_.emplace_back(grid, own.data(), count).tile_parameters();
+            parts_.emplace_back(layout, own.data(), count).tile_parameters();
     }
 
     bool run() {
@@ -339,9 +342,9 @@ public:
             parts_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
             this);
         const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
-        Grid one;             // a parameter an element, in place of the short runs that fold is for
-        one.kind = Grid::Kind::channel;
-        one.axis = grid_.parameters();
+        Layout one;           // a parameter an element, in place of the short runs that fold is for
+        one.kind = Layout::Kind::channel;
+        one.axis = layout_.parameters();
         one.inner = 1;
         for (std::size_t t = 1; t < stages_.size(); ++t)
             for (std::size_t i = 0; i < stages_[t].size(); ++i)
@@ -357,11 +360,11 @@ private:
     }
     void* copy(const void* from, std::size_t size) {
         const char* bytes = static_cast<const char*>(from);
-        copies_.emplace_back(bytes, bytes + grid_.parameters() * size);
+        copies_.emplace_back(bytes, bytes + layout_.parameters() * size);
         return copies_.back().data();
     }
 
-    const Grid& grid_;
+    const Layout& layout_;
     const void* in_;
     void* out_;
     Poll poll_;
@@ -373,31 +376,31 @@ private:
 
 }  // namespace
 
-bool run(const Grid& grid, const void* in, void* out, const Stage* stages, std::size_t count,
+bool run(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
          Poll poll) noexcept {
-    if (grid.size() == 0) return true;
+    if (layout.size() == 0) return true;
     // a thread takes some microseconds to wake up: it is worth about so many bytes
     constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
-    const std::size_t bytes = grid.size() * (stages[0].in_size + stages[count - 1].out_size);
+    const std::size_t bytes = layout.size() * (stages[0].in_size + stages[count - 1].out_size);
     std::size_t copied = 0;  // bytes, by each further thread: the parameters that it writes
     for (std::size_t i = 0; i < count; ++i)
-        if (stages[i].fold) copied += grid.parameters() * stages[i].parameter_size;
+        if (stages[i].fold) copied += layout.parameters() * stages[i].parameter_size;
     const std::size_t threads =
         std::min(get_num_threads(), bytes / std::max(worth_a_thread, 4 * copied));
     // Memory that is short costs threads, or the tiles, and never the result.
     std::optional<Call> call;
     try {
-        if (threads > 1) call.emplace(grid, in, out, stages, count, threads, poll);
+        if (threads > 1) call.emplace(layout, in, out, stages, count, threads, poll);
     } catch (const std::bad_alloc&) {
     }
     if (call) return call->run();
-    Part whole(grid, stages, count);
+    Part whole(layout, stages, count);
     try {
         whole.tile_parameters();
     } catch (const std::bad_alloc&) {
     }
     Shares all;
-    all.size = grid.size();
+    all.size = layout.size();
     return whole.run(in, out, all, poll);
 }
 

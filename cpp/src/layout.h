@@ -1,5 +1,5 @@
-// From a Grid to Jobs: the one walk over the layout, the staging of several kernels through L1, and
-// the slices between which a large call can be stopped.
+// From a Layout to Jobs: the one walk over the layout, the staging of several kernels through L1,
+// and the slices between which a large call can be stopped.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 namespace zeropoint::core {
 
 /// A kernel and its parameters: `scale` and `zero` point to one element of `parameter_size` bytes
-/// for each parameter of the grid (null where the kernel takes none).
+/// for each parameter of the layout (null where the kernel takes none).
 struct Stage {
     Kernel kernel;
     std::size_t in_size, out_size;  // bytes an element
@@ -19,22 +19,22 @@ struct Stage {
     std::size_t parameter_size = 0;
     bool repeatable = true;  // whether short runs may have their parameters repeated
     std::int64_t low = 0, high = 0;
-    bool past_caches = false;
+    bool non_temporal = false;
     /// For a kernel that writes its parameters: short runs give it `copies` of each in a row of
     /// axis * inner, which this folds back into `scale` and `zero`.
-    void (*fold)(const Grid&, std::size_t copies, const void* tiled_scale, const void* tiled_zero,
+    void (*fold)(const Layout&, std::size_t copies, const void* tiled_scale, const void* tiled_zero,
                  void* scale, void* zero) = nullptr;
 };
 
 /// Bytes read and written from which on results are better stored past the caches.
-std::size_t past_caches() noexcept;
+std::size_t non_temporal_from() noexcept;
 
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
-std::size_t run_length(const Grid&) noexcept;
+std::size_t run_length(const Layout&) noexcept;
 
 /// Runs the stages, in several threads if it is worth while, one after the other over the whole
-/// grid, a chunk at a time if there are several. False if `poll` stopped it.
-bool run(const Grid&, const void* in, void* out, const Stage* stages, std::size_t count,
+/// layout, a chunk at a time if there are several. False if `poll` stopped it.
+bool run(const Layout&, const void* in, void* out, const Stage* stages, std::size_t count,
          Poll) noexcept;
 
 }  // namespace zeropoint::core

@@ -65,7 +65,7 @@ inline void plain_run(const F& f, Y* y, size_t from, size_t to) {
 // y[i] = f(i) for a whole run, where f(i) reads x[i].  Whole cache lines are written, past the
 // caches if asked to, and what comes next is fetched early.
 template <class X, class Y, class F>
-inline void fill_run(const X* x, Y* y, size_t n, bool past_caches, const F& f) {
+inline void fill_run(const X* x, Y* y, size_t n, bool non_temporal, const F& f) {
     const size_t to_line = (line - reinterpret_cast<std::uintptr_t>(y) % line) % line / sizeof(Y);
     const bool is_long = n >= 16 * block;  // enough to pay for a ragged start
     size_t i = is_long ? to_line : 0;
@@ -73,7 +73,7 @@ inline void fill_run(const X* x, Y* y, size_t n, bool past_caches, const F& f) {
     for (; i + block <= n; i += block) {
         for (size_t byte = 0; byte < block * sizeof(X); byte += line)
             __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
-        if (past_caches && is_long) {
+        if (non_temporal && is_long) {
             alignas(line) Y done[block];
             fill(f, i, done);
             for (size_t byte = 0; byte < sizeof done; byte += line)
@@ -113,7 +113,7 @@ struct Lanes {
     static I pack_i8(I a, I b) { return _mm512_packs_epi16(a, b); }
     static I max_u8(I a, I b) { return _mm512_max_epu8(a, b); }
     static I max_i8(I a, I b) { return _mm512_max_epi8(a, b); }
-    static void store(u8* q, I v) {  // packing works within 128 bits, so the order is mended here
+    static void store(u8* q, I v) {  // packing works within 128 bits, so the order is fixed here
         const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         _mm512_storeu_si512(q, _mm512_permutexvar_epi32(order, v));
     }
@@ -239,11 +239,11 @@ void quantize(const Job& job) noexcept {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
         if (job.per_column)
-            fill_run(x, q, n, job.past_caches, [=](size_t i) {
+            fill_run(x, q, n, job.non_temporal, [=](size_t i) {
                 return code_of<Convention>(x[i], scale[i], zero[i], low, high);
             });
         else
-            fill_run(x, q, n, job.past_caches,
+            fill_run(x, q, n, job.non_temporal,
                      CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
     }
 }
@@ -294,11 +294,11 @@ void quantize_runs(const Job& job) noexcept {
         const Multiplier m = multipliers[row];
 #if defined(ZP_HAS_FMA)
         if (m.certified) {
-            fill_run(x, q, n, job.past_caches, CodeByProduct<Convention>(x, m, job.low));
+            fill_run(x, q, n, job.non_temporal, CodeByProduct<Convention>(x, m, job.low));
             continue;
         }
 #endif
-        fill_run(x, q, n, job.past_caches, CodeOf<f32, Convention>{x, m.scale, m.zero, low, high});
+        fill_run(x, q, n, job.non_temporal, CodeOf<f32, Convention>{x, m.scale, m.zero, low, high});
     }
 }
 
@@ -327,11 +327,11 @@ void dequantize(const Job& job) noexcept {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
         if (job.per_column) {
-            fill_run(q, x, n, job.past_caches,
+            fill_run(q, x, n, job.non_temporal,
                      [=](size_t i) { return value_of(q[i], scale[i], zero[i]); });
         } else {
             const X s = scale[row], z = zero[row];
-            fill_run(q, x, n, job.past_caches, [=](size_t i) { return value_of(q[i], s, z); });
+            fill_run(q, x, n, job.non_temporal, [=](size_t i) { return value_of(q[i], s, z); });
         }
     }
 }
@@ -372,7 +372,7 @@ template <class From, class To>
 void convert(const Job& job) noexcept {
     const From* x = static_cast<const From*>(job.in);
     To* y = static_cast<To*>(job.out);
-    fill_run(x, y, job.rows * job.cols, job.past_caches, ConvertTo<From, To>{x});
+    fill_run(x, y, job.rows * job.cols, job.non_temporal, ConvertTo<From, To>{x});
 }
 
 // ---- saturate, round -------------------------------------------------------------------------
@@ -383,7 +383,7 @@ void saturate(const Job& job) noexcept {
     T* y = static_cast<T*>(job.out);
     const T low = static_cast<T>(job.low), high = static_cast<T>(job.high);
     const size_t n = job.rows * job.cols;
-    fill_run(x, y, n, job.past_caches, [=](size_t i) { return saturated(x[i], low, high); });
+    fill_run(x, y, n, job.non_temporal, [=](size_t i) { return saturated(x[i], low, high); });
 }
 
 template <class T, class Rule>
@@ -391,41 +391,41 @@ void round(const Job& job) noexcept {
     const T* x = static_cast<const T*>(job.in);
     T* y = static_cast<T*>(job.out);
     const size_t n = job.rows * job.cols;
-    fill_run(x, y, n, job.past_caches, [=](size_t i) { return rounded<T, Rule>(x[i]); });
+    fill_run(x, y, n, job.non_temporal, [=](size_t i) { return rounded<T, Rule>(x[i]); });
 }
 
 // ---- min_max ---------------------------------------------------------------------------------
 
 // A NaN or an Inf makes both results NaN, and they stay so: a NaN minimum fails every comparison.
 template <class T>
-inline void include(T v, T& low, T& high, T& spoilt) {
+inline void include(T v, T& low, T& high, T& nonfinite) {
     low = v < low ? v : low;
     high = v > high ? v : high;
-    spoilt += v - v;  // +0 for every finite v, else NaN; added in the end, it makes -0 +0
+    nonfinite += v - v;  // +0 for every finite v, else NaN; added in the end, it makes -0 +0
 }
 
 // One running minimum is a chain of dependent instructions; many are vectors.
 template <class T>
 void min_max_row(const T* x, size_t n, T& low, T& high) {
     constexpr size_t lanes = 32;
-    T lows[lanes], highs[lanes], spoilts[lanes], spoilt = 0;
+    T lows[lanes], highs[lanes], nonfinites[lanes], nonfinite = 0;
     size_t i = 0;
     if (n >= lanes) {
-        for (size_t j = 0; j < lanes; ++j) lows[j] = highs[j] = x[j], spoilts[j] = x[j] - x[j];
+        for (size_t j = 0; j < lanes; ++j) lows[j] = highs[j] = x[j], nonfinites[j] = x[j] - x[j];
         for (i = lanes; i + lanes <= n; i += lanes) {
             for (size_t byte = 0; byte < lanes * sizeof(T); byte += line)
                 __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
-            for (size_t j = 0; j < lanes; ++j) include(x[i + j], lows[j], highs[j], spoilts[j]);
+            for (size_t j = 0; j < lanes; ++j) include(x[i + j], lows[j], highs[j], nonfinites[j]);
         }
         for (size_t j = 0; j < lanes; ++j) {
             low = lows[j] < low ? lows[j] : low;
             high = highs[j] > high ? highs[j] : high;
-            spoilt += spoilts[j];
+            nonfinite += nonfinites[j];
         }
     }
-    for (; i < n; ++i) include(x[i], low, high, spoilt);
-    low += spoilt;
-    high += spoilt;
+    for (; i < n; ++i) include(x[i], low, high, nonfinite);
+    low += nonfinite;
+    high += nonfinite;
 }
 
 template <class T, class>
@@ -438,9 +438,9 @@ void min_max(const Job& job) noexcept {
         if (job.per_column) {
             ZP_INDEPENDENT
             for (size_t i = 0; i < n; ++i) {
-                const T v = x[i], spoilt = v - v;
-                low[i] = (v < low[i] ? v : low[i]) + spoilt;
-                high[i] = (v > high[i] ? v : high[i]) + spoilt;
+                const T v = x[i], nonfinite = v - v;
+                low[i] = (v < low[i] ? v : low[i]) + nonfinite;
+                high[i] = (v > high[i] ? v : high[i]) + nonfinite;
             }
         } else {
             min_max_row(x, n, low[row], high[row]);
@@ -588,9 +588,9 @@ void histogram_columns(const X* x, size_t rows, size_t stride, size_t cols, Hist
         const T* y = widened(x, cols, room);
         ZP_INDEPENDENT
         for (size_t i = 0; i < cols; ++i) {
-            const T v = y[i], spoilt = v - v;
-            lows[i] = (v < lows[i] ? v : lows[i]) + spoilt;
-            highs[i] = (v > highs[i] ? v : highs[i]) + spoilt;
+            const T v = y[i], nonfinite = v - v;
+            lows[i] = (v < lows[i] ? v : lows[i]) + nonfinite;
+            highs[i] = (v > highs[i] ? v : highs[i]) + nonfinite;
             places[i] = place_of(v, inverses[i]);
         }
         for (size_t i = 0; i < cols; ++i) ++h[i].counts[places[i]];

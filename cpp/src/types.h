@@ -71,7 +71,7 @@ struct Job {
     void* zero;
     bool per_column;
     std::int64_t low, high;
-    bool past_caches;  // store results so that they do not pass through the caches
+    bool non_temporal;  // store results so that they do not pass through the caches
 };
 
 using Kernel = void (*)(const Job&) noexcept;

@@ -88,19 +88,19 @@ std::size_t size_of(const Shape& shape) {
     return n;
 }
 
-core::Grid grid_of(const Shape& shape, std::size_t axis, std::size_t block_size) {
+core::Layout layout_of(const Shape& shape, std::size_t axis, std::size_t block_size) {
     if (axis >= shape.size())
         refuse("axis ", axis, " is out of bounds for a shape of ", shape.size(),
                " dimensions; it counts from 0");
     size_of(shape);
-    core::Grid grid;
-    grid.kind = block_size ? core::Grid::Kind::block : core::Grid::Kind::channel;
-    grid.block = block_size ? block_size : 1;
-    grid.axis = shape[axis];
-    grid.inner = 1;
-    for (std::size_t i = 0; i < axis; ++i) grid.outer *= shape[i];
-    for (std::size_t i = axis + 1; i < shape.size(); ++i) grid.inner *= shape[i];
-    return grid;
+    core::Layout layout;
+    layout.kind = block_size ? core::Layout::Kind::block : core::Layout::Kind::channel;
+    layout.block = block_size ? block_size : 1;
+    layout.axis = shape[axis];
+    layout.inner = 1;
+    for (std::size_t i = 0; i < axis; ++i) layout.outer *= shape[i];
+    for (std::size_t i = axis + 1; i < shape.size(); ++i) layout.inner *= shape[i];
+    return layout;
 }
 
 // Whether not all bits of the exponent are ones.
@@ -116,17 +116,17 @@ bool is_finite(core::ConstView x, std::size_t i) {
     return (bits & exponent) != exponent;
 }
 
-// Least and greatest element for each parameter of the grid.
+// Least and greatest element for each parameter of the layout.
 struct Ranges {
     std::vector<float> low, high;
 };
-Ranges ranges_of(core::ConstView x, const core::Grid& grid) {
+Ranges ranges_of(core::ConstView x, const core::Layout& layout) {
     const FpGuard guard;
     core::check_environment();
-    const std::size_t n = grid.size();
+    const std::size_t n = layout.size();
     if (n == 0) refuse("x has no data, so it has no range; pass at least one element");
-    Ranges found{std::vector<float>(grid.parameters()), std::vector<float>(grid.parameters())};
-    core::min_max(detail::isa(), x, found.low.data(), found.high.data(), grid);
+    Ranges found{std::vector<float>(layout.parameters()), std::vector<float>(layout.parameters())};
+    core::min_max(detail::isa(), x, found.low.data(), found.high.data(), layout);
     if (std::any_of(found.low.begin(), found.low.end(), [](float v) { return std::isnan(v); })) {
         std::size_t count = 0, first = 0;
         for (std::size_t i = n; i-- > 0;)
@@ -279,8 +279,8 @@ core::Params checked(const AxisParams& p, DType code) {
     return prepared(p.scale, std::move(zeros), p.qmin, p.qmax, code, p.convention);
 }
 
-core::Grid grid(const Shape& shape, const AxisParams& p) {
-    const core::Grid found = grid_of(shape, p.axis, p.block_size);
+core::Layout layout(const Shape& shape, const AxisParams& p) {
+    const core::Layout found = layout_of(shape, p.axis, p.block_size);
     if (found.parameters() != p.scale.size())
         refuse("scale has ", p.scale.size(), " elements; data of this shape with axis ", p.axis,
                " and block_size ", p.block_size, " needs ", found.parameters());
@@ -309,7 +309,7 @@ Params choose(ConstView x, std::size_t n, DType code, const Choosing& how) {
 AxisParams choose(ConstView x, const Shape& shape, std::size_t axis, std::size_t block_size,
                   DType code, const Choosing& how) {
     const core::Choice choice = choice_of(code, how);
-    const Ranges ranges = ranges_of(x, grid_of(shape, axis, block_size));
+    const Ranges ranges = ranges_of(x, layout_of(shape, axis, block_size));
     AxisParams p;
     p.scale.resize(ranges.low.size());
     p.zero_point.resize(ranges.low.size());

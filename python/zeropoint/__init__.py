@@ -14,6 +14,7 @@ from ._api import (
     choose_params,
     dequantize,
     fake_quantize,
+    flip_signedness,
     min_max,
     quantize,
     quantize_dynamic,
@@ -21,7 +22,6 @@ from ._api import (
     round,
     saturate,
     saturate_cast,
-    shift,
 )
 from ._backend import (
     VerificationError,
@@ -54,6 +54,7 @@ __all__ = [
     "dequantize",
     "error_stats",
     "fake_quantize",
+    "flip_signedness",
     "get_num_threads",
     "min_max",
     "quantize",
@@ -63,7 +64,6 @@ __all__ = [
     "saturate",
     "saturate_cast",
     "set_num_threads",
-    "shift",
     "use_backend",
     "verify",
 ]

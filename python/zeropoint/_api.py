@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 
 from . import _backend, _checks, _conventions, _reference
+from ._chunks import chunks
 from ._params import QuantParams
-from ._pieces import pieces
 from ._reference import Array, working_dtype
 
 RULES = ("max", "min", "least_error")
@@ -259,13 +259,13 @@ def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
     return multiplier
 
 
-def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
+def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     """uint8 codes to int8 or back, exactly: codes, zero point and range move by 128.
 
     Returns the codes of the other dtype and their parameters.  `dequantize` gives the same values
     (but for zero points beyond 2^24, possible with ``include_zero=False``, which float32 rounds).
     """
-    params = _params(params, call="zp.shift(q, ")
+    params = _params(params, call="zp.flip_signedness(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     params._check_fits(q.shape)
     by = -128 if params.dtype == np.uint8 else 128
@@ -278,8 +278,8 @@ def shift(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     }
     moved = QuantParams(params.scale, zero if zero.ndim else int(zero), **recipe)
     codes = np.empty(q.shape, other)
-    for piece in pieces(q.shape):
-        np.bitwise_xor(q[piece].view(np.uint8), np.uint8(128), out=codes[piece].view(np.uint8))
+    for chunk in chunks(q.shape):
+        np.bitwise_xor(q[chunk].view(np.uint8), np.uint8(128), out=codes[chunk].view(np.uint8))
     return codes, moved
 
 
@@ -312,7 +312,7 @@ def choose_params(
         ``"max"``: ``qmax - rint(max / scale)``; ``"min"``: ``qmin - rint(min / scale)``;
         ``"least_error"``: of these two the one whose range ends move less in a round trip (the
         larger of both ends' errors, the differences taken in float64), ``"max"`` only if strictly
-        better.  None: the convention's own rule (`zeropoint.CONVENTIONS`).
+        better.  None: the convention's default rule (`zeropoint.CONVENTIONS`).
     include_zero
         Widen the range to hold 0 first, as every engine does.  False is the article's literal
         formula (``numpy`` convention alone); the zero point may then be any int32.
@@ -416,7 +416,9 @@ class _Choice:
         self.symmetric = _checks.flag(symmetric, "symmetric")
         self.rule = rule = zero_point_from
         if rule is not None:
-            _checks.name(rule, "zero_point_from", RULES, ", or None for the convention's own rule")
+            _checks.name(
+                rule, "zero_point_from", RULES, ", or None for the convention's default rule"
+            )
         if symmetric and rule is not None:
             raise ValueError(
                 f"symmetric=True fixes the zero point, so zero_point_from {rule!r} cannot apply; "
@@ -700,6 +702,6 @@ def _params(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> Quan
 
 
 if not TYPE_CHECKING:  # to a reader they stay the functions above, which answer what is not plain
-    quantize, dequantize, fake_quantize = _backend.front_doors(
+    quantize, dequantize, fake_quantize = _backend.fast_entries(
         QuantParams, quantize, dequantize, fake_quantize
     )

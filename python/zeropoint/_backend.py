@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from . import _conventions, _reference
-from ._pieces import channel_copies, contiguous, copy, unlike
+from ._chunks import channel_copies, contiguous, copy, unlike
 from ._reference import Array, is_bfloat16
 
 
@@ -49,7 +49,7 @@ if importlib.util.find_spec(f"{__package__}._core") is not None:
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
 
 _NATIVE: tuple[str, ...] = tuple(_core.isas()) if _core else ()
-_ALL: tuple[str, ...] = (*_NATIVE, "numpy")
+_ALL: tuple[str, ...] = (*_NATIVE, "reference")
 
 
 _Arguments = ParamSpec("_Arguments")
@@ -132,7 +132,7 @@ _warned = False
 
 
 def backends() -> tuple[str, ...]:
-    """The backends that this machine can run, best first; ``"numpy"`` is always the last."""
+    """The backends that this machine can run, best first; ``"reference"`` is always the last."""
     return _ALL
 
 
@@ -252,7 +252,7 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
     )
 
 
-def front_doors(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
+def fast_entries(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
     """quantize, dequantize, fake_quantize as the core's builtins; `functions` where it declines."""
     if _core is None:
         return functions
@@ -260,7 +260,7 @@ def front_doors(params_type: type, *functions: Callable[..., Any]) -> tuple[Any,
         f"{function.__name__}({_signature(function)})\n--\n\n{function.__doc__}"
         for function in functions
     ]
-    return tuple(_core.open_doors(_current, params_type, functions, docs))
+    return tuple(_core.make_fast_entries(_current, params_type, functions, docs))
 
 
 def _signature(function: Callable[..., Any]) -> str:
@@ -402,7 +402,7 @@ def _state_for_call() -> _State:
         warnings.warn(
             "zeropoint runs on its NumPy fallback: the compiled core is absent, because it could "
             "not be built at install time; install a C++ compiler and reinstall zeropoint (with "
-            "ZEROPOINT_REQUIRE_CORE=1 to see what fails), or set ZEROPOINT_BACKEND=numpy",
+            "ZEROPOINT_REQUIRE_CORE=1 to see what fails), or set ZEROPOINT_BACKEND=reference",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -1,6 +1,6 @@
 """The one place for checks of arguments; what both backends get has passed through here.
 
-Every error names the argument, the value and the mend.
+Every error names the argument, the value and the fix.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import _foreign
-from ._pieces import contiguous, pieces
+from ._chunks import chunks, contiguous
 from ._reference import Array, widen
 
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
@@ -39,18 +39,18 @@ def integer(value: object, name: str) -> int:
     if isinstance(value, (bool, np.bool_)) or (
         isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind not in "iu")
     ):
-        raise TypeError(f"{name} must be an integer, not {_told(value)}; pass one as an int")
+        raise TypeError(f"{name} must be an integer, not {_described(value)}; pass one as an int")
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
-            f"{name} must be an integer, not {_told(value)}; pass int({name})"
+            f"{name} must be an integer, not {_described(value)}; pass int({name})"
         ) from None
 
 
 def flag(value: object, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, not {_told(value)}")
+        raise TypeError(f"{name} must be True or False, not {_described(value)}")
     return bool(value)
 
 
@@ -132,9 +132,9 @@ def initialised_once(cls: type[_T]) -> type[_T]:
 def name(value: object, argument: str, choices: tuple[str, ...], more: str = "") -> str:
     """One of some names."""
     if not isinstance(value, str) or value not in choices:
-        told = shown(value) if isinstance(value, (str, type(None))) else repr(_told(value))
+        given = shown(value) if isinstance(value, (str, type(None))) else repr(_described(value))
         raise ValueError(
-            f"{argument} {told} is unknown; choose {' or '.join(map(repr, choices))}{more}"
+            f"{argument} {given} is unknown; choose {' or '.join(map(repr, choices))}{more}"
         )
     return value
 
@@ -201,11 +201,11 @@ def number_array(x: object, name: str = "x") -> Array:
     return found
 
 
-def exact_array(x: object, dtype: np.dtype[Any], name: str, mend: str) -> Array:
+def exact_array(x: object, dtype: np.dtype[Any], name: str, fix: str) -> Array:
     """`x` as an array that already has `dtype`."""
     found = array(x, name)
     if found.dtype != dtype:
-        raise TypeError(f"{name} has dtype {found.dtype} where {dtype} is needed; {mend}")
+        raise TypeError(f"{name} has dtype {found.dtype} where {dtype} is needed; {fix}")
     return found
 
 
@@ -216,7 +216,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
     if isinstance(out, np.ma.MaskedArray):
         raise TypeError("out is a masked array; pass out.data")
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, not {_told(out)}")
+        raise TypeError(f"out must be a NumPy array, not {_described(out)}")
     if out.dtype != dtype or not out.dtype.isnative:
         raise TypeError(
             f"out has dtype {out.dtype.str if not out.dtype.isnative else out.dtype} where native "
@@ -270,12 +270,12 @@ def finite(x: Array, name: str, shaped: bool = False) -> None:
     `shaped`: the shape of `x` counts, so that none can be dropped.
     """
     count, where = 0, tuple[int, ...]()
-    for piece in pieces(x.shape):
-        bad = ~np.isfinite(widen(x[piece]))
+    for chunk in chunks(x.shape):
+        bad = ~np.isfinite(widen(x[chunk]))
         found = int(np.count_nonzero(bad))
         if found and not count:
             first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-            starts = (part.start for part in piece if isinstance(part, slice))
+            starts = (part.start for part in chunk if isinstance(part, slice))
             offsets = itertools.zip_longest(first, starts, fillvalue=0)
             where = tuple(int(i) + start for i, start in offsets)
         count += found
@@ -322,7 +322,7 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:-1]) + " or " + names[-1]
 
 
-def _told(value: object) -> str:
+def _described(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} with shape {value.shape}"
     return f"{type(value).__name__} {shown(value)}"

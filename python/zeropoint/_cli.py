@@ -192,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
         "--exclude", action="append", metavar="PATTERN", help="copy these; repeatable"
     )
     rule = quantize.add_mutually_exclusive_group()
-    rule.add_argument("--zero-point-from", choices=RULES, help="default: the convention's own rule")
+    rule.add_argument(
+        "--zero-point-from", choices=RULES, help="default: the convention's default rule"
+    )
     rule.add_argument("--symmetric", action="store_true", help="zero point in the middle")
     quantize.add_argument(
         "--no-include-zero",
@@ -514,7 +516,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     if not _backend.core_info():
         print(f"The compiled core is {_no_core()}", file=sys.stderr)
-    backends = [name for name in zp.backends() if name != "numpy"]
+    backends = [name for name in zp.backends() if name != "reference"]
     lacking = [name for name in _backend.core_info().get("isas", []) if name not in backends]
     for name in lacking:
         print(f"NOT RUN: {name}: this CPU lacks it", file=sys.stderr)
@@ -576,8 +578,8 @@ def _verify(options: argparse.Namespace) -> int:
     if "bfloat16" not in dtypes:
         print("bfloat16 was left out: ml_dtypes is not installed.")
     if differences:
-        judge = "what they must be" if deep else "the NumPy reference"
-        print(f"{differences} calls differ from {judge}.  Please report this.")
+        oracle = "what they must be" if deep else "the NumPy reference"
+        print(f"{differences} calls differ from {oracle}.  Please report this.")
     else:
         elements = sum(row.elements for row in rows)
         fine = "are as they must be" if deep else "equal the NumPy reference to the bit"

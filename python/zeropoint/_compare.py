@@ -12,8 +12,8 @@ import numpy as np
 from . import _checks
 from ._api import RULES, _params, choose_params, dequantize, min_max, quantize
 from ._backend import ieee
+from ._chunks import Chunk, chunks
 from ._params import QuantParams
-from ._pieces import Piece, pieces
 from ._reference import Array, spread, unclipped, widen, working_dtype
 
 _CHUNK = 1 << 18  # elements in float64 at a time
@@ -115,27 +115,27 @@ def _parts(
 ) -> Iterator[tuple[Array, Array, Array, int]]:
     """Pieces of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
     axis = params._check_fits(x.shape)
-    # with an axis all at once, by the core: a piece has not all of the parameters
+    # with an axis all at once, by the core: a chunk has not all of the parameters
     values = None if axis is None else dequantize(codes, params, dtype=finer)
     both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
-    for piece in pieces(x.shape, _CHUNK):
-        part, q = x[piece], codes[piece]
-        scale, zero = (_spread_over(p, x.shape, piece, axis, params.block_size) for p in both)
+    for chunk in chunks(x.shape, _CHUNK):
+        part, q = x[chunk], codes[chunk]
+        scale, zero = (_spread_over(p, x.shape, chunk, axis, params.block_size) for p in both)
         code = unclipped(part, scale, zero, params.convention)
         clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
-        back = dequantize(q, params, dtype=finer) if values is None else values[piece]
+        back = dequantize(q, params, dtype=finer) if values is None else values[chunk]
         yield part, q, back, clipped
 
 
 def _spread_over(
-    parameter: Array, shape: tuple[int, ...], piece: Piece, axis: int | None, block: int | None
+    parameter: Array, shape: tuple[int, ...], chunk: Chunk, axis: int | None, block: int | None
 ) -> Array:
-    """`parameter` in a shape that broadcasts against a piece of data of `shape`."""
+    """`parameter` in a shape that broadcasts against a chunk of data of `shape`."""
     if axis is None:
         return parameter
     if block is None:
-        return np.broadcast_to(spread(parameter, shape, axis, None), shape)[piece]
-    cuts: list[Any] = [*(cut for cut in piece if isinstance(cut, slice))]
+        return np.broadcast_to(spread(parameter, shape, axis, None), shape)[chunk]
+    cuts: list[Any] = [*(cut for cut in chunk if isinstance(cut, slice))]
     cuts += [slice(None)] * (len(shape) - len(cuts))
     cuts[axis] = np.arange(*cuts[axis].indices(shape[axis])) // block
     return np.asarray(parameter[tuple(cuts)])
@@ -208,9 +208,9 @@ def _counts(x: Array, codes: Array) -> Array:
     """How many nonzero elements have each code, as uint8; a row a channel (the first axis)."""
     counts = np.zeros(len(x) * 256, np.int64)
     row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
-    for piece in pieces(x.shape, _CHUNK):
-        found = codes.view(np.uint8)[piece] + np.broadcast_to(row, x.shape)[piece]
-        counts += np.bincount(found[x[piece] != 0], minlength=counts.size)
+    for chunk in chunks(x.shape, _CHUNK):
+        found = codes.view(np.uint8)[chunk] + np.broadcast_to(row, x.shape)[chunk]
+        counts += np.bincount(found[x[chunk] != 0], minlength=counts.size)
     return counts.reshape(-1, 256)
 
 

@@ -14,7 +14,7 @@ class Convention(NamedTuple):
     aliases: tuple[str, ...]
     formula: str  #: of `quantize`; every operation is rounded to the working precision
     same_bits_as: str
-    own_rule: str  #: what `zero_point_from=None` means
+    default_rule: str  #: what `zero_point_from=None` means
 
 
 CONVENTIONS = {

@@ -5,7 +5,7 @@
 - ``dequantize``: every code with every zero point and `SCALES` scales;
 - ``choose_params``: `RANGES` ranges of data at random and all pairs of the hard ends.
 
-Kernels are never their own judge.  For fixed parameters the code is a monotone function of x, so
+Kernels are never their own oracle.  For fixed parameters the code is a monotone function of x, so
 the reference's answer for 2^32 inputs is a few hundred runs of equal codes, found by bisection; the
 kernels' codes are compared with them, element by element.  Values and errors are judged in
 arithmetic that is exact, as the comments say.
@@ -44,8 +44,8 @@ SCALES = 100_000
 RANGES = 1_000_000
 
 #: elements a call: they stay in the L2 cache, and the core leaves them to the calling thread
-PIECE = 2**17
-PIECES = range(2**32 // PIECE)
+CHUNK = 2**17
+CHUNKS = range(2**32 // CHUNK)
 _SHORT = 4096  # elements a run for which the core does not prove a product, so it divides
 
 _EIGHT_TIMES = 0x0101010101010101  # a byte times this is a word of eight
@@ -54,9 +54,9 @@ _SIGN = 0x80000000
 
 
 class Stage(NamedTuple):
-    """One kind of check, in pieces that can run in any order and in any thread."""
+    """One kind of check, in chunks that can run in any order and in any thread."""
 
-    pieces: Sequence[Any]
+    chunks: Sequence[Any]
     check: Callable[[Any], list[Row]]
 
 
@@ -67,44 +67,44 @@ def run(
 ) -> Iterator[Row]:
     """Check every compiled backend, a row for each operation; `progress` gets (done, total).
 
-    As many pieces run at a time as the library may use threads.
+    As many chunks run at a time as the library may use threads.
     """
-    backends = [name for name in _backend.backends() if name != "numpy"]
+    backends = [name for name in _backend.backends() if name != "reference"]
     if not backends:
         return
     progress(0, 1)  # before the boundaries of so many parameters are found
     pairs = ALL_ZERO_POINTS if all_zero_points else PAIRS
     stages = (
-        quantize_float32(backends, pairs, PIECES, short_runs=not all_zero_points),
+        quantize_float32(backends, pairs, CHUNKS, short_runs=not all_zero_points),
         quantize_halves(backends, pairs),
         dequantize(backends, SCALES),
         choose_params(backends, RANGES),
     )
-    total = sum(len(stage.pieces) for stage in stages)
+    total = sum(len(stage.chunks) for stage in stages)
     before = 0
     for stage in stages:
         yield from rows(stage, lambda done, before=before: progress(before + done, total))  # type: ignore[misc]
-        before += len(stage.pieces)
+        before += len(stage.chunks)
 
 
 def hours() -> float:
-    """About how long `run` takes here with all zero points, from some of its pieces."""
-    backends = [name for name in _backend.backends() if name != "numpy"]
-    pairs, pieces = ALL_ZERO_POINTS[::128], PIECES[::2048]
-    stage = quantize_float32(backends, pairs, pieces, short_runs=False)
+    """About how long `run` takes here with all zero points, from some of its chunks."""
+    backends = [name for name in _backend.backends() if name != "reference"]
+    pairs, chunks = ALL_ZERO_POINTS[::128], CHUNKS[::2048]
+    stage = quantize_float32(backends, pairs, chunks, short_runs=False)
     start = time.perf_counter()
     rows(stage)
-    part = len(pairs) * len(pieces) / (len(ALL_ZERO_POINTS) * len(PIECES))
+    part = len(pairs) * len(chunks) / (len(ALL_ZERO_POINTS) * len(CHUNKS))
     return (time.perf_counter() - start) / part / 3600
 
 
 def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> list[Row]:
-    """Run the pieces of a stage and add up their rows; `progress` gets the pieces done."""
+    """Run the chunks of a stage and add up their rows; `progress` gets the chunks done."""
     found: dict[tuple[str, str], Row] = {}
     pool = ThreadPoolExecutor(_backend.get_num_threads())
     try:
-        for done, piece in enumerate(pool.map(stage.check, stage.pieces), 1):
-            for row in piece:
+        for done, chunk in enumerate(pool.map(stage.check, stage.chunks), 1):
+            for row in chunk:
                 key = row.backend, row.operation
                 found[key] = _sum(found[key], row) if key in found else row
             progress(done)
@@ -143,7 +143,7 @@ class _Case(NamedTuple):
     """Parameters, and the code of every float32 by them: code[i] from the bits starts[i] on."""
 
     params: QuantParams
-    rows: QuantParams  #: the same for each row of a piece in short runs
+    rows: QuantParams  #: the same for each row of a chunk in short runs
     starts: list[int]
     codes: list[int]  #: as uint8, whatever the dtype
 
@@ -198,27 +198,27 @@ def code_runs(params: QuantParams) -> tuple[list[int], list[int]]:
 def quantize_float32(
     backends: Sequence[str],
     pairs: Sequence[tuple[float, int]],
-    pieces: Sequence[int],
+    chunks: Sequence[int],
     *,
     short_runs: bool = True,
 ) -> Stage:
-    """Every float32 of the pieces, by each pair of (scale, zero point counted from qmin).
+    """Every float32 of the chunks, by each pair of (scale, zero point counted from qmin).
 
     As one long run, for which the core may multiply instead of divide, and with `short_runs` also
     as rows for which it does not.
     """
-    every = np.arange(PIECE, dtype=np.uint32)
-    n = PIECE // _SHORT
+    every = np.arange(CHUNK, dtype=np.uint32)
+    n = CHUNK // _SHORT
     cases = [_Case(params, _by_row(params, n), *code_runs(params)) for params in _params(pairs)]
 
-    def check(piece: int) -> list[Row]:
-        start = piece * PIECE
+    def check(chunk: int) -> list[Row]:
+        start = chunk * CHUNK
         x = (every + np.uint32(start)).view(np.float32)
         short = x.reshape(n, _SHORT)
-        codes, same = np.empty(PIECE, np.uint8), np.empty(PIECE // 8, np.bool_)
+        codes, same = np.empty(CHUNK, np.uint8), np.empty(CHUNK // 8, np.bool_)
         found = []
 
-        def judge(
+        def oracle(
             backend: str, case: _Case, want: int | Array, data: Array, by: QuantParams
         ) -> None:
             # what is not written must not look right
@@ -229,24 +229,24 @@ def quantize_float32(
             _api.quantize(data, by, out=codes.view(by.dtype).reshape(data.shape))
             first = _other_code(x, codes, want, same, case.params)
             name = f"quantize float32 {by.convention}"
-            found.append(Row(backend, name, 1, PIECE, bool(first), first))
+            found.append(Row(backend, name, 1, CHUNK, bool(first), first))
 
         wanted = [(case, _codes_from(start, case)) for case in cases]
         for backend in backends:
             with _backend.use_backend(backend):
                 for case, want in wanted:
-                    judge(backend, case, want, x, case.params)
+                    oracle(backend, case, want, x, case.params)
                     if short_runs:
-                        judge(backend, case, want, short, case.rows)
+                        oracle(backend, case, want, short, case.rows)
         return found
 
-    return Stage(pieces, check)
+    return Stage(chunks, check)
 
 
 def _codes_from(start: int, case: _Case) -> int | Array:
-    """The codes of a piece from the bits `start` on, as uint8; an int where all are the same."""
+    """The codes of a chunk from the bits `start` on, as uint8; an int where all are the same."""
     first = bisect_right(case.starts, start) - 1
-    end = start + PIECE
+    end = start + CHUNK
     if case.starts[first + 1] >= end:
         return case.codes[first]
     last = bisect_right(case.starts, end - 1)
@@ -281,8 +281,8 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
     """Every float16, and bfloat16 where ml_dtypes is installed."""
     halves = [np.arange(2**16, dtype=np.uint16).view(d) for d in REALS if d.itemsize == 2]
 
-    def check(piece: tuple[Array, QuantParams]) -> list[Row]:
-        x, params = piece
+    def check(chunk: tuple[Array, QuantParams]) -> list[Row]:
+        x, params = chunk
         want = _reference_codes(x, params)
         short = x.reshape(-1, _SHORT)
         short_params = _by_row(params, len(short))
@@ -306,7 +306,7 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
 # dequantize: every code, every zero point
 
 _AT_ONCE = 2  # scales a call
-_IN_A_PIECE = 50  # and in a piece
+_IN_A_CHUNK = 50  # and in a chunk
 _DIFFERENCES = np.arange(-255, 256)  # q - z
 
 
@@ -315,8 +315,8 @@ def dequantize(backends: Sequence[str], scales: int) -> Stage:
     every = np.arange(256, dtype=np.uint8)
     codes = {d: np.tile(every + np.uint8(d.kind == "i") * 128, (_AT_ONCE * 256, 1)) for d in CODES}
 
-    def check(piece: tuple[int, np.dtype[Any]]) -> list[Row]:
-        number, real = piece
+    def check(chunk: tuple[int, np.dtype[Any]]) -> list[Row]:
+        number, real = chunk
         got, bits = np.empty((_AT_ONCE * 256, 256), real), np.dtype(f"u{real.itemsize}")
         found = []
         for s in _scales(number, real).reshape(-1, _AT_ONCE):
@@ -337,7 +337,7 @@ def dequantize(backends: Sequence[str], scales: int) -> Stage:
                     found.append(Row(backend, name, 1, got.size, bool(first), first))
         return found
 
-    numbers = range(-(-scales // _IN_A_PIECE))
+    numbers = range(-(-scales // _IN_A_CHUNK))
     return Stage(list(itertools.product(numbers, (np.dtype("f4"), np.dtype("f8")))), check)
 
 
@@ -360,7 +360,7 @@ def _scales(number: int, real: np.dtype[Any]) -> Array:
     info, bits = np.finfo(real), np.dtype(f"u{real.itemsize}")
     last = int(info.max.view(bits))
     rng = np.random.default_rng([2, number, real.itemsize])
-    s = rng.integers(1, last, _IN_A_PIECE, bits, endpoint=True)
+    s = rng.integers(1, last, _IN_A_CHUNK, bits, endpoint=True)
     if number == 0:
         s[:4] = 1, int(info.smallest_normal.view(bits)) - 1, last - 1, last
     return s.view(real)
@@ -406,24 +406,24 @@ def choose_params(backends: Sequence[str], ranges: int) -> Stage:
     point (512).  And the parameters are the reference's to the bit.
     """
     found = np.concatenate([_hard_ranges(), _random_ranges(ranges)])
-    pieces = np.array_split(found, -(-len(found) // _RANGES_AT_ONCE))
+    chunks = np.array_split(found, -(-len(found) // _RANGES_AT_ONCE))
 
-    def check(piece: Array) -> list[Row]:
-        low, high = np.minimum(piece[:, 0], 0), np.maximum(piece[:, 1], 0)
+    def check(chunk: Array) -> list[Row]:
+        low, high = np.minimum(chunk[:, 0], 0), np.maximum(chunk[:, 1], 0)
         judged = []
         for rule, dtype in itertools.product(RULES, CODES):
             want = _reference_choice(low, high, rule, dtype)
             x = _between(low, high, *want)
             for backend in backends:
                 with _backend.use_backend(backend):
-                    params = _api.choose_params(piece, dtype, axis=0, **rule)
+                    params = _api.choose_params(chunk, dtype, axis=0, **rule)
                     first = _broken_promise(params, x, want)
                 how = "symmetric" if "symmetric" in rule else next(iter(rule.values()))
                 name = f"choose_params {how}"
                 judged.append(Row(backend, name, 1, x.size, bool(first), first))
         return judged
 
-    return Stage(pieces, check)
+    return Stage(chunks, check)
 
 
 def _hard_ranges() -> Array:

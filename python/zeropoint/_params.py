@@ -366,17 +366,17 @@ def _scale_array(scale: Any, convention: str) -> Array:
 
 
 def _check_scale(scale: Array, convention: str, what: str) -> None:
-    mend = "a scale must be finite and > 0"
+    fix = "a scale must be finite and > 0"
     with np.errstate(all="ignore"):
         good = np.isfinite(scale) & (scale > 0)
         if convention == "torch" and good.all() and scale.dtype.itemsize >= 4:
             good = np.isfinite(1 / scale)
-            mend = "1/scale must be finite under the torch convention; use onnx, or a larger scale"
+            fix = "1/scale must be finite under the torch convention; use onnx, or a larger scale"
     if not np.all(good):
         where = np.unravel_index(int(np.argmin(good)), scale.shape)
         place = f"of channel {int(where[0])} " if scale.ndim == 1 else ""
         place = f"of block {tuple(map(int, where))} " if scale.ndim > 1 else place
-        raise ValueError(f"{what}{place}is {scale[where]}: {mend}")
+        raise ValueError(f"{what}{place}is {scale[where]}: {fix}")
 
 
 def _check_rank(scales: Array, fields: dict[str, Any]) -> None:
@@ -429,9 +429,9 @@ def _zero_array(zero_point: Any, shape: tuple[int, ...], fields: dict[str, Any])
     outside = (found < low) | (found > high)
     if np.any(outside):
         value = found[np.unravel_index(int(np.argmax(outside)), found.shape)]
-        mend = "" if fields["include_zero"] or fields["convention"] != "numpy" else " (any int32)"
+        fix = "" if fields["include_zero"] or fields["convention"] != "numpy" else " (any int32)"
         raise ValueError(
-            f"zero_point {value} is outside [{low}, {high}]{mend}; clip it to that range"
+            f"zero_point {value} is outside [{low}, {high}]{fix}; clip it to that range"
         )
     return np.array(np.broadcast_to(found, shape), np.int32, order="C")
 

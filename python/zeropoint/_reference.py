@@ -1,6 +1,6 @@
 """The NumPy reference: every operation of the library, written to be read.
 
-It is the fallback where the core is absent, the judge in the tests, and what ``verify()`` compares
+It is the fallback where the core is absent, the oracle in the tests, and what ``verify()`` compares
 with.  It sees only valid arrays in native byte order (`_checks` and `_api` stand above both
 backends) and imports NumPy alone.
 
@@ -273,8 +273,8 @@ def choose(
 
     if include_zero:
         low, high = np.minimum(low, real(0)), np.maximum(high, real(0))
-    own_tflite = rule is None and convention == "tflite"
-    scale = step(low, high, qmax - qmin, np.dtype(np.float64) if own_tflite else low.dtype)
+    default_tflite = rule is None and convention == "tflite"
+    scale = step(low, high, qmax - qmin, np.dtype(np.float64) if default_tflite else low.dtype)
     if rule is None and convention == "torch":
         scale = np.maximum(scale, real(TORCH_SMALLEST_SCALE))
     empty = scale == 0  # all zeros: scale 1 and the code nearest to 0
@@ -298,7 +298,7 @@ def choose(
             zero_point = np.clip(np.rint(qmin - low / scale), qmin, qmax)
         elif rule is None and convention == "torch":
             zero_point = np.clip(from_min, qmin, qmax)
-        elif own_tflite:
+        elif default_tflite:
             zero_point = _tflite_zero_point(low, high, scale, qmin, qmax)
         else:
             zero_point = from_min

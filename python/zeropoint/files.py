@@ -1,6 +1,6 @@
 """Quantize tensors in files: ``.npy``, ``.npz`` and ``.safetensors``, in bounded memory.
 
-Files are read and written piece by piece through plain reads, so memory does not grow with them
+Files are read and written chunk by chunk through plain reads, so memory does not grow with them
 (the safetensors library and `numpy.load` would hold whole tensors).  Nothing is ever unpickled.  A
 result is written beside its target, synced, and renamed over it: at any moment the target is the
 old file or the new one.
@@ -52,7 +52,7 @@ from ._files.source import (
     fault,
     real_dtype,
 )
-from ._files.target import Region, Told, region, replacing
+from ._files.target import Region, Report, region, replacing
 from ._params import QuantParams
 from ._patterns import Patterns
 from ._reference import Array
@@ -197,7 +197,7 @@ def quantize_file(
     """
     path, target = _paths(src, (".npy", ".npz", ".safetensors"), dst, (".safetensors",))
     axis, block = keywords.pop("axis", None), keywords.pop("block_size", None)
-    # bad keywords are told at once, not after a long read
+    # bad keywords are report at once, not after a long read
     form = _api.params_from_range(
         np.zeros((), np.float32),
         np.ones((), np.float32),
@@ -430,9 +430,9 @@ class _Job(NamedTuple):
     summary: TensorSummary  #: all but the error bound
     outputs: dict[str, tuple[str, tuple[int, ...]]]  #: dtype (word) and shape, by name
     fortran: bool  #: the elements come in Fortran order
-    bytes: int  #: that will be told to the progress
+    bytes: int  #: that will be report to the progress
     #: fills the regions of the outputs and returns the size of the largest step
-    action: Callable[[Source, list[Region], Told], float | None]
+    action: Callable[[Source, list[Region], Report], float | None]
 
 
 def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
@@ -559,17 +559,17 @@ def _run(
         head, starts = _npy_header(source, outputs)
     else:
         head, starts = safetensors.write_header(outputs, metadata, source.path)
-    told = _counter(sum(job.bytes for job in jobs), progress)
+    report = _counter(sum(job.bytes for job in jobs), progress)
     summaries = []
     with replacing(target) as out:
         out.write(head)
         for job in jobs:
             with contextlib.ExitStack() as stack:
                 regions = [
-                    stack.enter_context(region(out, starts[name], *output, job.fortran, told))
+                    stack.enter_context(region(out, starts[name], *output, job.fortran, report))
                     for name, output in job.outputs.items()
                 ]
-                step = job.action(source, regions, told)
+                step = job.action(source, regions, report)
             bound = None if step is None else step / 2
             summaries.append(replace(job.summary, error_bound=bound))
         source.check_unchanged()
@@ -599,14 +599,14 @@ def _npy_header(
     return head, {name: len(head)}
 
 
-def _counter(total: int, progress: _Progress | None) -> Told:
+def _counter(total: int, progress: _Progress | None) -> Report:
     """A function that adds to a count of bytes and tells `progress`."""
     done = 0
 
-    def told(more: int) -> None:
+    def report(more: int) -> None:
         nonlocal done
         done += more
         if progress is not None:
             progress(done, total)
 
-    return told
+    return report

@@ -1,7 +1,7 @@
-"""Calibration: observers that see data piece by piece and then choose the parameters.
+"""Calibration: observers that see data chunk by chunk and then choose the parameters.
 
 An observer's state depends on the data it has seen and on nothing else: any split of the data, any
-order of the pieces, any nesting of merges gives the same bits.  So the same code runs on one array,
+order of the chunks, any nesting of merges gives the same bits.  So the same code runs on one array,
 on a stream, and on many workers whose observers are merged in the end.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 
 from . import _api, _backend, _checks, _clipping, _reference
+from ._chunks import channel_copies
 from ._params import QuantParams
-from ._pieces import channel_copies
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
@@ -329,7 +329,7 @@ class HistogramObserver(_Observer):
         np.add.at(self._table, (rows, 1 + places), 1)
 
     def _count(self, part: Array, axis: int | None, whole: Array) -> None:
-        """Take in `part`, which is a piece of `whole`.
+        """Take in `part`, which is a chunk of `whole`.
 
         Its range is found while it is counted: one look at the data will do, but where its range
         turns out to need wider bins.
@@ -610,7 +610,7 @@ def _check_finite(low: Array, x: Array, axis: int | None) -> None:
 
 
 def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
-    """`x` in pieces of about `_PART` elements, contiguous, each with its channel axis.
+    """`x` in chunks of about `_PART` elements, contiguous, each with its channel axis.
 
     Nothing that is not contiguous is copied as a whole.
     """

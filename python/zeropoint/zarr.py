@@ -132,11 +132,11 @@ class AffineCodec(ArrayArrayCodec):
             self.params._check_fits(chunks)
         except ValueError:
             axis %= len(shape)
-            mend = (*chunks[:axis], shape[axis], *chunks[axis + 1 :])
+            fix = (*chunks[:axis], shape[axis], *chunks[axis + 1 :])
             raise ValueError(
                 f"chunks {tuple(chunks)} cut the axis of params (axis {axis}, block_size "
                 f"{block_size}), and a chunk does not know its place in the array; pass chunks="
-                f"{mend if block_size is None else tuple(shape)}, or parameters without axis"
+                f"{fix if block_size is None else tuple(shape)}, or parameters without axis"
             ) from None
         object.__setattr__(self, "_validated", True)
 
@@ -201,8 +201,8 @@ def _check_fill(fill_value: Any, params: QuantParams) -> None:
 
     if not held(fill_value):
         low, high = ((params.qmin - zero) * scale).max(), ((params.qmax - zero) * scale).min()
-        mend = "fill_value=0.0" if held(0.0) else f"a fill_value from {low} to {high}"
+        fix = "fill_value=0.0" if held(0.0) else f"a fill_value from {low} to {high}"
         raise ValueError(
             f"fill_value {fill_value} is not among the values that the codes stand for, so what "
-            f"is not written in a chunk would read as another value; pass {mend}"
+            f"is not written in a chunk would read as another value; pass {fix}"
         )

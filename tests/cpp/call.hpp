@@ -15,7 +15,7 @@ namespace test {
 namespace core = zeropoint::core;
 using core::Convention;
 using core::DType;
-using core::Grid;
+using core::Layout;
 
 enum class Op {
     quantize,
@@ -35,7 +35,7 @@ struct Call {
     Op op = Op::quantize;
     // of the arrays; min_max: `out` is that of its results; histogram: of the words of its table
     DType in = DType::f32, out = DType::u8;
-    Grid grid;
+    Layout layout;
 
     // quantize, dequantize, fake_quantize, requantize
     DType code = DType::u8, precision = DType::f32;  // `precision` is that of the scale
@@ -49,11 +49,11 @@ struct Call {
     bool ties_away = false;               // round
     std::vector<std::int64_t> exponents;  // histogram
 
-    std::size_t in_bytes() const { return grid.size() * core::size_of(in); }
+    std::size_t in_bytes() const { return layout.size() * core::size_of(in); }
     std::size_t out_bytes() const {
-        const std::size_t n = op == Op::min_max     ? 2 * grid.parameters()
-                              : op == Op::histogram ? core::histogram_row * grid.parameters()
-                                                    : grid.size();
+        const std::size_t n = op == Op::min_max     ? 2 * layout.parameters()
+                              : op == Op::histogram ? core::histogram_row * layout.parameters()
+                                                    : layout.size();
         return n * core::size_of(out);
     }
     bool may_be_in_place() const {
@@ -61,16 +61,16 @@ struct Call {
     }
 };
 
-inline Grid tensor(std::size_t n) {
-    Grid grid;
-    grid.inner = n;
-    return grid;
+inline Layout tensor(std::size_t n) {
+    Layout layout;
+    layout.inner = n;
+    return layout;
 }
-inline Grid channel(std::size_t outer, std::size_t axis, std::size_t inner) {
-    return {Grid::Kind::channel, outer, axis, inner, 1};
+inline Layout channel(std::size_t outer, std::size_t axis, std::size_t inner) {
+    return {Layout::Kind::channel, outer, axis, inner, 1};
 }
-inline Grid blocks(std::size_t outer, std::size_t axis, std::size_t inner, std::size_t block) {
-    return {Grid::Kind::block, outer, axis, inner, block};
+inline Layout blocks(std::size_t outer, std::size_t axis, std::size_t inner, std::size_t block) {
+    return {Layout::Kind::block, outer, axis, inner, block};
 }
 
 // ---- in words --------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ inline const char* name(Convention convention) {
     constexpr const char* names[] = {"numpy", "onnx", "torch", "tflite"};
     return names[static_cast<int>(convention)];
 }
-inline const char* name(Grid::Kind kind) {
+inline const char* name(Layout::Kind kind) {
     constexpr const char* names[] = {"tensor", "channel", "block"};
     return names[static_cast<int>(kind)];
 }
@@ -104,12 +104,12 @@ inline std::string kind(const Call& c) {
     if (c.op == Op::quantize || c.op == Op::dequantize || c.op == Op::fake_quantize)
         words += std::string(" scale ") + name(c.precision);
     if (c.op == Op::round) words += c.ties_away ? " away" : " even";
-    return words + ' ' + name(c.grid.kind);
+    return words + ' ' + name(c.layout.kind);
 }
 
 inline std::string describe(const Call& c) {
-    return kind(c) + " {" + std::to_string(c.grid.outer) + ", " + std::to_string(c.grid.axis) +
-           ", " + std::to_string(c.grid.inner) + "} block " + std::to_string(c.grid.block) +
+    return kind(c) + " {" + std::to_string(c.layout.outer) + ", " + std::to_string(c.layout.axis) +
+           ", " + std::to_string(c.layout.inner) + "} block " + std::to_string(c.layout.block) +
            " codes " + std::to_string(c.qmin) + ".." + std::to_string(c.qmax);
 }
 
@@ -140,27 +140,27 @@ inline bool run(const Call& c, const Parameters& p, std::size_t isa, const void*
                 core::Poll poll = {}) {
     switch (c.op) {
         case Op::quantize:
-            return core::quantize(isa, {in, c.in}, out, c.grid, p.params, poll);
+            return core::quantize(isa, {in, c.in}, out, c.layout, p.params, poll);
         case Op::dequantize:
-            return core::dequantize(isa, in, {out, c.out}, c.grid, p.params, poll);
+            return core::dequantize(isa, in, {out, c.out}, c.layout, p.params, poll);
         case Op::fake_quantize:
-            return core::fake_quantize(isa, {in, c.in}, out, c.grid, p.params, poll);
+            return core::fake_quantize(isa, {in, c.in}, out, c.layout, p.params, poll);
         case Op::requantize:
-            return core::requantize(isa, static_cast<const std::int32_t*>(in), out, c.grid,
+            return core::requantize(isa, static_cast<const std::int32_t*>(in), out, c.layout,
                                     p.requantization, poll);
         case Op::saturate:
-            return core::saturate(isa, {in, c.in}, out, c.grid.size(), c.low, c.high, poll);
+            return core::saturate(isa, {in, c.in}, out, c.layout.size(), c.low, c.high, poll);
         case Op::saturate_cast:
-            return core::saturate_cast(isa, {in, c.in}, {out, c.out}, c.grid.size(), poll);
+            return core::saturate_cast(isa, {in, c.in}, {out, c.out}, c.layout.size(), poll);
         case Op::round:
-            return core::round(isa, {in, c.in}, out, c.grid.size(), c.ties_away, poll);
+            return core::round(isa, {in, c.in}, out, c.layout.size(), c.ties_away, poll);
         case Op::min_max: {
             const std::size_t half = c.out_bytes() / 2;
-            return core::min_max(isa, {in, c.in}, out, static_cast<char*>(out) + half, c.grid,
+            return core::min_max(isa, {in, c.in}, out, static_cast<char*>(out) + half, c.layout,
                                  poll);
         }
         case Op::histogram:
-            return core::histogram(isa, {in, c.in}, c.exponents, out, c.grid, poll);
+            return core::histogram(isa, {in, c.in}, c.exponents, out, c.layout, poll);
     }
     return false;
 }

@@ -151,8 +151,8 @@ Chosen<T> chosen(T low, T high, const core::Choice& c) {
         high = std::max(high, T(0));
     }
     if (low == high && !c.include_zero) return {Fault::constant, 0, 0};
-    const bool own = c.rule == core::Rule::own;
-    const Convention rule_of = own ? c.convention : Convention::numpy;
+    const bool by_default = c.rule == core::Rule::default_rule;
+    const Convention rule_of = by_default ? c.convention : Convention::numpy;
     const int steps = c.qmax - c.qmin;
     T s =
         rule_of == Convention::tflite ? step<double>(low, high, steps) : step<T>(low, high, steps);
@@ -183,7 +183,7 @@ inline std::string exactly(double v) {
 }
 
 inline std::string describe(const core::Choice& c) {
-    constexpr const char* rules[] = {"own", "max", "min", "least_error"};
+    constexpr const char* rules[] = {"default", "max", "min", "least_error"};
     return std::string("rule ") + rules[static_cast<int>(c.rule)] + " of " + name(c.convention) +
            (c.include_zero ? "" : ", without 0") + (c.symmetric ? ", symmetric" : "") + ", codes " +
            std::to_string(c.qmin) + ".." + std::to_string(c.qmax);

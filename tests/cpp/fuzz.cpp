@@ -1,6 +1,6 @@
-// Any bytes are a call: operation, types, grid, parameters, threads, data.  The core must give what
-// the naive loop gives, on every ISA, and touch nothing else.  libFuzzer looks for bytes that fail
-// (check.py fuzz); replay.cpp runs those that it found worth keeping.
+// Any bytes are a call: operation, types, layout, parameters, threads, data.  The core must give
+// what the naive loop gives, on every ISA, and touch nothing else.  libFuzzer looks for bytes that
+// fail (check.py fuzz); replay.cpp runs those that it found worth keeping.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -51,17 +51,17 @@ constexpr Convention conventions[] = {Convention::numpy, Convention::onnx, Conve
                                       Convention::tflite};
 
 // Mostly small, now and then long enough for runs without a division, rarely for threads.
-Grid take_grid(Bytes& bytes, std::size_t limit) {
-    const auto kind = static_cast<Grid::Kind>(bytes.take<std::uint8_t>() % 3);
-    Grid grid{kind, bytes.below(65), bytes.below(301), bytes.below(301), 1};
-    if (kind == Grid::Kind::tensor) grid = tensor(bytes.below(20000));
-    if (kind == Grid::Kind::block) grid.block = 1 + bytes.below(limit);
-    std::size_t* const lengths[] = {&grid.inner, &grid.axis, &grid.outer};
+Layout take_grid(Bytes& bytes, std::size_t limit) {
+    const auto kind = static_cast<Layout::Kind>(bytes.take<std::uint8_t>() % 3);
+    Layout layout{kind, bytes.below(65), bytes.below(301), bytes.below(301), 1};
+    if (kind == Layout::Kind::tensor) layout = tensor(bytes.below(20000));
+    if (kind == Layout::Kind::block) layout.block = 1 + bytes.below(limit);
+    std::size_t* const lengths[] = {&layout.inner, &layout.axis, &layout.outer};
     if (limit > 2048)
-        *lengths[kind == Grid::Kind::tensor ? 0 : bytes.below(3)] *= 1 + bytes.below(400);
+        *lengths[kind == Layout::Kind::tensor ? 0 : bytes.below(3)] *= 1 + bytes.below(400);
     for (std::size_t* length : lengths)
-        while (grid.size() > limit && *length > 1) *length = (*length + 1) / 2;
-    return grid;
+        while (layout.size() > limit && *length > 1) *length = (*length + 1) / 2;
+    return layout;
 }
 
 template <class T>
@@ -108,10 +108,10 @@ Call take_call(Bytes& bytes, Random& random) {
         c.in = c.out = bytes.one_of(
             {DType::f16, DType::bf16, DType::f32, DType::f64, DType::i16, DType::i32, DType::i64});
     if (c.op == Op::saturate_cast) c.in = static_cast<DType>(bytes.take<std::uint8_t>() % 12);
-    c.grid = take_grid(bytes, op >= 248 ? 400000 : op >= 224 ? 20000 : 2048);
+    c.layout = take_grid(bytes, op >= 248 ? 400000 : op >= 224 ? 20000 : 2048);
     if (c.op == Op::histogram) c.out = DType::i64;
-    const bool too_many = c.op == Op::histogram && c.grid.parameters() > 20;  // of 32 KiB each
-    if (!has_layout(c.op) || too_many) c.grid = tensor(c.grid.size());
+    const bool too_many = c.op == Op::histogram && c.layout.parameters() > 20;  // of 32 KiB each
+    if (!has_layout(c.op) || too_many) c.layout = tensor(c.layout.size());
     if (has_parameters(c.op)) take_parameters(bytes, random, c);
     if (c.op == Op::histogram) choose_exponents(random, c);
     c.low = bytes.take<std::int16_t>() % 256;  // every type of saturate has these
@@ -156,13 +156,13 @@ void check_call(Bytes& bytes) {
 template <class T>
 void check_choice(Bytes& bytes) {
     core::Choice c;
-    c.rule =
-        bytes.one_of({core::Rule::own, core::Rule::max, core::Rule::min, core::Rule::least_error});
+    c.rule = bytes.one_of(
+        {core::Rule::default_rule, core::Rule::max, core::Rule::min, core::Rule::least_error});
     c.convention = bytes.one_of(conventions);
     const auto flags = bytes.take<std::uint8_t>();
     c.include_zero = flags & 1 || c.convention != Convention::numpy;
     c.symmetric = c.include_zero && flags & 2;
-    if (c.symmetric) c.rule = core::Rule::own;
+    if (c.symmetric) c.rule = core::Rule::default_rule;
     const int least = flags & 4 ? -128 : 0;
     const int a = least + bytes.take<std::uint8_t>(), b = least + bytes.take<std::uint8_t>();
     c.qmin = std::min(a, b);

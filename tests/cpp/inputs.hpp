@@ -53,7 +53,7 @@ inline void choose_parameters(Random& random, Call& c) {
     const bool power_of_two = random.below(3) == 0;            // exact half steps in every dtype
     const bool far = c.convention == Convention::numpy && random.below(6) == 0;
     const std::int64_t reach = random.below(2) == 0 ? 1000000 : 2147483647;
-    const std::size_t n = c.grid.parameters();
+    const std::size_t n = c.layout.parameters();
     c.scale.resize(n);
     c.zero_point.resize(n);
     for (std::size_t p = 0; p < n; ++p) {
@@ -75,7 +75,7 @@ inline void choose_parameters(Random& random, Call& c) {
 /// Bins of any width that is a float in the working precision.
 inline void choose_exponents(Random& random, Call& c) {
     const int most = c.in == DType::f64 ? 1022 : 126;
-    c.exponents.resize(c.grid.parameters());
+    c.exponents.resize(c.layout.parameters());
     for (std::int64_t& exponent : c.exponents)
         exponent = random.below(4) == 0 ? random.between(-most, most) : random.between(-12, 2);
 }
@@ -168,7 +168,7 @@ inline void number(Random& random, const Call& c, void* data, std::size_t i) {
         return naive::store(
             data, c.in, i,
             beside(random, 0.5 * static_cast<double>(random.between(-600, 600)), wide));
-    const std::size_t p = naive::parameter(c.grid, i);
+    const std::size_t p = naive::parameter(c.layout, i);
     const double half = static_cast<double>(random.between(c.qmin - 2, c.qmax + 1)) + 0.5;
     const double x = (half - c.zero_point[p]) * c.scale[p];
     naive::store(data, c.in, i, beside(random, x, wide));
@@ -177,7 +177,7 @@ inline void number(Random& random, const Call& c, void* data, std::size_t i) {
 // At and beside the ends of bins, most of them among the first.
 inline void counted(Random& random, const Call& c, void* data, std::size_t i) {
     const std::int64_t reach = random.below(8) == 0 ? 0x3FFFFFF0 : 2000;
-    const auto exponent = static_cast<int>(c.exponents[naive::parameter(c.grid, i)]);
+    const auto exponent = static_cast<int>(c.exponents[naive::parameter(c.layout, i)]);
     double x = std::ldexp(static_cast<double>(random.between(-reach, reach)), exponent);
     if (random.below(2) == 0) x = std::ldexp(2 * random.unit() - 1, exponent + 10);
     naive::store(data, c.in, i, beside(random, x, c.in == DType::f64));
@@ -185,7 +185,7 @@ inline void counted(Random& random, const Call& c, void* data, std::size_t i) {
 
 inline void accumulator(Random& random, const Call& c, void* data, std::size_t i) {
     if (random.below(8) == 0) return any_bits(random, data, c.in, i);
-    const std::size_t p = naive::parameter(c.grid, i);
+    const std::size_t p = naive::parameter(c.layout, i);
     const double half = static_cast<double>(random.between(c.qmin - 2, c.qmax + 1)) + 0.5;
     const double m = c.multiplier[c.multiplier.size() == 1 ? 0 : p];
     const double acc = (half - c.zero_point[p]) / m + static_cast<double>(random.between(-1, 1));
@@ -196,7 +196,7 @@ inline void accumulator(Random& random, const Call& c, void* data, std::size_t i
 
 /// Fills the c.in_bytes() bytes at `data`.
 inline void fill(Random& random, const Call& c, void* data) {
-    const std::size_t n = c.grid.size();
+    const std::size_t n = c.layout.size();
     // one NaN or Inf says it all to min_max and histogram: none, one, any number
     const bool spoils = c.op >= Op::min_max;
     const std::uint64_t spoiling = random.below(3);

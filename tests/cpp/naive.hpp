@@ -154,30 +154,30 @@ inline double dequantized(const Call& c, int q, double s, std::int32_t z) {
 }
 
 /// Which parameter the element i of the array has.
-inline std::size_t parameter(const Grid& g, std::size_t i) {
-    if (g.kind == Grid::Kind::tensor) return 0;
+inline std::size_t parameter(const Layout& g, std::size_t i) {
+    if (g.kind == Layout::Kind::tensor) return 0;
     const std::size_t inner = i % g.inner, axis = i / g.inner % g.axis;
-    if (g.kind == Grid::Kind::channel) return axis;
+    if (g.kind == Layout::Kind::channel) return axis;
     const std::size_t outer = i / g.inner / g.axis, blocks = (g.axis + g.block - 1) / g.block;
     return (outer * blocks + axis / g.block) * g.inner + inner;
 }
 
 template <class T>
 void min_max(const Call& c, const void* in, void* out) {
-    const std::size_t n = c.grid.parameters();
+    const std::size_t n = c.layout.parameters();
     std::vector<T> low(n, std::numeric_limits<T>::infinity()), high(n, -low.at(0));
-    std::vector<bool> spoilt(n, false);
-    for (std::size_t i = 0; i < c.grid.size(); ++i) {
-        const std::size_t p = parameter(c.grid, i);
+    std::vector<bool> nonfinite(n, false);
+    for (std::size_t i = 0; i < c.layout.size(); ++i) {
+        const std::size_t p = parameter(c.layout, i);
         const T v = static_cast<T>(load(in, c.in, i));
-        spoilt[p] = spoilt[p] || !std::isfinite(v);
+        nonfinite[p] = nonfinite[p] || !std::isfinite(v);
         low[p] = std::min(low[p], v);
         high[p] = std::max(high[p], v);
     }
     for (std::size_t p = 0; p < n; ++p) {
         const T nan = std::numeric_limits<T>::quiet_NaN();
-        write(out, p, spoilt[p] ? nan : low[p] == 0 ? T(0) : low[p]);
-        write(out, n + p, spoilt[p] ? nan : high[p] == 0 ? T(0) : high[p]);
+        write(out, p, nonfinite[p] ? nan : low[p] == 0 ? T(0) : low[p]);
+        write(out, n + p, nonfinite[p] ? nan : high[p] == 0 ? T(0) : high[p]);
     }
 }
 
@@ -187,7 +187,7 @@ inline void histogram(const Call& c, const void* in, void* out) {
     constexpr std::size_t bins = core::histogram_row - 3;
     Call range = c;
     range.out = DType::f64;
-    const std::size_t n = c.grid.parameters();
+    const std::size_t n = c.layout.parameters();
     std::vector<double> ends(2 * n);
     if (n > 0) min_max<double>(range, in, ends.data());
     for (std::size_t p = 0; p < n; ++p) {
@@ -195,8 +195,8 @@ inline void histogram(const Call& c, const void* in, void* out) {
         write(out, p * core::histogram_row + 1, ends[n + p]);
         write(out, p * core::histogram_row + 2, c.exponents[p]);
     }
-    for (std::size_t i = 0; i < c.grid.size(); ++i) {
-        const std::size_t p = parameter(c.grid, i);
+    for (std::size_t i = 0; i < c.layout.size(); ++i) {
+        const std::size_t p = parameter(c.layout, i);
         const double x = load(in, c.in, i);
         const double steps = std::trunc(std::ldexp(x, static_cast<int>(-c.exponents[p])));
         if (!(std::abs(steps) < 0x1p30)) continue;  // see only_promised
@@ -208,7 +208,7 @@ inline void histogram(const Call& c, const void* in, void* out) {
 }
 
 inline void element(const Call& c, const void* in, void* out, std::size_t i) {
-    const std::size_t p = parameter(c.grid, i);
+    const std::size_t p = parameter(c.layout, i);
     const double s = c.scale[c.scale.size() == 1 ? 0 : p];
     const std::int32_t z = c.zero_point[c.zero_point.size() == 1 ? 0 : p];
     switch (c.op) {
@@ -272,7 +272,7 @@ inline std::vector<unsigned char> result(const Call& c, const void* in) {
         c.out == DType::f64 ? min_max<double>(c, in, out.data())
                             : min_max<float>(c, in, out.data());
     else
-        for (std::size_t i = 0; i < c.grid.size(); ++i) element(c, in, out.data(), i);
+        for (std::size_t i = 0; i < c.layout.size(); ++i) element(c, in, out.data(), i);
     return out;
 }
 
@@ -284,15 +284,15 @@ inline void only_promised(const Call& c, void* out) {
         if (is_nan) store(out, dtype, i, std::numeric_limits<double>::quiet_NaN());
         return is_nan;
     };
-    for (std::size_t p = 0; p < c.grid.parameters(); ++p) {
+    for (std::size_t p = 0; p < c.layout.parameters(); ++p) {
         if (c.op == Op::min_max) {
             same_nan(c.out, p);
-            same_nan(c.out, p + c.grid.parameters());
+            same_nan(c.out, p + c.layout.parameters());
         } else if (c.op == Op::histogram) {
             const std::size_t row = p * core::histogram_row;
-            const bool spoilt = same_nan(DType::f64, row) | same_nan(DType::f64, row + 1);
+            const bool nonfinite = same_nan(DType::f64, row) | same_nan(DType::f64, row + 1);
             const double peak = std::max(-read<double>(out, row), read<double>(out, row + 1));
-            if (spoilt || std::ldexp(peak, static_cast<int>(-c.exponents[p])) >= 0x1p30)
+            if (nonfinite || std::ldexp(peak, static_cast<int>(-c.exponents[p])) >= 0x1p30)
                 for (std::size_t k = 3; k < core::histogram_row; ++k)
                     write(out, row + k, std::int64_t(0));
         }

@@ -22,10 +22,10 @@ struct Sample {
         call.low = -2, call.high = 100;  // of saturate
         in.resize(call.in_bytes());
         fill(random, call, in.data());
-        judge();
+        oracle();
     }
     Sample(Call c, std::vector<unsigned char> data) : call(std::move(c)), in(std::move(data)) {
-        judge();
+        oracle();
     }
     /// Whether the core gives the naive result; safe to call from many threads.
     bool is_right(const Parameters& p, std::size_t isa) const {
@@ -39,7 +39,7 @@ struct Sample {
     }
 
 private:
-    void judge() {
+    void oracle() {
         expected = naive::result(call, in.data());
         naive::only_promised(call, expected.data());
     }
@@ -48,18 +48,18 @@ private:
 /// A check for each element.
 inline bool check_right(const Sample& sample, const Parameters& p, std::size_t isa,
                         const std::string& what) {
-    counts.elements += sample.call.grid.size();
+    counts.elements += sample.call.layout.size();
     return check(sample.is_right(p, isa),
                  describe(sample.call) + " on " + core::isas()[isa] + what);
 }
 
-inline Call call_of(Op op, DType in, DType out, const Grid& grid) {
+inline Call call_of(Op op, DType in, DType out, const Layout& layout) {
     Call c;
     c.op = op;
     c.in = in;
     c.out = out;
     c.code = op == Op::dequantize ? in : op == Op::fake_quantize ? DType::i8 : out;
-    c.grid = grid;
+    c.layout = layout;
     return c;
 }
 
@@ -74,13 +74,14 @@ inline std::vector<Sample> large_samples() {
         {Op::min_max, {D::f32, D::f32}},       {Op::min_max, {D::f64, D::f64}}};
     std::vector<Sample> samples;
     std::uint64_t seed = 77;
-    for (const Grid& grid : {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1),
-                             channel(20011, 3, 8), channel(1, 480007, 1), blocks(6, 80000, 1, 32),
-                             blocks(7, 68573, 1, 1000), blocks(3, 401, 400, 16)})
+    for (const Layout& layout :
+         {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1), channel(20011, 3, 8),
+          channel(1, 480007, 1), blocks(6, 80000, 1, 32), blocks(7, 68573, 1, 1000),
+          blocks(3, 401, 400, 16)})
         for (const auto& [op, types] : operations)
-            samples.emplace_back(call_of(op, types.first, types.second, grid), ++seed);
-    for (const Grid& grid : {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1)})
-        samples.emplace_back(call_of(Op::histogram, D::f64, D::i64, grid), ++seed);
+            samples.emplace_back(call_of(op, types.first, types.second, layout), ++seed);
+    for (const Layout& layout : {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1)})
+        samples.emplace_back(call_of(Op::histogram, D::f64, D::i64, layout), ++seed);
     samples.emplace_back(call_of(Op::saturate, D::i64, D::i64, tensor(300001)), 1);
     samples.emplace_back(call_of(Op::saturate_cast, D::u16, D::i8, tensor(480007)), 2);
     samples.emplace_back(call_of(Op::round, D::bf16, D::bf16, tensor(480007)), 3);

@@ -26,8 +26,8 @@ std::vector<core::Choice> choices() {
         core::Choice c;
         c.qmin = range[0];
         c.qmax = range[1];
-        for (const core::Rule rule :
-             {core::Rule::own, core::Rule::max, core::Rule::min, core::Rule::least_error}) {
+        for (const core::Rule rule : {core::Rule::default_rule, core::Rule::max, core::Rule::min,
+                                      core::Rule::least_error}) {
             c.rule = rule;
             for (const Convention convention :
                  {Convention::numpy, Convention::onnx, Convention::torch, Convention::tflite}) {
@@ -37,11 +37,12 @@ std::vector<core::Choice> choices() {
         }
         c.convention = Convention::numpy;
         c.include_zero = false;
-        for (const core::Rule rule : {core::Rule::own, core::Rule::max, core::Rule::least_error}) {
+        for (const core::Rule rule :
+             {core::Rule::default_rule, core::Rule::max, core::Rule::least_error}) {
             c.rule = rule;
             found.push_back(c);
         }
-        c.rule = core::Rule::own;
+        c.rule = core::Rule::default_rule;
         c.include_zero = c.symmetric = true;
         found.push_back(c);
     }

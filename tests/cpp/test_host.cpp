@@ -42,7 +42,7 @@ constexpr State hostile[] = {0};
 Sample subnormal(const Call& c) {
     std::vector<unsigned char> in(c.in_bytes());
     Random random(3);
-    for (std::size_t i = 0; i < c.grid.size(); ++i)
+    for (std::size_t i = 0; i < c.layout.size(); ++i)
         naive::write(in.data(), i, std::ldexp(static_cast<float>(random.between(-999, 999)), -149));
     return {c, in};
 }
@@ -62,7 +62,7 @@ void test_state(const std::vector<Sample>& samples) {
                 const State after = read_state();
                 write_state(usual);
                 check(after == set, describe(sample.call) + ": the host's floating-point state");
-                counts.elements += sample.call.grid.size();
+                counts.elements += sample.call.layout.size();
                 check(finished && sample.matches(out),
                       describe(sample.call) + " in a hostile floating-point state");
             }
@@ -151,9 +151,9 @@ void test_host() {
                                       {Op::round, D::f16, D::f16},
                                       {Op::min_max, D::f32, D::f32},
                                       {Op::histogram, D::f16, D::i64}})
-        for (const Grid& grid : {tensor(9001), channel(300, 3, 7)}) {
-            if (!has_layout(op) && grid.kind != Grid::Kind::tensor) continue;
-            Call c = call_of(op, in, out, grid);
+        for (const Layout& layout : {tensor(9001), channel(300, 3, 7)}) {
+            if (!has_layout(op) && layout.kind != Layout::Kind::tensor) continue;
+            Call c = call_of(op, in, out, layout);
             for (const Convention convention : {Convention::numpy, Convention::tflite}) {
                 c.convention = convention;
                 samples.emplace_back(c, ++seed);

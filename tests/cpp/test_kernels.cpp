@@ -21,16 +21,16 @@ std::vector<std::size_t> sizes() {
     return {found.begin(), found.end()};
 }
 
-std::vector<Grid> tensors() {
-    std::vector<Grid> found;
+std::vector<Layout> tensors() {
+    std::vector<Layout> found;
     for (const std::size_t n : sizes()) found.push_back(tensor(n));
     // about where the division goes (8192), and past a chunk of the staging
     for (const std::size_t n : {4099, 8191, 8192, 8193, 20011}) found.push_back(tensor(n));
     return found;
 }
 
-std::vector<Grid> all_grids() {
-    std::vector<Grid> found = tensors();
+std::vector<Layout> all_grids() {
+    std::vector<Layout> found = tensors();
     for (const std::size_t n : sizes()) {
         found.push_back(channel(1, 3, n));
         found.push_back(channel(2, 3, n));  // runs, however short
@@ -63,7 +63,7 @@ bool same(const Call& c, const std::string& where, const std::vector<unsigned ch
     naive::only_promised(c, got);
     std::size_t byte = 0;
     while (byte < expected.size() && expected[byte] == got[byte]) ++byte;
-    counts.elements += c.grid.size();
+    counts.elements += c.layout.size();
     if (byte == expected.size()) return check(true, where);
     const std::size_t size = core::size_of(c.out), i = byte / size;
     std::string what = where + ": element " + std::to_string(i) + " is";
@@ -115,7 +115,7 @@ constexpr DType precisions[] = {DType::f32, DType::f64};
 constexpr Convention conventions[] = {Convention::numpy, Convention::onnx, Convention::torch,
                                       Convention::tflite};
 
-// Every operation with every combination of types, conventions and rules; no grid yet.
+// Every operation with every combination of types, conventions and rules; no layout yet.
 std::vector<Call> operations() {
     std::vector<Call> found;
     Call c;
@@ -176,10 +176,10 @@ void prepare(Random& random, Call& c) {
 }
 
 // A histogram has 32 KiB, so there are few of them, and longer runs.
-std::vector<Grid> histogram_grids() {
-    std::vector<Grid> found;
-    for (const Grid& grid : all_grids())
-        if (grid.parameters() <= 7) found.push_back(grid);
+std::vector<Layout> histogram_grids() {
+    std::vector<Layout> found;
+    for (const Layout& layout : all_grids())
+        if (layout.parameters() <= 7) found.push_back(layout);
     // columns about a block of them, rows of several parts, more than a table of 16 bits counts
     for (const std::size_t n : {63, 64, 65, 200}) found.push_back(channel(9, n, 1));
     found.push_back(channel(3, 2, 4100));
@@ -188,13 +188,13 @@ std::vector<Grid> histogram_grids() {
 }
 
 void test_every_layout() {
-    const std::vector<Grid> flat = tensors(), all = all_grids(), few = histogram_grids();
+    const std::vector<Layout> flat = tensors(), all = all_grids(), few = histogram_grids();
     std::uint64_t number = 0;
     for (Call c : operations())
-        for (const Grid& grid : c.op == Op::histogram ? few : has_layout(c.op) ? all : flat) {
+        for (const Layout& layout : c.op == Op::histogram ? few : has_layout(c.op) ? all : flat) {
             Random random(++number);  // a call has the same inputs however many are left out
             if (number % options.every != 0) continue;
-            c.grid = grid;
+            c.layout = layout;
             prepare(random, c);
             compare(c, random);
         }
@@ -208,7 +208,7 @@ void test_every_alignment() {
         for (std::size_t shift = 0; shift < 64; shift += size) {
             Random random(++number);
             if (number % options.every != 0) continue;
-            c.grid = tensor(1024 + random.below(200));
+            c.layout = tensor(1024 + random.below(200));
             prepare(random, c);
             const Memory in(c.in_bytes(), Place::first, core::size_of(c.in) * random.below(64));
             fill(random, c, in.data());

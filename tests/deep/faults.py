@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 900  # for one run of pytest; a fault that makes it hang is caught by that too
-#: not among "all others": they compile, or look at how the code was compiled, or judge the text
+#: not among "all others": they compile, or look at how the code was compiled, or oracle the text
 SLOW = {"test_cpp_package", "test_vectorised", "test_docs", "test_layering"}
 
 
@@ -340,21 +340,21 @@ FAULTS = [
     Fault(
         "min_max: NaN is forgotten",
         CPP + "loops.cpp",
-        "spoilt += v - v;",
-        "static_cast<void>(spoilt);",
+        "nonfinite += v - v;",
+        "static_cast<void>(nonfinite);",
         "golden::test_min_max " + NAN_IN_THREADS,
     ),
     Fault(
         "min_max: NaN in the first vector is forgotten",
         CPP + "loops.cpp",
-        "lows[j] = highs[j] = x[j], spoilts[j] = x[j] - x[j];",
-        "lows[j] = highs[j] = x[j], spoilts[j] = 0;",
+        "lows[j] = highs[j] = x[j], nonfinites[j] = x[j] - x[j];",
+        "lows[j] = highs[j] = x[j], nonfinites[j] = 0;",
         NAN_IN_THREADS,
     ),
     Fault(
         "min_max: NaN in short runs is forgotten",
         CPP + "loops.cpp",
-        "low[i] = (v < low[i] ? v : low[i]) + spoilt;",
+        "low[i] = (v < low[i] ? v : low[i]) + nonfinite;",
         "low[i] = v < low[i] ? v : low[i];",
         NAN_IN_THREADS,
     ),
@@ -376,7 +376,7 @@ FAULTS = [
     Fault(
         "tiling: what is left after whole tiles is left out",
         CPP + "layout.cpp",
-        "visit(Piece{whole * tiled_cols, 1, rest * plane, 0, true});",
+        "visit(Chunk{whole * tiled_cols, 1, rest * plane, 0, true});",
         "rest < tiled_rows;",
         CHANNELS,
     ),
@@ -390,8 +390,8 @@ FAULTS = [
     Fault(
         "blocks: the short last one has the parameters of the one before",
         CPP + "layout.cpp",
-        "Piece{o * plane + whole * grid.block, 1, rest, first + whole, false}",
-        "Piece{o * plane + whole * grid.block, 1, rest, first + whole - 1, false}",
+        "Chunk{o * plane + whole * grid.block, 1, rest, first + whole, false}",
+        "Chunk{o * plane + whole * grid.block, 1, rest, first + whole - 1, false}",
         BLOCKS,
     ),
     Fault(
@@ -411,15 +411,15 @@ FAULTS = [
     Fault(
         "long rows in parts: the stride is that of the part",
         CPP + "layout.cpp",
-        "part.element += r * piece.cols + c;",
+        "part.element += r * chunk.cols + c;",
         "part.element += r * part.cols + c;",
         "kernels::test_long_channels",
     ),
     Fault(
         "rows in parts: the parameters of the first row",
         CPP + "layout.cpp",
-        "part.parameter += piece.per_column ? c : r;",
-        "part.parameter += piece.per_column ? c : 0;",
+        "part.parameter += chunk.per_column ? c : r;",
+        "part.parameter += chunk.per_column ? c : 0;",
         CHANNELS + " kernels::test_long_channels",
     ),
     Fault(
@@ -655,8 +655,8 @@ FAULTS = [
     Fault(
         "joined ranges forget NaN",
         CPP + "core.cpp",
-        "const T spoilt = *lows == *lows ? 0 : *lows;",
-        "const T spoilt = 0;",
+        "const T nonfinite = *lows == *lows ? 0 : *lows;",
+        "const T nonfinite = 0;",
         NAN_IN_THREADS,
     ),
     Fault(
@@ -859,7 +859,7 @@ FAULTS = [
         "bad_input::test_nothing_is_written_before_an_error",
     ),
     Fault(
-        "shift: the zero point goes the other way",
+        "flip_signedness: the zero point goes the other way",
         PY + "_api.py",
         "by = -128 if params.dtype == np.uint8 else 128",
         "by = 128 if params.dtype == np.uint8 else -128",
@@ -929,18 +929,18 @@ FAULTS = [
         "host_state::test_every_operation_in_threads",
     ),
     Fault(
-        "pieces: those along the second axis start anew",
-        PY + "_pieces.py",
+        "chunks: those along the second axis start anew",
+        PY + "_chunks.py",
         "            yield part, *rest",
         "            yield rest",
-        "pieces::test_each_element_is_in_one_piece",
+        "chunks::test_each_element_is_in_one_piece",
     ),
     Fault(
-        "the place of a NaN is that in its piece",
+        "the place of a NaN is that in its chunk",
         PY + "_checks.py",
         "where = tuple(int(i) + start for i, start in offsets)",
         "where = tuple(int(i) for i, start in offsets)",
-        "pieces::test_nan_and_inf_beyond_the_first_piece",
+        "chunks::test_nan_and_inf_beyond_the_first_piece",
     ),
     Fault(
         "observers: of few elements, equal ones count once",
@@ -980,8 +980,8 @@ FAULTS = [
     Fault(
         "error_stats: every chunk has the codes of the first",
         PY + "_compare.py",
-        "part, q = x[piece], codes[piece]",
-        "part, q = x[piece], codes[: len(x[piece])]",
+        "part, q = x[chunk], codes[chunk]",
+        "part, q = x[chunk], codes[: len(x[chunk])]",
         "compare::test_chunks_change_nothing_that_matters",
     ),
     # ---- observers -------------------------------------------------------------------------------
@@ -1064,7 +1064,7 @@ FAULTS = [
         "files::test_boundaries",
     ),
     Fault(
-        "files: the range of the last piece",
+        "files: the range of the last chunk",
         PY + "_files/work.py",
         "low[at] = np.minimum(low[at], found[0])",
         "low[at] = found[0]",
@@ -1427,7 +1427,7 @@ class Copy:
         self.build()
         where = "import zeropoint as zp; print(zp.__file__, *zp.backends())"
         found, *self.backends = _run(self.python, "-c", where, cwd=self.tree).split()
-        if not Path(found).is_relative_to(self.tree) or self.backends == ["numpy"]:
+        if not Path(found).is_relative_to(self.tree) or self.backends == ["reference"]:
             sys.exit(f"the copy is not what is imported: {found}, {self.backends}")
 
     def _fill(self, names: list[Path]) -> None:

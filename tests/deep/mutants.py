@@ -48,7 +48,7 @@ from .faults import ROOT, Copy
 PY = "python/zeropoint/"
 PYTHON = [
     *(PY + name for name in ("_reference.py", "_checks.py", "_params.py", "_api.py")),
-    *(PY + name for name in ("_conventions.py", "_clipping.py", "observers.py", "_pieces.py")),
+    *(PY + name for name in ("_conventions.py", "_clipping.py", "observers.py", "_chunks.py")),
     *(PY + "_files/" + name for name in ("npy.py", "npz.py", "safetensors.py", "source.py")),
     *(PY + "_files/" + name for name in ("target.py", "grid.py", "quantized.py", "work.py")),
 ]
@@ -82,7 +82,7 @@ ELSEWHERE = ("interop_torch", "cli")
 #: for all other mutants of Python: they need no engine, start no process, and are quick
 COLLECTED = (
     *("article", "bad_input", "boundaries", "choice", "compare", "details", "files"),
-    *("files_hostile", "golden", "observers", "params", "pieces", "reference"),
+    *("files_hostile", "golden", "observers", "params", "chunks", "reference"),
 )
 ENOUGH = 20.0  # seconds of tests, by their time without a mutant, for one of Python
 PATIENCE = 20.0  # seconds more than ten times its time, and a test hangs
@@ -104,14 +104,14 @@ EXCLUDED = [
     Excluded(r"\.py", r"\berror = |\bcounted = |\btold = ", "the text of a message"),
     Excluded(r"_api\.py", r"lru_cache|_fast_choose\(x, None, False", "speed alone"),
     Excluded(r"_checks\.py", r"^: _SHORT", "how much of a value a message shows"),
-    Excluded(r"_pieces\.py", r"^: _SIZE|size // within|size // y\.shape", "the size of a piece"),
-    Excluded(r"_files/grid\.py", r"^: (CHUNK|RESIDENT) = ", "the size of a piece"),
+    Excluded(r"_chunks\.py", r"^: _SIZE|size // within|size // y\.shape", "the size of a chunk"),
+    Excluded(r"_files/grid\.py", r"^: (CHUNK|RESIDENT) = ", "the size of a chunk"),
     Excluded(r"_files/target\.py", r"^: _BOX|^_edges: ", "the size of a box: speed alone"),
-    Excluded(r"observers\.py", r"^: (_PART|_FEW|_ROWS) = |_PART // ", "the size of a piece"),
+    Excluded(r"observers\.py", r"^: (_PART|_FEW|_ROWS) = |_PART // ", "the size of a chunk"),
     Excluded(r"observers\.py", r"x\.size < _FEW", "which of two equal ways is quicker"),
     Excluded(r"_files/np[yz]\.py", r"^: (_LONGEST|_DIRECTORY) = ", "a round number, far away"),
     Excluded(r"\.py", r"strict=True.*\[True -> False\]", "the lengths are equal by construction"),
-    Excluded(r"_pieces\.py", r"np\.argsort\(\[-abs", "any order of the pieces is right"),
+    Excluded(r"_chunks\.py", r"np\.argsort\(\[-abs", "any order of the chunks is right"),
     Excluded(r"_reference\.py", r"\[0x40 -> 65\]", "the payload of a NaN is nobody's promise"),
     Excluded(r"npy\.py", r"fortran and .*\[(> -> >=|1 -> 0|0 -> -1)\]", "both orders are the same"),
     Excluded(
@@ -125,7 +125,7 @@ EXCLUDED = [
     Excluded(r"observers\.py", r"^_with_zeros: .*\[0 -> -1\]", "no count is 0 there"),
     Excluded(r"choose\.cpp", r"0x1p-900", "any small number keeps the sign"),
     Excluded(r"\.cpp", r"__builtin_prefetch|\bahead\b|byte < ", "prefetching: speed alone"),
-    Excluded(r"core\.cpp", r"worth_a_proof|most_proofs|past_caches", "speed alone"),
+    Excluded(r"core\.cpp", r"worth_a_proof|most_proofs|non_temporal", "speed alone"),
     Excluded(r"loops\.cpp", r"is_long|to_line|worth_tables =", "which of two equal ways"),
     Excluded(r"loops\.cpp", r"constexpr size_t (line|block|spare|turn|lanes|batch)", "sizes"),
     Excluded(r"layout\.cpp", r"constexpr std::size_t (slice|chunk|narrow|wide|worth)", "sizes"),
@@ -637,7 +637,7 @@ class Server:
         seen, ranked, total = set(), [], 0.0
         for seconds, name in sorted((self._seconds[name], name) for name in names):
             function, _, parameters = name.partition("[")
-            backend = re.search("numpy|baseline|avx2|avx512", parameters)
+            backend = re.search("reference|baseline|avx2|avx512", parameters)
             kind = function + (backend[0] if backend else "")
             total += seconds
             if total < ENOUGH or not ranked:

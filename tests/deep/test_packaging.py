@@ -295,7 +295,7 @@ assert len(zp.backends()) > 1
 scale = np.float32(0.0078)
 x = (np.arange(-3600, 3600) / 2).astype(np.float32) * scale
 params = zp.QuantParams(scale, 3, "int8", convention="onnx")
-with zp.use_backend("numpy"):
+with zp.use_backend("reference"):
     codes = params.quantize(x)
 for name in zp.backends():
     with zp.use_backend(name):

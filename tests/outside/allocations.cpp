@@ -217,13 +217,13 @@ void list_typed() {
 
 // ---- the core, whose parameters are cast at their first use ------------------------------------
 
-core::Grid flat() {
-    core::Grid grid;
-    grid.inner = n;
-    return grid;
+core::Layout flat() {
+    core::Layout layout;
+    layout.inner = n;
+    return layout;
 }
-core::Grid by_row() { return {core::Grid::Kind::channel, 1, rows, columns, 1}; }
-core::Grid by_short_runs() { return {core::Grid::Kind::channel, columns, rows / 8, 8, 1}; }
+core::Layout by_row() { return {core::Layout::Kind::channel, 1, rows, columns, 1}; }
+core::Layout by_short_runs() { return {core::Layout::Kind::channel, columns, rows / 8, 8, 1}; }
 
 template <class T>
 core::Params scales(std::size_t count) {

@@ -1,4 +1,4 @@
-"""The data of the parity tests can judge: no two conventions agree on them."""
+"""The data of the parity tests can oracle: no two conventions agree on them."""
 
 from __future__ import annotations
 

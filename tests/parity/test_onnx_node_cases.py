@@ -62,7 +62,7 @@ class Case:
             **layout,
         )
 
-    def judge(self, tally: data.Tally) -> None:
+    def oracle(self, tally: data.Tally) -> None:
         x = self.inputs[0]
         if self.operator == "QuantizeLinear":
             tally.add(zp.quantize(x, self.params()), self.outputs[0], x, self.name)
@@ -105,7 +105,7 @@ def test_node_cases(backend, record, note, node_cases, operator):
         if foreign:
             skipped[", ".join(foreign)] += 1
         else:
-            case.judge(tally)
+            case.oracle(tally)
             judged += 1
     record(ENGINE, f"{operator}, {judged} tests", backend, tally.n, tally.differences)
     if skipped:

@@ -1,7 +1,7 @@
 // The type-erased core: what the Python bindings use, and any typed API is a thin layer over it.
 //
 // Arrays are C-contiguous, aligned to their element, and described by a pointer, a dtype and a
-// Grid. Everything here is safe to call from many threads at once; nothing here knows Python.
+// Layout. Everything here is safe to call from many threads at once; nothing here knows Python.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ enum class Convention : std::uint8_t { numpy, onnx, torch, tflite };
 ///   per channel: `axis` channels; block == 1
 ///   per block:   `axis` is cut into blocks of `block` elements, the last may be short;
 ///                parameters have the shape {outer, ceil(axis / block), inner}
-struct Grid {
+struct Layout {
     enum class Kind : std::uint8_t { tensor, channel, block };
     Kind kind = Kind::tensor;
     std::size_t outer = 1, axis = 1, inner = 0, block = 1;
@@ -122,32 +122,32 @@ void leave_ieee(std::uint64_t state) noexcept;
 
 // Each returns false if `poll` stopped it.  Input and output must not overlap, except that
 // fake_quantize, saturate and round may work in place.
-bool quantize(std::size_t isa, ConstView x, void* q, const Grid&, const Params&, Poll = {});
-bool dequantize(std::size_t isa, const void* q, View x, const Grid&, const Params&, Poll = {});
-bool fake_quantize(std::size_t isa, ConstView x, void* y, const Grid&, const Params&, Poll = {});
+bool quantize(std::size_t isa, ConstView x, void* q, const Layout&, const Params&, Poll = {});
+bool dequantize(std::size_t isa, const void* q, View x, const Layout&, const Params&, Poll = {});
+bool fake_quantize(std::size_t isa, ConstView x, void* y, const Layout&, const Params&, Poll = {});
 /// clip(rint(float(acc) * multiplier) + z)
-bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Grid&,
+bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout&,
                 const Requantization&, Poll = {});
 bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
 bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll = {});
-/// Least and greatest element for each parameter of the grid, float (double for f64 data); a zero
+/// Least and greatest element for each parameter of the layout, float (double for f64 data); a zero
 /// is +0; both are NaN where the data has a NaN or an Inf.
-bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Grid&, Poll = {});
+bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});
 
-/// How many elements lie in each bin, for each parameter of the grid.  `table` has a row of 8-byte
-/// words for each: least and greatest element (double), as of min_max; the exponent; and the
+/// How many elements lie in each bin, for each parameter of the layout.  `table` has a row of
+/// 8-byte words for each: least and greatest element (double), as of min_max; the exponent; and the
 /// counts, that of bin t of 2^exponent (scalar.h) at t modulo their number.  These mean nothing
 /// where the data have a NaN or an Inf, or span more bins than there are.
 constexpr std::size_t histogram_row = 3 + 4096;
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
-               void* table, const Grid&, Poll = {});
+               void* table, const Layout&, Poll = {});
 
-/// How to choose scale and zero point; `own` is the convention's own rule.
-enum class Rule : std::uint8_t { own, max, min, least_error };
+/// How to choose scale and zero point; `default_rule` is the one of the convention.
+enum class Rule : std::uint8_t { default_rule, max, min, least_error };
 struct Choice {
-    Rule rule = Rule::own;
+    Rule rule = Rule::default_rule;
     bool include_zero = true, symmetric = false;
     int qmin = 0, qmax = 255;
     Convention convention = Convention::numpy;

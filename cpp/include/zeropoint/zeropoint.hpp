@@ -13,7 +13,7 @@
 // Arrays are C-contiguous.  Input and output must not overlap, except that fake_quantize, round and
 // saturate may work in place.  All functions may be called from several threads at once.  Bad
 // parameters throw std::invalid_argument before anything is written, with a message that names the
-// argument, the value and the mend; nothing else throws, but for std::bad_alloc from what is not
+// argument, the value and the fix; nothing else throws, but for std::bad_alloc from what is not
 // noexcept.  While ZEROPOINT_STREAM_FROM in the environment is not a number (core.hpp), all that
 // check their arguments throw std::invalid_argument; noexcept calls go on as if it were not set.
 //
@@ -83,7 +83,7 @@ enum class ZeroPointFrom { max, min, least_error };
 
 /// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
 struct Choosing {
-    /// None: the convention's own rule.
+    /// None: the convention's default rule.
     std::optional<ZeroPointFrom> zero_point_from = std::nullopt;
     bool include_zero = true;  ///< widen the range to hold 0; false: numpy convention alone
     bool symmetric = false;    ///< z in the middle, scale = max|x| / steps; with no rule of its own
@@ -117,7 +117,7 @@ constexpr DType code_dtype() {
 
 core::Params checked(const Params&, DType code);
 core::Params checked(const AxisParams&, DType code);
-core::Grid grid(const Shape&, const AxisParams&);
+core::Layout layout(const Shape&, const AxisParams&);
 core::Requantization requantization(const std::vector<double>& acc_scale, const Params&,
                                     DType code);
 core::Requantization requantization(const std::vector<double>& acc_scale, const AxisParams&,
@@ -130,10 +130,10 @@ AxisParams choose(ConstView x, const Shape&, std::size_t axis, std::size_t block
                   const Choosing&);
 std::pair<float, float> min_max(ConstView x, std::size_t n);
 
-inline core::Grid flat(std::size_t n) noexcept {
-    core::Grid grid;
-    grid.inner = n;
-    return grid;
+inline core::Layout flat(std::size_t n) noexcept {
+    core::Layout layout;
+    layout.inner = n;
+    return layout;
 }
 
 }  // namespace detail
@@ -231,25 +231,25 @@ class AxisQuantizer {
 public:
     /// Throws std::invalid_argument for invalid parameters, or ones that do not fit the shape.
     AxisQuantizer(const AxisParams& params, const Shape& shape)
-        : grid_(detail::grid(shape, params)),
+        : layout_(detail::layout(shape, params)),
           params_(detail::checked(params, detail::code_dtype<Q>())) {}
 
     template <class X>
     void quantize(const X* x, Q* q) const noexcept {
-        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, grid_, params_);
+        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, layout_, params_);
     }
     template <class X>
     void dequantize(const Q* q, X* x) const noexcept {
-        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, grid_, params_);
+        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, layout_, params_);
     }
     /// dequantize(quantize(x)) in one pass; y may be x.
     template <class X>
     void fake_quantize(const X* x, X* y) const noexcept {
-        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, grid_, params_);
+        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, layout_, params_);
     }
 
 private:
-    core::Grid grid_;
+    core::Layout layout_;
     core::Params params_;
 };
 
@@ -277,14 +277,14 @@ class AxisRequantizer {
 public:
     AxisRequantizer(const std::vector<double>& acc_scale, const AxisParams& params,
                     const Shape& shape)
-        : grid_(detail::grid(shape, params)),
+        : layout_(detail::layout(shape, params)),
           requantization_(detail::requantization(acc_scale, params, detail::code_dtype<Q>())) {}
     void operator()(const std::int32_t* acc, Q* q) const noexcept {
-        core::requantize(detail::isa(), acc, q, grid_, requantization_);
+        core::requantize(detail::isa(), acc, q, layout_, requantization_);
     }
 
 private:
-    core::Grid grid_;
+    core::Layout layout_;
     core::Requantization requantization_;
 };
 

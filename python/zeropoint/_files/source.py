@@ -43,11 +43,11 @@ NUMPY = {
 REALS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
-def fault(path: Path, what: str, mend: str) -> ValueError:
+def fault(path: Path, what: str, fix: str) -> ValueError:
     """The error for a file that is damaged, hostile or of no use here."""
     if len(what) > 300:  # a hostile file's names and shapes can be of any length
         what = what[:300] + "..."
-    return ValueError(printable(f"{path}: {what}; {mend}"))
+    return ValueError(printable(f"{path}: {what}; {fix}"))
 
 
 class Tensor(NamedTuple):

@@ -19,7 +19,7 @@ import numpy as np
 from .._reference import Array
 from .source import memory, moving_dtype
 
-Told = Callable[[int], None]  #: hears of bytes that are done
+Report = Callable[[int], None]  #: hears of bytes that are done
 _BOX = 1 << 22  # elements of a transposition at a time
 
 
@@ -102,23 +102,23 @@ class Region:
 
 @contextlib.contextmanager
 def region(
-    out: BinaryIO, start: int, word: str, shape: tuple[int, ...], fortran: bool, told: Told
+    out: BinaryIO, start: int, word: str, shape: tuple[int, ...], fortran: bool, report: Report
 ) -> Iterator[Region]:
     """The region from byte `start` of a tensor of dtype `word` and of `shape`.
 
     In Fortran order the elements go to a scratch file without a name, beside the target, and at
-    the end from there into C order; `told` hears of the bytes.
+    the end from there into C order; `report` hears of the bytes.
     """
     if not fortran or len(shape) < 2:
         yield Region(out, start)
         return
     with tempfile.TemporaryFile(dir=Path(out.name).parent) as scratch:
         yield Region(scratch, 0)
-        _transpose(scratch, out, start, moving_dtype(word).itemsize, shape, told)
+        _transpose(scratch, out, start, moving_dtype(word).itemsize, shape, report)
 
 
 def _transpose(
-    source: BinaryIO, out: BinaryIO, start: int, width: int, shape: tuple[int, ...], told: Told
+    source: BinaryIO, out: BinaryIO, start: int, width: int, shape: tuple[int, ...], report: Report
 ) -> None:
     """Copy an array in Fortran order to one in C order, box by box.
 
@@ -143,7 +143,7 @@ def _transpose(
         for first, length in _runs(shape, box):
             out.seek(start + first * width)
             written += out.write(view[written : written + length * width])
-        told(written)
+        report(written)
 
 
 def _edges(shape: tuple[int, ...]) -> list[int]:

@@ -19,12 +19,12 @@ from . import grid
 from .grid import Box, Grid, box_shape
 from .quantized import Quantized, assembled
 from .source import Source, Tensor, fault
-from .target import Region, Told
+from .target import Region, Report
 
 _Passes = Callable[[], Iterator[tuple[Box, Array]]]
 
 
-def copy(tensor: Tensor, source: Source, regions: list[Region], told: Told) -> None:
+def copy(tensor: Tensor, source: Source, regions: list[Region], report: Report) -> None:
     """The same elements."""
     (region,) = regions
     dtype = tensor.stored.newbyteorder("=")
@@ -33,7 +33,7 @@ def copy(tensor: Tensor, source: Source, regions: list[Region], told: Told) -> N
         for first in range(0, count, grid.CHUNK):
             values = stream.array(min(grid.CHUNK, count - first), dtype)
             region.write(values)
-            told(values.nbytes)
+            report(values.nbytes)
 
 
 def quantize(
@@ -42,12 +42,12 @@ def quantize(
     keywords: dict[str, Any],
     source: Source,
     regions: list[Region],
-    told: Told,
+    report: Report,
 ) -> float:
     """Codes, scales and zero points; `keywords` are those of `choose_params` but for the axis."""
     codes, scales, zeros = regions
     step, seen = 0.0, 0
-    for part, passes in _sections(tensor, whole, source, told):
+    for part, passes in _sections(tensor, whole, source, report):
         low, high = _range(part, passes, working_dtype(tensor.dtype))
         if np.isnan(low).any():
             raise _not_finite(tensor, source)
@@ -69,7 +69,7 @@ def quantize(
 
 
 def dequantize(
-    one: Quantized, dtype: np.dtype[Any], source: Source, regions: list[Region], told: Told
+    one: Quantized, dtype: np.dtype[Any], source: Source, regions: list[Region], report: Report
 ) -> float:
     """Values of `dtype`."""
     (region,) = regions
@@ -89,7 +89,7 @@ def dequantize(
                 region.write(values)
                 if may_overflow and np.isinf(widen(values)).any():
                     step = np.inf
-                told(q.nbytes)
+                report(q.nbytes)
             step = max(step, float(np.max(params.scale)))
     return step
 
@@ -103,7 +103,7 @@ def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
 
 
 def _sections(
-    tensor: Tensor, whole: Grid, source: Source, told: Told
+    tensor: Tensor, whole: Grid, source: Source, report: Report
 ) -> Iterator[tuple[Grid, _Passes]]:
     """The sections of a tensor, each with what goes through its boxes as often as one likes.
 
@@ -115,7 +115,7 @@ def _sections(
             for box in whole.boxes():
                 values = stream.array(box_shape(box))
                 yield box, values
-                told(values.nbytes)
+                report(values.nbytes)
 
     def from_memory(part: Grid, values: Array) -> Iterator[tuple[Box, Array]]:
         for box in part.boxes():
@@ -128,7 +128,7 @@ def _sections(
         for part in whole.sections():
             values = stream.array(part.shape)
             yield part, functools.partial(from_memory, part, values)
-            told(values.nbytes)
+            report(values.nbytes)
 
 
 @_backend.ieee

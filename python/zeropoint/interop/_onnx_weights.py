@@ -182,10 +182,10 @@ def _check_opset(model: onnx.ModelProto, needed: int) -> None:
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < needed:
         per = {10: "", 13: "one scale a channel of ", 21: "blocks of "}[needed]
-        mend = ", or pass axis=None" if needed == 13 and opset >= 10 else ""
+        fix = ", or pass axis=None" if needed == 13 and opset >= 10 else ""
         raise ValueError(
             f"model is of opset {opset}, and {per}DequantizeLinear needs opset {needed}; pass "
-            f"onnx.version_converter.convert_version(model, {needed}){mend}"
+            f"onnx.version_converter.convert_version(model, {needed}){fix}"
         )
 
 

@@ -90,8 +90,8 @@ def params(model: Model, tensor: str) -> zp.QuantParams:
     found = [node_params(node, scope) for node, scope in takers or makers]
     if not found and tensor not in names:
         close = difflib.get_close_matches(tensor, names, 3)
-        mend = f"did you mean {' or '.join(map(repr, close))}?" if close else "see model.graph"
-        raise ValueError(f"tensor {tensor!r} is not in the model; {mend}")
+        fix = f"did you mean {' or '.join(map(repr, close))}?" if close else "see model.graph"
+        raise ValueError(f"tensor {tensor!r} is not in the model; {fix}")
     if not found:
         raise ValueError(
             f"tensor {tensor!r} is not quantized: no QuantizeLinear or DequantizeLinear takes or "

@@ -2,13 +2,13 @@
 
 >>> observer = torch.ao.quantization.MinMaxObserver(dtype=torch.uint8)
 >>> observer(x)
->>> p = params(observer)
+>>> p = from_torch(observer)
 >>> q = quantize(x, p)  # a tensor: the codes of torch's own operators
->>> scale, zero_point, qmin, qmax, dtype = qparams(p)
+>>> scale, zero_point, qmin, qmax, dtype = to_torch(p)
 
 The functions are those of `zeropoint`, with its arguments and errors.  A tensor goes in as a view
 of its memory, and what comes back is a tensor over the memory that zeropoint wrote: neither is
-copied.  They are not differentiable; to train, give `qparams` to torch's
+copied.  They are not differentiable; to train, give `to_torch` to torch's
 ``fake_quantize_per_tensor_affine``.
 """
 
@@ -42,7 +42,7 @@ _CODES = {
 # Parameters
 
 
-def params(module: Any) -> zp.QuantParams:
+def from_torch(module: Any) -> zp.QuantParams:
     """The parameters that an observer, or the observer of a fake-quantize module, has found.
 
     Parameters
@@ -111,7 +111,7 @@ def _axis(module: Any) -> int | None:
     return getattr(getattr(module, "granularity", None), "axis", None)  # torchao's PerAxis
 
 
-def qparams(
+def to_torch(
     params: zp.QuantParams,
 ) -> tuple[float | Tensor, int | Tensor, int, int, torch.dtype]:
     """``(scale, zero_point, qmin, qmax, dtype)`` as torch's operators take them.

@@ -1,7 +1,7 @@
-"""Large arrays piece by piece.
+"""Large arrays chunk by chunk.
 
 Python cannot answer Ctrl-C within a call of NumPy's, and such a call may want as much memory as the
-array has; between pieces it can, and a piece wants little.
+array has; between chunks it can, and a chunk wants little.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 from ._reference import Array
 
-Piece = tuple[slice | EllipsisType, ...]
+Chunk = tuple[slice | EllipsisType, ...]
 
 _SIZE = 1 << 20  # elements: a few ms
 
 
-def pieces(shape: tuple[int, ...], size: int = _SIZE) -> Iterator[Piece]:
+def chunks(shape: tuple[int, ...], size: int = _SIZE) -> Iterator[Chunk]:
     """Indices that cut an array of `shape` into parts of at most `size` elements, in C order."""
     if math.prod(shape) <= size:
         if 0 not in shape:
@@ -29,14 +29,14 @@ def pieces(shape: tuple[int, ...], size: int = _SIZE) -> Iterator[Piece]:
     step = max(1, size // within)
     for start in range(0, shape[0], step):
         part = slice(start, start + step)
-        for rest in pieces(shape[1:], size) if within > size else [(...,)]:
+        for rest in chunks(shape[1:], size) if within > size else [(...,)]:
             yield part, *rest
 
 
 def copy(to: Array, x: Array) -> None:
     """`x` into an array of its shape."""
-    for piece in pieces(x.shape):
-        to[piece] = x[piece]
+    for chunk in chunks(x.shape):
+        to[chunk] = x[chunk]
 
 
 def contiguous(x: Array) -> Array:
@@ -51,18 +51,18 @@ def contiguous(x: Array) -> Array:
 def channel_copies(
     x: Array, axis: int | None, size: int = _SIZE
 ) -> Iterator[tuple[Array, int | None]]:
-    """Contiguous pieces of `x`, each with all channels of `axis` and the number of that axis.
+    """Contiguous chunks of `x`, each with all channels of `axis` and the number of that axis.
 
     In any order: where there is no axis, in that of the memory.
     """
     if axis is None:
         y = x.transpose(np.argsort([-abs(stride) for stride in x.strides]))
-        for piece in pieces(y.shape, size):
-            yield contiguous(y[piece]), None
+        for chunk in chunks(y.shape, size):
+            yield contiguous(y[chunk]), None
     else:
         y = np.moveaxis(x, axis, -1)
-        for piece in pieces(y.shape[:-1], max(1, size // y.shape[-1])):
-            yield contiguous(y[piece]), y.ndim - 1
+        for chunk in chunks(y.shape[:-1], max(1, size // y.shape[-1])):
+            yield contiguous(y[chunk]), y.ndim - 1
 
 
 def unlike(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Large arrays piece by piece: the pieces, and what is done in them."""
+"""Large arrays chunk by chunk: the chunks, and what is done in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
-from zeropoint._pieces import contiguous, pieces
+from zeropoint._chunks import chunks, contiguous
 
 Array = np.ndarray[Any, Any]
 SHAPES = [
@@ -37,7 +37,7 @@ RNG = np.random.default_rng(31)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_element_is_in_one_piece(shape: tuple[int, ...], size: int) -> None:
     x = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-    found = [x[piece] for piece in pieces(shape, size)]
+    found = [x[chunk] for chunk in chunks(shape, size)]
     assert all(0 < part.size <= size for part in found)
     assert [*itertools.chain.from_iterable(part.ravel() for part in found)] == [
         *x.ravel()
@@ -80,7 +80,7 @@ def test_large_arrays_of_any_layout(backend: str, layout: str) -> None:
     out = np.zeros((*q.shape, 2), np.uint8)[..., 0]
     params.quantize(LAYOUTS[layout](x), out=out)
     np.testing.assert_array_equal(out, q)
-    codes, moved = zp.shift(out, params)
+    codes, moved = zp.flip_signedness(out, params)
     np.testing.assert_array_equal(codes.astype(int), q.astype(int) - 128)
     assert codes.flags.c_contiguous
     assert moved.zero_point == -28
