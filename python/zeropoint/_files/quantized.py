@@ -59,13 +59,15 @@ def params_shape(
 
 def fields_of(params: QuantParams, axis: int | None, block: int | None) -> dict[str, Any]:
     """The fields of `params` that go into the metadata, with another axis and block size."""
-    fields = params.to_dict() | {"axis": axis, "block_size": block}
+    fields = params._recipe() | {"dtype": params.dtype.name, "axis": axis, "block_size": block}
     return {name: fields[name] for name in _FIELDS}
 
 
-def metadata_of(source: Source, tensors: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
-    """The metadata of `source` for a file with these quantized tensors: (dtype, fields)."""
-    kept = {key: text for key, text in source.metadata.items() if key not in (_VERSION, _TENSORS)}
+def metadata_of(
+    metadata: dict[str, str], tensors: dict[str, tuple[str, dict[str, Any]]]
+) -> dict[str, str]:
+    """The same metadata for a file with these quantized tensors: (dtype, fields)."""
+    kept = {key: text for key, text in metadata.items() if key not in (_VERSION, _TENSORS)}
     if not tensors:
         return kept
     entries = {
