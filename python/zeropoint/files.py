@@ -19,7 +19,8 @@ A file of codes holds, for a quantized tensor NAME:
                                                     QuantParams without scale, zero_point}}``
 =====================  ==========  ===============  ==========================================
 
-`quantize_file` copies all other tensors, and the metadata of the source.  ``docs/files.md`` says more.
+`quantize_file` copies all other tensors, and the metadata of the source.  ``docs/files.md`` says
+more.
 """
 
 from __future__ import annotations
@@ -498,7 +499,8 @@ def _target(path: _PathLike, name: str, suffixes: tuple[str, ...]) -> Path:
     if target.exists() and not target.is_file():
         raise ValueError(f"{name} {str(path)!r} is not a regular file; choose another name")
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{name} {str(path)!r}: there is no directory {str(target.parent)!r}")
+        there = str(target.parent)
+        raise FileNotFoundError(f"{name} {str(path)!r}: there is no directory {there!r}")
     return target
 
 
