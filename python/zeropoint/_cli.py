@@ -28,8 +28,8 @@ import numpy as np
 import zeropoint as zp
 
 from . import _backend
-from ._api import RULES
 from ._checks import CODE_DTYPES, printable
+from ._choice import RULES
 from ._compare import stats_cells, table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
