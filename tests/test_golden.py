@@ -194,12 +194,12 @@ def test_shift(backend: str) -> None:
 def test_min_max(backend: str) -> None:
     x = np.array([[3, -0.0, 2], [-5, 0.0, 7]], np.float32)
     assert zp.min_max(x) == (-5, 7)
-    low, high = zp.min_max(x, axis=1)
+    low, high = zp.min_max(x, channel_axis=1)
     assert low.tolist() == [-5, 0, 2]
     assert high.tolist() == [3, 0, 7]
     assert not np.signbit(low[1])
     assert not np.signbit(high[1])
-    low, high = zp.min_max(x, axis=0)
+    low, high = zp.min_max(x, channel_axis=0)
     assert low.tolist() == [0, -5]
     assert high.tolist() == [3, 7]
 

@@ -134,7 +134,7 @@ def test_channels(isa: str, shape: tuple[int, ...], convention: str, dtype: np.d
         q = params.quantize(x)
         params.dequantize(q, dtype=dtype)
         params.fake_quantize(x)
-        low, high = zp.min_max(finite, axis=axis)
+        low, high = zp.min_max(finite, channel_axis=axis)
         assert low.shape == high.shape == (n,)
         zp.choose_params(finite, axis=axis, convention=convention)
         if convention == "onnx":
@@ -265,7 +265,7 @@ def test_long_channels(
     q = params.quantize(x)
     params.dequantize(q, dtype=real)
     params.fake_quantize(x)
-    zp.min_max(x, axis=axis)
+    zp.min_max(x, channel_axis=axis)
 
 
 @pytest.mark.parametrize("axis", [-1, 0])

@@ -246,7 +246,7 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
         params.qmin,
         params.qmax,
         params.dtype.kind == "i",
-        list(_conventions.CONVENTIONS).index(params.convention),
+        _conventions.NAMES.index(params.convention),
         params.axis,
         params.block_size or 0,
     )
@@ -276,19 +276,12 @@ def _signature(function: Callable[..., Any]) -> str:
 _RULES = (None, "max", "min", "least_error")  # the order of the core's Rule
 
 
-def native_choice(
-    rule: str | None,
-    include_zero: bool,
-    symmetric: bool,
-    qmin: int,
-    qmax: int,
-    convention: str,
-) -> Any:
-    """The core's form of how to choose parameters, None where the core is absent."""
+def native_choice(rule: str | None, *rest: Any) -> Any:
+    """The core's form of a `Choice` (its fields after `dtype`), None where the core is absent."""
     if _core is None:
         return None
-    number = list(_conventions.CONVENTIONS).index(convention)
-    return _core.make_choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
+    *between, convention = rest
+    return _core.make_choice(_RULES.index(rule), *between, _conventions.NAMES.index(convention))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ import numpy as np
 import zeropoint as zp
 
 from . import _backend
-from ._api import RULES
 from ._checks import CODE_DTYPES, printable
+from ._choice import RULES
 from ._compare import table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _api, _backend, _reference
+from ._choice import RULES, Choice, ChoiceKeywords
 from ._conventions import CONVENTIONS
 from ._params import QuantParams
 from ._reference import Array
@@ -390,10 +391,10 @@ _RANGES_AT_ONCE = 2048
 _POINTS = 16  # elements between the ends of each range, the ends among them
 
 #: every rule of `choose_params` that widens the range to 0
-RULES: tuple[dict[str, Any], ...] = (
-    *({"zero_point_from": rule} for rule in _api.RULES),
+HOW: tuple[ChoiceKeywords, ...] = (
+    *(ChoiceKeywords(zero_point_from=rule) for rule in RULES),
     {"symmetric": True},
-    *({"convention": convention} for convention in CONVENTIONS if convention != "numpy"),
+    *(ChoiceKeywords(convention=name) for name in CONVENTIONS if name != "numpy"),
 )
 
 
@@ -411,14 +412,14 @@ def choose_params(backends: Sequence[str], ranges: int) -> Stage:
     def check(chunk: Array) -> list[Row]:
         low, high = np.minimum(chunk[:, 0], 0), np.maximum(chunk[:, 1], 0)
         judged = []
-        for rule, dtype in itertools.product(RULES, CODES):
-            want = _reference_choice(low, high, rule, dtype)
+        for keywords, dtype in itertools.product(HOW, CODES):
+            want = _reference.choose(low, high, **Choice(dtype, **keywords).keywords)
             x = _between(low, high, *want)
             for backend in backends:
                 with _backend.use_backend(backend):
-                    params = _api.choose_params(chunk, dtype, axis=0, **rule)
+                    params = _api.choose_params(chunk, dtype, axis=0, **keywords)
                     first = _broken_promise(params, x, want)
-                how = "symmetric" if "symmetric" in rule else next(iter(rule.values()))
+                how = "symmetric" if "symmetric" in keywords else next(iter(keywords.values()))
                 name = f"choose_params {how}"
                 judged.append(Row(backend, name, 1, x.size, bool(first), first))
         return judged
@@ -451,23 +452,6 @@ def _random_ranges(n: int) -> Array:
     narrow = size * (1 + rng.uniform(0, 2.0**-20, (part, 2)))
     kinds = bits.view(np.float32), *(kind.astype(np.float32) for kind in (like, one_sided, narrow))
     return np.sort(np.concatenate(kinds)[:n], axis=1)
-
-
-def _reference_choice(
-    low: Array, high: Array, rule: dict[str, Any], dtype: np.dtype[Any]
-) -> tuple[Array, Array]:
-    info = np.iinfo(dtype)
-    return _reference.choose(
-        low,
-        high,
-        rule=rule.get("zero_point_from"),
-        include_zero=True,
-        symmetric="symmetric" in rule,
-        qmin=int(info.min),
-        qmax=int(info.max),
-        convention=rule.get("convention", "numpy"),
-        dtype=dtype,
-    )
 
 
 def _between(low: Array, high: Array, scale: Array, zero: Array) -> Array:

@@ -247,7 +247,7 @@ def choose(
     low: Array,
     high: Array,
     *,
-    rule: str | None,
+    zero_point_from: str | None,
     include_zero: bool,
     symmetric: bool,
     qmin: int,
@@ -257,12 +257,11 @@ def choose(
 ) -> tuple[Array, Array]:
     """Scale and zero point (float64 integers, perhaps not finite) for data in [low, high].
 
-    `rule` is "max", "min", "least_error" or None, which means the convention's own.  The formulas
-    are those of the article, of ONNX's DynamicQuantizeLinear, of torch's MinMaxObserver and of
-    TFLite's ChooseQuantizationParams.  Evaluated in the dtype of `low` and `high`, as NumPy >= 2
-    evaluates the article's code.
+    `zero_point_from` is "max", "min", "least_error" or None, the convention's default rule: that
+    of ONNX's DynamicQuantizeLinear, torch's MinMaxObserver or TFLite's ChooseQuantizationParams.
+    Evaluated in the dtype of `low` and `high`, as NumPy >= 2 does.
     """
-    real = low.dtype.type
+    rule, real = zero_point_from, low.dtype.type
     if symmetric:
         centre = (qmin + qmax + 1) // 2
         reach = min(qmax - centre, centre - qmin)

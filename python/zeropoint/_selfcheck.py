@@ -213,7 +213,7 @@ def _near_half_steps(
     rng: Generator, params: QuantParams, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
     """Numbers at and beside the boundaries between codes, one in eight special."""
-    scale, zero = params._spread(shape, params._check_fits(shape))
+    scale, zero = params._spread(params._check_fits(shape))
     code = rng.integers(params.qmin - 2, params.qmax + 2, shape) + 0.5
     return _special(rng, _beside(rng, (code - zero) * scale.astype(np.float64), dtype))
 
@@ -352,7 +352,7 @@ def _min_max() -> Iterator[_Case]:
 def _range_of(x: Array, layout: _Layout) -> Array:
     try:
         if layout.block_size is None:
-            return np.stack(_api.min_max(x, axis=layout.axis))
+            return np.stack(_api.min_max(x, channel_axis=layout.axis))
         params = _api.choose_params(x, axis=layout.axis, block_size=layout.block_size)
     except ValueError:  # no data, or NaN or Inf: told after the comparison
         return np.empty(0)

@@ -20,11 +20,11 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Never, TypeVar
+from typing import Any, Never, TypeVar, Unpack
 
 import numpy as np
 
-from . import _api, _backend, _checks
+from . import _api, _backend, _checks, _choice, _params
 from ._extras import missing
 from ._params import QuantParams
 from ._reference import Array, widen, working_dtype
@@ -44,13 +44,9 @@ _Observer = TypeVar("_Observer", MinMaxObserver, HistogramObserver)
 # One pass for the parameters
 
 
+@_choice.shows(_choice.ParamsKeywords)
 def choose_params(
-    a: Any,
-    dtype: Any = "uint8",
-    *,
-    axis: int | None = None,
-    block_size: int | None = None,
-    **keywords: Any,
+    a: Any, dtype: Any = "uint8", **keywords: Unpack[_choice.ParamsKeywords]
 ) -> QuantParams:
     """`zeropoint.choose_params` for the Dask array `a`, computed in one pass over it.
 
@@ -76,26 +72,19 @@ def choose_params(
         array (in its chunk, where sizes of chunks are unknown); keywords that exclude each other.
     """
     a = _real(a)
-    keywords["dtype"] = dtype
-    # bad keywords are told at once, not after a long pass over the data
-    _api.params_from_range(np.zeros((), np.float32), np.ones((), np.float32), **keywords)
-    kept: tuple[int, ...] = ()
-    if axis is not None:
-        kept = (_checks.normal_axis(_checks.axis(axis), a.ndim),)
-    if block_size is not None:
-        block_size = _checks.block(block_size)
-        if axis is None:
-            raise ValueError(
-                f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
-            )
-        a = _whole_blocks(a, kept[0], block_size)
+    axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
+    choice = _choice.Choice.of(choose_params, dtype, keywords)  # before a long pass
+    _, along, block_size = _checks.layout(a.shape, axis, block_size)
+    kept: tuple[int, ...] = () if along is None else (along,)
+    if along is not None and block_size is not None:
+        a = _whole_blocks(a, along, block_size)
         kept = tuple(range(a.ndim))
-    ends = functools.partial(_api._range, axis=axis, block_size=block_size)
+    ends = functools.partial(_choice.range_of, axis=axis, block_size=block_size)
     found = _reduced(a, ends, _widest, kept)
     if found is None:
         raise ValueError(f"a has no data (shape {a.shape}); pass at least one element a channel")
     low, high = (np.block(_each(found, operator.itemgetter(end)).tolist()) for end in (0, 1))
-    return _api.params_from_range(low, high, axis=axis, block_size=block_size, **keywords)
+    return choice.params(low, high, axis, block_size)
 
 
 def observe(a: Any, observer: _Observer) -> _Observer:
@@ -133,7 +122,7 @@ def observe(a: Any, observer: _Observer) -> _Observer:
         kept = (_checks.normal_axis(observer.axis, a.ndim),)
         if _known(a, kept):
             observer._check_channels(a.shape[kept[0]], "a")  # now, not after a long pass
-    fresh = functools.partial(type(observer), observer.dtype, axis=observer.axis)
+    fresh = functools.partial(type(observer), axis=observer.axis)
     found = _reduced(
         a, functools.partial(_filled, fresh=fresh), functools.partial(_merged, fresh=fresh), kept
     )
@@ -296,7 +285,7 @@ def quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
         As `zeropoint.quantize`, at once; unknown sizes of chunks where they are needed.
     """
     a = _real(a)
-    _api._params(params, wrong, "zd.quantize(a, ")._check_precision(working_dtype(a.dtype))
+    _params.checked(params, wrong, "zd.quantize(a, ")._check_precision(working_dtype(a.dtype))
     return _elementwise("quantize", a, params, params.dtype)
 
 
@@ -306,7 +295,7 @@ def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) ->
     Parameters and errors are those of `quantize`, for codes; `dtype` is that of the result, by
     default float32.
     """
-    params = _api._params(params, wrong, "zd.dequantize(q, ")
+    params = _params.checked(params, wrong, "zd.dequantize(q, ")
     _checks.exact_array(_meta(q, "q"), params.dtype, "q", "these are not codes of params.dtype")
     real = _checks.real_dtype(np.float32 if dtype is None else dtype)
     return _elementwise("dequantize", q, params, real, dtype=real)
@@ -318,7 +307,7 @@ def fake_quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
     Parameters and errors are those of `quantize`; the result has the dtype of `a`.
     """
     a = _real(a)
-    _api._params(params, wrong, "zd.fake_quantize(a, ")._check_precision(working_dtype(a.dtype))
+    _params.checked(params, wrong, "zd.fake_quantize(a, ")._check_precision(working_dtype(a.dtype))
     return _elementwise("fake_quantize", a, params, a.dtype.newbyteorder("="))
 
 

@@ -31,11 +31,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
-from . import _api, _checks, _patterns
+from . import _checks, _patterns
+from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
 from ._files import npy, open_again, open_source, safetensors, work
 from ._files.grid import Grid
@@ -151,14 +152,16 @@ class FileInfo:
 # The public functions
 
 
+@shows(ParamsKeywords)
 def quantize_file(
     src: _PathLike,
     dst: _PathLike,
     *,
+    dtype: Any = "uint8",
     progress: _Progress | None = None,
     include: Patterns = None,
     exclude: Patterns = None,
-    **keywords: Any,
+    **keywords: Unpack[ParamsKeywords],
 ) -> FileSummary:
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
 
@@ -179,7 +182,7 @@ def quantize_file(
         quantized if it matches one of `include` (None: all do) and none of `exclude`, else copied.
         Members of a ``.npz`` that ``.safetensors`` cannot hold are left out if they match
         `exclude`.
-    **keywords
+    dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
         smaller (a scale for each of few elements), is copied, and the summary says why.
@@ -204,15 +207,10 @@ def quantize_file(
     """
     path, target = _paths(src, (".npy", ".npz", ".safetensors"), dst, (".safetensors",))
     axis, block = keywords.pop("axis", None), keywords.pop("block_size", None)
-    # bad keywords are report at once, not after a long read
-    form = _api.params_from_range(
-        np.zeros((), np.float32),
-        np.ones((), np.float32),
-        block_size=block if axis is None else None,  # which is an error
-        **keywords,
-    )
-    axis = None if axis is None else _checks.axis(axis)
-    block = None if block is None else _checks.block(block)
+    choice = Choice.of(quantize_file, dtype, keywords)
+    form = choice.params(np.zeros((), np.float32), np.ones((), np.float32))
+    axis = _checks.axis(axis)
+    block = _checks.block(block, axis)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_source(path, functools.partial(_patterns.matches, unwanted)) as source:
@@ -229,7 +227,7 @@ def quantize_file(
                 continue
             kept = "part of a quantized tensor" if tensor.name in taken else None
             kept = kept or _reason_to_keep(tensor, included, excluded, axis)
-            job = None if kept else _quantize_job(source, tensor, form, keywords, axis, block)
+            job = None if kept else _quantize_job(source, tensor, form, choice, axis, block)
             kept = kept or (job and _reason_not_worth_it(job.summary))
             if job is None or kept:
                 job = _copy_job(source, tensor, kept or "")
@@ -523,7 +521,7 @@ def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int |
     codes, params = pair
     codes = _checks.exact_array(codes, params.dtype, what, "these are not codes of params.dtype")
     try:
-        return codes, params, params._check_fits(codes.shape)
+        return codes, params, params._check_fits(codes.shape).axis
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
 
@@ -595,11 +593,11 @@ def _quantize_job(
     source: Source,
     tensor: Tensor,
     form: QuantParams,
-    keywords: dict[str, Any],
+    choice: Choice,
     axis: int | None,
     block: int | None,
 ) -> _Job:
-    """`form` has the dtype of the parameters that `keywords` will choose."""
+    """`form` has the dtype of the parameters that `choice` will give."""
     name, shape = tensor.name, tensor.shape
     for companion in companions(name):
         if companion in source.tensors:
@@ -634,7 +632,7 @@ def _quantize_job(
     moved = tensor.bytes * (1 if whole.resident else 2)
     if tensor.fortran:
         moved += sum(safetensors.size(*output) for output in outputs.values() if len(output[1]) > 1)
-    action = functools.partial(work.quantize, tensor, whole, keywords)
+    action = functools.partial(work.quantize, tensor, whole, choice)
     return _Job(summary, outputs, tensor.fortran, moved, action)
 
 

@@ -12,11 +12,12 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 
-from . import _api, _backend, _checks, _clipping, _reference
+from . import _backend, _checks, _clipping, _reference
+from ._choice import Choice, ChoiceKeywords, min_max, shows
 from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
@@ -34,19 +35,13 @@ _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
 class _Observer(abc.ABC):
     """What both observers share: the range, and how observers are compared, merged and written."""
 
-    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
-        self._dtype = _checks.code_dtype(dtype)
-        self._axis = None if axis is None else _checks.axis(axis)
+    def __init__(self, *, axis: int | None = None) -> None:
+        self._axis = _checks.axis(axis)
         self._precision = np.dtype(np.float32)
         # float, or a float64 array of the channels, which holds both precisions; no data is the
         # range that any other widens
         self._low: Any = np.inf
         self._high: Any = -np.inf
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the codes."""
-        return self._dtype
 
     @property
     def axis(self) -> int | None:
@@ -117,7 +112,7 @@ class _Observer(abc.ABC):
         TypeError
             `other` is not an observer of the same class.
         ValueError
-            `other` has another dtype, axis or number of channels, or the two have seen more than
+            `other` has another axis or number of channels, or the two have seen more than
             2^63 - 1 elements.  The observer is as it was before.
         """
         if type(other) is not type(self):
@@ -125,13 +120,11 @@ class _Observer(abc.ABC):
                 f"other is a {type(other).__name__}; a {type(self).__name__} can only be merged "
                 "with its like"
             )
-        for name in ("dtype", "axis"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise ValueError(
-                    f"other has {name} {theirs}, this observer {mine}; make both with the same "
-                    "arguments"
-                )
+        if other._axis != self._axis:
+            raise ValueError(
+                f"other has axis {other._axis}, this observer {self._axis}; make both with the "
+                "same axis"
+            )
         if not other._empty:
             self._check_channels(np.size(other._low), "other")
             self._join(other)
@@ -158,7 +151,7 @@ class _Observer(abc.ABC):
 
     def _state(self) -> tuple[Any, ...]:
         ends = np.asarray(self._low), np.asarray(self._high)
-        shared = self._dtype.name, self._axis, self._precision.name, ends[0].shape
+        shared = self._axis, self._precision.name, ends[0].shape
         return (*shared, *(end.tobytes() for end in ends))
 
     def __eq__(self, other: object) -> bool:
@@ -169,9 +162,9 @@ class _Observer(abc.ABC):
     __hash__ = None  # type: ignore[assignment]  # an observer changes
 
     def __repr__(self) -> str:
-        axis = "" if self._axis is None else f", axis={self._axis}"
+        axis = "" if self._axis is None else f"axis={self._axis}"
         seen = "no data yet" if self._empty else self._seen()
-        return f"<{type(self).__name__}({self._dtype.name!r}{axis}): {seen}>"
+        return f"<{type(self).__name__}({axis}): {seen}>"
 
     def _seen(self) -> str:
         channels = "" if self._axis is None else f"{self._low.size} channels, "
@@ -181,7 +174,6 @@ class _Observer(abc.ABC):
         """A dictionary of plain Python values that `json.dumps` takes; exact."""
         return {
             "observer": type(self).__name__,
-            "dtype": self._dtype.name,
             "axis": self._axis,
             "precision": self._precision.name,
             "min": None if self._empty else np.asarray(self._low).tolist(),
@@ -208,9 +200,8 @@ class _Observer(abc.ABC):
                 f"{sorted(expected - set(fields))}"
             )
         _checks.name(fields["observer"], "observer", (cls.__name__,))
-        _checks.name(fields["dtype"], "dtype", ("uint8", "int8"))
         _checks.name(fields["precision"], "precision", ("float32", "float64"))
-        self = cls(fields["dtype"], axis=fields["axis"])
+        self = cls(axis=fields["axis"])
         self._fill(fields)
         return self
 
@@ -228,7 +219,7 @@ class _Observer(abc.ABC):
 
 
 class MinMaxObserver(_Observer):
-    """Remembers the least and the greatest element, per tensor or per channel.
+    """Remembers minimum and maximum, per tensor or per channel.
 
     `params` gives what `choose_params` gives for all the data at once, to the bit.  `update` and
     `merge` are associative and commutative to the bit.  An observer is not for several threads at
@@ -236,45 +227,24 @@ class MinMaxObserver(_Observer):
 
     Parameters
     ----------
-    dtype
-        ``"uint8"`` or ``"int8"``: the type of the codes.
     axis
         The channel axis, which is kept; it may be negative, and then data of any rank may come.
         None: one range for all.
     """
 
     def _take(self, x: Array) -> None:
-        low, high = _api.min_max(x, axis=self._axis)
+        low, high = min_max(x, channel_axis=self._axis)
         self._include(low, high, low.dtype)
 
+    @shows(ChoiceKeywords)
     @_backend.ieee
-    def params(
-        self,
-        *,
-        zero_point_from: str | None = None,
-        include_zero: bool = True,
-        symmetric: bool = False,
-        qmin: int | None = None,
-        qmax: int | None = None,
-        convention: str = "numpy",
-    ) -> QuantParams:
+    def params(self, dtype: Any = "uint8", **keywords: Unpack[ChoiceKeywords]) -> QuantParams:
         """The parameters for the data seen; keywords and errors are those of `choose_params`.
 
         No data: ValueError.
         """
-        low, high = self._range()
-        return _api.params_from_range(
-            low,
-            high,
-            dtype=self._dtype,
-            zero_point_from=zero_point_from,
-            include_zero=include_zero,
-            symmetric=symmetric,
-            qmin=qmin,
-            qmax=qmax,
-            axis=self._axis,
-            convention=convention,
-        )
+        choice = Choice.of(MinMaxObserver.params, dtype, keywords)
+        return choice.params(*self._range(), self._axis)
 
 
 class HistogramObserver(_Observer):
@@ -288,14 +258,12 @@ class HistogramObserver(_Observer):
 
     Parameters
     ----------
-    dtype
-        ``"uint8"`` or ``"int8"``: the type of the codes.
     axis
         The channel axis, as in `MinMaxObserver`.  A channel takes 32 KiB.
     """
 
-    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
-        super().__init__(dtype, axis=axis)
+    def __init__(self, *, axis: int | None = None) -> None:
+        super().__init__(axis=axis)
         # a row a channel: k, and how many elements are in bin t, at 1 + t % BINS
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
@@ -309,7 +277,7 @@ class HistogramObserver(_Observer):
         if second is None:
             self._count(*first, x)
             return
-        all_parts = type(self)(self._dtype, axis=self._axis)  # a NaN may turn up in the last
+        all_parts = type(self)(axis=self._axis)  # a NaN may turn up in the last
         for part in itertools.chain([first, second], parts):
             all_parts._count(*part, x)
         self._absorb(all_parts)
@@ -418,23 +386,22 @@ class HistogramObserver(_Observer):
             after = np.minimum(before[0], low), np.maximum(before[1], high)
             _widen(self._table, *before, _exponents(*after))
 
+    @shows(ChoiceKeywords)
     @_backend.ieee
     def params(
         self,
+        dtype: Any = "uint8",
         *,
-        method: str = "minmax",
+        method: str = "mse",
         percentile: float = 99.99,
-        zero_point_from: str | None = None,
-        include_zero: bool = True,
-        symmetric: bool = False,
-        qmin: int | None = None,
-        qmax: int | None = None,
-        convention: str = "numpy",
+        **keywords: Unpack[ChoiceKeywords],
     ) -> QuantParams:
         """The parameters for the data seen; what lies beyond the chosen range saturates.
 
         Parameters
         ----------
+        dtype
+            ``"uint8"`` or ``"int8"``: the type of the codes.
         method
             How the range is chosen, for each channel by itself:
 
@@ -464,9 +431,7 @@ class HistogramObserver(_Observer):
         """
         _checks.name(method, "method", METHODS)
         percent = _percent(percentile)
-        choice = _api._Choice(
-            self._dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention
-        )
+        choice = Choice.of(HistogramObserver.params, dtype, keywords)
         low, high = self._range()
         if method != "minmax":
             with np.errstate(all="ignore"):  # what overflows is never the least
@@ -480,11 +445,9 @@ class HistogramObserver(_Observer):
             # so if all data are one value, and if all but few are
             fine = (new_low < new_high) | ((new_low != 0) & choice.include_zero)
             low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
-        return choice.params(low, high, self._axis, None)
+        return choice.params(low, high, self._axis)
 
-    def _clipped(
-        self, rows: slice, method: str, percent: float, choice: _api._Choice
-    ) -> _clipping.Range:
+    def _clipped(self, rows: slice, method: str, percent: float, choice: Choice) -> _clipping.Range:
         """The range that a method finds for some channels."""
         # each in a unit of its own: squares of large numbers would overflow
         unit = _exponent_above(np.atleast_1d(np.maximum(-self._low, self._high))[rows])
@@ -504,14 +467,12 @@ class HistogramObserver(_Observer):
                 low, high = _clipping.least_error(h, searched, choice.include_zero, levels)
         return np.ldexp(low, unit), np.ldexp(high, unit)
 
-    def _levels(
-        self, unit: Array, choice: _api._Choice, low: Array, high: Array
-    ) -> _clipping.Levels:
+    def _levels(self, unit: Array, choice: Choice, low: Array, high: Array) -> _clipping.Levels:
         """What the codes will stand for if [low, high] is chosen."""
         scale, zero = _reference.choose(
             np.ldexp(low, unit).astype(self._precision),
             np.ldexp(high, unit).astype(self._precision),
-            **choice.reference(),
+            **choice.keywords,
         )
         scale = np.ldexp(scale.astype(np.float64), -unit)
         return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)

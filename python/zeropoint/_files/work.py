@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _api, _backend, _checks
+from .._choice import Choice
 from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import grid
@@ -39,12 +40,12 @@ def copy(tensor: Tensor, source: Source, regions: list[Region], report: Report) 
 def quantize(
     tensor: Tensor,
     whole: Grid,
-    keywords: dict[str, Any],
+    choice: Choice,
     source: Source,
     regions: list[Region],
     report: Report,
 ) -> float:
-    """Codes, scales and zero points; `keywords` are those of `choose_params` but for the axis."""
+    """Codes, scales and zero points; the parameters are those of `choice`."""
     codes, scales, zeros = regions
     step, seen = 0.0, 0
     for part, passes in _sections(tensor, whole, source, report):
@@ -52,9 +53,7 @@ def quantize(
         if np.isnan(low).any():
             raise _not_finite(tensor, source)
         try:
-            params = _api.params_from_range(
-                low, high, axis=part.axis, block_size=part.block, **keywords
-            )
+            params = choice.params(low, high, part.axis, part.block)
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
             what = f"{source.path}: tensor {tensor.name!r}: {error}{counted}"
