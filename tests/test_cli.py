@@ -16,7 +16,7 @@ import safetensors.numpy
 
 import zeropoint as zp
 from zeropoint import _backend, _cli, _demo, _exhaustive, _extras, _selfcheck, files
-from zeropoint._files import grid
+from zeropoint._files import tiles
 
 HAS_TABLE = importlib.util.find_spec("wordllama") is not None
 
@@ -390,8 +390,8 @@ class Terminal:
 def in_a_terminal(monkeypatch):
     """A terminal for stderr, and files in chunks that move its bar."""
     found = Terminal()
-    monkeypatch.setattr(grid, "CHUNK", 500)
-    monkeypatch.setattr(grid, "RESIDENT", 500)
+    monkeypatch.setattr(tiles, "TILE", 500)
+    monkeypatch.setattr(tiles, "RESIDENT", 500)
     monkeypatch.setattr(sys, "stderr", found)
     return found
 
@@ -426,7 +426,7 @@ def test_an_error_leaves_the_line_of_the_bar(weights, monkeypatch):
 
 def test_progress_in_a_log(capsys, weights, monkeypatch):
     """Files are silent; verify, which can take long, tells each quarter."""
-    monkeypatch.setattr(grid, "CHUNK", 10)
+    monkeypatch.setattr(tiles, "TILE", 10)
     assert run(capsys, "quantize", "weights.npy", "-o", "q.safetensors").err == ""
     rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")] * len(_selfcheck.OPERATIONS)
     monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))

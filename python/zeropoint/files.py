@@ -38,15 +38,13 @@ import numpy as np
 from . import _checks, _patterns
 from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
-from ._files import npy, open_again, open_source, safetensors, work
-from ._files.grid import Grid
+from ._files import npy, open_again, open_source, safetensors, tiles, work
 from ._files.quantized import (
     Quantized,
     assembled,
     companions,
     fields_of,
     metadata_of,
-    params_shape,
     quantized,
     quantized_one,
 )
@@ -59,6 +57,7 @@ from ._files.source import (
     real_dtype,
 )
 from ._files.target import Region, Report, region, replacing
+from ._layout import Layout
 from ._params import QuantParams
 from ._patterns import Patterns
 from ._reference import Array
@@ -157,10 +156,10 @@ def quantize_file(
     src: _PathLike,
     dst: _PathLike,
     *,
-    dtype: Any = "uint8",
     progress: _Progress | None = None,
     include: Patterns = None,
     exclude: Patterns = None,
+    dtype: Any = "uint8",
     **keywords: Unpack[ParamsKeywords],
 ) -> FileSummary:
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
@@ -206,11 +205,9 @@ def quantize_file(
         that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
     path, target = _paths(src, (".npy", ".npz", ".safetensors"), dst, (".safetensors",))
-    axis, block = keywords.pop("axis", None), keywords.pop("block_size", None)
+    axis = _checks.axis(keywords.pop("axis", None))
+    block = _checks.block(keywords.pop("block_size", None), axis)
     choice = Choice.of(quantize_file, dtype, keywords)
-    form = choice.params(np.zeros((), np.float32), np.ones((), np.float32))
-    axis = _checks.axis(axis)
-    block = _checks.block(block, axis)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_source(path, functools.partial(_patterns.matches, unwanted)) as source:
@@ -225,15 +222,14 @@ def quantize_file(
             if tensor.word is None and tensor.name in excluded:
                 source.left_out[tensor.name] = f"safetensors lacks its dtype, {tensor.label}"
                 continue
-            kept = "part of a quantized tensor" if tensor.name in taken else None
+            kept = "it belongs to a quantized tensor" if tensor.name in taken else None
             kept = kept or _reason_to_keep(tensor, included, excluded, axis)
-            job = None if kept else _quantize_job(source, tensor, form, choice, axis, block)
+            job = None if kept else _quantize_job(source, tensor, choice, axis, block)
             kept = kept or (job and _reason_not_worth_it(job.summary))
             if job is None or kept:
                 job = _copy_job(source, tensor, kept or "")
             else:
-                fields = fields_of(form, job.summary.axis, block)
-                entries[tensor.name] = job.summary.dtype, fields
+                entries[tensor.name] = job.summary.dtype, fields_of(choice, job.summary.axis, block)
             jobs.append(job)
         _check_some_are_quantized(source, jobs)
         return _run(source, jobs, metadata_of(source.metadata, entries), dst, target, progress)
@@ -561,7 +557,7 @@ class _Job(NamedTuple):
     summary: TensorSummary  #: all but the error bound
     outputs: dict[str, tuple[str, tuple[int, ...]]]  #: dtype (word) and shape, by name
     fortran: bool  #: the elements come in Fortran order
-    bytes: int  #: that will be report to the progress
+    bytes: int  #: that will be reported
     #: fills the regions of the outputs and returns the size of the largest step
     action: Callable[[Source, list[Region], Report], float | None]
 
@@ -590,14 +586,8 @@ def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
 
 
 def _quantize_job(
-    source: Source,
-    tensor: Tensor,
-    form: QuantParams,
-    choice: Choice,
-    axis: int | None,
-    block: int | None,
+    source: Source, tensor: Tensor, choice: Choice, axis: int | None, block: int | None
 ) -> _Job:
-    """`form` has the dtype of the parameters that `choice` will give."""
     name, shape = tensor.name, tensor.shape
     for companion in companions(name):
         if companion in source.tensors:
@@ -608,9 +598,9 @@ def _quantize_job(
             )
     axis = None if axis is None else axis % len(shape)
     scale, zero_point = companions(name)
-    per = params_shape(shape, axis, block)
+    per = Layout(shape, axis, block).params_shape
     outputs = {
-        name: ("I8" if form.dtype == np.int8 else "U8", shape),
+        name: ("I8" if choice.dtype == np.int8 else "U8", shape),
         scale: ("F64" if tensor.word == "F64" else "F32", per),
         zero_point: ("I32", per),
     }
@@ -618,7 +608,7 @@ def _quantize_job(
         name=name,
         shape=shape,
         dtype=tensor.dtype.name,
-        codes=form.dtype.name,
+        codes=choice.dtype.name,
         axis=axis,
         block_size=block,
         bytes_in=tensor.bytes,
@@ -628,8 +618,8 @@ def _quantize_job(
     )
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
-    whole = Grid.of(shape, axis, block)
-    moved = tensor.bytes * (1 if whole.resident else 2)
+    whole = Layout(shape, axis, block).flat
+    moved = tensor.bytes * (1 if tiles.is_resident(whole) else 2)
     if tensor.fortran:
         moved += sum(safetensors.size(*output) for output in outputs.values() if len(output[1]) > 1)
     action = functools.partial(work.quantize, tensor, whole, choice)
@@ -684,7 +674,7 @@ def _run(
     target: Path,
     progress: _Progress | None,
 ) -> FileSummary:
-    """Write the target, then tell what was done."""
+    """Write the target; what was done."""
     outputs = {name: output for job in jobs for name, output in job.outputs.items()}
     if Path(dst).suffix == ".npy":
         head, starts = _npy_header(source, outputs)
@@ -731,7 +721,7 @@ def _npy_header(
 
 
 def _counter(total: int, progress: _Progress | None) -> Report:
-    """A function that adds to a count of bytes and tells `progress`."""
+    """A function that adds to a count of bytes and reports it to `progress`."""
     done = 0
 
     def report(more: int) -> None:

@@ -1058,9 +1058,9 @@ FAULTS = [
     # ---- files -----------------------------------------------------------------------------------
     Fault(
         "files: the parameters of a short last block are missing",
-        PY + "_files/grid.py",
-        "slice(part.start // self.block, -(-part.stop // self.block))",
-        "slice(part.start // self.block, max(1, part.stop // self.block))",
+        PY + "_layout.py",
+        "slice(start // self.block, -(-stop // self.block))",
+        "slice(start // self.block, max(1, stop // self.block))",
         "files::test_boundaries",
     ),
     Fault(
