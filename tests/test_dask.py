@@ -105,9 +105,9 @@ def test_same_as_in_memory(keywords: dict[str, Any]) -> None:
 def test_observers(observer: Any, axis: int | None) -> None:
     x = normal((50, 33)) * np.exp(normal((50, 1)) * 3)
     a = da.from_array(x, chunks=(20, 10))
-    mine = observer("int8", axis=axis)
+    mine = observer(axis=axis)
     assert zd.observe(a, mine) is mine
-    whole = observer("int8", axis=axis).update(x)
+    whole = observer(axis=axis).update(x)
     assert mine == whole
     more = np.s_[:, :20] if axis == 0 else np.s_[:30]
     zd.observe(a[more], mine)  # it need not be fresh

@@ -1000,7 +1000,7 @@ def test_names(tmp_path):
         ({"block_size": 4}, ValueError, "block_size 4 needs an axis; pass axis=-1"),
         ({"axis": 0.5}, TypeError, "axis must be an integer"),
         ({"axis": 0, "block_size": 0}, ValueError, "block_size 0 must be at least 1"),
-        ({"dtype": "int16"}, ValueError, "choose uint8 or int8"),
+        ({"dtype": "int16"}, TypeError, "choose uint8 or int8"),
         ({"zero_point_from": "mean"}, ValueError, "zero_point_from 'mean' is unknown"),
         ({"qmin": 9, "qmax": 3}, ValueError, "must be less than"),
         ({"colour": "red"}, TypeError, "no keyword 'colour'"),

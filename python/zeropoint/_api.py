@@ -134,13 +134,10 @@ def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     params._check_fits(q.shape)
     by = -128 if params.dtype == np.uint8 else 128
     other = np.dtype(np.int8 if by < 0 else np.uint8)
-    zero = np.asarray(params.zero_point, np.int64) + by
-    recipe = params._recipe() | {
-        "dtype": other,
-        "qmin": params.qmin + by,
-        "qmax": params.qmax + by,
-    }
-    moved = QuantParams(params.scale, zero if zero.ndim else int(zero), **recipe)
+    zero = np.asarray(params.zero_point, np.int64) + by  # which may leave int32: ValueError
+    moved = params.replace(
+        zero_point=zero, dtype=other, qmin=params.qmin + by, qmax=params.qmax + by
+    )
     codes = np.empty(q.shape, other)
     for chunk in chunks(q.shape):
         np.bitwise_xor(q[chunk].view(np.uint8), np.uint8(128), out=codes[chunk].view(np.uint8))
