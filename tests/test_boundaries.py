@@ -418,6 +418,16 @@ def test_saturate_bounds_that_a_dtype_holds(backend: str, dtype: str) -> None:
     assert bounds(5, 5) == [5, 5]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_saturate_bounds_of_codes(backend: str, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    ends = np.array([info.min, info.max], dtype)
+    assert zp.saturate(ends, info.min, info.max).tolist() == ends.tolist()
+    for bounds in ((info.min - 1, 5), (5, info.max + 1)):
+        with pytest.raises(ValueError, match=f"is not a {dtype}"):
+            zp.saturate(ends, *bounds)
+
+
 @pytest.mark.parametrize(("dtype", "qmin", "qmax"), RANGES)
 def test_requantize_at_the_ends_of_int32(backend: str, dtype: str, qmin: int, qmax: int) -> None:
     """float32(acc) rounds from 2^24 on; codes clip at qmin and qmax."""

@@ -149,21 +149,22 @@ def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
 
 
 def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array:
-    """``clip(x, qmin, qmax)`` in the dtype of `x`, the article's `saturate`; NaN passes through.
+    """``clip(x, qmin, qmax)`` in the dtype of `x`; NaN passes through.
 
     Parameters
     ----------
     x
-        float16, bfloat16, float32, float64, int16, int32 or int64.
+        float16, bfloat16, float32, float64, uint8, int8, int16, int32 or int64.
     qmin, qmax
         Integers with qmin <= qmax that the dtype of `x` can hold exactly.
     out
         An array in the shape and dtype of `x`; it may be `x` itself.
     """
     x = _checks.number_array(x)
-    if x.dtype.kind in "iu" and x.dtype.name not in ("int16", "int32", "int64"):
+    if x.dtype.name in ("uint16", "uint32", "uint64"):
         raise TypeError(
-            f"x has dtype {x.dtype}; saturate takes floats, int16, int32 and int64: convert x first"
+            f"x has dtype {x.dtype}; saturate takes floats, signed integers and uint8: convert x "
+            "first"
         )
     low, high = _checks.integer(qmin, "qmin"), _checks.integer(qmax, "qmax")
     if low > high:
@@ -178,7 +179,7 @@ def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array
 
 
 def _holds_exactly(dtype: np.dtype[Any], value: int) -> bool:
-    if dtype.kind == "i":
+    if dtype.kind in "iu":
         info = np.iinfo(dtype)
         return bool(info.min <= value <= info.max)
     bits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[dtype.name]
