@@ -104,6 +104,16 @@ ROWS: dict[str, Case] = {
         ValueError,
         r"x has 2 NaN or Inf of 3 elements, the first \(nan\) at index \(1,\)",
     ),
+    "check_finite of the method": (
+        lambda: P.quantize(np.array([1, NAN, INF], np.float32), check_finite=True),
+        ValueError,
+        r"x has 2 NaN or Inf of 3 elements, the first \(nan\) at index \(1,\)",
+    ),
+    "check_finite of the method not a bool": (
+        lambda: P.quantize(F32, check_finite=0),  # type: ignore[arg-type]
+        TypeError,
+        "check_finite must be True or False, not int 0",
+    ),
     "check_finite not a bool": (
         lambda: zp.quantize(F32, P, check_finite=1),  # type: ignore[arg-type]
         TypeError,

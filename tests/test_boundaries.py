@@ -418,6 +418,16 @@ def test_saturate_bounds_that_a_dtype_holds(backend: str, dtype: str) -> None:
     assert bounds(5, 5) == [5, 5]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_saturate_bounds_of_codes(backend: str, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    ends = np.array([info.min, info.max], dtype)
+    assert zp.saturate(ends, info.min, info.max).tolist() == ends.tolist()
+    for bounds in ((info.min - 1, 5), (5, info.max + 1)):
+        with pytest.raises(ValueError, match=f"is not a {dtype}"):
+            zp.saturate(ends, *bounds)
+
+
 @pytest.mark.parametrize(("dtype", "qmin", "qmax"), RANGES)
 def test_requantize_at_the_ends_of_int32(backend: str, dtype: str, qmin: int, qmax: int) -> None:
     """float32(acc) rounds from 2^24 on; codes clip at qmin and qmax."""
@@ -530,7 +540,11 @@ def test_blocks_at_the_ends_of_the_axis(backend: str, length: int) -> None:
 def test_axes_of_64_dimensions(backend: str, function: str) -> None:
     shape = (2, *(1,) * 62, 3)
     x = np.arange(6, dtype=np.float32).reshape(shape)
-    call = getattr(zp, function)
+    name = "axis" if function == "choose_params" else "channel_axis"
+
+    def call(x: np.ndarray, axis: int) -> Any:
+        return getattr(zp, function)(x, **{name: axis})
+
     for axis, length in ((0, 2), (63, 3), (-1, 3), (-64, 2), (1, 1), (-63, 1), (62, 1)):
         found = call(x, axis=axis)
         assert (found.scale if function == "choose_params" else found[1]).shape == (length,)
@@ -538,7 +552,7 @@ def test_axes_of_64_dimensions(backend: str, function: str) -> None:
         with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds"):
             call(x, axis=axis)
     for axis in (INT32, -INT32 - 1):
-        with pytest.raises(ValueError, match=f"axis {axis} is beyond"):
+        with pytest.raises(ValueError, match=f"^{name} {axis} is beyond"):
             call(x, axis=axis)
 
 

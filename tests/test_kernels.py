@@ -86,8 +86,11 @@ def test_integers(isa: str, dtype: str) -> None:
         for values in (x, near):
             zp.saturate_cast(values, "uint8")
             zp.saturate_cast(values, "int8")
-            if dtype in ("i2", "i4", "i8"):
+            if dtype in ("i1", "i2", "i4", "i8"):
                 zp.saturate(values, -100, 100)
+            if dtype in ("i1", "u1"):
+                zp.saturate(values, 7, 100)
+                zp.saturate(values, 7, 7)
             if dtype == "i4":
                 zp.requantize(values, 3e-9, zp.QuantParams(0.05, 9))
 

@@ -653,8 +653,9 @@ void requantize_into(std::size_t isa, const py::array& source, py::array target,
 void saturate_into(std::size_t isa, const py::array& source, py::array target, bool source_bf16,
                    bool target_bf16, std::int64_t low, std::int64_t high) {
     const Arrays a(isa, source, target, source_bf16, target_bf16);
-    const bool whole =
-        a.x.dtype == zp::DType::i16 || a.x.dtype == zp::DType::i32 || a.x.dtype == zp::DType::i64;
+    const zp::DType t = a.x.dtype;
+    const bool whole = t == zp::DType::u8 || t == zp::DType::i8 || t == zp::DType::i16 ||
+                       t == zp::DType::i32 || t == zp::DType::i64;
     expect(a.x.dtype == a.y.dtype);
     if (!whole) real_or_throw(a.x.dtype);
     call(a.n,

@@ -134,13 +134,10 @@ def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     params._check_fits(q.shape)
     by = -128 if params.dtype == np.uint8 else 128
     other = np.dtype(np.int8 if by < 0 else np.uint8)
-    zero = np.asarray(params.zero_point, np.int64) + by
-    recipe = params._recipe() | {
-        "dtype": other,
-        "qmin": params.qmin + by,
-        "qmax": params.qmax + by,
-    }
-    moved = QuantParams(params.scale, zero if zero.ndim else int(zero), **recipe)
+    zero = np.asarray(params.zero_point, np.int64) + by  # which may leave int32: ValueError
+    moved = params.replace(
+        zero_point=zero, dtype=other, qmin=params.qmin + by, qmax=params.qmax + by
+    )
     codes = np.empty(q.shape, other)
     for chunk in chunks(q.shape):
         np.bitwise_xor(q[chunk].view(np.uint8), np.uint8(128), out=codes[chunk].view(np.uint8))
@@ -152,21 +149,22 @@ def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
 
 
 def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array:
-    """``clip(x, qmin, qmax)`` in the dtype of `x`, the article's `saturate`; NaN passes through.
+    """``clip(x, qmin, qmax)`` in the dtype of `x`; NaN passes through.
 
     Parameters
     ----------
     x
-        float16, bfloat16, float32, float64, int16, int32 or int64.
+        float16, bfloat16, float32, float64, uint8, int8, int16, int32 or int64.
     qmin, qmax
         Integers with qmin <= qmax that the dtype of `x` can hold exactly.
     out
         An array in the shape and dtype of `x`; it may be `x` itself.
     """
     x = _checks.number_array(x)
-    if x.dtype.kind in "iu" and x.dtype.name not in ("int16", "int32", "int64"):
+    if x.dtype.name in ("uint16", "uint32", "uint64"):
         raise TypeError(
-            f"x has dtype {x.dtype}; saturate takes floats, int16, int32 and int64: convert x first"
+            f"x has dtype {x.dtype}; saturate takes floats, signed integers and uint8: convert x "
+            "first"
         )
     low, high = _checks.integer(qmin, "qmin"), _checks.integer(qmax, "qmax")
     if low > high:
@@ -181,7 +179,7 @@ def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array
 
 
 def _holds_exactly(dtype: np.dtype[Any], value: int) -> bool:
-    if dtype.kind == "i":
+    if dtype.kind in "iu":
         info = np.iinfo(dtype)
         return bool(info.min <= value <= info.max)
     bits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[dtype.name]

@@ -58,7 +58,8 @@ class QuantParams:
     Raises
     ------
     TypeError
-        A zero point that is not an integer; a scale that is not a real number.
+        A zero point that is not an integer; a scale that is not a real number; a `dtype` that is
+        not uint8 or int8.
     ValueError
         A scale that is not finite and positive, a zero point or a range outside its bounds,
         shapes that do not fit, an unknown name.
@@ -105,14 +106,18 @@ class QuantParams:
         bounds = (qmin, qmax) if include_zero else (INT32.min, INT32.max)
         zeros = _checks.zero_points(zero_point, scales.shape, *bounds)
         scales, zeros = _frozen(scales), _frozen(zeros)
-        values = (
+        native = _backend.native_params(
+            scales, zeros, qmin, qmax, dtype, canonical, axis, block_size
+        )
+        self._set(
             scales if scales.ndim else scales[()],
             zeros if zeros.ndim else int(zeros),
-            *(dtype, qmin, qmax, axis, block_size, canonical, include_zero),
+            *(dtype, qmin, qmax, axis, block_size, canonical, include_zero, native),
         )
-        for name, value in zip(self.__slots__, values, strict=False):  # all but _native
+
+    def _set(self, *values: Any) -> None:
+        for name, value in zip(QuantParams.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
 
     @classmethod
     def _trusted(
@@ -126,22 +131,13 @@ class QuantParams:
     ) -> QuantParams:
         """Parameters that the core has just chosen: nothing is left to check."""
         self = object.__new__(cls)
-        put = object.__setattr__
         if axis is None:
-            put(self, "_scale", scale[()])
-            put(self, "_zero_point", zero.item())
+            scale, zero = scale[()], zero.item()
         else:
-            put(self, "_scale", _frozen(scale))
-            put(self, "_zero_point", _frozen(zero))
             axis = axis if block is None else axis % scale.ndim
-        put(self, "dtype", choice.dtype)
-        put(self, "qmin", choice.qmin)
-        put(self, "qmax", choice.qmax)
-        put(self, "axis", axis)
-        put(self, "block_size", block)
-        put(self, "convention", choice.convention)
-        put(self, "include_zero", choice.include_zero)
-        put(self, "_native", native)
+            scale, zero = _frozen(scale), _frozen(zero)
+        rest = choice.convention, choice.include_zero, native
+        self._set(scale, zero, choice.dtype, choice.qmin, choice.qmax, axis, block, *rest)
         return self
 
     @property
@@ -172,6 +168,27 @@ class QuantParams:
 
     # -- value ----------------------------------------------------------------------------------
 
+    def replace(self, **changes: Any) -> QuantParams:
+        """The same parameters but for `changes`, all checked anew, as by `dataclasses.replace`.
+
+        Another `dtype` needs the zero point, qmin and qmax that go with it: see
+        `zeropoint.flip_signedness`.
+
+        Raises
+        ------
+        TypeError
+            A name that is none of the constructor's; what the constructor raises.
+        ValueError
+            What the constructor raises.
+        """
+        for name in changes:
+            if name not in _FIELDS:
+                raise TypeError(f"QuantParams has no {name!r}; it has {', '.join(_FIELDS)}")
+        return QuantParams(**self._fields() | changes)
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _FIELDS}
+
     def _key(self) -> tuple[Any, ...]:
         scale, zero = np.asarray(self.scale), np.asarray(self.zero_point)
         rest = (getattr(self, name) for name in _FIELDS[2:])
@@ -184,41 +201,27 @@ class QuantParams:
         return hash(self._key())
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"QuantParams is immutable; build a new one to change {name}")
+        raise AttributeError(f"QuantParams is immutable; use replace({name}=...)")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError("QuantParams is immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, tuple(getattr(self, name) for name in _FIELDS)
+        return _rebuild, tuple(self._fields().values())
 
     @_backend.ieee
     def __repr__(self) -> str:
         """The call that makes them; of arrays, in angle brackets, the range and what fits."""
-
-        def show(value: Any) -> str:
-            if not isinstance(value, np.ndarray):
-                return str(value)
-            if value.size == 0:
-                return f"<array of shape {value.shape}>"
-            what = "channels" if self.block_size is None else "blocks"
-            rest = f"{' x '.join(map(str, value.shape))} {what}"
-            if value.ndim == 1 and value.size <= 8:
-                rest = f"[{', '.join(map(str, value))}]"
-            return f"<{value.min()!s}..{value.max()!s}: {rest}>"
-
+        double = np.asarray(self._scale).dtype == np.float64
+        scale = _shown(self._scale, self.block_size, "float64 " * double)
+        if double and self.axis is None:
+            scale = f"float64({scale})"
+        zero = _shown(self._zero_point, self.block_size)
+        text = f"QuantParams(scale={scale}, zero_point={zero}, dtype={self.dtype.name!r}"
         info = np.iinfo(self.dtype)
-        text = f"QuantParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}"
-        text += f", dtype={self.dtype.name!r}"
-        shown = {
-            "qmin": (self.qmin, info.min),
-            "qmax": (self.qmax, info.max),
-            "axis": (self.axis, None),
-            "block_size": (self.block_size, None),
-            "convention": (self.convention, "numpy"),
-            "include_zero": (self.include_zero, True),
-        }
-        for name, (value, default) in shown.items():
+        defaults = info.min, info.max, None, None, "numpy", True
+        for name, default in zip(_FIELDS[3:], defaults, strict=True):
+            value = getattr(self, name)
             if value != default:
                 text += f", {name}={value!r}"
         return text + ")"
@@ -231,7 +234,7 @@ class QuantParams:
         nested lists would lose.
         """
         scale = np.asarray(self.scale)
-        fields = {name: getattr(self, name) for name in _FIELDS}
+        fields = self._fields()
         fields["scale"] = scale.tolist()
         fields["scale_dtype"] = scale.dtype.name
         fields["zero_point"] = np.asarray(self.zero_point).tolist()
@@ -306,6 +309,17 @@ def _check_cast(scale: Array, dtype: np.dtype[Any], convention: str) -> None:
     with np.errstate(all="ignore"):
         cast = scale.astype(dtype)
     _checks.check_scales(cast, convention, f"scale, cast to {dtype} as the data is, ")
+
+
+def _shown(value: Any, block_size: int | None, dtype: str = "") -> str:
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    if value.size == 0:
+        return f"<{dtype}array of shape {value.shape}>"
+    rest = f"{' x '.join(map(str, value.shape))} {'channels' if block_size is None else 'blocks'}"
+    if value.ndim == 1 and value.size <= 8:
+        rest = f"[{', '.join(map(str, value))}]"
+    return f"<{dtype}{value.min()!s}..{value.max()!s}: {rest}>"
 
 
 def _rebuild(*values: Any) -> QuantParams:

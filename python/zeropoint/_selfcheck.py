@@ -301,9 +301,10 @@ def _requantize() -> Iterator[_Case]:
 
 def _saturate() -> Iterator[_Case]:
     rng = np.random.default_rng(4)
-    ranges = (-128, 127), (0, 255), (-3, 5)
     integers = [np.dtype(name) for name in ("int16", "int32", "int64")]
-    for n, (real, (low, high)) in _shared(itertools.product((*REALS, *integers) * 4, ranges)):
+    wide = itertools.product((*REALS, *integers) * 4, [(-128, 127), (0, 255), (-3, 5)])
+    codes = itertools.product(CODES * 4, [(0, 127), (3, 100), (5, 5)])
+    for n, (real, (low, high)) in _shared([*wide, *codes]):
         x = _placed(rng, _numbers(rng, n, real))
         yield _Case(n, partial(_api.saturate, x, low, high))
 
