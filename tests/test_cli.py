@@ -1,6 +1,7 @@
 """The command line: what it prints where, and its exit codes."""
 
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -248,6 +249,14 @@ def test_quantize_options_reach_choose_params(capsys, weights):
     run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", *options.split())
     params = zp.choose_params(weights, symmetric=True, convention="torch", axis=1, block_size=7)
     assert files.read_params("q.safetensors", "weights") == params
+
+
+def test_every_keyword_of_choose_params_is_an_option_with_help():
+    parser = _cli._parser()
+    [commands] = parser._subparsers._group_actions
+    options = {action.dest: action for action in commands.choices["quantize"]._actions}
+    for name in inspect.signature(zp.choose_params).parameters:
+        assert name == "x" or options[name].help, name
 
 
 def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):

@@ -17,7 +17,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -25,7 +25,7 @@ import zeropoint as zp
 
 from . import _backend
 from ._checks import CODE_DTYPES, printable
-from ._choice import RULES
+from ._choice import RULES, Choice, ParamsKeywords
 from ._compare import table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
@@ -173,10 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         default="uint8",
         help="of the codes",
     )
-    quantize.add_argument(
-        "--axis", type=int, metavar="N", help="a scale for each channel of the axis"
-    )
-    quantize.add_argument("--block-size", type=int, metavar="N", help="and for each block along it")
+    _add_keywords(quantize, *_KEYWORDS)
     quantize.add_argument(
         "--include",
         action="append",
@@ -186,21 +183,6 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument(
         "--exclude", action="append", metavar="PATTERN", help="copy these; repeatable"
     )
-    rule = quantize.add_mutually_exclusive_group()
-    rule.add_argument(
-        "--zero-point-from", choices=RULES, help="default: the convention's default rule"
-    )
-    rule.add_argument("--symmetric", action="store_true", help="zero point in the middle")
-    quantize.add_argument(
-        "--no-include-zero",
-        dest="include_zero",
-        action="store_false",
-        help="the range of the data as it is, even if it does not hold 0",
-    )
-    quantize.add_argument("--qmin", type=int, metavar="N", help="first code in use")
-    quantize.add_argument("--qmax", type=int, metavar="N", help="last code in use")
-    names = [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)]
-    quantize.add_argument("--convention", choices=names, default="numpy", help="whose bits")
 
     dequantize = command(
         _dequantize,
@@ -234,11 +216,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("file", metavar="FILE")
     compare.add_argument("--tensor", metavar="NAME", help="which, if the file has several")
-    compare.add_argument(
-        "--axis", type=int, metavar="N", help="a scale for each channel of the axis"
-    )
-    compare.add_argument("--block-size", type=int, metavar="N", help="and for each block along it")
+    _add_keywords(compare, "axis", "block_size")
     return parser
+
+
+# The keywords of `choose_params` as options: all of them, by their types
+_KEYWORDS = get_type_hints(ParamsKeywords)
+_CHOICES = {
+    "zero_point_from": RULES,
+    "convention": [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)],
+}
+_HELP = {
+    "zero_point_from": "default: the convention's default rule",
+    "include_zero": "the range of the data as it is, even if it does not hold 0",
+    "symmetric": "zero point in the middle",
+    "qmin": "first code in use",
+    "qmax": "last code in use",
+    "convention": "whose bits; default: numpy",
+    "axis": "a scale for each channel of the axis",
+    "block_size": "and for each block along it",
+}
+
+
+def _add_keywords(parser: argparse.ArgumentParser, *names: str) -> None:
+    exclusive = parser.add_mutually_exclusive_group() if "symmetric" in names else parser
+    for name in names:
+        group = exclusive if name in ("zero_point_from", "symmetric") else parser
+        option, how = name.replace("_", "-"), dict[str, Any](type=int, metavar="N")
+        if name in _CHOICES:
+            how = {"choices": _CHOICES[name]}
+        elif _KEYWORDS[name] is bool:
+            default = getattr(Choice, name)
+            option = f"no-{option}" if default else option
+            how = {"action": "store_false" if default else "store_true"}
+        group.add_argument(
+            f"--{option}", dest=name, default=argparse.SUPPRESS, help=_HELP.get(name), **how
+        )
+
+
+def _given_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(options).items() if name in _KEYWORDS}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -325,13 +342,16 @@ class _Progress:
 def _quantize(options: argparse.Namespace) -> int:
     from . import files
 
-    names = (
-        *("dtype", "zero_point_from", "include_zero", "symmetric", "qmin", "qmax", "convention"),
-        *("axis", "block_size", "include", "exclude"),
-    )
-    keywords = {name: getattr(options, name) for name in names}
     with _bar(options) as progress:
-        done = files.quantize_file(options.file, options.output, progress=progress, **keywords)
+        done = files.quantize_file(
+            options.file,
+            options.output,
+            dtype=options.dtype,
+            progress=progress,
+            include=options.include,
+            exclude=options.exclude,
+            **_given_keywords(options),
+        )
     return _print_summary(done, options)
 
 
@@ -396,7 +416,7 @@ def _dtype(label: str) -> str:
 
 
 def _with_dtypes(found: _Found) -> _Found:
-    """What a command has to say, with NumPy's names of dtypes."""
+    """The same with NumPy's names of dtypes."""
     tensors = tuple(replace(each, dtype=_dtype(each.dtype)) for each in found.tensors)
     return replace(found, tensors=tensors)
 
@@ -454,9 +474,7 @@ def _compare(options: argparse.Namespace) -> int:
                 f"{printable(options.file)} has no float tensors; pass a file that has"
             )
         [name] = names
-    comparison = zp.compare(
-        files.read_tensor(options.file, name), axis=options.axis, block_size=options.block_size
-    )
+    comparison = zp.compare(files.read_tensor(options.file, name), **_given_keywords(options))
     if options.json:
         _print_json(comparison.to_dict())
     else:
