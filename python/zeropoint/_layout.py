@@ -43,6 +43,10 @@ class Layout(NamedTuple):
         axis = None if self.axis is None else 1
         return Layout((self.outer, self.length, self.inner), axis, self.block)
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
     # -- the parameters ---------------------------------------------------------------------------
 
     @property
