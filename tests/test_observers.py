@@ -272,7 +272,7 @@ def test_parts_and_threads(native: str, monkeypatch: pytest.MonkeyPatch) -> None
     for threads in (1, 2, 5):
         zp.set_num_threads(threads)
         for part in (1000, 1 << 18, 1 << 22):
-            monkeypatch.setattr(observers, "_PART", part)
+            monkeypatch.setattr(observers, "_CHUNK", part)
             for axis in (None, 0, 1):
                 assert zp.HistogramObserver(axis=axis).update(x) == one[axis]
     zp.set_num_threads(0)
@@ -393,7 +393,7 @@ def test_axes_of_several_ranks() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_data_change_nothing(backend: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "_PART", 5)
+    monkeypatch.setattr(observers, "_CHUNK", 5)
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
     nonfinite = x.copy()
     nonfinite[2, 1], nonfinite[2, 3] = np.nan, np.inf
@@ -652,7 +652,7 @@ def test_entropy_counts_codes(keywords: dict[str, Any], codes: int) -> None:
     unit = np.zeros(1, np.int64)
     h = observer._histograms(slice(1), unit, magnitudes=codes == 128)
     expected, other = (
-        zp.choose_params(np.concatenate(_clipping.least_divergence(h, n)), "int8", **keywords)
+        zp.choose_params(np.concatenate(_clipping.entropy(h, n)), "int8", **keywords)
         for n in (codes, 384 - codes)
     )
     assert observer.params("int8", method="entropy", **keywords) == expected != other

@@ -330,10 +330,10 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         return expected
     assert _core is not None
     whole = x.flags.c_contiguous or block is not None
-    parts = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
+    chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
     found = [
-        _core.min_max(state.isa, _bits(part), along, block or 0, is_bfloat16(x.dtype))
-        for part, along in parts
+        _core.min_max(state.isa, _bits(chunk), along, block or 0, is_bfloat16(x.dtype))
+        for chunk, along in chunks
     ]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))

@@ -550,7 +550,7 @@ def _verify(options: argparse.Namespace) -> int:
     if not rows:
         what = []
     elif deep:
-        what = _exhaustive.told(all_zero_points=options.all_zero_points)
+        what = _exhaustive.description(all_zero_points=options.all_zero_points)
     else:
         what = [
             f"{len(kernels)} kernels on {', '.join(backends)}: {', '.join(kernels)}.",

@@ -105,15 +105,15 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     # back in the precision of the scale or of x, whichever is finer: no rounding is added
     finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
     sums = _Sums(max(abs(float(low)), abs(float(high))))
-    for part in _parts(x, codes, params, finer):
-        sums.add(*part)
+    for chunk in _chunks(x, codes, params, finer):
+        sums.add(*chunk)
     return sums.stats(x.size, *_codes_in_use(x, codes, params))
 
 
-def _parts(
+def _chunks(
     x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
 ) -> Iterator[tuple[Array, Array, Array, int]]:
-    """Pieces of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
+    """Chunks of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
     layout = params._check_fits(x.shape)
     # with an axis all at once, by the core: a chunk has not all of the parameters
     values = None if layout.axis is None else dequantize(codes, params, dtype=finer)
@@ -136,7 +136,7 @@ class _Sums:
         self.saturated = 0
         self.used = np.zeros(256, bool)
 
-    @np.errstate(all="ignore")  # parts that underflow are no part of a sum
+    @np.errstate(all="ignore")  # what underflows does not count in a sum
     def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
         a = x.astype(np.float64).ravel() / self.unit
         b = back.astype(np.float64).ravel() / self.unit
@@ -207,7 +207,7 @@ def _fewest(counts: Array) -> Array:
 
 
 def _values_of_most(x: Array) -> int:
-    """The fewest different values of most nonzero elements, as far as a sample tells."""
+    """The fewest different values of most nonzero elements, as far as a sample shows."""
     if x.size > _SAMPLE:
         index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
         x = x[np.unravel_index(index, x.shape)]
@@ -253,7 +253,7 @@ class ComparisonRow:
 
     @property
     def share(self) -> float:
-        """The part of the channels in which few codes are in use."""
+        """The fraction of the channels in which few codes are in use."""
         return self.stats.few_codes / self.stats.channels if self.stats else 0.0
 
     @property
@@ -289,15 +289,15 @@ class Comparison:
 
     @property
     def best(self) -> ComparisonRow:
-        """The row of least mean square error with the granularity that was asked for.
+        """The row of the smallest mean squared error with the granularity that was asked for.
 
         If the rules leave few codes in use: among all rows that do not, where there are any.
         """
         found = [row for row in self._asked if not row.few]
         if not any(row.method == "minmax" for row in found):
             found = [row for row in self.rows if row.stats and not row.few] or self._asked
-        least = min(map(_mse, found)) * (1 + _ROUNDING)
-        return next(row for row in found if _mse(row) <= least)
+        smallest = min(map(_mse, found)) * (1 + _ROUNDING)
+        return next(row for row in found if _mse(row) <= smallest)
 
     @property
     def warning(self) -> str | None:
@@ -322,9 +322,9 @@ class Comparison:
         if best.stats and all(row.few for row in rules):
             clips = f", which clips {best.stats.saturated} elements" * (best.stats.saturated > 0)
             text += f"{clips}; the rules leave few codes in use"
-            least = min((row for row in self.rows if row.stats), key=_mse)
-            if gain := _decibels(best, least):
-                text += f"; {self._title(least)} has {gain:.2f} dB less error, in few codes"
+            lowest = min((row for row in self.rows if row.stats), key=_mse)
+            if gain := _decibels(best, lowest):
+                text += f"; {self._title(lowest)} has {gain:.2f} dB less error, in few codes"
             return f"{text}."
         worst = max(rules, key=_mse)
         if best in rules and _mse(worst) <= _mse(best) * 1.001:

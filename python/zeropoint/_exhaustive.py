@@ -7,7 +7,7 @@
 
 Kernels are never their own oracle.  For fixed parameters the code is a monotone function of x, so
 the reference's answer for 2^32 inputs is a few hundred runs of equal codes, found by bisection; the
-kernels' codes are compared with them, element by element.  Values and errors are judged in
+kernels' codes are compared with them, element by element.  Values and errors are compared in
 arithmetic that is exact, as the comments say.
 """
 
@@ -119,7 +119,7 @@ def _sum(a: Row, b: Row) -> Row:
     return Row(a.backend, a.operation, cases, elements, differences, a.first or b.first)
 
 
-def told(*, all_zero_points: bool = False) -> list[str]:
+def description(*, all_zero_points: bool = False) -> list[str]:
     """What `run` goes through, in sentences."""
     if all_zero_points:
         pairs = f"all 256 zero points with the scale {ALL_ZERO_POINTS[0][0]:.9g}, in long runs"
@@ -411,7 +411,7 @@ def choose_params(backends: Sequence[str], ranges: int) -> Stage:
 
     def check(chunk: Array) -> list[Row]:
         low, high = np.minimum(chunk[:, 0], 0), np.maximum(chunk[:, 1], 0)
-        judged = []
+        rows = []
         for keywords, dtype in itertools.product(HOW, CODES):
             want = _reference.choose(low, high, **Choice(dtype, **keywords).keywords)
             x = _between(low, high, *want)
@@ -421,14 +421,14 @@ def choose_params(backends: Sequence[str], ranges: int) -> Stage:
                     first = _broken_promise(params, x, want)
                 how = "symmetric" if "symmetric" in keywords else next(iter(keywords.values()))
                 name = f"choose_params {how}"
-                judged.append(Row(backend, name, 1, x.size, bool(first), first))
-        return judged
+                rows.append(Row(backend, name, 1, x.size, bool(first), first))
+        return rows
 
     return Stage(chunks, check)
 
 
 def _hard_ranges() -> Array:
-    """All pairs of 0, powers of two from the least subnormal to the last, and their neighbours."""
+    """All pairs of 0, powers of two from the first subnormal to the last, and their neighbours."""
     powers = np.ldexp(np.float32(1), [*range(-149, 128, 12), -126, -118, 127]).astype(np.float32)
     ends = np.concatenate(
         [powers, np.nextafter(powers, np.float32(0)), np.nextafter(powers, np.float32(np.inf))]

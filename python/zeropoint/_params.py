@@ -278,7 +278,7 @@ class QuantParams:
     # -- what the rest of the package asks ------------------------------------------------------
 
     def _recipe(self) -> dict[str, Any]:
-        """All but scale and zero point, as the keywords of parameters for a part of the data."""
+        """All but scale and zero point, as keywords: those of a tile of the data."""
         return {name: getattr(self, name) for name in _FIELDS[2:]}
 
     def _check_fits(self, shape: tuple[int, ...]) -> Layout:

@@ -304,7 +304,7 @@ def _saturate() -> Iterator[_Case]:
     integers = [np.dtype(name) for name in ("int16", "int32", "int64")]
     wide = itertools.product((*REALS, *integers) * 4, [(-128, 127), (0, 255), (-3, 5)])
     codes = itertools.product(CODES * 4, [(0, 127), (3, 100), (5, 5)])
-    for n, (real, (low, high)) in _shared([*wide, *codes]):
+    for n, (real, (low, high)) in _shared(itertools.chain(wide, codes)):
         x = _placed(rng, _numbers(rng, n, real))
         yield _Case(n, partial(_api.saturate, x, low, high))
 
@@ -355,7 +355,7 @@ def _range_of(x: Array, layout: _Layout) -> Array:
         if layout.block_size is None:
             return np.stack(_api.min_max(x, channel_axis=layout.axis))
         params = _api.choose_params(x, axis=layout.axis, block_size=layout.block_size)
-    except ValueError:  # no data, or NaN or Inf: told after the comparison
+    except ValueError:  # no data, or NaN or Inf: raised after the comparison
         return np.empty(0)
     return np.asarray(params.scale)
 
