@@ -102,16 +102,16 @@ class Job:
         left = {path.name for path in self._folder.iterdir()} - {self.source.name, "log"}
         found = self.target.read_bytes() if self.target.exists() else None
         assert found in (self.new, OLD if self.exists else None), f"torn: {said}"
-        new, parts = found == self.new, left - {self.target.name}
+        new, left_over = found == self.new, left - {self.target.name}
         if fault.how == "KILL":
             assert done.returncode < 0, said
-            assert all(re.fullmatch(r"\.zeropoint-\w+\.part", name) for name in parts), said
+            assert all(re.fullmatch(r"\.zeropoint-\w+\.part", name) for name in left_over), said
         else:
-            assert not parts, f"{parts} left: {said}"
+            assert not left_over, f"{left_over} left: {said}"
             # a call whose error changes nothing (is there such a file?) may go unnoticed
             assert done.returncode == 1 or (done.returncode == 0 and new), said
             assert done.returncode == 0 or "OSError: [Errno " in done.stderr, said
-        return ("new" if new else "old") + "+" * bool(parts)
+        return ("new" if new else "old") + "+" * bool(left_over)
 
     def fill_disk(self, room: int) -> None:
         """The same for files that cannot grow beyond `room` bytes: a write stops half way."""

@@ -259,7 +259,7 @@ def test_every_keyword_of_choose_params_is_an_option_with_help():
         assert name == "x" or options[name].help, name
 
 
-def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
+def test_quantize_and_dequantize_report_what_they_did(capsys, weights):
     printed = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
     assert "target  q.safetensors" in printed.out
     assert re.search(
@@ -434,7 +434,7 @@ def test_an_error_leaves_the_line_of_the_bar(weights, monkeypatch):
 
 
 def test_progress_in_a_log(capsys, weights, monkeypatch):
-    """Files are silent; verify, which can take long, tells each quarter."""
+    """Files are silent; verify, which can take long, reports each quarter."""
     monkeypatch.setattr(tiles, "TILE", 10)
     assert run(capsys, "quantize", "weights.npy", "-o", "q.safetensors").err == ""
     rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")] * len(_selfcheck.OPERATIONS)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import zeropoint as zp
 from zeropoint import _files, files
-from zeropoint._files import quantized as parts
+from zeropoint._files import quantized as entries_of
 
 
 def entries(folder):
@@ -30,13 +30,13 @@ def entries(folder):
 def refuses(folder: Path, name, content, target, function, reads=True):
     """ValueError that names the file, in few words and little memory; nothing is written.
 
-    `reads` is for faults in the headers, which whoever looks at the file is told of.
+    `reads` is for faults in the headers, which are reported to whoever looks at the file.
     """
     (folder / name).write_bytes(content)
     (folder / target).write_bytes(b"the old file")
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=rf"{name}: .*; ") as told:
+        with pytest.raises(ValueError, match=rf"{name}: .*; ") as error:
             function(folder / name, folder / target)
         if reads:
             with pytest.raises(ValueError, match=rf"{name}: .*; "):
@@ -44,8 +44,8 @@ def refuses(folder: Path, name, content, target, function, reads=True):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert type(told.value) is ValueError
-    assert len(str(told.value)) < 700 + len(str(folder))
+    assert type(error.value) is ValueError
+    assert len(str(error.value)) < 700 + len(str(folder))
     assert peak < (2 << 20) + 6 * len(content)
     assert entries(folder) == sorted([name, target])
     assert (folder / target).read_bytes() == b"the old file"
@@ -279,7 +279,7 @@ DAMAGED = {
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("axis", [None, 0])
 def test_damage_in_the_data_of_a_npz(tmp_path, content, axis):
-    """Told before the target is replaced, by the checksum at the latest."""
+    """Reported before the target is replaced, by the checksum at the latest."""
     refuses(
         tmp_path,
         "bad.npz",
@@ -583,8 +583,8 @@ def test_a_loop_over_all_parameters_is_linear(tmp_path, monkeypatch):
     def counted(function, calls):
         return lambda *given: calls.append(1) or function(*given)
 
-    monkeypatch.setattr(parts, "_entries", counted(parts._entries, parsed))
-    monkeypatch.setattr(parts, "_quantized", counted(parts._quantized, checked))
+    monkeypatch.setattr(entries_of, "_entries", counted(entries_of._entries, parsed))
+    monkeypatch.setattr(entries_of, "_quantized", counted(entries_of._quantized, checked))
     start = time.process_time()
     for i in range(1000):
         assert files.read_params(path, f"w{i}") == zp.QuantParams(np.float32(i + 1), 0)
@@ -636,7 +636,7 @@ def test_any_damage_is_a_value_error_or_harmless(tmp_path, good_files, data):
     bad = tmp_path / f"bad{Path(name).suffix}"
     bad.write_bytes(content)
     job = files.dequantize_file if name == "q.safetensors" else files.quantize_file
-    # a TypeError tells of a dtype that is well-formed but not float
+    # a TypeError is for a dtype that is well-formed but not float
     with contextlib.suppress(ValueError, TypeError):
         job(bad, tmp_path / "o.safetensors")
         safetensors.numpy.load_file(tmp_path / "o.safetensors")
