@@ -306,8 +306,7 @@ def quantize(a: Any, params: QuantParams, *wrong: Never, check_finite: bool = Fa
 
 def _finite(x: Array, *, chunks_of_a: Any, block_id: tuple[int, ...]) -> Array:
     """The chunk itself, if its elements are finite."""
-    x = _checks.real_array(x, "a")
-    if faults := _faults(x, block_id):
+    if faults := _faults(_checks.real_array(x, "a"), block_id):
         size = f" of {x.size} elements in chunk {block_id}"
         raise _nonfinite(chunks_of_a, faults, size, shaped=True)
     return x
