@@ -121,7 +121,7 @@ def test_python_layers() -> None:
     """Each module imports only from the layers below it."""
     layers = [
         *("_reference", "_chunks", "_layout", "_conventions", "_foreign", "_checks", "_backend"),
-        *("_params", "_choice", "_api", "_compare"),
+        *("_params", "_choice", "_api", "_clipping", "observers", "_compare"),
     ]
     for i, layer in enumerate(layers):
         ours = {name[1:] for name in imports(PACKAGE / f"{layer}.py") if name.startswith(".")}

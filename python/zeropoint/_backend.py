@@ -236,22 +236,20 @@ def _of_another_version(*_: Any) -> Any:
 _make_params = getattr(_core, "make_params", _of_another_version)
 
 
-def native_params(
-    scale: Array,
-    zero_point: Array,
-    qmin: int,
-    qmax: int,
-    dtype: np.dtype[Any],
-    convention: str,
-    axis: int | None,
-    block: int | None,
-) -> Any:
-    """The core's form of parameters, None where the core is absent."""
+def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
+    """The core's form of `params`, None where the core is absent."""
     if _core is None:
         return None
-    number = _conventions.NAMES.index(convention)
-    signed = dtype.kind == "i"
-    return _make_params(scale, zero_point, qmin, qmax, signed, number, axis, block or 0)
+    return _make_params(
+        scale,
+        zero_point,
+        params.qmin,
+        params.qmax,
+        params.dtype.kind == "i",
+        _conventions.NAMES.index(params.convention),
+        params.axis,
+        params.block_size or 0,
+    )
 
 
 def fast_entries(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
