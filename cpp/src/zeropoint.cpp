@@ -76,9 +76,9 @@ void check_zero_point(std::int32_t zero_point, std::int32_t qmin, std::int32_t q
                "]; clip it to that range, or set include_zero = false (numpy convention)");
 }
 
-core::Params prepared(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin,
-                      int qmax, core::DType code, Convention convention) {
-    core::Params params(std::move(scale), std::move(zero_point), qmin, qmax, code, convention);
+core::Params prepared(const std::vector<float>& scale, std::vector<std::int32_t> zero_point,
+                      int qmin, int qmax, core::DType code, Convention convention) {
+    core::Params params(scale, std::move(zero_point), qmin, qmax, code, convention);
     params.prepare();
     return params;
 }
