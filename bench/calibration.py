@@ -177,10 +177,10 @@ Observe = Callable[[Sequence[Array], Tensor], zp.QuantParams]
 
 def ours(method: str) -> Observe:
     def observe(batches: Sequence[Array], tensor: Tensor) -> zp.QuantParams:
-        observer = zp.HistogramObserver(tensor.dtype)
+        observer = zp.HistogramObserver()
         for batch in batches:
             observer.update(batch)
-        return observer.params(method=method, symmetric=tensor.weights)
+        return observer.params(tensor.dtype, method=method, symmetric=tensor.weights)
 
     return observe
 

@@ -333,6 +333,7 @@ def _file(suffix: str) -> Callable[[bytes, Path], str]:
             if tensor.quantized and values is not None:
                 params = _told(lambda name=name: files.read_params(source, name), source, outcomes)
                 assert params is None or zp.QuantParams.from_dict(params.to_dict()) == params
+        _told(lambda: files.load(source), source, outcomes)
         # hash() of bytes differs from run to run
         chosen: dict[str, Any] = [{}, {"axis": 0}, {"axis": -1, "block_size": 2}][sum(data) % 3]
         jobs: list[tuple[str, Callable[[Path], Any]]] = [

@@ -104,6 +104,16 @@ ROWS: dict[str, Case] = {
         ValueError,
         r"x has 2 NaN or Inf of 3 elements, the first \(nan\) at index \(1,\)",
     ),
+    "check_finite of the method": (
+        lambda: P.quantize(np.array([1, NAN, INF], np.float32), check_finite=True),
+        ValueError,
+        r"x has 2 NaN or Inf of 3 elements, the first \(nan\) at index \(1,\)",
+    ),
+    "check_finite of the method not a bool": (
+        lambda: P.quantize(F32, check_finite=0),  # type: ignore[arg-type]
+        TypeError,
+        "check_finite must be True or False, not int 0",
+    ),
     "check_finite not a bool": (
         lambda: zp.quantize(F32, P, check_finite=1),  # type: ignore[arg-type]
         TypeError,
@@ -120,7 +130,7 @@ ROWS: dict[str, Case] = {
         r"x has 1 NaN or Inf of 2 elements, the first \(-inf\) at index \(1,\)",
     ),
     "NaN in a channel": (
-        lambda: zp.min_max(np.array([[0, 1], [2, NAN]], np.float32), axis=1),
+        lambda: zp.min_max(np.array([[0, 1], [2, NAN]], np.float32), channel_axis=1),
         ValueError,
         r"x has 1 NaN or Inf",
     ),
@@ -318,7 +328,7 @@ ROWS: dict[str, Case] = {
         TypeError,
         r"scale\[1\] is a masked array",
     ),
-    "axis bool": (lambda: zp.min_max(F32, axis=True), TypeError, "axis must be an integer"),
+    "axis bool": (lambda: zp.min_max(F32, channel_axis=True), TypeError, "axis must be an integer"),
     "zero_point bools": (
         lambda: zp.QuantParams([1.0, 1.0], [True, 0], axis=0),
         TypeError,
@@ -385,7 +395,7 @@ ROWS: dict[str, Case] = {
     "qmax float": (lambda: zp.QuantParams(1.0, 0, qmax=5.0), TypeError, "qmax must be an integer"),  # type: ignore[arg-type]
     "dtype": (
         lambda: zp.QuantParams(1.0, 0, "int16"),
-        ValueError,
+        TypeError,
         "dtype 'int16' is not a type of codes",
     ),
     "convention": (
@@ -429,9 +439,9 @@ ROWS: dict[str, Case] = {
         "the range of x is too wide",
     ),
     "saturate reversed": (
-        lambda: zp.saturate(F32, 5, 5),
+        lambda: zp.saturate(F32, 6, 5),
         ValueError,
-        "qmin 5 must be less than qmax 5",
+        "qmin 6 must not be greater than qmax 5",
     ),
     "saturate beyond the dtype": (
         lambda: zp.saturate(F32, 0, 2**24 + 1),
@@ -440,12 +450,12 @@ ROWS: dict[str, Case] = {
     ),
     "saturate_cast to int16": (
         lambda: zp.saturate_cast(F32, "int16"),
-        ValueError,
+        TypeError,
         "dtype 'int16' is not",
     ),
     # axis and shape
     "axis out of bounds": (
-        lambda: zp.min_max(F32, axis=2),
+        lambda: zp.min_max(F32, channel_axis=2),
         np.exceptions.AxisError,
         "axis 2 is out of bounds",
     ),
@@ -534,7 +544,7 @@ ROWS: dict[str, Case] = {
     "keyword of quantize_dynamic": (
         lambda: zp.quantize_dynamic(F32, colour="red"),
         TypeError,
-        "quantize_dynamic has no keyword 'colour'; it has zero_point_from",
+        "quantize_dynamic has no keyword 'colour'; it has out, zero_point_from",
     ),
     "out dtype": (
         lambda: P.quantize(F32, out=U8.astype(np.int8)),

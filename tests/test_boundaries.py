@@ -413,9 +413,19 @@ def test_saturate_bounds_that_a_dtype_holds(backend: str, dtype: str) -> None:
     for low, high in ((least - 1, 0), (0, most + 1), (-(2**63) - 2**11, 0), (0, 2**63)):
         with pytest.raises(ValueError, match="is not a"):
             bounds(low, high)
-    with pytest.raises(ValueError, match="qmin 5 must be less than qmax 5"):
-        bounds(5, 5)
-    assert bounds(4, 5) == [4, 5]
+    with pytest.raises(ValueError, match="qmin 6 must not be greater than qmax 5"):
+        bounds(6, 5)
+    assert bounds(5, 5) == [5, 5]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_saturate_bounds_of_codes(backend: str, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    ends = np.array([info.min, info.max], dtype)
+    assert zp.saturate(ends, info.min, info.max).tolist() == ends.tolist()
+    for bounds in ((info.min - 1, 5), (5, info.max + 1)):
+        with pytest.raises(ValueError, match=f"is not a {dtype}"):
+            zp.saturate(ends, *bounds)
 
 
 @pytest.mark.parametrize(("dtype", "qmin", "qmax"), RANGES)
@@ -530,7 +540,11 @@ def test_blocks_at_the_ends_of_the_axis(backend: str, length: int) -> None:
 def test_axes_of_64_dimensions(backend: str, function: str) -> None:
     shape = (2, *(1,) * 62, 3)
     x = np.arange(6, dtype=np.float32).reshape(shape)
-    call = getattr(zp, function)
+    name = "axis" if function == "choose_params" else "channel_axis"
+
+    def call(x: np.ndarray, axis: int) -> Any:
+        return getattr(zp, function)(x, **{name: axis})
+
     for axis, length in ((0, 2), (63, 3), (-1, 3), (-64, 2), (1, 1), (-63, 1), (62, 1)):
         found = call(x, axis=axis)
         assert (found.scale if function == "choose_params" else found[1]).shape == (length,)
@@ -538,7 +552,7 @@ def test_axes_of_64_dimensions(backend: str, function: str) -> None:
         with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds"):
             call(x, axis=axis)
     for axis in (INT32, -INT32 - 1):
-        with pytest.raises(ValueError, match=f"axis {axis} is beyond"):
+        with pytest.raises(ValueError, match=f"^{name} {axis} is beyond"):
             call(x, axis=axis)
 
 

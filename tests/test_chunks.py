@@ -110,10 +110,10 @@ def test_observers_take_views_in_pieces(kind: Any, layout: str, axis: int | None
     view = LAYOUTS[layout](x)
     if axis is not None:
         axis = int(np.argmin(view.shape)) if axis == 0 else int(np.argmin(view.shape)) - view.ndim
-    whole = kind("int8", axis=axis).update(np.ascontiguousarray(view))
+    whole = kind(axis=axis).update(np.ascontiguousarray(view))
     tracemalloc.start()
     try:
-        found = kind("int8", axis=axis).update(view)
+        found = kind(axis=axis).update(view)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

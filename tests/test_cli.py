@@ -1,6 +1,7 @@
 """The command line: what it prints where, and its exit codes."""
 
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -15,8 +16,8 @@ import pytest
 import safetensors.numpy
 
 import zeropoint as zp
-from zeropoint import _backend, _cli, _exhaustive, _extras, _selfcheck, files
-from zeropoint._files import grid
+from zeropoint import _backend, _cli, _demo, _exhaustive, _extras, _selfcheck, files
+from zeropoint._files import tiles
 
 HAS_TABLE = importlib.util.find_spec("wordllama") is not None
 
@@ -150,7 +151,7 @@ COMMANDS = ("demo", "info", "verify", "quantize", "dequantize", "inspect", "comp
 
 
 def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, brief, monkeypatch):
-    monkeypatch.setattr(_cli, "_embedding_table", lambda: (weights, "0"))
+    monkeypatch.setattr(_demo, "_embedding_table", lambda: (weights, "0"))
     tensors = {"fc.weight": weights, "fc.bias": weights[0]}
     safetensors.numpy.save_file(tensors, "model.safetensors")
     assert re.findall(r"^    (\w+)(?:  |$)", run(capsys, "--help").out, re.MULTILINE) == [*COMMANDS]
@@ -248,6 +249,14 @@ def test_quantize_options_reach_choose_params(capsys, weights):
     run(capsys, "quantize", "weights.npy", "-o", "q.safetensors", *options.split())
     params = zp.choose_params(weights, symmetric=True, convention="torch", axis=1, block_size=7)
     assert files.read_params("q.safetensors", "weights") == params
+
+
+def test_every_keyword_of_choose_params_is_an_option_with_help():
+    parser = _cli._parser()
+    [commands] = parser._subparsers._group_actions
+    options = {action.dest: action for action in commands.choices["quantize"]._actions}
+    for name in inspect.signature(zp.choose_params).parameters:
+        assert name == "x" or options[name].help, name
 
 
 def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
@@ -390,8 +399,8 @@ class Terminal:
 def in_a_terminal(monkeypatch):
     """A terminal for stderr, and files in chunks that move its bar."""
     found = Terminal()
-    monkeypatch.setattr(grid, "CHUNK", 500)
-    monkeypatch.setattr(grid, "RESIDENT", 500)
+    monkeypatch.setattr(tiles, "TILE", 500)
+    monkeypatch.setattr(tiles, "RESIDENT", 500)
     monkeypatch.setattr(sys, "stderr", found)
     return found
 
@@ -426,7 +435,7 @@ def test_an_error_leaves_the_line_of_the_bar(weights, monkeypatch):
 
 def test_progress_in_a_log(capsys, weights, monkeypatch):
     """Files are silent; verify, which can take long, tells each quarter."""
-    monkeypatch.setattr(grid, "CHUNK", 10)
+    monkeypatch.setattr(tiles, "TILE", 10)
     assert run(capsys, "quantize", "weights.npy", "-o", "q.safetensors").err == ""
     rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")] * len(_selfcheck.OPERATIONS)
     monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
@@ -556,68 +565,102 @@ def test_verify_names_what_the_cpu_lacks(capsys, monkeypatch):
 # The demo
 
 
+EXAMPLE = """\
+1. Three numbers in 8 bits
+
+   numbers        -0.75         -0.45         1.75          float32: 12 bytes
+   codes          0             30            254           uint8: 3 bytes, round(number / scale + \
+zero point)
+   numbers again  -0.74509805   -0.4509804    1.7450981     (code - zero point) * scale
+   difference     0.0049019456  -0.000980407  -0.004901886  never more than half a scale
+   scale 0.009803922, zero point 76 (from the maximum in place of the minimum: 77, \
+codes [0, 31, 255])
+
+"""
+
+
 def test_demo_prints_the_true_numbers(capsys, monkeypatch):
-    """The left columns of the comparison of the article's code with its text."""
-    monkeypatch.setattr(_cli, "_embedding_table", lambda: None)
+    """Those that the code of the tutorial computes, which its text does not print."""
+    monkeypatch.setattr(_demo, "_embedding_table", lambda: None)
     printed = run(capsys, "demo", code=1)
-    maximum, minimum = printed.out.split("zero point from the maximum")[1].split("minimum")
-    for text, expected in (
-        (
-            maximum,
-            {
-                "scale": "0.009803922",
-                "zero point": "77",
-                "codes": "[ 0 31 255]",
-                "dequantized": "[-0.754902 -0.4509804 1.7450981]",
-                "difference": "[-0.00490201 -0.00098041 -0.00490189]",
-            },
-        ),
-        (
-            minimum,
-            {
-                "scale": "0.009803922",
-                "zero point": "76",
-                "codes": "[ 0 30 254]",
-                "dequantized": "[-0.74509805 -0.4509804 1.7450981 ]",
-                "difference": "[ 0.00490195 -0.00098041 -0.00490189]",
-            },
-        ),
-    ):
-        for name, value in expected.items():
-            assert f"{name} {value}" in " ".join(text.split())
-    assert "numbers printed in the tutorial differ" in printed.out
+    assert printed.out == EXAMPLE
     assert _extras.command("demo") in printed.err
 
 
 def test_demo_without_the_table_as_json(capsys, monkeypatch):
-    monkeypatch.setattr(_cli, "_embedding_table", lambda: None)
+    monkeypatch.setattr(_demo, "_embedding_table", lambda: None)
     result = as_json(run(capsys, "demo", "--json", code=1).out)
     assert result["example"]["input"] == [-0.75, -0.45, 1.75]
     assert result["example"]["min"]["codes"] == [0, 30, 254]
-    assert result["example"]["max"]["dequantized"] == [-0.754902, -0.4509804, 1.7450981]
+    assert result["example"]["max"] == {
+        "scale": 0.009803922,
+        "zero_point": 77,
+        "codes": [0, 31, 255],
+        "dequantized": [-0.754902, -0.4509804, 1.7450981],
+        "difference": [-0.004902005, -0.000980407, -0.004901886],
+    }
     assert result["array"] is None
 
 
 def test_the_table_is_absent_where_wordllama_is(monkeypatch):
-    monkeypatch.setattr(_cli, "_PACKAGE", "no_such_package")
-    assert _cli._embedding_table() is None
+    monkeypatch.setattr(_demo, "_PACKAGE", "no_such_package")
+    assert _demo._embedding_table() is None
+
+
+def test_demo_measures_what_it_says(capsys, monkeypatch):
+    """On a small table; each figure computed here in another way."""
+    stored = np.random.default_rng(0).normal(0, 0.9, (300, 16)).astype(np.float16)
+    monkeypatch.setattr(_demo, "_embedding_table", lambda: (stored, "1.0"))
+    monkeypatch.setattr(_demo, "_AT_ONCE", 7)  # which does not divide 300
+    found = as_json(run(capsys, "demo", "--json").out)["array"]
+    whole, ours, usual = found["rows"]
+    x = stored.astype(np.float64)
+    assert (whole["bytes"], ours["bytes"], usual["bytes"]) == (19200, 4800 + 300 * 8, 4800)
+    assert found["same_codes"]
+    assert found["ratio"] == found["numpy_seconds"] / ours["seconds"]
+
+    params = zp.choose_params(stored, "int8", axis=0, symmetric=True)
+    back = zp.fake_quantize(x, params)
+    wrapped = (x * 127).astype(np.int64).astype(np.int8)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    for row, values in ((ours, back), (usual, wrapped / 127)):
+        assert row["max_error"] == pytest.approx(np.abs(values - x).max(), rel=1e-5)
+        error = np.sqrt(np.mean((values - x) ** 2) / np.mean(x**2))
+        assert row["relative_error"] == pytest.approx(error, rel=1e-4)
+        assert row["recall"] == pytest.approx(recall(x, values), abs=1e-3)
+    assert found["unit_recall"] == pytest.approx(
+        recall(x, (x / lengths * 127).astype(np.int8)), abs=1e-3
+    )
+    assert found["wrapped"] == pytest.approx(np.mean((x * 127 >= 128) | (x * 127 <= -129)))
+    assert usual["recall"] < 0.7 < ours["recall"]
+
+    printed = run(capsys, "demo").out.split("2. A real table: ")[1]
+    assert printed.startswith("300 word vectors of 16 numbers\n")
+    assert f"{10 * ours['recall']:.2f} of the 10 nearest rows" in printed
+    assert f"finds {10 * usual['recall']:.2f}: {100 * found['wrapped']:.0f} % of" in printed
+    assert "for the same codes" in printed
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def recall(x, values):
+    """Of the 10 rows nearest to each by cosine, the share that `values` has too."""
+
+    def nearest(rows, row):
+        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(x[row])
+        order = np.argsort(-(rows @ x[row]) / np.where(norms == 0, 1, norms))
+        return set([each for each in order.tolist() if each != row][:10])
+
+    values = values.astype(np.float64)
+    return np.mean([len(nearest(x, i) & nearest(values, i)) for i in range(len(x))]) / 10
 
 
 @pytest.mark.skipif(not HAS_TABLE, reason="wordllama is not installed (the demo extra)")
 def test_demo_on_the_embedding_table(capsys):
     printed = run(capsys, "demo")
     assert printed.err == ""
-    assert "embedding.weight of wordllama" in printed.out
-    assert "float16 [32000, 256] widened to float32" in printed.out
-    assert printed.out.count("same codes") == 3
-    assert "OTHER CODES" not in printed.out
+    assert "32,000 word vectors of 256 numbers\n   (embedding.weight of wordllama" in printed.out
+    assert "for the same codes" in printed.out
     assert "wordllama" not in sys.modules
-    for rule in ("max", "min", "least_error"):
-        assert f"\n   {rule} " in printed.out
-
-    rows = as_json(run(capsys, "demo", "--json").out)["array"]["rows"]
-    for row in rows:
-        assert row["stats"]["max_abs_error"] <= row["params"]["scale"] / 2 * 1.0001
-        assert row["stats"]["saturated"] == 0
-        assert row["seconds"] > 0
-        assert row["same_codes"]
+    _, ours, usual, *_ = re.findall(r"   .* (\d\.\d{4})  +[-\d.]+$", printed.out, re.MULTILINE)
+    assert float(ours) > 0.99
+    assert float(usual) < 0.2

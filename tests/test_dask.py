@@ -105,9 +105,9 @@ def test_same_as_in_memory(keywords: dict[str, Any]) -> None:
 def test_observers(observer: Any, axis: int | None) -> None:
     x = normal((50, 33)) * np.exp(normal((50, 1)) * 3)
     a = da.from_array(x, chunks=(20, 10))
-    mine = observer("int8", axis=axis)
+    mine = observer(axis=axis)
     assert zd.observe(a, mine) is mine
-    whole = observer("int8", axis=axis).update(x)
+    whole = observer(axis=axis).update(x)
     assert mine == whole
     more = np.s_[:, :20] if axis == 0 else np.s_[:30]
     zd.observe(a[more], mine)  # it need not be fresh
@@ -277,12 +277,41 @@ def test_nan_and_inf_are_counted_over_the_whole_array(look: Callable[[Any], Any]
     assert zd.choose_params(fixed) == zp.choose_params(x[np.isfinite(x)])
 
 
+def test_check_finite_looks_at_each_chunk_once_it_is_computed() -> None:
+    x = normal((50, 33))
+    x[41, 2], x[43, 0], x[3, 30] = np.nan, np.inf, -np.inf
+    a = da.from_array(x, chunks=(20, 10))
+    for params in (zp.QuantParams(0.1, 128), zp.choose_params(normal((50, 33)), axis=1)):
+        q = zd.quantize(a, params, check_finite=True)  # lazy
+        assert (q.dtype, q.chunks) == (np.uint8, a.chunks)
+        np.testing.assert_array_equal(q[:20, :20], zd.quantize(a, params)[:20, :20])
+        with pytest.raises(
+            ValueError,
+            match=r"a has 2 NaN or Inf of 100 elements in chunk \(2, 0\), the first \(nan\) at "
+            r"index \(41, 2\); put .* dask\.array\.where\(",
+        ):
+            q[40:, :10].compute()
+        with pytest.raises(ValueError, match=r"the first \(-inf\) at index \(3, 30\); "):
+            q[:20].compute()
+        assert zd.quantize(a, params, check_finite=False)[41, 2].compute() == params.qmin
+    half = da.from_array(normal((50, 33)).astype(np.float16), chunks=20)
+    params = zp.QuantParams(0.1, 128)
+    np.testing.assert_array_equal(
+        zd.quantize(half, params, check_finite=True), zd.quantize(half, params)
+    )
+    with pytest.raises(TypeError, match="check_finite must be True or False"):
+        zd.quantize(a, params, check_finite=1)
+
+
 def test_nan_where_sizes_are_unknown() -> None:
     x = normal((40,))
     x[30] = np.nan
     a = da.from_array(x, chunks=10)
     with pytest.raises(ValueError, match=r"a has 1 NaN or Inf, .* at index \(.*\) of chunk \(3,\)"):
         zd.choose_params(a[da.isnan(a) | (a > 0)])
+    q = zd.quantize(a[da.isnan(a) | (a > 0)], zp.QuantParams(0.1, 128), check_finite=True)
+    with pytest.raises(ValueError, match=r"of \d+ elements in chunk \(3,\), .* of chunk \(3,\); "):
+        q.compute()
 
 
 def test_an_observer_is_left_alone_by_bad_data() -> None:

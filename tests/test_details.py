@@ -53,9 +53,9 @@ def test_any_integer_is_an_axis(backend: str, kind: type) -> None:
     expected = zp.choose_params(X, axis=1, block_size=4)
     found = zp.choose_params(X, axis=kind(-1), block_size=kind(4))
     assert (found.scale == expected.scale).all()
-    assert zp.min_max(X, axis=kind(1))[0].tolist() == X.min(axis=0).tolist()
+    assert zp.min_max(X, channel_axis=kind(1))[0].tolist() == X.min(axis=0).tolist()
     with pytest.raises(TypeError, match="axis must be an integer, not bool True"):
-        zp.min_max(X, axis=True)
+        zp.min_max(X, channel_axis=True)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
@@ -83,7 +83,7 @@ def test_min_max_gives_scalars_or_rows(backend: str, real: type) -> None:
     for x in (X.astype(real), X.astype(real)[:, ::2]):  # plain, and not plain
         low, high = zp.min_max(x)
         assert type(low) is type(high) is real
-        low, high = zp.min_max(x, axis=0)
+        low, high = zp.min_max(x, channel_axis=0)
         assert low.shape == high.shape == (4,)
 
 
@@ -181,22 +181,21 @@ def test_the_methods_choose_what_they_chose(
     name: str, method: str, expected: list[tuple[float, int]]
 ) -> None:
     """Not that these are the best ranges, but that no change of the search goes unseen."""
-    observer = observers.HistogramObserver("int8").update(sample(name))
+    observer = observers.HistogramObserver().update(sample(name))
     keywords: list[dict[str, Any]] = [{}, {"symmetric": True}, {"include_zero": False}]
     for how, (scale, zero_point) in zip(keywords, expected, strict=True):
-        params = observer.params(method=method, percentile=99.9, **how)
+        params = observer.params("int8", method=method, percentile=99.9, **how)
         assert float(params.scale) == pytest.approx(scale, rel=1e-6), how
         assert params.zero_point == zero_point, how
 
 
 def test_symmetric_codes_of_a_range_that_is_not_centred() -> None:
     """uint8's zero point is 128, and 127 codes lie above it."""
-    observer = observers.HistogramObserver("uint8").update(sample("tails"))
-    signed = observers.HistogramObserver("int8").update(sample("tails"))
+    observer = observers.HistogramObserver().update(sample("tails"))
     for method in ("mse", "entropy"):
         params = observer.params(method=method, symmetric=True)
         assert params.zero_point == 128
-        assert params.scale == signed.params(method=method, symmetric=True).scale
+        assert params.scale == observer.params("int8", method=method, symmetric=True).scale
 
 
 # ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import zeropoint as zp
 from zeropoint import _cli, files
-from zeropoint._files import grid, target
+from zeropoint._files import target, tiles
 
 SHAPES = [
     (),
@@ -41,18 +41,18 @@ REALS = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"]
 
 
 @contextlib.contextmanager
-def cut(chunk, resident, box):
-    """So that small arrays take many boxes, sections and transpositions.
+def cut(tile, resident, moved):
+    """So that small arrays take many chunks, tiles and transpositions.
 
     They are quantized even where their parameters take more room than is saved.
     """
-    before = grid.CHUNK, grid.RESIDENT, target._BOX, files._reason_not_worth_it
-    grid.CHUNK, grid.RESIDENT, target._BOX = chunk, resident, box
+    before = tiles.TILE, tiles.RESIDENT, target._TILE, files._reason_not_worth_it
+    tiles.TILE, tiles.RESIDENT, target._TILE = tile, resident, moved
     files._reason_not_worth_it = lambda planned: None
     try:
         yield
     finally:
-        grid.CHUNK, grid.RESIDENT, target._BOX, files._reason_not_worth_it = before
+        tiles.TILE, tiles.RESIDENT, target._TILE, files._reason_not_worth_it = before
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_any_cut_gives_the_bits_of_the_whole_array(tmp_path, monkeypatch, data):
     x = np.asarray(numbers(shape, dtype, data.draw(st.integers(0, 99))), order=order)
     source = saved(tmp_path, x)
     calls = []
-    with cut(*data.draw(st.tuples(*[st.integers(1, 20)] * 3), "chunk, resident, box")):
+    with cut(*data.draw(st.tuples(*[st.integers(1, 20)] * 3), "tile, resident, moved")):
         files.quantize_file(
             source,
             tmp_path / "q.safetensors",
@@ -208,16 +208,16 @@ def test_any_cut_gives_the_bits_of_the_whole_array(tmp_path, monkeypatch, data):
 @pytest.mark.parametrize(
     ("shape", "axis", "block", "chunk", "resident"),
     [
-        ((12,), 0, 5, 3, 4),  # boxes inside of blocks, which are read twice
+        ((12,), 0, 5, 3, 4),  # tiles inside of blocks, which are read twice
         ((12,), 0, 5, 3, 5),  # the same from memory
         ((3, 12, 2), 1, 5, 7, 9),
-        ((3, 12, 2), 1, 5, 10, 9),  # one block a box
+        ((3, 12, 2), 1, 5, 10, 9),  # one block a tile
         ((3, 12, 2), 1, 5, 21, 9),  # two of three blocks
         ((3, 12, 2), 1, 5, 50, 60),  # two of three rows of blocks
-        ((2, 3, 8), 1, 2, 5, 6),  # parts of a row
+        ((2, 3, 8), 1, 2, 5, 6),  # tiles within a row
         ((2, 3, 8), 1, None, 5, 6),
         ((4, 9), 0, None, 4, 5),  # channels that are read twice
-        ((4, 9), 0, None, 20, 9),  # two channels a section
+        ((4, 9), 0, None, 20, 9),  # two channels a chunk
     ],
 )
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -235,11 +235,11 @@ def test_boundaries(tmp_path, shape, axis, block, chunk, resident, order):
     same(np.load(tmp_path / "b.npy"), zp.dequantize(tensors["w"], params))
 
 
-@given(shape=st.lists(st.integers(1, 1 << 40), min_size=2, max_size=5), box=st.integers(1, 1 << 22))
-def test_boxes_of_a_transposition_fit(shape, box):
-    with cut(1, 1, box):
+@given(st.lists(st.integers(1, 1 << 40), min_size=2, max_size=5), st.integers(1, 1 << 22))
+def test_tiles_of_a_transposition_fit(shape, tile):
+    with cut(1, 1, tile):
         edges = target._edges(tuple(shape))
-    assert 1 <= math.prod(edges) <= box
+    assert 1 <= math.prod(edges) <= tile
     assert all(1 <= edge <= length for edge, length in zip(edges, shape, strict=True))
 
 
@@ -815,8 +815,8 @@ def test_a_write_that_fails(tmp_path, order, limit):
 KILLED = """
 import os, sys, time
 from zeropoint import _cli, files
-from zeropoint._files import grid
-grid.CHUNK = grid.RESIDENT = 1000
+from zeropoint._files import tiles
+tiles.TILE = tiles.RESIDENT = 1000
 left = int(sys.argv[2])
 def stop(*_):
     global left
@@ -1000,7 +1000,7 @@ def test_names(tmp_path):
         ({"block_size": 4}, ValueError, "block_size 4 needs an axis; pass axis=-1"),
         ({"axis": 0.5}, TypeError, "axis must be an integer"),
         ({"axis": 0, "block_size": 0}, ValueError, "block_size 0 must be at least 1"),
-        ({"dtype": "int16"}, ValueError, "choose uint8 or int8"),
+        ({"dtype": "int16"}, TypeError, "choose uint8 or int8"),
         ({"zero_point_from": "mean"}, ValueError, "zero_point_from 'mean' is unknown"),
         ({"qmin": 9, "qmax": 3}, ValueError, "must be less than"),
         ({"colour": "red"}, TypeError, "no keyword 'colour'"),

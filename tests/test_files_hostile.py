@@ -517,6 +517,8 @@ def test_corrupt_scales_and_zero_points(tmp_path, content):
     refuses(tmp_path, "bad.safetensors", content, "b.npy", files.dequantize_file, reads=False)
     with pytest.raises(ValueError, match=r"bad.safetensors: tensor 'w': "):
         files.read_params(tmp_path / "bad.safetensors", "w")
+    with pytest.raises(ValueError, match=r"bad.safetensors: tensor 'w': "):
+        files.load(tmp_path / "bad.safetensors")
 
 
 def test_the_corrupt_files_would_be_good_without_their_fault(tmp_path):

@@ -132,7 +132,22 @@ def test_saturate_by_bounds_that_float32_would_round(backend: str, bits: int) ->
     assert zp.saturate(many, -bound, bound).tolist() == expected * 100
 
 
-@pytest.mark.parametrize("dtype", ["int16", "int32", "int64"])
+def test_saturate_codes(backend: str) -> None:
+    x = np.array([0, 1, 9, 10, 11, 127, 128, 254, 255], np.uint8)
+    assert zp.saturate(x, 10, 200).tolist() == [10, 10, 10, 10, 11, 127, 128, 200, 200]
+    assert zp.saturate(x, 0, 255).tolist() == x.tolist()
+    x = x.view(np.int8)  # 128 is -128
+    assert zp.saturate(x, -2, 10).tolist() == [0, 1, 9, 10, 10, 10, -2, -2, -1]
+    assert zp.saturate(x, -128, 127).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "int64", "float32"])
+def test_saturate_to_one_value(backend: str, dtype: str) -> None:
+    x = np.array([0, 6, 7, 8, 127], dtype)
+    assert zp.saturate(x, 7, 7).tolist() == [7] * 5
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
 def test_saturate_to_the_ends_of_the_dtype(backend: str, dtype: str) -> None:
     info = np.iinfo(dtype)
     x = np.array([info.min, info.min + 1, -1, 0, info.max - 1, info.max], dtype)
@@ -194,12 +209,12 @@ def test_shift(backend: str) -> None:
 def test_min_max(backend: str) -> None:
     x = np.array([[3, -0.0, 2], [-5, 0.0, 7]], np.float32)
     assert zp.min_max(x) == (-5, 7)
-    low, high = zp.min_max(x, axis=1)
+    low, high = zp.min_max(x, channel_axis=1)
     assert low.tolist() == [-5, 0, 2]
     assert high.tolist() == [3, 0, 7]
     assert not np.signbit(low[1])
     assert not np.signbit(high[1])
-    low, high = zp.min_max(x, axis=0)
+    low, high = zp.min_max(x, channel_axis=0)
     assert low.tolist() == [0, -5]
     assert high.tolist() == [3, 7]
 

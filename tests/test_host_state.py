@@ -185,7 +185,7 @@ def operations() -> dict[str, Callable[[], Array]]:
         for axis in (None, 0, 1):
             add(
                 f"min_max {real} {axis}",
-                lambda x, axis: np.stack(zp.min_max(x, axis=axis)),
+                lambda x, axis: np.stack(zp.min_max(x, channel_axis=axis)),
                 x,
                 axis,
             )

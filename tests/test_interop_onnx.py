@@ -729,7 +729,7 @@ def test_opsets():
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
-        ({"dtype": "int4"}, ValueError, "dtype 'int4' is not a type of codes"),
+        ({"dtype": "int4"}, TypeError, "dtype 'int4' is not a type of codes"),
         ({"axis": "row"}, ValueError, "axis 'row' is unknown; choose 'channel', an integer or"),
         ({"axis": 0.5}, TypeError, "axis must be an integer"),
         ({"axis": 2}, ValueError, "weight 'w': axis 2 is out of bounds"),

@@ -482,7 +482,7 @@ def test_zeropoints_own_errors():
         zpt.quantize(VALUES, PARAMS, check_finite=None)
     with pytest.raises(TypeError, match="dtype 'int8' is not supported"):
         zpt.dequantize(torch.zeros(3, dtype=torch.uint8), PARAMS, dtype=torch.int8)
-    with pytest.raises(ValueError, match=r"dtype torch\.int16 is not a type of codes"):
+    with pytest.raises(TypeError, match=r"dtype torch\.int16 is not a type of codes"):
         zpt.choose_params(VALUES, torch.int16)
 
 

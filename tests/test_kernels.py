@@ -86,8 +86,11 @@ def test_integers(isa: str, dtype: str) -> None:
         for values in (x, near):
             zp.saturate_cast(values, "uint8")
             zp.saturate_cast(values, "int8")
-            if dtype in ("i2", "i4", "i8"):
+            if dtype in ("i1", "i2", "i4", "i8"):
                 zp.saturate(values, -100, 100)
+            if dtype in ("i1", "u1"):
+                zp.saturate(values, 7, 100)
+                zp.saturate(values, 7, 7)
             if dtype == "i4":
                 zp.requantize(values, 3e-9, zp.QuantParams(0.05, 9))
 
@@ -134,7 +137,7 @@ def test_channels(isa: str, shape: tuple[int, ...], convention: str, dtype: np.d
         q = params.quantize(x)
         params.dequantize(q, dtype=dtype)
         params.fake_quantize(x)
-        low, high = zp.min_max(finite, axis=axis)
+        low, high = zp.min_max(finite, channel_axis=axis)
         assert low.shape == high.shape == (n,)
         zp.choose_params(finite, axis=axis, convention=convention)
         if convention == "onnx":
@@ -265,7 +268,7 @@ def test_long_channels(
     q = params.quantize(x)
     params.dequantize(q, dtype=real)
     params.fake_quantize(x)
-    zp.min_max(x, axis=axis)
+    zp.min_max(x, channel_axis=axis)
 
 
 @pytest.mark.parametrize("axis", [-1, 0])

@@ -108,7 +108,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "quantize_dynamic": lambda: zp.quantize_dynamic(X),
     "choose_params": lambda: zp.choose_params(X),
     "choose_params rows": lambda: zp.choose_params(X, axis=0),
-    "min_max": lambda: zp.min_max(X, axis=1),
+    "min_max": lambda: zp.min_max(X, channel_axis=1),
     "saturate": lambda: zp.saturate(X, -1, 1),
     "saturate_cast": lambda: zp.saturate_cast(X, "int8"),
     "round": lambda: zp.round(X),

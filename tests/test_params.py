@@ -5,9 +5,11 @@ from __future__ import annotations
 import array
 import dataclasses
 import importlib
+import inspect
 import json
 import pickle
 import pkgutil
+import pydoc
 import warnings
 from fractions import Fraction
 from typing import Any
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import zeropoint as zp
+from zeropoint import _choice
 
 EXAMPLES = [
     zp.QuantParams(0.1, 3),
@@ -37,9 +40,10 @@ def test_value(params: zp.QuantParams) -> None:
     copies = [
         pickle.loads(pickle.dumps(params)),
         zp.QuantParams.from_dict(json.loads(json.dumps(params.to_dict()))),
-        eval(repr(params), {"QuantParams": zp.QuantParams})
-        if np.ndim(params.scale) == 0 and params.scale.dtype == np.float32
+        eval(repr(params), {"QuantParams": zp.QuantParams, "float64": np.float64})
+        if np.ndim(params.scale) == 0
         else params,
+        params.replace(),
     ]
     for copy in copies:
         assert copy == params
@@ -121,19 +125,23 @@ def test_arrays_of_parameters_cannot_be_bent() -> None:
     [
         (zp.QuantParams(0.5, 3), "QuantParams(scale=0.5, zero_point=3, dtype='uint8')"),
         (
+            zp.QuantParams(np.float64(0.1), 3),
+            "QuantParams(scale=float64(0.1), zero_point=3, dtype='uint8')",
+        ),
+        (
             zp.QuantParams([0.3, 0.1], [1, 2], axis=-1),
             "QuantParams(scale=<0.1..0.3: [0.3, 0.1]>, zero_point=<1..2: [1, 2]>, "
             "dtype='uint8', axis=-1)",
         ),
         (
             zp.QuantParams(np.arange(1, 65) / 64, 0, "int8", axis=1),
-            "QuantParams(scale=<0.015625..1.0: 64 channels>, zero_point=<0..0: 64 channels>, "
-            "dtype='int8', axis=1)",
+            "QuantParams(scale=<float64 0.015625..1.0: 64 channels>, "
+            "zero_point=<0..0: 64 channels>, dtype='int8', axis=1)",
         ),
         (
             zp.QuantParams(np.arange(1, 33).reshape(4, 8) / 64, 7, axis=1, block_size=2),
-            "QuantParams(scale=<0.015625..0.5: 4 x 8 blocks>, zero_point=<7..7: 4 x 8 blocks>, "
-            "dtype='uint8', axis=1, block_size=2)",
+            "QuantParams(scale=<float64 0.015625..0.5: 4 x 8 blocks>, "
+            "zero_point=<7..7: 4 x 8 blocks>, dtype='uint8', axis=1, block_size=2)",
         ),
         (
             zp.QuantParams([], 0, axis=0),
@@ -185,7 +193,7 @@ def test_precision_of_the_scale() -> None:
         ({"scale": "0.1"}, TypeError, "scale must hold int or float"),
         ({"zero_point": 1.5}, TypeError, "zero_point must hold int"),
         ({"scale_dtype": "float128"}, ValueError, "scale_dtype"),
-        ({"dtype": "int4"}, ValueError, "dtype"),
+        ({"dtype": "int4"}, TypeError, "dtype"),
         ({"scale": 1e39}, ValueError, "scale"),
         ({"scale": [[1.0], [1.0, 2.0]]}, ValueError, "inhomogeneous"),
         ({"include_zero": 1}, TypeError, "include_zero"),
@@ -397,6 +405,19 @@ def test_every_field_counts(field: str, value: Any) -> None:
     assert hash(one) == hash(same)
     assert one != other
     assert len({one, same, other}) == 2
+    assert one.replace(**{"zero_point": 3, field: value}) == other
+
+
+def test_replace() -> None:
+    params = zp.QuantParams(np.float64(0.1), 3, qmax=100, convention="onnx")
+    assert params.replace(zero_point=4).scale.dtype == np.float64
+    assert params.replace(qmax=None).qmax == 255
+    with pytest.raises(TypeError, match="QuantParams has no 'zero'; it has scale, zero_point"):
+        params.replace(zero=4)
+    with pytest.raises(ValueError, match=r"zero_point 101 is outside \[0, 100\]"):
+        params.replace(zero_point=101)
+    with pytest.raises(ValueError, match="scale has shape .* but axis is None"):
+        params.replace(scale=np.ones(3))
 
 
 @pytest.mark.parametrize("zero_point", [np.timedelta64(3, "ns"), np.datetime64(3, "ns")])
@@ -405,6 +426,47 @@ def test_times_are_no_zero_points(zero_point: Any) -> None:
         TypeError, match="zero_point must be an integer, not (timedelta|datetime)64"
     ):
         zp.QuantParams(0.1, zero_point)
+
+
+@pytest.mark.parametrize(
+    ("function", "others"),
+    [
+        (zp.choose_params, ["axis", "block_size"]),
+        (zp.quantize_dynamic, ["out", "axis", "block_size"]),
+        (zp.MinMaxObserver.params, []),
+        (zp.HistogramObserver.params, ["method", "percentile"]),
+    ],
+)
+def test_help_shows_the_keywords_and_their_defaults(function: Any, others: list[str]) -> None:
+    found = inspect.signature(function).parameters
+    keywords = {name: p for name, p in found.items() if p.kind is p.KEYWORD_ONLY}
+    assert all(p.kind is not p.VAR_KEYWORD for p in found.values())
+    assert set(keywords) == {*_choice.ChoiceKeywords.__annotations__, *others}
+    choice = _choice.Choice()
+    for name in _choice.ChoiceKeywords.__annotations__:
+        given = keywords[name].default
+        assert getattr(_choice.Choice(**{name: given}), name) == getattr(choice, name)
+    assert "include_zero: bool = True" in pydoc.plain(pydoc.render_doc(function))
+
+
+def test_a_choice_is_remembered_by_type_and_value() -> None:
+    def choice(dtype: Any = "uint8", **keywords: Any) -> Any:
+        return _choice.Choice.of(zp.choose_params, dtype, keywords)
+
+    assert choice(qmin=1) is choice(qmin=1)
+    assert choice("int8", convention="litert") == choice(np.int8, convention="torch")
+    assert choice(qmin=1) != choice(qmin=0)
+    with pytest.raises(TypeError, match="qmin must be an integer, not bool True"):
+        choice(qmin=True)
+    with pytest.raises(AttributeError):
+        choice().qmin = 3
+    with pytest.raises(AttributeError, match="Choice is immutable"):
+        choice().__init__(qmin=3)
+
+
+def test_conventions_are_read_only() -> None:
+    with pytest.raises(TypeError):
+        zp.CONVENTIONS["numpy"] = zp.CONVENTIONS["onnx"]  # type: ignore[index]
 
 
 def test_lists_that_are_nested_without_end() -> None:

@@ -28,7 +28,7 @@ def automatic() -> Iterator[None]:
 
 
 def results(x: np.ndarray) -> bytes:
-    found = [*zp.min_max(x), *zp.min_max(x, axis=0), *zp.min_max(x, axis=2)]
+    found = [*zp.min_max(x), *zp.min_max(x, channel_axis=0), *zp.min_max(x, channel_axis=2)]
     for axis, block in [(None, None), (0, None), (1, None), (2, None), (1, 32), (1, 7), (2, 3)]:
         params = zp.choose_params(x, axis=axis, block_size=block)
         q = params.quantize(x)
@@ -59,7 +59,7 @@ def test_a_nan_is_found_by_any_thread(native: str) -> None:
         x[where] = np.nan
         for axis in (None, 0, 1, 2):
             with pytest.raises(ValueError, match="x has 1 NaN or Inf"):
-                zp.min_max(x, axis=axis)
+                zp.min_max(x, channel_axis=axis)
 
 
 def many_callers(callers: int, rounds: int) -> None:
@@ -70,7 +70,7 @@ def many_callers(callers: int, rounds: int) -> None:
     calls: list[Callable[[], np.ndarray]] = [
         lambda: params.quantize(X),
         lambda: params.dequantize(q),
-        lambda: np.stack(zp.min_max(X, axis=2)),
+        lambda: np.stack(zp.min_max(X, channel_axis=2)),
         lambda: zp.round(X),
     ]
     expected = [call().tobytes() for call in calls]

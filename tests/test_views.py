@@ -103,7 +103,9 @@ OPERATIONS = {
     "histogram": Operation(
         REALS, lambda x, q: None, lambda x, p, out: zp.HistogramObserver(axis=p.axis).update(x)
     ),
-    "min_max": Operation(REALS, lambda x, q: None, lambda x, p, out: zp.min_max(x, axis=p.axis)),
+    "min_max": Operation(
+        REALS, lambda x, q: None, lambda x, p, out: zp.min_max(x, channel_axis=p.axis)
+    ),
     "choose_params": Operation(
         REALS,
         lambda x, q: None,

@@ -236,21 +236,22 @@ fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
 )
 
 
-def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
-    """The core's form of `params`, None where the core is absent."""
+def native_params(
+    scale: Array,
+    zero_point: Array,
+    qmin: int,
+    qmax: int,
+    dtype: np.dtype[Any],
+    convention: str,
+    axis: int | None,
+    block: int | None,
+) -> Any:
+    """The core's form of parameters, None where the core is absent."""
     if _core is None:
         return None
     _check_version()
-    return _core.make_params(
-        scale,
-        zero_point,
-        params.qmin,
-        params.qmax,
-        params.dtype.kind == "i",
-        params.convention,
-        params.axis,
-        params.block_size or 0,
-    )
+    signed = dtype.kind == "i"
+    return _core.make_params(scale, zero_point, qmin, qmax, signed, convention, axis, block or 0)
 
 
 def fast_entries(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
@@ -274,19 +275,12 @@ def _signature(function: Callable[..., Any]) -> str:
     return ", ".join(["$module", *names[:positional], "*", *given])
 
 
-def native_choice(
-    rule: str | None,
-    include_zero: bool,
-    symmetric: bool,
-    qmin: int,
-    qmax: int,
-    convention: str,
-) -> Any:
-    """The core's form of how to choose parameters, None where the core is absent."""
+def native_choice(*fields: Any) -> Any:
+    """The core's form of a `Choice` (its fields after `dtype`), None where the core is absent."""
     if _core is None:
         return None
     _check_version()
-    return _core.make_choice(rule, include_zero, symmetric, qmin, qmax, convention)
+    return _core.make_choice(*fields)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -333,8 +327,8 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         return expected
     assert _core is not None
     whole = x.flags.c_contiguous or block is not None
-    parts = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [_core.min_max(state.isa, part, along, block or 0) for part, along in parts]
+    chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
+    found = [_core.min_max(state.isa, chunk, along, block or 0) for chunk, along in chunks]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:

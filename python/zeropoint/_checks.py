@@ -5,6 +5,7 @@ Every error names the argument, the value and the fix.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -17,6 +18,7 @@ import numpy as np
 
 from . import _foreign
 from ._chunks import chunks, contiguous
+from ._layout import Layout
 from ._reference import Array, widen
 
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
@@ -55,13 +57,12 @@ def flag(value: object, name: str) -> bool:
 
 
 def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
-    try:
+    found: np.dtype[Any] | None = None
+    with contextlib.suppress(Exception):  # NumPy has many for what is no dtype
         found = np.dtype(dtype)  # type: ignore[call-overload]
-    except Exception:  # NumPy has many for what is no dtype
-        found = None
-    if found not in CODE_DTYPES:
-        raise ValueError(f"{name} {shown(dtype)} is not a type of codes; choose uint8 or int8")
-    return found  # type: ignore[no-any-return]
+    if found is None or found not in CODE_DTYPES:
+        raise TypeError(f"{name} {shown(dtype)} is not a type of codes; choose uint8 or int8")
+    return found
 
 
 def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
@@ -88,28 +89,49 @@ def code_range(qmin: object, qmax: object, dtype: np.dtype[Any]) -> tuple[int, i
             raise ValueError(
                 f"{name} {value} is outside {dtype.name}; it must lie in [{info.min}, {info.max}]"
             )
-    ordered(low, high)
+    if low >= high:
+        raise ValueError(f"qmin {low} must be less than qmax {high}; swap them or widen the range")
     return low, high
 
 
-def ordered(qmin: int, qmax: int) -> None:
-    if qmin >= qmax:
-        raise ValueError(f"qmin {qmin} must be less than qmax {qmax}; swap them or widen the range")
+def zero_included(include_zero: bool, given: object, convention: str) -> None:
+    """ValueError for include_zero=False where the convention, `given` by some name, has none."""
+    if not include_zero and convention != "numpy":
+        raise ValueError(
+            f"include_zero=False is for the numpy convention alone, not {given!r}; the engines "
+            "need a range that holds 0"
+        )
 
 
-def block(value: object) -> int:
+def axis(value: object, name: str = "axis") -> int | None:
+    """An axis, or None, of an array that is not known yet."""
+    if value is None:
+        return None
+    found = integer(value, name)
+    if not INT32.min <= found <= INT32.max:
+        raise ValueError(f"{name} {found} is beyond the dimensions of any array")
+    return found
+
+
+def block(value: object, axis: int | None) -> int | None:
+    """A block size, or None."""
+    if value is None:
+        return None
     size = integer(value, "block_size")
     if not 1 <= size <= INT64.max:
         raise ValueError(f"block_size {size} must be at least 1, and at most the axis' length")
+    if axis is None:
+        raise ValueError(f"block_size {size} needs an axis; pass axis=-1 for the last one")
     return size
 
 
-def axis(value: object) -> int:
-    """An axis of an array that is not known yet."""
-    found = integer(value, "axis")
-    if not INT32.min <= found <= INT32.max:
-        raise ValueError(f"axis {found} is beyond the dimensions of any array")
-    return found
+def layout(
+    shape: tuple[int, ...], along: object, block_size: object = None, name: str = "axis"
+) -> Layout:
+    """The layout over data of `shape`; AxisError where it has no axis `along`."""
+    found = axis(along, name)
+    size = block(block_size, found)
+    return Layout(shape, None if found is None else normal_axis(found, len(shape)), size)
 
 
 _T = TypeVar("_T")
@@ -297,6 +319,98 @@ def without_nonfinite(name: str, shaped: bool = False, library: str = "numpy") -
             f"{library}.where({library}.isfinite({name}), {name}, 0)"
         )
     return f"drop them, for example {name}[{library}.isfinite({name})]"
+
+
+# ---------------------------------------------------------------------------------------------
+# Parameters
+
+
+def scales(scale: Any, convention: str) -> Array:
+    """A fresh float32 or float64 array of valid scales."""
+    found = numbers(scale, "scale")
+    if found.dtype.kind in "iu" or isinstance(scale, int):
+        with contextlib.suppress(OverflowError):  # an int beyond float64 is no finite scale
+            found = np.asarray(found, np.float64)
+        if found.dtype == object:
+            raise ValueError("scale is beyond float64: a scale must be finite and > 0")
+    elif found.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"scale must be a real number or an array of them, not {shown(scale)}")
+    plain = isinstance(scale, (int, float, list, tuple)) and not isinstance(scale, np.generic)
+    keep = found.dtype == np.float64 and not plain
+    check_scales(found, convention, "scale ")
+    with np.errstate(all="ignore"):
+        cast = np.array(found, np.float64 if keep else np.float32, order="C")
+    check_scales(cast, convention, "scale, stored as float32, ")
+    return cast
+
+
+def check_scales(scale: Array, convention: str, what: str) -> None:
+    fix = "a scale must be finite and > 0"
+    with np.errstate(all="ignore"):
+        good = np.isfinite(scale) & (scale > 0)
+        if convention == "torch" and good.all() and scale.dtype.itemsize >= 4:
+            good = np.isfinite(1 / scale)
+            fix = "1/scale must be finite under the torch convention; use onnx, or a larger scale"
+    if not np.all(good):
+        where = np.unravel_index(int(np.argmin(good)), scale.shape)
+        place = f"of channel {int(where[0])} " if scale.ndim == 1 else ""
+        place = f"of block {tuple(map(int, where))} " if scale.ndim > 1 else place
+        raise ValueError(f"{what}{place}is {scale[where]}: {fix}")
+
+
+def granularity(shape: tuple[int, ...], axis: int | None, block_size: int | None) -> int | None:
+    """ValueError unless scales of `shape` can be these; the axis, from 0 where that is known."""
+    if axis is None:
+        if shape:
+            raise ValueError(
+                f"scale has shape {shape} but axis is None; name the channel axis, or "
+                "pass one number"
+            )
+    elif block_size is None:
+        if len(shape) != 1:
+            raise ValueError(
+                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale a channel"
+            )
+    elif not shape:
+        raise ValueError(
+            f"scale is one number; with block_size {block_size} it needs the data's shape with "
+            f"axis {axis} divided by block_size"
+        )
+    else:
+        return normal_axis(axis, len(shape))
+    return axis
+
+
+def zero_points(zero_point: Any, shape: tuple[int, ...], low: int, high: int) -> Array:
+    """A fresh int32 array in the `shape` of the scales, all in [low, high]."""
+    found = numbers(zero_point, "zero_point")
+    if found.ndim == 0:
+        if found.dtype.kind in "mM":  # whose item() may be an integer
+            raise TypeError(f"zero_point must be an integer, not {found.dtype}")
+        found = np.asarray(integer(found.item(), "zero_point"), object)
+    elif found.size == 0 and isinstance(zero_point, (list, tuple)):
+        found = found.astype(np.int32)
+    elif found.dtype == object and all(type(z) is int for z in found.flat):
+        pass  # integers beyond int64: out of range, reported below
+    elif found.dtype.kind not in "iu":
+        raise TypeError(f"zero_point must hold integers, not {found.dtype}")
+    if found.ndim and found.shape != shape:
+        raise ValueError(
+            f"zero_point has shape {found.shape} and scale has shape {shape}; "
+            "they must be the same, or zero_point one integer"
+        )
+    outside = (found < low) | (found > high)
+    if np.any(outside):
+        value = found[np.unravel_index(int(np.argmax(outside)), found.shape)]
+        note = " (any int32)" if low == INT32.min else ""
+        raise ValueError(
+            f"zero_point {value} is outside [{low}, {high}]{note}; clip it to that range"
+        )
+    return np.array(np.broadcast_to(found, shape), np.int32, order="C")
+
+
+# ---------------------------------------------------------------------------------------------
+# Messages
 
 
 def shown(value: object) -> str:

@@ -20,7 +20,7 @@ _SIZE = 1 << 20  # elements: a few ms
 
 
 def chunks(shape: tuple[int, ...], size: int = _SIZE) -> Iterator[Chunk]:
-    """Indices that cut an array of `shape` into parts of at most `size` elements, in C order."""
+    """Indices that cut an array of `shape` into chunks of at most `size` elements, in C order."""
     if math.prod(shape) <= size:
         if 0 not in shape:
             yield (...,)
@@ -28,9 +28,9 @@ def chunks(shape: tuple[int, ...], size: int = _SIZE) -> Iterator[Chunk]:
     within = math.prod(shape[1:])
     step = max(1, size // within)
     for start in range(0, shape[0], step):
-        part = slice(start, start + step)
+        along = slice(start, start + step)
         for rest in chunks(shape[1:], size) if within > size else [(...,)]:
-            yield part, *rest
+            yield along, *rest
 
 
 def copy(to: Array, x: Array) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 import importlib.resources
-import importlib.util
 import io
 import json
 import math
@@ -17,26 +15,23 @@ import os
 import platform
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 import numpy as np
 
 import zeropoint as zp
 
 from . import _backend
-from ._api import RULES
 from ._checks import CODE_DTYPES, printable
-from ._compare import stats_cells, table
+from ._choice import RULES, Choice, ParamsKeywords
+from ._compare import table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
 from ._extras import reinstall
 from ._files.quantized import companions
 from ._files.source import NUMPY, REALS
-from ._reference import Array
 
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary
@@ -141,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command(
         _demo,
-        "The article's worked example, then a real array: errors, and speed beside NumPy.",
+        "What 8 bits cost and save: three numbers, then a real table of word vectors.",
         "demo",
     )
     command(_info, "Version, backends, compiler.", "info --json")
@@ -178,10 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         default="uint8",
         help="of the codes",
     )
-    quantize.add_argument(
-        "--axis", type=int, metavar="N", help="a scale for each channel of the axis"
-    )
-    quantize.add_argument("--block-size", type=int, metavar="N", help="and for each block along it")
+    _add_keywords(quantize, *_KEYWORDS)
     quantize.add_argument(
         "--include",
         action="append",
@@ -191,21 +183,6 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument(
         "--exclude", action="append", metavar="PATTERN", help="copy these; repeatable"
     )
-    rule = quantize.add_mutually_exclusive_group()
-    rule.add_argument(
-        "--zero-point-from", choices=RULES, help="default: the convention's default rule"
-    )
-    rule.add_argument("--symmetric", action="store_true", help="zero point in the middle")
-    quantize.add_argument(
-        "--no-include-zero",
-        dest="include_zero",
-        action="store_false",
-        help="the range of the data as it is, even if it does not hold 0",
-    )
-    quantize.add_argument("--qmin", type=int, metavar="N", help="first code in use")
-    quantize.add_argument("--qmax", type=int, metavar="N", help="last code in use")
-    names = [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)]
-    quantize.add_argument("--convention", choices=names, default="numpy", help="whose bits")
 
     dequantize = command(
         _dequantize,
@@ -239,11 +216,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("file", metavar="FILE")
     compare.add_argument("--tensor", metavar="NAME", help="which, if the file has several")
-    compare.add_argument(
-        "--axis", type=int, metavar="N", help="a scale for each channel of the axis"
-    )
-    compare.add_argument("--block-size", type=int, metavar="N", help="and for each block along it")
+    _add_keywords(compare, "axis", "block_size")
     return parser
+
+
+# The keywords of `choose_params` as options: all of them, by their types
+_KEYWORDS = get_type_hints(ParamsKeywords)
+_CHOICES = {
+    "zero_point_from": RULES,
+    "convention": [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)],
+}
+_HELP = {
+    "zero_point_from": "default: the convention's default rule",
+    "include_zero": "the range of the data as it is, even if it does not hold 0",
+    "symmetric": "zero point in the middle",
+    "qmin": "first code in use",
+    "qmax": "last code in use",
+    "convention": "whose bits; default: numpy",
+    "axis": "a scale for each channel of the axis",
+    "block_size": "and for each block along it",
+}
+
+
+def _add_keywords(parser: argparse.ArgumentParser, *names: str) -> None:
+    exclusive = parser.add_mutually_exclusive_group() if "symmetric" in names else parser
+    for name in names:
+        group = exclusive if name in ("zero_point_from", "symmetric") else parser
+        option, how = name.replace("_", "-"), dict[str, Any](type=int, metavar="N")
+        if name in _CHOICES:
+            how = {"choices": _CHOICES[name]}
+        elif _KEYWORDS[name] is bool:
+            default = getattr(Choice, name)
+            option = f"no-{option}" if default else option
+            how = {"action": "store_false" if default else "store_true"}
+        group.add_argument(
+            f"--{option}", dest=name, default=argparse.SUPPRESS, help=_HELP.get(name), **how
+        )
+
+
+def _given_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(options).items() if name in _KEYWORDS}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -330,13 +342,16 @@ class _Progress:
 def _quantize(options: argparse.Namespace) -> int:
     from . import files
 
-    names = (
-        *("dtype", "zero_point_from", "include_zero", "symmetric", "qmin", "qmax", "convention"),
-        *("axis", "block_size", "include", "exclude"),
-    )
-    keywords = {name: getattr(options, name) for name in names}
     with _bar(options) as progress:
-        done = files.quantize_file(options.file, options.output, progress=progress, **keywords)
+        done = files.quantize_file(
+            options.file,
+            options.output,
+            dtype=options.dtype,
+            progress=progress,
+            include=options.include,
+            exclude=options.exclude,
+            **_given_keywords(options),
+        )
     return _print_summary(done, options)
 
 
@@ -401,7 +416,7 @@ def _dtype(label: str) -> str:
 
 
 def _with_dtypes(found: _Found) -> _Found:
-    """What a command has to say, with NumPy's names of dtypes."""
+    """The same with NumPy's names of dtypes."""
     tensors = tuple(replace(each, dtype=_dtype(each.dtype)) for each in found.tensors)
     return replace(found, tensors=tensors)
 
@@ -459,9 +474,7 @@ def _compare(options: argparse.Namespace) -> int:
                 f"{printable(options.file)} has no float tensors; pass a file that has"
             )
         [name] = names
-    comparison = zp.compare(
-        files.read_tensor(options.file, name), axis=options.axis, block_size=options.block_size
-    )
+    comparison = zp.compare(files.read_tensor(options.file, name), **_given_keywords(options))
     if options.json:
         _print_json(comparison.to_dict())
     else:
@@ -537,7 +550,7 @@ def _verify(options: argparse.Namespace) -> int:
     if not rows:
         what = []
     elif deep:
-        what = _exhaustive.told(all_zero_points=options.all_zero_points)
+        what = _exhaustive.description(all_zero_points=options.all_zero_points)
     else:
         what = [
             f"{len(kernels)} kernels on {', '.join(backends)}: {', '.join(kernels)}.",
@@ -617,27 +630,16 @@ def _agreed(yes: bool) -> bool:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    example = np.array([-0.75, -0.45, 1.75], np.float32)
-    worked = {rule: _worked(example, rule) for rule in ("max", "min")}
+    from . import _demo as demo
+
+    example = demo.example()
     if not options.json:
-        _print_worked(example, worked)
-    found = _embedding_table()
-    measured = _measured(*found) if found else None
+        print(demo.example_text(example), flush=True)
+    measured = demo.measured()
     if options.json:
-        _print_json(
-            {
-                "example": {
-                    "input": _short(example),
-                    **{
-                        rule: {key: _short(value) for key, value in result.items()}
-                        for rule, result in worked.items()
-                    },
-                },
-                "array": measured,
-            }
-        )
+        _print_json({"example": example, "array": measured})
     elif measured is not None:
-        _print_measured(measured)
+        print(demo.measured_text(measured))
     if measured is None:
         print(
             "zeropoint: the second part, a real array, needs a trained embedding table of 16 MB: "
@@ -646,134 +648,3 @@ def _demo(options: argparse.Namespace) -> int:
         )
         return 1
     return 0
-
-
-def _worked(x: Array, rule: str) -> dict[str, Any]:
-    params = zp.choose_params(x, zero_point_from=rule, include_zero=False)
-    codes = zp.quantize(x, params)
-    back = zp.dequantize(codes, params)
-    return {
-        "scale": params.scale,
-        "zero_point": params.zero_point,
-        "codes": codes,
-        "dequantized": back,
-        "difference": back - x,
-    }
-
-
-def _print_worked(x: Array, worked: dict[str, dict[str, Any]]) -> None:
-    print('1. The worked example of the tutorial "Quantization: the offset (3)", in float32\n')
-    _print_pairs({"   input": x})
-    for rule, result in worked.items():
-        name = {"max": "maximum", "min": "minimum"}[rule]
-        print(f"\n   zero point from the {name}")
-        _print_pairs({f"     {key.replace('_', ' ')}": value for key, value in result.items()})
-    print(
-        "\n   The numbers printed in the tutorial differ; these are what its code computes.\n"
-        "   1.75 / scale is a tie, so under either rule one end or the other is half a step off.\n"
-    )
-
-
-def _short(value: Any) -> Any:
-    """NumPy's values as Python's, a float32 in its own few digits (0.1, not 0.10000000149)."""
-    if isinstance(value, np.ndarray):
-        return [_short(item) for item in value]
-    return float(str(value)) if isinstance(value, np.floating) else int(value)
-
-
-_PACKAGE, _FILE, _TENSOR = "wordllama", "weights/l2_supercat_256.safetensors", "embedding.weight"
-
-
-def _embedding_table() -> tuple[Array, str] | None:
-    """A trained array that pip can install, and its version; None where it is not installed.
-
-    The package is found, not imported: its own dependencies play no part.
-    """
-    from . import files
-
-    spec = importlib.util.find_spec(_PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder, _FILE)
-        if path.is_file():
-            return files.read_tensor(path, _TENSOR), importlib.metadata.version(_PACKAGE)
-    return None
-
-
-def _measured(stored: Array, version: str) -> dict[str, Any]:
-    """Errors and times of the three rules on `stored`, widened to float32."""
-    x = stored.astype(np.float32)
-    return {
-        "name": f"{_TENSOR} of {_PACKAGE} {version}",
-        "source": f"{_FILE} in the package {_PACKAGE} {version}",
-        "stored_dtype": stored.dtype.name,
-        "dtype": x.dtype.name,
-        "shape": list(x.shape),
-        "backend": zp.backend(),
-        "rows": [_measured_rule(x, rule) for rule in RULES],
-    }
-
-
-def _measured_rule(x: Array, rule: str) -> dict[str, Any]:
-    params = zp.choose_params(x, zero_point_from=rule)
-    scale, z, qmin, qmax = params.scale, params.zero_point, params.qmin, params.qmax
-
-    def ours() -> Array:
-        return zp.quantize(x, params)
-
-    def article() -> Array:
-        codes: Array = np.clip(np.round(x / scale + z), qmin, qmax).astype(np.uint8)
-        return codes
-
-    same = bool(np.array_equal(ours(), article()))
-    seconds = min(_time(ours) for _ in range(9))
-    numpy_seconds = min(_time(article) for _ in range(5))
-    return {
-        "rule": rule,
-        "params": params.to_dict(),
-        "stats": zp.error_stats(x, params).to_dict(),
-        "seconds": seconds,
-        "numpy_seconds": numpy_seconds,
-        "ratio": numpy_seconds / seconds,
-        "same_codes": same,
-    }
-
-
-def _time(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _print_measured(measured: dict[str, Any]) -> None:
-    print(
-        f"2. A real array: {measured['name']}, a trained embedding table\n"
-        f"   ({measured['source']}),\n"
-        f"   {measured['stored_dtype']} {measured['shape']} widened to {measured['dtype']}\n"
-    )
-    head = ["rule", "scale", "zero point", "max error", "MSE", "SQNR dB", "saturated"]
-    lines = [[*head, "ms", "NumPy ms", "ratio", ""]]
-    for row in measured["rows"]:
-        lines.append(
-            [
-                row["rule"],
-                f"{row['params']['scale']:.7g}",
-                str(row["params"]["zero_point"]),
-                *stats_cells(zp.ErrorStats(**row["stats"]))[:4],
-                f"{row['seconds'] * 1e3:.2f}",
-                f"{row['numpy_seconds'] * 1e3:.1f}",
-                f"{row['ratio']:.1f} x",
-                "same codes" if row["same_codes"] else "OTHER CODES",
-            ]
-        )
-    print("\n".join(f"   {line}" for line in table(lines, left=1).splitlines()))
-    first, *others = (row["params"] for row in measured["rows"])
-    if all(other == first for other in others):
-        print(
-            "\n   The rules coincide here: once the range holds 0, as it does by default, they\n"
-            "   differ only at ties."
-        )
-    print(
-        f"\n   ms: zeropoint.quantize on the backend {measured['backend']}.  NumPy ms: the\n"
-        "   article's np.clip(np.round(x / scale + z), qmin, qmax).astype(np.uint8).\n"
-        "   Both make a new array; best of several runs."
-    )

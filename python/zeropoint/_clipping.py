@@ -12,28 +12,28 @@ import numpy as np
 
 from ._reference import Array
 
-Range = tuple[Array, Array]  #: least and greatest value that is not clipped, one a channel
+Range = tuple[Array, Array]  #: the ends of what is not clipped, one a channel
 
 
 class Histograms(NamedTuple):
     """Bins beyond a channel's last are empty and have no width."""
 
-    edges: Array  #: float64, the first is the least element and the last the greatest
+    edges: Array  #: float64, from the minimum to the maximum of the data
     counts: Array  #: int64, one fewer than edges
 
 
 class Levels(NamedTuple):
-    """The values that codes stand for: scale * least, ..., scale * greatest, one row a channel."""
+    """The values that codes stand for: scale * first, ..., scale * last, one row a channel."""
 
     scale: Array
-    least: Array
-    greatest: Array
+    first: Array
+    last: Array
 
 
 def percentile(h: Histograms, percent: float) -> Range:
     """From the percentile 100 - percent to the percentile percent.
 
-    Each lies in the bin of the element that has this rank; 100 gives the least and the greatest.
+    Each lies in the bin of the element that has this rank; 100 gives minimum and maximum.
     """
     return _quantile(h, 1 - percent / 100), _quantile(h, percent / 100)
 
@@ -51,29 +51,29 @@ def _quantile(h: Histograms, fraction: float) -> Array:
 
 
 def magnitudes(low: Array, high: Array) -> Range:
-    """Least and greatest of abs(x) for low <= x <= high."""
+    """Minimum and maximum of abs(x) for low <= x <= high."""
     return np.maximum(np.maximum(low, -high), 0), np.maximum(-low, high)
 
 
 # ---------------------------------------------------------------------------------------------
-# The least squared error
+# The mean squared error
 
 
-def least_error(
+def mse(
     h: Histograms,
     searched: Histograms,
     include_zero: bool,
     levels: Callable[[Array, Array], Levels],
 ) -> Range:
-    """The range with the least mean squared error of the quantized data, as `h` tells it.
+    """The range with the smallest mean squared error of the quantized data, as `h` has them.
 
-    `searched` is `h`, or the histograms of abs(x) if the levels are symmetric; `levels` tells what
-    a range leads to.  The search starts at the better of the widest range and the one between the
+    `searched` is `h`, or the histograms of abs(x) if the levels are symmetric; `levels` are those
+    of a range.  The search starts at the better of the widest range and the one between the
     percentiles 0.01 and 99.99.  The ends move towards zero (or the median) and back, one by one and
     together, by ever smaller factors, where that helps.
     """
-    least, greatest = low, high = searched.edges[:, 0], searched.edges[:, -1]
-    anchor = np.clip(0, least, greatest) if include_zero else _quantile(h, 0.5)
+    first, last = low, high = searched.edges[:, 0], searched.edges[:, -1]
+    anchor = np.clip(0, first, last) if include_zero else _quantile(h, 0.5)
     error = squared_error(h, levels(low, high))
 
     def attempt(new_low: Array, new_high: Array) -> None:
@@ -90,11 +90,11 @@ def least_error(
     safe_low, safe_high, safe_error = low, high, error
     for step in (0.7, 0.85, 0.92, 0.96, 0.98):
         for factor in (step, 1 / step):
-            attempt(np.clip(anchor + (low - anchor) * factor, least, anchor), high)
-            attempt(low, np.clip(anchor + (high - anchor) * factor, anchor, greatest))
+            attempt(np.clip(anchor + (low - anchor) * factor, first, anchor), high)
+            attempt(low, np.clip(anchor + (high - anchor) * factor, anchor, last))
             attempt(
-                np.clip(anchor + (low - anchor) * factor, least, anchor),
-                np.clip(anchor + (high - anchor) * factor, anchor, greatest),
+                np.clip(anchor + (low - anchor) * factor, first, anchor),
+                np.clip(anchor + (high - anchor) * factor, anchor, last),
             )
     # the errors are known as far as it is known where in its bin an element lies
     unsure = _doubt(h, levels(low, high)) + _doubt(h, levels(safe_low, safe_high))
@@ -102,15 +102,15 @@ def least_error(
     return np.where(worth_it, low, safe_low), np.where(worth_it, high, safe_high)
 
 
-_SURE = 3  #: times the standard deviation, see `least_error`
+_SURE = 3  #: times the standard deviation, see `mse`
 
 
 def _doubt(h: Histograms, levels: Levels) -> Array:
     """The standard deviation of the mean squared error, for what lies in a bin may be anywhere in
     it, and in clumps of equal elements."""
-    scale, least, greatest = (column[:, None] for column in levels)
+    scale, first, last = (column[:, None] for column in levels)
     y = h.edges / scale
-    square = (y - np.clip(np.rint(y), least, greatest)) ** 2
+    square = (y - np.clip(np.rint(y), first, last)) ** 2
     variance = (np.diff(square, axis=1) ** 2 / 12 * h.counts * _clumps(h)).sum(axis=1)
     return np.asarray(np.sqrt(variance) / h.counts.sum(axis=1) * levels.scale**2)
 
@@ -138,9 +138,9 @@ def squared_error(h: Histograms, levels: Levels) -> Array:
     Exact for evenly filled bins.  In units of the scale the integral of (y - n)**2 up to y, with
     n the level of y, is n / 12 + (y - n)**3 / 3 but for a constant.
     """
-    scale, least, greatest = (column[:, None] for column in levels)
+    scale, first, last = (column[:, None] for column in levels)
     y = h.edges / scale
-    level = np.clip(np.rint(y), least, greatest)
+    level = np.clip(np.rint(y), first, last)
     y -= level
     square = y * y
     integral = level / 12 + square * y / 3
@@ -152,11 +152,11 @@ def squared_error(h: Histograms, levels: Levels) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------
-# The least loss of information
+# The loss of information
 
 
-def least_divergence(h: Histograms, codes: int) -> Range:
-    """The range with the least Kullback-Leibler divergence of the quantized data from the data.
+def entropy(h: Histograms, codes: int) -> Range:
+    """The range with the smallest Kullback-Leibler divergence of the quantized data from the data.
 
     The method of Szymon Migacz, "8-bit Inference with TensorRT" (GTC 2017).  Candidates are what
     lies within [-t, t] for 64 values of t, from the one with as many bins as there are codes to the
@@ -165,20 +165,20 @@ def least_divergence(h: Histograms, codes: int) -> Range:
     that are not empty.  Zeros, which every range represents exactly, are left out.
     """
     found = [
-        _least_divergence(edges, counts, codes)
+        _entropy_of_channel(edges, counts, codes)
         for edges, counts in zip(h.edges, h.counts, strict=True)
     ]
     low, high = np.array(found).T
     return low, high
 
 
-def _least_divergence(edges: Array, counts: Array, codes: int) -> tuple[float, float]:
+def _entropy_of_channel(edges: Array, counts: Array, codes: int) -> tuple[float, float]:
     wide = edges[1:] > edges[:-1]  # not so the zeros' bin, and what is no bin of this channel
     counts, edges = counts[wide], np.concatenate([edges[:1], edges[1:][wide]])
     magnitudes = np.sort(np.abs(edges))
-    least, peak = magnitudes[min(codes, len(counts))], magnitudes[-1]
+    narrowest, peak = magnitudes[min(codes, len(counts))], magnitudes[-1]
     best, found = np.inf, (edges[0], edges[-1])
-    for t in np.linspace(peak, least, 64):
+    for t in np.linspace(peak, narrowest, 64):
         first = int(np.searchsorted(edges, -t, side="left"))
         last = int(np.searchsorted(edges, t, side="right")) - 1
         divergence = _divergence(counts, first, last, codes)
@@ -200,6 +200,6 @@ def _divergence(counts: Array, first: int, last: int, codes: int) -> float:
     merged = np.bincount(group, inside)
     spread = (merged / np.maximum(np.bincount(group, filled), 1))[group][filled]
     if not spread.all():
-        return np.inf  # a bin that holds clipped elements alone has no likeness among the rest
+        return np.inf  # a bin that holds clipped elements alone has no counterpart among the rest
     data, spread = data[filled] / data.sum(), spread / spread.sum()
     return float((data * np.log(data / spread)).sum())

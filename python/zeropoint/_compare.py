@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from . import _checks
-from ._api import RULES, _params, choose_params, dequantize, min_max, quantize
 from ._backend import ieee
-from ._chunks import Chunk, chunks
-from ._params import QuantParams
-from ._reference import Array, spread, unclipped, widen, working_dtype
+from ._choice import RULES, choose_params, min_max
+from ._chunks import chunks
+from ._params import QuantParams, checked, dequantize, quantize
+from ._reference import Array, unclipped, widen, working_dtype
 
 _CHUNK = 1 << 18  # elements in float64 at a time
 _CHANNELS = 1024  # whose codes are counted at a time
@@ -98,47 +98,33 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     ValueError
         No data; NaN or Inf in `x`; parameters that do not fit.
     """
-    params = _params(params, call="zp.error_stats(x, ")
+    params = checked(params, call="zp.error_stats(x, ")
     x = _checks.real_array(x)
     low, high = min_max(x)
     codes = quantize(x, params)
     # back in the precision of the scale or of x, whichever is finer: no rounding is added
     finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
     sums = _Sums(max(abs(float(low)), abs(float(high))))
-    for part in _parts(x, codes, params, finer):
-        sums.add(*part)
+    for chunk in _chunks(x, codes, params, finer):
+        sums.add(*chunk)
     return sums.stats(x.size, *_codes_in_use(x, codes, params))
 
 
-def _parts(
+def _chunks(
     x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
 ) -> Iterator[tuple[Array, Array, Array, int]]:
-    """Pieces of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
-    axis = params._check_fits(x.shape)
+    """Chunks of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
+    layout = params._check_fits(x.shape)
     # with an axis all at once, by the core: a chunk has not all of the parameters
-    values = None if axis is None else dequantize(codes, params, dtype=finer)
+    values = None if layout.axis is None else dequantize(codes, params, dtype=finer)
     both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
     for chunk in chunks(x.shape, _CHUNK):
         part, q = x[chunk], codes[chunk]
-        scale, zero = (_spread_over(p, x.shape, chunk, axis, params.block_size) for p in both)
+        scale, zero = (layout.spread_over(p, chunk) for p in both)
         code = unclipped(part, scale, zero, params.convention)
         clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
         back = dequantize(q, params, dtype=finer) if values is None else values[chunk]
         yield part, q, back, clipped
-
-
-def _spread_over(
-    parameter: Array, shape: tuple[int, ...], chunk: Chunk, axis: int | None, block: int | None
-) -> Array:
-    """`parameter` in a shape that broadcasts against a chunk of data of `shape`."""
-    if axis is None:
-        return parameter
-    if block is None:
-        return np.broadcast_to(spread(parameter, shape, axis, None), shape)[chunk]
-    cuts: list[Any] = [*(cut for cut in chunk if isinstance(cut, slice))]
-    cuts += [slice(None)] * (len(shape) - len(cuts))
-    cuts[axis] = np.arange(*cuts[axis].indices(shape[axis])) // block
-    return np.asarray(parameter[tuple(cuts)])
 
 
 class _Sums:
@@ -150,7 +136,7 @@ class _Sums:
         self.saturated = 0
         self.used = np.zeros(256, bool)
 
-    @np.errstate(all="ignore")  # parts that underflow are no part of a sum
+    @np.errstate(all="ignore")  # what underflows does not count in a sum
     def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
         a = x.astype(np.float64).ravel() / self.unit
         b = back.astype(np.float64).ravel() / self.unit
@@ -191,7 +177,7 @@ class _Sums:
 
 def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int, int]:
     """`codes_of_most`, `few_codes` and `channels` of `ErrorStats`."""
-    axis = params._check_fits(x.shape)
+    axis = params._check_fits(x.shape).axis
     x, codes = (v[None] if axis is None else np.moveaxis(v, axis, 0) for v in (x, codes))
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
     most, few = np.zeros(len(x), np.int64), 0
@@ -221,7 +207,7 @@ def _fewest(counts: Array) -> Array:
 
 
 def _values_of_most(x: Array) -> int:
-    """The fewest different values of most nonzero elements, as far as a sample tells."""
+    """The fewest different values of most nonzero elements, as far as a sample shows."""
     if x.size > _SAMPLE:
         index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
         x = x[np.unravel_index(index, x.shape)]
@@ -267,7 +253,7 @@ class ComparisonRow:
 
     @property
     def share(self) -> float:
-        """The part of the channels in which few codes are in use."""
+        """The fraction of the channels in which few codes are in use."""
         return self.stats.few_codes / self.stats.channels if self.stats else 0.0
 
     @property
@@ -303,15 +289,15 @@ class Comparison:
 
     @property
     def best(self) -> ComparisonRow:
-        """The row of least mean square error with the granularity that was asked for.
+        """The row of the smallest mean squared error with the granularity that was asked for.
 
         If the rules leave few codes in use: among all rows that do not, where there are any.
         """
         found = [row for row in self._asked if not row.few]
         if not any(row.method == "minmax" for row in found):
             found = [row for row in self.rows if row.stats and not row.few] or self._asked
-        least = min(map(_mse, found)) * (1 + _ROUNDING)
-        return next(row for row in found if _mse(row) <= least)
+        smallest = min(map(_mse, found)) * (1 + _ROUNDING)
+        return next(row for row in found if _mse(row) <= smallest)
 
     @property
     def warning(self) -> str | None:
@@ -336,9 +322,9 @@ class Comparison:
         if best.stats and all(row.few for row in rules):
             clips = f", which clips {best.stats.saturated} elements" * (best.stats.saturated > 0)
             text += f"{clips}; the rules leave few codes in use"
-            least = min((row for row in self.rows if row.stats), key=_mse)
-            if gain := _decibels(best, least):
-                text += f"; {self._title(least)} has {gain:.2f} dB less error, in few codes"
+            lowest = min((row for row in self.rows if row.stats), key=_mse)
+            if gain := _decibels(best, lowest):
+                text += f"; {self._title(lowest)} has {gain:.2f} dB less error, in few codes"
             return f"{text}."
         worst = max(rules, key=_mse)
         if best in rules and _mse(worst) <= _mse(best) * 1.001:
@@ -563,14 +549,13 @@ def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
     from .observers import HistogramObserver
 
     observer = HistogramObserver(axis=axis).update(x)
-    before = observer.params()
+    before = observer.params(method="minmax")
     while True:
         params = observer.params(method="percentile", percentile=percentile)
         if np.all(np.asarray(params.scale) * 4 > before.scale):
             return params
         # by a step too much, for the zero point has been rounded
-        normal = params._check_fits(x.shape)
-        scale, zero = params._spread(x.shape, normal)
+        scale, zero = params._spread(params._check_fits(x.shape))
         low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
         x = np.clip(widen(x), low, high).astype(scale.dtype)
         observer, before = HistogramObserver(axis=axis).update(x), params

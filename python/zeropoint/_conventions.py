@@ -7,7 +7,11 @@ A fifth convention costs a row here, a line in `_reference.CODE`, and a struct i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+from ._reference import CODE
 
 
 class Convention(NamedTuple):
@@ -17,11 +21,11 @@ class Convention(NamedTuple):
     default_rule: str  #: what `zero_point_from=None` means
 
 
-CONVENTIONS = {
+_TABLE = {
     "numpy": Convention(
         (),
         "clip(rint(x / s + z), qmin, qmax)",
-        "the article's code, NumPy written by hand",
+        "NumPy written by hand",
         "min",
     ),
     "onnx": Convention(
@@ -43,6 +47,12 @@ CONVENTIONS = {
         "ChooseQuantizationParams",
     ),
 }
+
+#: read-only, in the order of the core's `Convention`
+CONVENTIONS: Mapping[str, Convention] = MappingProxyType(_TABLE)
+NAMES = tuple(CONVENTIONS)
+if set(NAMES) != set(CODE):
+    raise ImportError(f"conventions {NAMES} and the reference's formulas {tuple(CODE)} differ")
 
 _BY_NAME = {
     name: canonical for canonical, row in CONVENTIONS.items() for name in (canonical, *row.aliases)

@@ -7,7 +7,7 @@
 
 Kernels are never their own oracle.  For fixed parameters the code is a monotone function of x, so
 the reference's answer for 2^32 inputs is a few hundred runs of equal codes, found by bisection; the
-kernels' codes are compared with them, element by element.  Values and errors are judged in
+kernels' codes are compared with them, element by element.  Values and errors are compared in
 arithmetic that is exact, as the comments say.
 """
 
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _api, _backend, _reference
+from ._choice import RULES, Choice, ChoiceKeywords
 from ._conventions import CONVENTIONS
 from ._params import QuantParams
 from ._reference import Array
@@ -118,7 +119,7 @@ def _sum(a: Row, b: Row) -> Row:
     return Row(a.backend, a.operation, cases, elements, differences, a.first or b.first)
 
 
-def told(*, all_zero_points: bool = False) -> list[str]:
+def description(*, all_zero_points: bool = False) -> list[str]:
     """What `run` goes through, in sentences."""
     if all_zero_points:
         pairs = f"all 256 zero points with the scale {ALL_ZERO_POINTS[0][0]:.9g}, in long runs"
@@ -390,10 +391,10 @@ _RANGES_AT_ONCE = 2048
 _POINTS = 16  # elements between the ends of each range, the ends among them
 
 #: every rule of `choose_params` that widens the range to 0
-RULES: tuple[dict[str, Any], ...] = (
-    *({"zero_point_from": rule} for rule in _api.RULES),
+HOW: tuple[ChoiceKeywords, ...] = (
+    *(ChoiceKeywords(zero_point_from=rule) for rule in RULES),
     {"symmetric": True},
-    *({"convention": convention} for convention in CONVENTIONS if convention != "numpy"),
+    *(ChoiceKeywords(convention=name) for name in CONVENTIONS if name != "numpy"),
 )
 
 
@@ -410,24 +411,24 @@ def choose_params(backends: Sequence[str], ranges: int) -> Stage:
 
     def check(chunk: Array) -> list[Row]:
         low, high = np.minimum(chunk[:, 0], 0), np.maximum(chunk[:, 1], 0)
-        judged = []
-        for rule, dtype in itertools.product(RULES, CODES):
-            want = _reference_choice(low, high, rule, dtype)
+        rows = []
+        for keywords, dtype in itertools.product(HOW, CODES):
+            want = _reference.choose(low, high, **Choice(dtype, **keywords).keywords)
             x = _between(low, high, *want)
             for backend in backends:
                 with _backend.use_backend(backend):
-                    params = _api.choose_params(chunk, dtype, axis=0, **rule)
+                    params = _api.choose_params(chunk, dtype, axis=0, **keywords)
                     first = _broken_promise(params, x, want)
-                how = "symmetric" if "symmetric" in rule else next(iter(rule.values()))
+                how = "symmetric" if "symmetric" in keywords else next(iter(keywords.values()))
                 name = f"choose_params {how}"
-                judged.append(Row(backend, name, 1, x.size, bool(first), first))
-        return judged
+                rows.append(Row(backend, name, 1, x.size, bool(first), first))
+        return rows
 
     return Stage(chunks, check)
 
 
 def _hard_ranges() -> Array:
-    """All pairs of 0, powers of two from the least subnormal to the last, and their neighbours."""
+    """All pairs of 0, powers of two from the first subnormal to the last, and their neighbours."""
     powers = np.ldexp(np.float32(1), [*range(-149, 128, 12), -126, -118, 127]).astype(np.float32)
     ends = np.concatenate(
         [powers, np.nextafter(powers, np.float32(0)), np.nextafter(powers, np.float32(np.inf))]
@@ -451,23 +452,6 @@ def _random_ranges(n: int) -> Array:
     narrow = size * (1 + rng.uniform(0, 2.0**-20, (part, 2)))
     kinds = bits.view(np.float32), *(kind.astype(np.float32) for kind in (like, one_sided, narrow))
     return np.sort(np.concatenate(kinds)[:n], axis=1)
-
-
-def _reference_choice(
-    low: Array, high: Array, rule: dict[str, Any], dtype: np.dtype[Any]
-) -> tuple[Array, Array]:
-    info = np.iinfo(dtype)
-    return _reference.choose(
-        low,
-        high,
-        rule=rule.get("zero_point_from"),
-        include_zero=True,
-        symmetric="symmetric" in rule,
-        qmin=int(info.min),
-        qmax=int(info.max),
-        convention=rule.get("convention", "numpy"),
-        dtype=dtype,
-    )
 
 
 def _between(low: Array, high: Array, scale: Array, zero: Array) -> Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
-from . import _backend, _checks, _conventions
+from . import _backend, _checks, _conventions, _reference
 from ._checks import INT32
-from ._reference import Array, spread
+from ._layout import Layout
+from ._reference import Array, working_dtype
 
 _FIELDS = (
     "scale",
@@ -57,13 +58,14 @@ class QuantParams:
     Raises
     ------
     TypeError
-        A zero point that is not an integer; a scale that is not a real number.
+        A zero point that is not an integer; a scale that is not a real number; a `dtype` that is
+        not uint8 or int8.
     ValueError
         A scale that is not finite and positive, a zero point or a range outside its bounds,
         shapes that do not fit, an unknown name.
     """
 
-    __slots__ = ("_native", "_scale", "_zero_point", *_FIELDS[2:])
+    __slots__ = ("_scale", "_zero_point", *_FIELDS[2:], "_native")
 
     _scale: Any
     _zero_point: Any
@@ -92,27 +94,30 @@ class QuantParams:
     ) -> None:
         if hasattr(self, "_native"):
             raise AttributeError("QuantParams is immutable; build a new one")
-        fields: dict[str, Any] = {"convention": _conventions.canonical(convention)}
-        fields["include_zero"] = _checks.flag(include_zero, "include_zero")
-        if not include_zero and fields["convention"] != "numpy":
-            raise ValueError(
-                f"include_zero=False is for the numpy convention alone, not {convention!r}; "
-                "the engines need a range that holds 0"
-            )
-        fields["dtype"] = _checks.code_dtype(dtype)
-        fields["qmin"], fields["qmax"] = _checks.code_range(qmin, qmax, fields["dtype"])
-        fields["axis"] = None if axis is None else _checks.axis(axis)
-        fields["block_size"] = None if block_size is None else _checks.block(block_size)
-
-        scales = _scale_array(scale, fields["convention"])
-        _check_rank(scales, fields)
-        zeros = _zero_array(zero_point, scales.shape, fields)
+        canonical = _conventions.canonical(convention)
+        include_zero = _checks.flag(include_zero, "include_zero")
+        _checks.zero_included(include_zero, convention, canonical)
+        dtype = _checks.code_dtype(dtype)
+        qmin, qmax = _checks.code_range(qmin, qmax, dtype)
+        axis = _checks.axis(axis)
+        block_size = _checks.block(block_size, axis)
+        scales = _checks.scales(scale, canonical)
+        axis = _checks.granularity(scales.shape, axis, block_size)
+        bounds = (qmin, qmax) if include_zero else (INT32.min, INT32.max)
+        zeros = _checks.zero_points(zero_point, scales.shape, *bounds)
         scales, zeros = _frozen(scales), _frozen(zeros)
-        fields["_scale"] = scales if scales.ndim else scales[()]
-        fields["_zero_point"] = zeros if zeros.ndim else int(zeros)
-        for name, value in fields.items():
+        native = _backend.native_params(
+            scales, zeros, qmin, qmax, dtype, canonical, axis, block_size
+        )
+        self._set(
+            scales if scales.ndim else scales[()],
+            zeros if zeros.ndim else int(zeros),
+            *(dtype, qmin, qmax, axis, block_size, canonical, include_zero, native),
+        )
+
+    def _set(self, *values: Any) -> None:
+        for name, value in zip(QuantParams.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
 
     @classmethod
     def _trusted(
@@ -126,22 +131,13 @@ class QuantParams:
     ) -> QuantParams:
         """Parameters that the core has just chosen: nothing is left to check."""
         self = object.__new__(cls)
-        put = object.__setattr__
         if axis is None:
-            put(self, "_scale", scale[()])
-            put(self, "_zero_point", zero.item())
+            scale, zero = scale[()], zero.item()
         else:
-            put(self, "_scale", _frozen(scale))
-            put(self, "_zero_point", _frozen(zero))
             axis = axis if block is None else axis % scale.ndim
-        put(self, "dtype", choice.dtype)
-        put(self, "qmin", choice.qmin)
-        put(self, "qmax", choice.qmax)
-        put(self, "axis", axis)
-        put(self, "block_size", block)
-        put(self, "convention", choice.convention)
-        put(self, "include_zero", choice.include_zero)
-        put(self, "_native", native)
+            scale, zero = _frozen(scale), _frozen(zero)
+        rest = choice.convention, choice.include_zero, native
+        self._set(scale, zero, choice.dtype, choice.qmin, choice.qmax, axis, block, *rest)
         return self
 
     @property
@@ -156,19 +152,42 @@ class QuantParams:
 
     # -- use ------------------------------------------------------------------------------------
 
-    def quantize(self, x: Any, *, out: Array | None = None) -> Array:
-        """`zeropoint.quantize(x, self, out=out)`."""
-        return _api.quantize(x, self, out=out)
+    def quantize(self, x: Any, *, out: Array | None = None, check_finite: bool = False) -> Array:
+        """`zeropoint.quantize(x, self, out=out, check_finite=check_finite)`."""
+        if check_finite is False:  # what the fast entry takes
+            return quantize(x, self, out=out)
+        return quantize(x, self, out=out, check_finite=check_finite)
 
     def dequantize(self, q: Any, *, dtype: Any = None, out: Array | None = None) -> Array:
         """`zeropoint.dequantize(q, self, dtype=dtype, out=out)`."""
-        return _api.dequantize(q, self, dtype=dtype, out=out)
+        return dequantize(q, self, dtype=dtype, out=out)
 
     def fake_quantize(self, x: Any, *, out: Array | None = None) -> Array:
         """`zeropoint.fake_quantize(x, self, out=out)`."""
-        return _api.fake_quantize(x, self, out=out)
+        return fake_quantize(x, self, out=out)
 
     # -- value ----------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> QuantParams:
+        """The same parameters but for `changes`, all checked anew, as by `dataclasses.replace`.
+
+        Another `dtype` needs the zero point, qmin and qmax that go with it: see
+        `zeropoint.flip_signedness`.
+
+        Raises
+        ------
+        TypeError
+            A name that is none of the constructor's; what the constructor raises.
+        ValueError
+            What the constructor raises.
+        """
+        for name in changes:
+            if name not in _FIELDS:
+                raise TypeError(f"QuantParams has no {name!r}; it has {', '.join(_FIELDS)}")
+        return QuantParams(**self._fields() | changes)
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _FIELDS}
 
     def _key(self) -> tuple[Any, ...]:
         scale, zero = np.asarray(self.scale), np.asarray(self.zero_point)
@@ -182,41 +201,27 @@ class QuantParams:
         return hash(self._key())
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"QuantParams is immutable; build a new one to change {name}")
+        raise AttributeError(f"QuantParams is immutable; use replace({name}=...)")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError("QuantParams is immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, tuple(getattr(self, name) for name in _FIELDS)
+        return _rebuild, tuple(self._fields().values())
 
     @_backend.ieee
     def __repr__(self) -> str:
         """The call that makes them; of arrays, in angle brackets, the range and what fits."""
-
-        def show(value: Any) -> str:
-            if not isinstance(value, np.ndarray):
-                return str(value)
-            if value.size == 0:
-                return f"<array of shape {value.shape}>"
-            what = "channels" if self.block_size is None else "blocks"
-            rest = f"{' x '.join(map(str, value.shape))} {what}"
-            if value.ndim == 1 and value.size <= 8:
-                rest = f"[{', '.join(map(str, value))}]"
-            return f"<{value.min()!s}..{value.max()!s}: {rest}>"
-
+        double = np.asarray(self._scale).dtype == np.float64
+        scale = _shown(self._scale, self.block_size, "float64 " * double)
+        if double and self.axis is None:
+            scale = f"float64({scale})"
+        zero = _shown(self._zero_point, self.block_size)
+        text = f"QuantParams(scale={scale}, zero_point={zero}, dtype={self.dtype.name!r}"
         info = np.iinfo(self.dtype)
-        text = f"QuantParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}"
-        text += f", dtype={self.dtype.name!r}"
-        shown = {
-            "qmin": (self.qmin, info.min),
-            "qmax": (self.qmax, info.max),
-            "axis": (self.axis, None),
-            "block_size": (self.block_size, None),
-            "convention": (self.convention, "numpy"),
-            "include_zero": (self.include_zero, True),
-        }
-        for name, (value, default) in shown.items():
+        defaults = info.min, info.max, None, None, "numpy", True
+        for name, default in zip(_FIELDS[3:], defaults, strict=True):
+            value = getattr(self, name)
             if value != default:
                 text += f", {name}={value!r}"
         return text + ")"
@@ -229,7 +234,7 @@ class QuantParams:
         nested lists would lose.
         """
         scale = np.asarray(self.scale)
-        fields = {name: getattr(self, name) for name in _FIELDS}
+        fields = self._fields()
         fields["scale"] = scale.tolist()
         fields["scale_dtype"] = scale.dtype.name
         fields["zero_point"] = np.asarray(self.zero_point).tolist()
@@ -273,25 +278,19 @@ class QuantParams:
     # -- what the rest of the package asks ------------------------------------------------------
 
     def _recipe(self) -> dict[str, Any]:
-        """All but scale and zero point, as the keywords of parameters for a part of the data."""
+        """All but scale and zero point, as keywords: those of a tile of the data."""
         return {name: getattr(self, name) for name in _FIELDS[2:]}
 
-    def _check_fits(self, shape: tuple[int, ...]) -> int | None:
-        """ValueError unless the parameters fit data of `shape`; the axis, counted from 0."""
-        if self.axis is None:
-            return None
-        axis = _checks.normal_axis(self.axis, len(shape))
-        if self.block_size is None:
-            needed: tuple[int, ...] = (shape[axis],)
-        else:
-            blocks = -(-shape[axis] // self.block_size)
-            needed = (*shape[:axis], blocks, *shape[axis + 1 :])
-        if np.shape(self.scale) != needed:
+    def _check_fits(self, shape: tuple[int, ...]) -> Layout:
+        """The layout over data of `shape`; ValueError unless the parameters fit it."""
+        axis = None if self.axis is None else _checks.normal_axis(self.axis, len(shape))
+        layout = Layout(shape, axis, self.block_size)
+        if np.shape(self._scale) != layout.params_shape:
             raise ValueError(
-                f"scale has shape {np.shape(self.scale)}; data of shape {shape} with axis "
-                f"{self.axis} and block_size {self.block_size} needs shape {needed}"
+                f"scale has shape {np.shape(self._scale)}; data of shape {shape} with axis "
+                f"{self.axis} and block_size {self.block_size} needs shape {layout.params_shape}"
             )
-        return axis
+        return layout
 
     def _check_precision(self, dtype: np.dtype[Any]) -> None:
         """ValueError where the scale (or 1/s) is lost in the working precision of the data."""
@@ -299,17 +298,28 @@ class QuantParams:
         if scale.dtype != dtype:
             _check_cast(scale, dtype, self.convention)
 
-    def _spread(self, shape: tuple[int, ...], axis: int | None) -> tuple[Array, Array]:
-        """Scale and zero point, ready to broadcast against data of `shape`."""
-        scale, zero = np.asarray(self.scale), np.asarray(self.zero_point, np.int32)
-        return tuple(spread(p, shape, axis, self.block_size) for p in (scale, zero))  # type: ignore[return-value]
+    def _spread(self, layout: Layout) -> tuple[Array, Array]:
+        """Scale and zero point, ready to broadcast against the data."""
+        scale, zero = np.asarray(self._scale), np.asarray(self._zero_point, np.int32)
+        return layout.spread(scale), layout.spread(zero)
 
 
 @_backend.ieee
 def _check_cast(scale: Array, dtype: np.dtype[Any], convention: str) -> None:
     with np.errstate(all="ignore"):
         cast = scale.astype(dtype)
-    _check_scale(cast, convention, f"scale, cast to {dtype} as the data is, ")
+    _checks.check_scales(cast, convention, f"scale, cast to {dtype} as the data is, ")
+
+
+def _shown(value: Any, block_size: int | None, dtype: str = "") -> str:
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    if value.size == 0:
+        return f"<{dtype}array of shape {value.shape}>"
+    rest = f"{' x '.join(map(str, value.shape))} {'channels' if block_size is None else 'blocks'}"
+    if value.ndim == 1 and value.size <= 8:
+        rest = f"[{', '.join(map(str, value))}]"
+    return f"<{dtype}{value.min()!s}..{value.max()!s}: {rest}>"
 
 
 def _rebuild(*values: Any) -> QuantParams:
@@ -344,96 +354,173 @@ def _frozen(x: Array) -> Array:
     return np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
 
 
-def _scale_array(scale: Any, convention: str) -> Array:
-    """A fresh float32 or float64 array of valid scales."""
-    found = _checks.numbers(scale, "scale")
-    if found.dtype.kind in "iu" or isinstance(scale, int):
-        with contextlib.suppress(OverflowError):  # an int beyond float64 is no finite scale
-            found = np.asarray(found, np.float64)
-        if found.dtype == object:
-            raise ValueError("scale is beyond float64: a scale must be finite and > 0")
-    elif found.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+# ---------------------------------------------------------------------------------------------
+# The functions on elements: the methods above are these
+
+
+def checked(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> QuantParams:
+    """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
+    if not isinstance(params, QuantParams):
+        given = zip(("scale", "zero_point"), (params, *wrong), strict=False)
+        texts = [repr(v) if type(v) in (int, float) else name for name, v in given]
+        texts += ["zero_point"] * (len(texts) < 2)
         raise TypeError(
-            f"scale must be a real number or an array of them, not {_checks.shown(scale)}"
+            f"params must be a QuantParams, not {type(params).__name__}; pass for example "
+            f"{call}zp.QuantParams({', '.join(texts)})), or what choose_params(x) returns"
         )
-    plain = isinstance(scale, (int, float, list, tuple)) and not isinstance(scale, np.generic)
-    keep = found.dtype == np.float64 and not plain
-    _check_scale(found, convention, "scale ")
-    with np.errstate(all="ignore"):
-        cast = np.array(found, np.float64 if keep else np.float32, order="C")
-    _check_scale(cast, convention, "scale, stored as float32, ")
-    return cast
-
-
-def _check_scale(scale: Array, convention: str, what: str) -> None:
-    fix = "a scale must be finite and > 0"
-    with np.errstate(all="ignore"):
-        good = np.isfinite(scale) & (scale > 0)
-        if convention == "torch" and good.all() and scale.dtype.itemsize >= 4:
-            good = np.isfinite(1 / scale)
-            fix = "1/scale must be finite under the torch convention; use onnx, or a larger scale"
-    if not np.all(good):
-        where = np.unravel_index(int(np.argmin(good)), scale.shape)
-        place = f"of channel {int(where[0])} " if scale.ndim == 1 else ""
-        place = f"of block {tuple(map(int, where))} " if scale.ndim > 1 else place
-        raise ValueError(f"{what}{place}is {scale[where]}: {fix}")
-
-
-def _check_rank(scales: Array, fields: dict[str, Any]) -> None:
-    axis, block_size, shape = fields["axis"], fields["block_size"], scales.shape
-    if axis is None:
-        if block_size is not None:
-            raise ValueError(
-                f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
-            )
-        if shape:
-            raise ValueError(
-                f"scale has shape {shape} but axis is None; name the channel axis, or "
-                "pass one number"
-            )
-    elif block_size is None:
-        if len(shape) != 1:
-            raise ValueError(
-                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale a channel"
-            )
-    elif not shape:
-        raise ValueError(
-            f"scale is one number; with block_size {block_size} it needs the data's shape with "
-            f"axis {axis} divided by block_size"
+    if wrong:
+        raise TypeError(
+            f"out and other options go by keyword, and {len(wrong)} came by position; pass for "
+            f"example {call}params, out=out)"
         )
-    else:
-        fields["axis"] = _checks.normal_axis(axis, len(shape))
+    return params
 
 
-def _zero_array(zero_point: Any, shape: tuple[int, ...], fields: dict[str, Any]) -> Array:
-    """A fresh int32 array of zero points in the shape of the scales."""
-    found = _checks.numbers(zero_point, "zero_point")
-    if found.ndim == 0:
-        if found.dtype.kind in "mM":  # whose item() may be an integer
-            raise TypeError(f"zero_point must be an integer, not {found.dtype}")
-        found = np.asarray(_checks.integer(found.item(), "zero_point"), object)
-    elif found.size == 0 and isinstance(zero_point, (list, tuple)):
-        found = found.astype(np.int32)
-    elif found.dtype == object and all(type(z) is int for z in found.flat):
-        pass  # integers beyond int64: out of range, reported below
-    elif found.dtype.kind not in "iu":
-        raise TypeError(f"zero_point must hold integers, not {found.dtype}")
-    if found.ndim and found.shape != shape:
-        raise ValueError(
-            f"zero_point has shape {found.shape} and scale has shape {shape}; "
-            "they must be the same, or zero_point one integer"
-        )
-    low, high = (
-        (fields["qmin"], fields["qmax"]) if fields["include_zero"] else (INT32.min, INT32.max)
+def quantize(
+    x: Any,
+    params: QuantParams,
+    *wrong: Never,
+    out: Array | None = None,
+    check_finite: bool = False,
+) -> Array:
+    """Real values to 8-bit codes: ``clip(round(x / scale + zero_point), qmin, qmax)``.
+
+    The formula to the bit is the one of ``params.convention`` (`zeropoint.CONVENTIONS`).
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64, any shape and strides: whatever NumPy can view.
+    params
+        The parameters; with an axis their length must fit `x`.
+    out
+        Where to put the codes: an array of ``params.dtype`` in the shape of `x`, any strides; it
+        may overlap `x`.
+    check_finite
+        Raise ValueError, before anything is written, if `x` holds a NaN or an Inf.  Otherwise NaN
+        becomes qmin, and +-Inf qmax or qmin.
+
+    Returns
+    -------
+    numpy.ndarray
+        Codes of ``params.dtype`` in the shape of `x` (C-contiguous), or `out`.
+
+    Raises
+    ------
+    TypeError
+        `x` is not of a supported float dtype, or has missing values, or memory that is not its
+        data (as torch's FakeTensor); `out` has another dtype or byte order.
+    ValueError
+        Parameters that do not fit the shape; a scale that becomes 0 or Inf in the working
+        precision; `out` of a wrong shape, read-only, or with elements that share memory.
+    """
+    params = checked(params, wrong, "zp.quantize(x, ")
+    x = _checks.real_array(x)
+    layout = params._check_fits(x.shape)
+    params._check_precision(working_dtype(x.dtype))
+    out = _checks.output(out, x.shape, params.dtype)
+    if _checks.flag(check_finite, "check_finite"):
+        _checks.finite(x, "x", shaped=True)
+    return _backend.elementwise(
+        "quantize_into",
+        x,
+        params.dtype,
+        out,
+        (params._native,),
+        lambda x: _quantize(x, params, layout),
     )
-    outside = (found < low) | (found > high)
-    if np.any(outside):
-        value = found[np.unravel_index(int(np.argmax(outside)), found.shape)]
-        fix = "" if fields["include_zero"] or fields["convention"] != "numpy" else " (any int32)"
-        raise ValueError(
-            f"zero_point {value} is outside [{low}, {high}]{fix}; clip it to that range"
-        )
-    return np.array(np.broadcast_to(found, shape), np.int32, order="C")
 
 
-from . import _api  # noqa: E402  (at the end: _api needs the class above)
+def _quantize(x: Array, params: QuantParams, layout: Layout) -> Array:
+    scale, zero = params._spread(layout)
+    return _reference.quantize(
+        x,
+        scale,
+        zero,
+        qmin=params.qmin,
+        qmax=params.qmax,
+        convention=params.convention,
+        dtype=params.dtype,
+    )
+
+
+def _dequantize(q: Array, params: QuantParams, layout: Layout, dtype: np.dtype[Any]) -> Array:
+    return _reference.dequantize(q, *params._spread(layout), dtype=dtype)
+
+
+def dequantize(
+    q: Any, params: QuantParams, *wrong: Never, dtype: Any = None, out: Array | None = None
+) -> Array:
+    """8-bit codes to real values: ``(q - zero_point) * scale``.
+
+    Computed in the precision of the scale and rounded once to the output dtype.
+
+    Parameters
+    ----------
+    q
+        Codes of ``params.dtype``, any shape and strides.
+    params
+        The parameters.
+    dtype
+        float16, bfloat16, float32 or float64; by default that of `out`, else float32.
+    out
+        Where to put the values: the shape of `q`; it may overlap `q`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Values in the shape of `q` (C-contiguous), or `out`.
+
+    Raises
+    ------
+    TypeError
+        `q` is not of ``params.dtype``; `dtype` or `out` is not of a supported float dtype.
+    ValueError
+        Parameters that do not fit the shape; `out` of a wrong shape, read-only, or with elements
+        that share memory.
+    """
+    params = checked(params, wrong, "zp.dequantize(q, ")
+    q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
+    if dtype is not None:
+        target = _checks.real_dtype(dtype)
+    elif isinstance(out, np.ndarray):
+        target = _checks.real_dtype(out.dtype, "out's dtype")
+    else:
+        target = np.dtype(np.float32)
+    layout = params._check_fits(q.shape)
+    out = _checks.output(out, q.shape, target)
+    return _backend.elementwise(
+        "dequantize_into",
+        q,
+        target,
+        out,
+        (params._native,),
+        lambda q: _dequantize(q, params, layout, target),
+    )
+
+
+def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None = None) -> Array:
+    """``dequantize(quantize(x))`` in one pass: what quantization makes of `x`, in its own dtype.
+
+    Parameters, errors and the treatment of NaN and Inf are those of `quantize`; `out` has the
+    dtype of `x` and may be `x` itself.
+    """
+    params = checked(params, wrong, "zp.fake_quantize(x, ")
+    x = _checks.real_array(x)
+    layout = params._check_fits(x.shape)
+    params._check_precision(working_dtype(x.dtype))
+    out = _checks.output(out, x.shape, x.dtype)
+    return _backend.elementwise(
+        "fake_quantize_into",
+        x,
+        x.dtype,
+        out,
+        (params._native,),
+        lambda x: _dequantize(_quantize(x, params, layout), params, layout, x.dtype),
+    )
+
+
+if not TYPE_CHECKING:  # to a reader they stay the functions above, which answer what is not plain
+    quantize, dequantize, fake_quantize = _backend.fast_entries(
+        QuantParams, quantize, dequantize, fake_quantize
+    )

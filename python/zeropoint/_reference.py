@@ -23,7 +23,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is ml_dtypes' bfloat16 (told by its name: ml_dtypes need not be there)."""
+    """Whether `dtype` is ml_dtypes' bfloat16 (known by its name: ml_dtypes need not be there)."""
     return dtype.itemsize == 2 and dtype.name == "bfloat16"
 
 
@@ -176,7 +176,7 @@ def saturate_cast(x: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
-    """Least and greatest element, in the working precision; a zero is +0.0.
+    """Minimum and maximum, in the working precision; a zero is +0.0.
 
     Per tensor 0-d; per channel 1-d; per block in the shape of the parameters.  Where the data has
     a NaN or an Inf both results are NaN.
@@ -212,7 +212,7 @@ def bin_number(x: Array, exponent: Array) -> Array:
 
 
 def joined_bin(number: Array, doublings: Array) -> Array:
-    """The bin that bin `number` (int64) becomes a part of when the width doubles so often."""
+    """The bin that holds bin `number` (int64) when the width has doubled so often."""
     return np.sign(number) * ((np.abs(number) - 1 >> doublings) + 1)
 
 
@@ -223,11 +223,11 @@ def bins_spanned(low: Array, high: Array, exponent: Array) -> Array:
 
 
 def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
-    """Least and greatest element (float64), and a table of how many elements each bin holds.
+    """Minimum and maximum (float64), and a table of how many elements each bin holds.
 
     A row for each channel of `axis`, one row where that is None.  A row of the table is the
     exponent and the counts, bin t of 2**exponent at place t modulo BINS.  The counts mean nothing
-    unless least and greatest span at most BINS bins (they are NaN where the data have NaN or Inf).
+    unless minimum and maximum span at most BINS bins (they are NaN where the data have NaN or Inf).
     """
     low, high = (np.atleast_1d(end).astype(np.float64) for end in min_max(x, axis, None))
     with np.errstate(invalid="ignore"):
@@ -247,7 +247,7 @@ def choose(
     low: Array,
     high: Array,
     *,
-    rule: str | None,
+    zero_point_from: str | None,
     include_zero: bool,
     symmetric: bool,
     qmin: int,
@@ -257,12 +257,11 @@ def choose(
 ) -> tuple[Array, Array]:
     """Scale and zero point (float64 integers, perhaps not finite) for data in [low, high].
 
-    `rule` is "max", "min", "least_error" or None, which means the convention's own.  The formulas
-    are those of the article, of ONNX's DynamicQuantizeLinear, of torch's MinMaxObserver and of
-    TFLite's ChooseQuantizationParams.  Evaluated in the dtype of `low` and `high`, as NumPy >= 2
-    evaluates the article's code.
+    `zero_point_from` is "max", "min", "least_error" or None, the convention's default rule: that
+    of ONNX's DynamicQuantizeLinear, torch's MinMaxObserver or TFLite's ChooseQuantizationParams.
+    Evaluated in the dtype of `low` and `high`, as NumPy >= 2 does.
     """
-    real = low.dtype.type
+    rule, real = zero_point_from, low.dtype.type
     if symmetric:
         centre = (qmin + qmax + 1) // 2
         reach = min(qmax - centre, centre - qmin)

@@ -213,7 +213,7 @@ def _near_half_steps(
     rng: Generator, params: QuantParams, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
     """Numbers at and beside the boundaries between codes, one in eight special."""
-    scale, zero = params._spread(shape, params._check_fits(shape))
+    scale, zero = params._spread(params._check_fits(shape))
     code = rng.integers(params.qmin - 2, params.qmax + 2, shape) + 0.5
     return _special(rng, _beside(rng, (code - zero) * scale.astype(np.float64), dtype))
 
@@ -301,9 +301,10 @@ def _requantize() -> Iterator[_Case]:
 
 def _saturate() -> Iterator[_Case]:
     rng = np.random.default_rng(4)
-    ranges = (-128, 127), (0, 255), (-3, 5)
     integers = [np.dtype(name) for name in ("int16", "int32", "int64")]
-    for n, (real, (low, high)) in _shared(itertools.product((*REALS, *integers) * 4, ranges)):
+    wide = itertools.product((*REALS, *integers) * 4, [(-128, 127), (0, 255), (-3, 5)])
+    codes = itertools.product(CODES * 4, [(0, 127), (3, 100), (5, 5)])
+    for n, (real, (low, high)) in _shared(itertools.chain(wide, codes)):
         x = _placed(rng, _numbers(rng, n, real))
         yield _Case(n, partial(_api.saturate, x, low, high))
 
@@ -352,9 +353,9 @@ def _min_max() -> Iterator[_Case]:
 def _range_of(x: Array, layout: _Layout) -> Array:
     try:
         if layout.block_size is None:
-            return np.stack(_api.min_max(x, axis=layout.axis))
+            return np.stack(_api.min_max(x, channel_axis=layout.axis))
         params = _api.choose_params(x, axis=layout.axis, block_size=layout.block_size)
-    except ValueError:  # no data, or NaN or Inf: told after the comparison
+    except ValueError:  # no data, or NaN or Inf: raised after the comparison
         return np.empty(0)
     return np.asarray(params.scale)
 

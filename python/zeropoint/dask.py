@@ -3,7 +3,7 @@
 Two passes over the data: one chooses the parameters by a tree reduction (`choose_params`,
 `observe`), one makes the codes (`quantize`).  The results are those of the functions of the same
 name on the whole array, to the bit, for any chunks, scheduler and number of workers.  Needs the
-extra ``dask``.
+packages of the extra ``dask``.
 
 >>> import dask.array as da, zeropoint.dask as zd
 >>> x = da.random.default_rng(0).normal(size=(4000, 256), chunks=(1000, 256)).astype("float32")
@@ -20,13 +20,14 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Never, TypeVar
+from typing import Any, Never, TypeVar, Unpack
 
 import numpy as np
 
-from . import _api, _backend, _checks
+from . import _backend, _checks
+from ._choice import Choice, ParamsKeywords, range_of, shows
 from ._extras import missing
-from ._params import QuantParams
+from ._params import QuantParams, checked
 from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver, MinMaxObserver
 
@@ -44,14 +45,8 @@ _Observer = TypeVar("_Observer", MinMaxObserver, HistogramObserver)
 # One pass for the parameters
 
 
-def choose_params(
-    a: Any,
-    dtype: Any = "uint8",
-    *,
-    axis: int | None = None,
-    block_size: int | None = None,
-    **keywords: Any,
-) -> QuantParams:
+@shows(ParamsKeywords)
+def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]) -> QuantParams:
     """`zeropoint.choose_params` for the Dask array `a`, computed in one pass over it.
 
     Parameters
@@ -59,7 +54,7 @@ def choose_params(
     a
         float16, bfloat16, float32 or float64.  Its sizes of chunks may be unknown, unless there is
         a `block_size`.
-    dtype, axis, block_size, **keywords
+    dtype, **keywords
         Those of `zeropoint.choose_params`.  Chunks that cut blocks are rechunked along `axis`.
 
     Returns
@@ -76,26 +71,19 @@ def choose_params(
         array (in its chunk, where sizes of chunks are unknown); keywords that exclude each other.
     """
     a = _real(a)
-    keywords["dtype"] = dtype
-    # bad keywords are told at once, not after a long pass over the data
-    _api.params_from_range(np.zeros((), np.float32), np.ones((), np.float32), **keywords)
-    kept: tuple[int, ...] = ()
-    if axis is not None:
-        kept = (_checks.normal_axis(_checks.axis(axis), a.ndim),)
+    axis = _checks.axis(keywords.pop("axis", None))
+    block_size = _checks.block(keywords.pop("block_size", None), axis)
+    choice = Choice.of(choose_params, dtype, keywords)
+    kept: tuple[int, ...] = () if axis is None else (_checks.normal_axis(axis, a.ndim),)
     if block_size is not None:
-        block_size = _checks.block(block_size)
-        if axis is None:
-            raise ValueError(
-                f"block_size {block_size} needs an axis; pass axis=-1 for the last one"
-            )
         a = _whole_blocks(a, kept[0], block_size)
         kept = tuple(range(a.ndim))
-    ends = functools.partial(_api._range, axis=axis, block_size=block_size)
+    ends = functools.partial(range_of, axis=axis, block_size=block_size)
     found = _reduced(a, ends, _widest, kept)
     if found is None:
         raise ValueError(f"a has no data (shape {a.shape}); pass at least one element a channel")
     low, high = (np.block(_each(found, operator.itemgetter(end)).tolist()) for end in (0, 1))
-    return _api.params_from_range(low, high, axis=axis, block_size=block_size, **keywords)
+    return choice.params(low, high, axis, block_size)
 
 
 def observe(a: Any, observer: _Observer) -> _Observer:
@@ -133,7 +121,7 @@ def observe(a: Any, observer: _Observer) -> _Observer:
         kept = (_checks.normal_axis(observer.axis, a.ndim),)
         if _known(a, kept):
             observer._check_channels(a.shape[kept[0]], "a")  # now, not after a long pass
-    fresh = functools.partial(type(observer), observer.dtype, axis=observer.axis)
+    fresh = functools.partial(type(observer), axis=observer.axis)
     found = _reduced(
         a, functools.partial(_filled, fresh=fresh), functools.partial(_merged, fresh=fresh), kept
     )
@@ -199,7 +187,8 @@ def _reduced(
     found = records.compute()
     faults = [fault for _, faults in found.flat for fault in faults]
     if faults:
-        raise ValueError(_told(a, faults, bool(kept)))
+        size = f" of {a.size} elements" if _known(a) else ""
+        raise _nonfinite(a.chunks, faults, size, bool(kept))
     found = _each(found, operator.itemgetter(0)).reshape([found.shape[axis] for axis in kept])
     full = _each(found, lambda measured: measured is not None).astype(bool)
     if full.all():
@@ -215,12 +204,19 @@ def _record(x: Array, *, measure: Callable[[Array], Any], block_id: tuple[int, .
         if x.size:
             measured = measure(x)
     except ValueError:
-        bad = ~np.isfinite(widen(x))
-        if not bad.any():
+        faults = _faults(x, block_id)
+        if not faults:
             raise
-        first = tuple(map(int, np.unravel_index(int(np.argmax(bad)), x.shape)))
-        faults.append((block_id, int(np.count_nonzero(bad)), first, str(x[first])))
-    return _box((measured, faults), x.ndim)
+    return _cell((measured, faults), x.ndim)
+
+
+def _faults(x: Array, block_id: tuple[int, ...]) -> list[_Fault]:
+    """One for a chunk that has NaN or Inf."""
+    bad = ~np.isfinite(widen(x))
+    if not bad.any():
+        return []
+    first = tuple(map(int, np.unravel_index(int(np.argmax(bad)), x.shape)))
+    return [(block_id, int(np.count_nonzero(bad)), first, str(x[first]))]
 
 
 def _same(records: Array, axis: Any, keepdims: bool) -> Array:
@@ -233,38 +229,40 @@ def _joined(
     measured = [measured for measured, _ in records.flat if measured is not None]
     faults = [fault for _, faults in records.flat for fault in faults]
     # with a fault there will be no result, and what was measured beside it is not needed
-    return _box((join(measured) if measured and not faults else None, faults), records.ndim)
+    return _cell((join(measured) if measured and not faults else None, faults), records.ndim)
 
 
-def _box(record: Any, ndim: int) -> Array:
-    box = np.empty((1,) * ndim, object)
-    box[(0,) * ndim] = record
-    return box
+def _cell(record: Any, ndim: int) -> Array:
+    cell = np.empty((1,) * ndim, object)
+    cell[(0,) * ndim] = record
+    return cell
 
 
-def _each(boxes: Array, function: Callable[[Any], Any]) -> Array:
-    results = np.empty(boxes.shape, object)
-    for place in np.ndindex(boxes.shape):
-        results[place] = function(boxes[place])
+def _each(cells: Array, function: Callable[[Any], Any]) -> Array:
+    results = np.empty(cells.shape, object)
+    for place in np.ndindex(cells.shape):
+        results[place] = function(cells[place])
     return results
 
 
-def _told(a: Any, faults: Sequence[_Fault], shaped: bool) -> str:
-    """What is wrong, in the words of `zeropoint.choose_params`."""
-    starts = [np.cumsum((0, *sizes)) for sizes in a.chunks]
+def _nonfinite(
+    chunks: tuple[tuple[float, ...], ...], faults: Sequence[_Fault], size: str, shaped: bool
+) -> ValueError:
+    """The error for NaN and Inf, in the words of `zeropoint.choose_params`."""
+    starts = [np.cumsum((0, *sizes)) for sizes in chunks]
 
     def index(fault: _Fault) -> tuple[Any, ...]:
         chunk, _, place, _ = fault
         return tuple(starts[axis][i] + place[axis] for axis, i in enumerate(chunk))
 
-    if _known(a):
-        first = min(faults, key=index)
-        size, where = f" of {a.size} elements", f"index {tuple(map(int, index(first)))}"
-    else:
+    if any(math.isnan(start[-1]) for start in starts):
         first = min(faults)
-        size, where = "", f"index {first[2]} of chunk {first[0]}"
+        where = f"index {first[2]} of chunk {first[0]}"
+    else:
+        first = min(faults, key=index)
+        where = f"index {tuple(map(int, index(first)))}"
     count = sum(fault[1] for fault in faults)
-    return (
+    return ValueError(
         f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; "
         f"{_checks.without_nonfinite('a', shaped, 'dask.array')}"
     )
@@ -274,7 +272,7 @@ def _told(a: Any, faults: Sequence[_Fault], shaped: bool) -> str:
 # One pass for the codes
 
 
-def quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
+def quantize(a: Any, params: QuantParams, *wrong: Never, check_finite: bool = False) -> Any:
     """`zeropoint.quantize` for every chunk of the Dask array `a`; lazy.
 
     Parameters
@@ -283,7 +281,11 @@ def quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
         float16, bfloat16, float32 or float64.  Its sizes of chunks may be unknown, but for those
         along ``params.axis``, and all of them with a ``params.block_size``.
     params
-        Each chunk gets its own part of them.  Chunks that cut blocks are rechunked along the axis.
+        Each chunk gets those of its elements.  Chunks that cut blocks are rechunked along the axis.
+    check_finite
+        Raise ValueError where a chunk holds a NaN or an Inf, once that chunk is computed, with the
+        number of them in the chunk and the index of the first in `a` (in its chunk, where sizes of
+        chunks are unknown).  Chunks that were computed before it may be written by then.
 
     Returns
     -------
@@ -296,8 +298,19 @@ def quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
         As `zeropoint.quantize`, at once; unknown sizes of chunks where they are needed.
     """
     a = _real(a)
-    _api._params(params, wrong, "zd.quantize(a, ")._check_precision(working_dtype(a.dtype))
+    checked(params, wrong, "zd.quantize(a, ")._check_precision(working_dtype(a.dtype))
+    if _checks.flag(check_finite, "check_finite"):
+        a = a.map_blocks(_finite, chunks_of_a=a.chunks, dtype=a.dtype, meta=a._meta)
     return _elementwise("quantize", a, params, params.dtype)
+
+
+def _finite(x: Array, *, chunks_of_a: Any, block_id: tuple[int, ...]) -> Array:
+    """The chunk itself, if its elements are finite."""
+    x = _checks.real_array(x, "a")
+    if faults := _faults(x, block_id):
+        size = f" of {x.size} elements in chunk {block_id}"
+        raise _nonfinite(chunks_of_a, faults, size, shaped=True)
+    return x
 
 
 def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) -> Any:
@@ -306,7 +319,7 @@ def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) ->
     Parameters and errors are those of `quantize`, for codes; `dtype` is that of the result, by
     default float32.
     """
-    params = _api._params(params, wrong, "zd.dequantize(q, ")
+    params = checked(params, wrong, "zd.dequantize(q, ")
     _checks.exact_array(_meta(q, "q"), params.dtype, "q", "these are not codes of params.dtype")
     real = _checks.real_dtype(np.float32 if dtype is None else dtype)
     return _elementwise("dequantize", q, params, real, dtype=real)
@@ -318,14 +331,14 @@ def fake_quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
     Parameters and errors are those of `quantize`; the result has the dtype of `a`.
     """
     a = _real(a)
-    _api._params(params, wrong, "zd.fake_quantize(a, ")._check_precision(working_dtype(a.dtype))
+    checked(params, wrong, "zd.fake_quantize(a, ")._check_precision(working_dtype(a.dtype))
     return _elementwise("fake_quantize", a, params, a.dtype.newbyteorder("="))
 
 
 def _elementwise(
     operation: str, a: Any, params: QuantParams, target: np.dtype[Any], **options: Any
 ) -> Any:
-    """A function of zeropoint for every chunk and its parameters, as a Dask array of `target`."""
+    """A method of `params` for every chunk, as a Dask array of `target`."""
     how = {
         "operation": operation,
         "options": options,
@@ -335,7 +348,7 @@ def _elementwise(
     }
     every = tuple(range(a.ndim))
     if params.axis is None:
-        return da.blockwise(_with_all, every, a, every, params=params, **how)
+        return da.blockwise(_apply, every, a, every, params=params, **how)
     axis, block_size = _checks.normal_axis(params.axis, a.ndim), params.block_size
     if block_size is None:
         along: tuple[int, ...] = (axis,)
@@ -349,18 +362,18 @@ def _elementwise(
         chunks = list(a.chunks)
         chunks[axis] = tuple(-(-size // block_size) for size in chunks[axis])
     # Dask arrays, so that a task carries the parameters of its chunk alone
-    parts = (da.from_array(p, chunks=tuple(chunks)) for p in (params.scale, params.zero_point))
-    inputs = itertools.chain([a, every], *((part, along) for part in parts))
+    cut = (da.from_array(p, chunks=tuple(chunks)) for p in (params.scale, params.zero_point))
+    inputs = itertools.chain([a, every], *((array, along) for array in cut))
     how["recipe"] = params._recipe()
-    return da.blockwise(_with_part, every, *inputs, align_arrays=False, **how)
+    return da.blockwise(_apply_own, every, *inputs, align_arrays=False, **how)
 
 
-def _with_all(x: Array, *, operation: str, options: dict[str, Any], params: QuantParams) -> Any:
-    return getattr(_api, operation)(x, params, **options)
+def _apply(x: Array, *, operation: str, options: dict[str, Any], params: QuantParams) -> Any:
+    return getattr(params, operation)(x, **options)
 
 
-def _with_part(x: Array, scale: Array, zero: Array, *, recipe: dict[str, Any], **how: Any) -> Any:
-    return _with_all(x, params=QuantParams(scale, zero, **recipe), **how)
+def _apply_own(x: Array, scale: Array, zero: Array, *, recipe: dict[str, Any], **how: Any) -> Any:
+    return _apply(x, params=QuantParams(scale, zero, **recipe), **how)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """Quantize tensors in files: ``.npy``, ``.npz`` and ``.safetensors``, in bounded memory.
 
+`quantize_file` and `dequantize_file` go from file to file; `save` and `load` write and read codes
+and parameters that are in memory, in the same format.
+
 Files are read and written chunk by chunk through plain reads, so memory does not grow with them
 (the safetensors library and `numpy.load` would hold whole tensors).  Nothing is ever unpickled.  A
 result is written beside its target, synced, and renamed over it: at any moment the target is the
 old file or the new one.
 
-The target of `quantize_file` holds, for a quantized tensor NAME:
+A file of codes holds, for a quantized tensor NAME:
 
 =====================  ==========  ===============  ==========================================
 ``NAME``               U8 or I8    the shape        the codes, in C order
@@ -16,7 +19,8 @@ The target of `quantize_file` holds, for a quantized tensor NAME:
                                                     QuantParams without scale, zero_point}}``
 =====================  ==========  ===============  ==========================================
 
-All other tensors, and the metadata of the source, are copied.  ``docs/files.md`` says more.
+`quantize_file` copies all other tensors, and the metadata of the source.  ``docs/files.md`` says
+more.
 """
 
 from __future__ import annotations
@@ -24,23 +28,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
-from . import _api, _checks, _patterns
-from ._files import npy, open_again, open_source, safetensors, work
-from ._files.grid import Grid
+from . import _checks, _patterns
+from ._choice import Choice, ParamsKeywords, shows
+from ._chunks import chunks
+from ._files import npy, open_again, open_source, safetensors, tiles, work
 from ._files.quantized import (
     Quantized,
     assembled,
     companions,
     fields_of,
     metadata_of,
-    params_shape,
     quantized,
     quantized_one,
 )
@@ -53,6 +57,7 @@ from ._files.source import (
     real_dtype,
 )
 from ._files.target import Region, Report, region, replacing
+from ._layout import Layout
 from ._params import QuantParams
 from ._patterns import Patterns
 from ._reference import Array
@@ -64,9 +69,11 @@ __all__ = [
     "TensorSummary",
     "dequantize_file",
     "inspect_file",
+    "load",
     "quantize_file",
     "read_params",
     "read_tensor",
+    "save",
 ]
 
 _PathLike = str | os.PathLike[str]
@@ -144,6 +151,7 @@ class FileInfo:
 # The public functions
 
 
+@shows(ParamsKeywords)
 def quantize_file(
     src: _PathLike,
     dst: _PathLike,
@@ -151,7 +159,8 @@ def quantize_file(
     progress: _Progress | None = None,
     include: Patterns = None,
     exclude: Patterns = None,
-    **keywords: Any,
+    dtype: Any = "uint8",
+    **keywords: Unpack[ParamsKeywords],
 ) -> FileSummary:
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
 
@@ -172,7 +181,7 @@ def quantize_file(
         quantized if it matches one of `include` (None: all do) and none of `exclude`, else copied.
         Members of a ``.npz`` that ``.safetensors`` cannot hold are left out if they match
         `exclude`.
-    **keywords
+    dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
         smaller (a scale for each of few elements), is copied, and the summary says why.
@@ -196,16 +205,9 @@ def quantize_file(
         that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
     path, target = _paths(src, (".npy", ".npz", ".safetensors"), dst, (".safetensors",))
-    axis, block = keywords.pop("axis", None), keywords.pop("block_size", None)
-    # bad keywords are report at once, not after a long read
-    form = _api.params_from_range(
-        np.zeros((), np.float32),
-        np.ones((), np.float32),
-        block_size=block if axis is None else None,  # which is an error
-        **keywords,
-    )
-    axis = None if axis is None else _checks.axis(axis)
-    block = None if block is None else _checks.block(block)
+    axis = _checks.axis(keywords.pop("axis", None))
+    block = _checks.block(keywords.pop("block_size", None), axis)
+    choice = Choice.of(quantize_file, dtype, keywords)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_source(path, functools.partial(_patterns.matches, unwanted)) as source:
@@ -220,18 +222,17 @@ def quantize_file(
             if tensor.word is None and tensor.name in excluded:
                 source.left_out[tensor.name] = f"safetensors lacks its dtype, {tensor.label}"
                 continue
-            kept = "part of a quantized tensor" if tensor.name in taken else None
+            kept = "it belongs to a quantized tensor" if tensor.name in taken else None
             kept = kept or _reason_to_keep(tensor, included, excluded, axis)
-            job = None if kept else _quantize_job(source, tensor, form, keywords, axis, block)
+            job = None if kept else _quantize_job(source, tensor, choice, axis, block)
             kept = kept or (job and _reason_not_worth_it(job.summary))
             if job is None or kept:
                 job = _copy_job(source, tensor, kept or "")
             else:
-                fields = fields_of(form, job.summary.axis, block)
-                entries[tensor.name] = job.summary.dtype, fields
+                entries[tensor.name] = job.summary.dtype, fields_of(choice, job.summary.axis, block)
             jobs.append(job)
         _check_some_are_quantized(source, jobs)
-        return _run(source, jobs, metadata_of(source, entries), dst, target, progress)
+        return _run(source, jobs, metadata_of(source.metadata, entries), dst, target, progress)
 
 
 def dequantize_file(
@@ -274,11 +275,7 @@ def dequantize_file(
         dtype = real_dtype(dtype)  # NumPy knows the name once ml_dtypes is imported
     wanted = None if dtype is None else _checks.real_dtype(dtype)
     with open_source(path) as source:
-        found = quantized(source)
-        if not found:
-            raise fault(
-                path, "it holds no tensor that zeropoint quantized", "pass one of quantize_file's"
-            )
+        found = _some_quantized(source)
         params = {key for name in found for key in companions(name)}
         jobs = [
             _dequantize_job(found[name], wanted)
@@ -287,7 +284,7 @@ def dequantize_file(
             for name, tensor in source.tensors.items()
             if name not in params
         ]
-        return _run(source, jobs, metadata_of(source, {}), dst, target, progress)
+        return _run(source, jobs, metadata_of(source.metadata, {}), dst, target, progress)
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
@@ -366,9 +363,111 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
             raise fault(
                 source.path, f"it has no tensor {name!r} that zeropoint quantized", "inspect it"
             )
-        with source.stream(one.scale) as scale, source.stream(one.zero_point) as zero:
-            shape = one.scale.shape
-            return assembled(source, one, scale.array(shape), zero.array(shape), one.fields["axis"])
+        return _params_of(source, one)
+
+
+def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
+    """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
+
+    `load` gives them back to the bit, and all functions here read the file.
+
+    >>> save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
+
+    Parameters
+    ----------
+    path
+        Replaced if it exists, and only once the new file is complete.
+    tensors
+        ``{name: (codes, params)}``: codes of ``params.dtype``, of any shape that the parameters
+        fit, and a `QuantParams`.  `dequantize_file` takes the values for float32, or float64 where
+        the scales are.
+
+    Raises
+    ------
+    OSError
+        A file that cannot be written.
+    TypeError
+        `tensors` is no mapping; a name that is no string; what is not a pair of codes and a
+        QuantParams; codes that are not of ``params.dtype``.
+    ValueError
+        Nothing to save; parameters that do not fit the shape of the codes; a name that safetensors
+        cannot hold, or that is ``NAME_scale`` or ``NAME_zero_point`` of another.
+    """
+    target = _target(path, "path", (".safetensors",))
+    if not isinstance(tensors, Mapping):
+        raise TypeError(
+            f"tensors must be a dict of names to (codes, params), not {type(tensors).__name__}"
+        )
+    if not tensors:
+        raise ValueError("tensors is empty; pass at least one {name: (codes, params)}")
+    contents: dict[str, Array] = {}
+    entries: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, pair in tensors.items():
+        codes, params, axis = _checked_pair(name, pair)
+        scale, zero_point = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
+        for companion in companions(name):
+            if companion in tensors:
+                raise ValueError(
+                    f"tensors has {_checks.shown(companion)}, the name of the parameters of "
+                    f"{_checks.shown(name)}; rename one"
+                )
+        contents |= dict(zip((name, *companions(name)), (codes, scale, zero_point), strict=True))
+        entries[name] = scale.dtype.name, fields_of(params, axis, params.block_size)
+    words = {np.dtype(code).newbyteorder("="): word for word, code in NUMPY.items()}
+    outputs = {name: (words[array.dtype], array.shape) for name, array in contents.items()}
+    head, starts = safetensors.write_header(outputs, metadata_of({}, entries), target)
+    with replacing(target) as out:
+        out.write(head)
+        for name, array in contents.items():
+            place = Region(out, starts[name])
+            for chunk in chunks(array.shape):
+                place.write(array[chunk])
+
+
+def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
+    """The codes and parameters of all quantized tensors of a ``.safetensors`` file.
+
+    It reads what `save` and `quantize_file` wrote.  Tensors that are not quantized are not read:
+    `inspect_file` lists them, `read_tensor` reads one.
+
+    Returns
+    -------
+    dict
+        ``{name: (codes, params)}``, in the order in which they were saved.
+
+    Raises
+    ------
+    OSError
+        A file that cannot be read.
+    ValueError
+        A file that is damaged or hostile, or without a quantized tensor.
+    """
+    with open_source(Path(path)) as source:
+        loaded = {}
+        for name, one in _some_quantized(source).items():
+            with source.stream(one.codes) as stream:
+                codes = stream.array(one.codes.shape)
+            loaded[name] = codes, _params_of(source, one)
+        source.check_unchanged()
+    return loaded
+
+
+def _params_of(source: Source, one: Quantized) -> QuantParams:
+    with source.stream(one.scale) as scale, source.stream(one.zero_point) as zero:
+        shape = one.scale.shape
+        return assembled(source, one, scale.array(shape), zero.array(shape), one.fields["axis"])
+
+
+def _some_quantized(source: Source) -> dict[str, Quantized]:
+    """The quantized tensors; ValueError where there are none."""
+    found = quantized(source)
+    if not found:
+        raise fault(
+            source.path,
+            "it holds no tensor that zeropoint quantized",
+            "pass a file from quantize_file or save",
+        )
+    return found
 
 
 # ---------------------------------------------------------------------------------------------
@@ -378,21 +477,49 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
 def _paths(
     src: _PathLike, sources: tuple[str, ...], dst: _PathLike, targets: tuple[str, ...]
 ) -> tuple[Path, Path]:
-    """Source and target; the target without symbolic links, so that the rename hits the file."""
-    source, target = Path(src), Path(os.path.realpath(dst))
-    for name, path, known in (("src", source, sources), ("dst", Path(dst), targets)):
-        if path.suffix not in known:
-            raise ValueError(
-                f"{name} {str(path)!r} must be the name of a {' or '.join(known)} file"
-            )
-    if target.exists():
-        if source.exists() and target.samefile(source):
-            raise ValueError(f"src and dst are the same file, {str(source)!r}; choose another dst")
-        if not target.is_file():
-            raise ValueError(f"dst {str(dst)!r} is not a regular file; choose another name")
-    elif not target.parent.is_dir():
-        raise FileNotFoundError(f"dst {str(dst)!r}: there is no directory {str(target.parent)!r}")
+    """Source and target of a job from file to file."""
+    source = Path(src)
+    _check_suffix(source, "src", sources)
+    target = _target(dst, "dst", targets)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ValueError(f"src and dst are the same file, {str(source)!r}; choose another dst")
     return source, target
+
+
+def _target(path: _PathLike, name: str, suffixes: tuple[str, ...]) -> Path:
+    """A file to write, without symbolic links, so that the rename hits the file."""
+    _check_suffix(Path(path), name, suffixes)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{name} {str(path)!r} is not a regular file; choose another name")
+    if not target.parent.is_dir():
+        there = str(target.parent)
+        raise FileNotFoundError(f"{name} {str(path)!r}: there is no directory {there!r}")
+    return target
+
+
+def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:
+    if path.suffix not in suffixes:
+        raise ValueError(f"{name} {str(path)!r} must be the name of a {' or '.join(suffixes)} file")
+
+
+def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int | None]:
+    """One of `save`'s tensors: codes, params, and their axis counted from 0."""
+    if not isinstance(name, str):
+        raise TypeError(f"tensors has the name {_checks.shown(name)}; names must be strings")
+    what = f"tensors[{_checks.shown(name)}]"
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], QuantParams):
+        held = [type(each).__name__ for each in pair] if isinstance(pair, tuple) else pair
+        raise TypeError(
+            f"{what} must be a tuple (codes, QuantParams), not {_checks.shown(held)}; pass what "
+            "zeropoint.quantize_dynamic returns, or (zeropoint.quantize(x, params), params)"
+        )
+    codes, params = pair
+    codes = _checks.exact_array(codes, params.dtype, what, "these are not codes of params.dtype")
+    try:
+        return codes, params, params._check_fits(codes.shape).axis
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def _reason_to_keep(
@@ -430,7 +557,7 @@ class _Job(NamedTuple):
     summary: TensorSummary  #: all but the error bound
     outputs: dict[str, tuple[str, tuple[int, ...]]]  #: dtype (word) and shape, by name
     fortran: bool  #: the elements come in Fortran order
-    bytes: int  #: that will be report to the progress
+    bytes: int  #: that will be reported
     #: fills the regions of the outputs and returns the size of the largest step
     action: Callable[[Source, list[Region], Report], float | None]
 
@@ -459,14 +586,8 @@ def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
 
 
 def _quantize_job(
-    source: Source,
-    tensor: Tensor,
-    form: QuantParams,
-    keywords: dict[str, Any],
-    axis: int | None,
-    block: int | None,
+    source: Source, tensor: Tensor, choice: Choice, axis: int | None, block: int | None
 ) -> _Job:
-    """`form` has the dtype of the parameters that `keywords` will choose."""
     name, shape = tensor.name, tensor.shape
     for companion in companions(name):
         if companion in source.tensors:
@@ -477,9 +598,9 @@ def _quantize_job(
             )
     axis = None if axis is None else axis % len(shape)
     scale, zero_point = companions(name)
-    per = params_shape(shape, axis, block)
+    per = Layout(shape, axis, block).params_shape
     outputs = {
-        name: ("I8" if form.dtype == np.int8 else "U8", shape),
+        name: ("I8" if choice.dtype == np.int8 else "U8", shape),
         scale: ("F64" if tensor.word == "F64" else "F32", per),
         zero_point: ("I32", per),
     }
@@ -487,7 +608,7 @@ def _quantize_job(
         name=name,
         shape=shape,
         dtype=tensor.dtype.name,
-        codes=form.dtype.name,
+        codes=choice.dtype.name,
         axis=axis,
         block_size=block,
         bytes_in=tensor.bytes,
@@ -497,11 +618,11 @@ def _quantize_job(
     )
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
-    whole = Grid.of(shape, axis, block)
-    moved = tensor.bytes * (1 if whole.resident else 2)
+    whole = Layout(shape, axis, block).flat
+    moved = tensor.bytes * (1 if tiles.is_resident(whole) else 2)
     if tensor.fortran:
         moved += sum(safetensors.size(*output) for output in outputs.values() if len(output[1]) > 1)
-    action = functools.partial(work.quantize, tensor, whole, keywords)
+    action = functools.partial(work.quantize, tensor, whole, choice)
     return _Job(summary, outputs, tensor.fortran, moved, action)
 
 
@@ -553,7 +674,7 @@ def _run(
     target: Path,
     progress: _Progress | None,
 ) -> FileSummary:
-    """Write the target, then tell what was done."""
+    """Write the target; what was done."""
     outputs = {name: output for job in jobs for name, output in job.outputs.items()}
     if Path(dst).suffix == ".npy":
         head, starts = _npy_header(source, outputs)
@@ -600,7 +721,7 @@ def _npy_header(
 
 
 def _counter(total: int, progress: _Progress | None) -> Report:
-    """A function that adds to a count of bytes and tells `progress`."""
+    """A function that adds to a count of bytes and reports it to `progress`."""
     done = 0
 
     def report(more: int) -> None:

@@ -12,20 +12,21 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 
-from . import _api, _backend, _checks, _clipping, _reference
+from . import _backend, _checks, _clipping, _reference
+from ._choice import Choice, ChoiceKeywords, min_max, shows
 from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 
-_LEAST_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
+_MIN_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
 _DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude
-_PART = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
+_CHUNK = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
 _FEW = 128  # elements a channel that are counted one by one
 _ROWS = 8  # channels whose ranges are searched at a time
 _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
@@ -34,19 +35,13 @@ _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
 class _Observer(abc.ABC):
     """What both observers share: the range, and how observers are compared, merged and written."""
 
-    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
-        self._dtype = _checks.code_dtype(dtype)
-        self._axis = None if axis is None else _checks.axis(axis)
+    def __init__(self, *, axis: int | None = None) -> None:
+        self._axis = _checks.axis(axis)
         self._precision = np.dtype(np.float32)
         # float, or a float64 array of the channels, which holds both precisions; no data is the
         # range that any other widens
         self._low: Any = np.inf
         self._high: Any = -np.inf
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the codes."""
-        return self._dtype
 
     @property
     def axis(self) -> int | None:
@@ -117,21 +112,19 @@ class _Observer(abc.ABC):
         TypeError
             `other` is not an observer of the same class.
         ValueError
-            `other` has another dtype, axis or number of channels, or the two have seen more than
+            `other` has another axis or number of channels, or the two have seen more than
             2^63 - 1 elements.  The observer is as it was before.
         """
         if type(other) is not type(self):
             raise TypeError(
                 f"other is a {type(other).__name__}; a {type(self).__name__} can only be merged "
-                "with its like"
+                "with another"
             )
-        for name in ("dtype", "axis"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise ValueError(
-                    f"other has {name} {theirs}, this observer {mine}; make both with the same "
-                    "arguments"
-                )
+        if other._axis != self._axis:
+            raise ValueError(
+                f"other has axis {other._axis}, this observer {self._axis}; make both with the "
+                "same axis"
+            )
         if not other._empty:
             self._check_channels(np.size(other._low), "other")
             self._join(other)
@@ -141,15 +134,15 @@ class _Observer(abc.ABC):
         self._include(np.asarray(other._low), np.asarray(other._high), other._precision)
 
     @_backend.ieee
-    def _side_by_side(self, parts: Sequence[Self]) -> Self:
+    def _side_by_side(self, observers: Sequence[Self]) -> Self:
         """Take in observers of consecutive channels, all with data; this one has seen none."""
-        lows, highs = ([getattr(part, end) for part in parts] for end in ("_low", "_high"))
-        precision = functools.reduce(np.promote_types, [part._precision for part in parts])
+        lows, highs = ([getattr(each, end) for each in observers] for end in ("_low", "_high"))
+        precision = functools.reduce(np.promote_types, [each._precision for each in observers])
         self._include(np.concatenate(lows), np.concatenate(highs), precision)
         return self
 
     def _range(self) -> tuple[Array, Array]:
-        """Least and greatest element in the precision of the data."""
+        """Minimum and maximum in the precision of the data."""
         if self._empty:
             raise ValueError("the observer has seen no data; call update first")
         return np.asarray(self._low, self._precision), np.asarray(self._high, self._precision)
@@ -158,7 +151,7 @@ class _Observer(abc.ABC):
 
     def _state(self) -> tuple[Any, ...]:
         ends = np.asarray(self._low), np.asarray(self._high)
-        shared = self._dtype.name, self._axis, self._precision.name, ends[0].shape
+        shared = self._axis, self._precision.name, ends[0].shape
         return (*shared, *(end.tobytes() for end in ends))
 
     def __eq__(self, other: object) -> bool:
@@ -169,9 +162,9 @@ class _Observer(abc.ABC):
     __hash__ = None  # type: ignore[assignment]  # an observer changes
 
     def __repr__(self) -> str:
-        axis = "" if self._axis is None else f", axis={self._axis}"
+        axis = "" if self._axis is None else f"axis={self._axis}"
         seen = "no data yet" if self._empty else self._seen()
-        return f"<{type(self).__name__}({self._dtype.name!r}{axis}): {seen}>"
+        return f"<{type(self).__name__}({axis}): {seen}>"
 
     def _seen(self) -> str:
         channels = "" if self._axis is None else f"{self._low.size} channels, "
@@ -181,7 +174,6 @@ class _Observer(abc.ABC):
         """A dictionary of plain Python values that `json.dumps` takes; exact."""
         return {
             "observer": type(self).__name__,
-            "dtype": self._dtype.name,
             "axis": self._axis,
             "precision": self._precision.name,
             "min": None if self._empty else np.asarray(self._low).tolist(),
@@ -208,9 +200,8 @@ class _Observer(abc.ABC):
                 f"{sorted(expected - set(fields))}"
             )
         _checks.name(fields["observer"], "observer", (cls.__name__,))
-        _checks.name(fields["dtype"], "dtype", ("uint8", "int8"))
         _checks.name(fields["precision"], "precision", ("float32", "float64"))
-        self = cls(fields["dtype"], axis=fields["axis"])
+        self = cls(axis=fields["axis"])
         self._fill(fields)
         return self
 
@@ -228,7 +219,7 @@ class _Observer(abc.ABC):
 
 
 class MinMaxObserver(_Observer):
-    """Remembers the least and the greatest element, per tensor or per channel.
+    """Remembers minimum and maximum, per tensor or per channel.
 
     `params` gives what `choose_params` gives for all the data at once, to the bit.  `update` and
     `merge` are associative and commutative to the bit.  An observer is not for several threads at
@@ -236,45 +227,24 @@ class MinMaxObserver(_Observer):
 
     Parameters
     ----------
-    dtype
-        ``"uint8"`` or ``"int8"``: the type of the codes.
     axis
         The channel axis, which is kept; it may be negative, and then data of any rank may come.
         None: one range for all.
     """
 
     def _take(self, x: Array) -> None:
-        low, high = _api.min_max(x, axis=self._axis)
+        low, high = min_max(x, channel_axis=self._axis)
         self._include(low, high, low.dtype)
 
+    @shows(ChoiceKeywords)
     @_backend.ieee
-    def params(
-        self,
-        *,
-        zero_point_from: str | None = None,
-        include_zero: bool = True,
-        symmetric: bool = False,
-        qmin: int | None = None,
-        qmax: int | None = None,
-        convention: str = "numpy",
-    ) -> QuantParams:
+    def params(self, dtype: Any = "uint8", **keywords: Unpack[ChoiceKeywords]) -> QuantParams:
         """The parameters for the data seen; keywords and errors are those of `choose_params`.
 
         No data: ValueError.
         """
-        low, high = self._range()
-        return _api.params_from_range(
-            low,
-            high,
-            dtype=self._dtype,
-            zero_point_from=zero_point_from,
-            include_zero=include_zero,
-            symmetric=symmetric,
-            qmin=qmin,
-            qmax=qmax,
-            axis=self._axis,
-            convention=convention,
-        )
+        choice = Choice.of(MinMaxObserver.params, dtype, keywords)
+        return choice.params(*self._range(), self._axis)
 
 
 class HistogramObserver(_Observer):
@@ -288,14 +258,12 @@ class HistogramObserver(_Observer):
 
     Parameters
     ----------
-    dtype
-        ``"uint8"`` or ``"int8"``: the type of the codes.
     axis
         The channel axis, as in `MinMaxObserver`.  A channel takes 32 KiB.
     """
 
-    def __init__(self, dtype: Any = "uint8", *, axis: int | None = None) -> None:
-        super().__init__(dtype, axis=axis)
+    def __init__(self, *, axis: int | None = None) -> None:
+        super().__init__(axis=axis)
         # a row a channel: k, and how many elements are in bin t, at 1 + t % BINS
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
@@ -304,15 +272,15 @@ class HistogramObserver(_Observer):
         if not self._empty and x.size < _FEW * len(self._table):
             self._count_few(x)
             return
-        parts = _parts(x, self._axis)
-        first, second = next(parts), next(parts, None)
+        chunks = _chunks(x, self._axis)
+        first, second = next(chunks), next(chunks, None)
         if second is None:
             self._count(*first, x)
             return
-        all_parts = type(self)(self._dtype, axis=self._axis)  # a NaN may turn up in the last
-        for part in itertools.chain([first, second], parts):
-            all_parts._count(*part, x)
-        self._absorb(all_parts)
+        fresh = type(self)(axis=self._axis)  # a NaN may turn up in the last chunk
+        for chunk in itertools.chain([first, second], chunks):
+            fresh._count(*chunk, x)
+        self._absorb(fresh)
 
     def _count_few(self, x: Array) -> None:
         """Take in few elements a channel: to clear and to add a table of their own takes longer."""
@@ -328,20 +296,20 @@ class HistogramObserver(_Observer):
         places = bin_number(widen(x), exponents).astype(np.int64) % BINS
         np.add.at(self._table, (rows, 1 + places), 1)
 
-    def _count(self, part: Array, axis: int | None, whole: Array) -> None:
-        """Take in `part`, which is a chunk of `whole`.
+    def _count(self, chunk: Array, axis: int | None, whole: Array) -> None:
+        """Take in a chunk of `whole`.
 
         Its range is found while it is counted: one look at the data will do, but where its range
         turns out to need wider bins.
         """
         if self._empty:
-            low, high = _backend.min_max(part, axis, None)
+            low, high = _backend.min_max(chunk, axis, None)
             _check_finite(low, whole, axis)
             exponents = _exponents(low, high)
         else:
             exponents = self._table[:, 0].copy()
         while True:
-            low, high, table = _backend.histogram(part, axis, exponents)
+            low, high, table = _backend.histogram(chunk, axis, exponents)
             if self._holds(low, high):
                 break
             _check_finite(low, whole, axis)
@@ -349,7 +317,7 @@ class HistogramObserver(_Observer):
             if (needed <= exponents).all():
                 break
             exponents = np.maximum(needed, exponents)
-        self._add(low, high, working_dtype(part.dtype), table)
+        self._add(low, high, working_dtype(chunk.dtype), table)
 
     def _holds(self, low: Array, high: Array) -> bool:
         """Whether [low, high] lies in the range so far; not if it is NaN."""
@@ -357,9 +325,9 @@ class HistogramObserver(_Observer):
         low, high = low.astype(np.float64), high.astype(np.float64)
         return bool((low >= self._low).all() and (high <= self._high).all())
 
-    def _side_by_side(self, parts: Sequence[Self]) -> Self:
-        self._table = np.concatenate([part._table for part in parts])
-        return super()._side_by_side(parts)
+    def _side_by_side(self, observers: Sequence[Self]) -> Self:
+        self._table = np.concatenate([each._table for each in observers])
+        return super()._side_by_side(observers)
 
     def _join(self, other: Self) -> None:
         if not self._empty:
@@ -418,23 +386,22 @@ class HistogramObserver(_Observer):
             after = np.minimum(before[0], low), np.maximum(before[1], high)
             _widen(self._table, *before, _exponents(*after))
 
+    @shows(ChoiceKeywords)
     @_backend.ieee
     def params(
         self,
+        dtype: Any = "uint8",
         *,
-        method: str = "minmax",
+        method: str = "mse",
         percentile: float = 99.99,
-        zero_point_from: str | None = None,
-        include_zero: bool = True,
-        symmetric: bool = False,
-        qmin: int | None = None,
-        qmax: int | None = None,
-        convention: str = "numpy",
+        **keywords: Unpack[ChoiceKeywords],
     ) -> QuantParams:
         """The parameters for the data seen; what lies beyond the chosen range saturates.
 
         Parameters
         ----------
+        dtype
+            ``"uint8"`` or ``"int8"``: the type of the codes.
         method
             How the range is chosen, for each channel by itself:
 
@@ -445,12 +412,12 @@ class HistogramObserver(_Observer):
             hardly any are not.  Wu et al., "Integer Quantization for Deep
             Learning Inference: Principles and Empirical Evaluation" (2020).
 
-            ``"mse"``: with the least mean squared error of the quantized data, as far as the
-            histogram tells; minmax or the percentile 99.99 where it cannot tell for sure that the
-            range found is better.  A search over ranges, as in Nagel et al., "A White Paper on
+            ``"mse"``: with the smallest mean squared error of the quantized data, as far as the
+            histogram shows it; minmax or the percentile 99.99 where the range found is not surely
+            better.  A search over ranges, as in Nagel et al., "A White Paper on
             Neural Network Quantization" (2021), section 3.1.
 
-            ``"entropy"``: with the least Kullback-Leibler divergence of the quantized data from
+            ``"entropy"``: with the smallest Kullback-Leibler divergence of the quantized data from
             the data.  Migacz, "8-bit Inference with TensorRT" (GTC 2017).
         percentile
             For the method of that name: more than 50, at most 100, which is minmax.
@@ -464,12 +431,10 @@ class HistogramObserver(_Observer):
         """
         _checks.name(method, "method", METHODS)
         percent = _percent(percentile)
-        choice = _api._Choice(
-            self._dtype, zero_point_from, include_zero, symmetric, qmin, qmax, convention
-        )
+        choice = Choice.of(HistogramObserver.params, dtype, keywords)
         low, high = self._range()
         if method != "minmax":
-            with np.errstate(all="ignore"):  # what overflows is never the least
+            with np.errstate(all="ignore"):  # what overflows is never the smallest
                 found = [
                     self._clipped(slice(row, row + _ROWS), method, percent, choice)
                     for row in range(0, len(self._table), _ROWS)
@@ -480,11 +445,9 @@ class HistogramObserver(_Observer):
             # so if all data are one value, and if all but few are
             fine = (new_low < new_high) | ((new_low != 0) & choice.include_zero)
             low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
-        return choice.params(low, high, self._axis, None)
+        return choice.params(low, high, self._axis)
 
-    def _clipped(
-        self, rows: slice, method: str, percent: float, choice: _api._Choice
-    ) -> _clipping.Range:
+    def _clipped(self, rows: slice, method: str, percent: float, choice: Choice) -> _clipping.Range:
         """The range that a method finds for some channels."""
         # each in a unit of its own: squares of large numbers would overflow
         unit = _exponent_above(np.atleast_1d(np.maximum(-self._low, self._high))[rows])
@@ -498,20 +461,18 @@ class HistogramObserver(_Observer):
                 searched = self._histograms(rows, unit, magnitudes=True)
                 steps = min(choice.qmax - centre, centre - choice.qmin)
             if method == "entropy":
-                low, high = _clipping.least_divergence(searched, steps + 1)
+                low, high = _clipping.entropy(searched, steps + 1)
             else:
                 levels = functools.partial(self._levels, unit, choice)
-                low, high = _clipping.least_error(h, searched, choice.include_zero, levels)
+                low, high = _clipping.mse(h, searched, choice.include_zero, levels)
         return np.ldexp(low, unit), np.ldexp(high, unit)
 
-    def _levels(
-        self, unit: Array, choice: _api._Choice, low: Array, high: Array
-    ) -> _clipping.Levels:
+    def _levels(self, unit: Array, choice: Choice, low: Array, high: Array) -> _clipping.Levels:
         """What the codes will stand for if [low, high] is chosen."""
         scale, zero = _reference.choose(
             np.ldexp(low, unit).astype(self._precision),
             np.ldexp(high, unit).astype(self._precision),
-            **choice.reference(),
+            **choice.keywords,
         )
         scale = np.ldexp(scale.astype(np.float64), -unit)
         return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)
@@ -609,27 +570,27 @@ def _check_finite(low: Array, x: Array, axis: int | None) -> None:
         _checks.finite(x, "x", shaped=axis is not None)
 
 
-def _parts(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
-    """`x` in chunks of about `_PART` elements, contiguous, each with its channel axis.
+def _chunks(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
+    """`x` in chunks of about `_CHUNK` elements, contiguous, each with its channel axis.
 
     Nothing that is not contiguous is copied as a whole.
     """
     if axis is not None:
         axis = _checks.normal_axis(axis, x.ndim)
     if not x.flags.c_contiguous:
-        yield from channel_copies(x, axis, _PART)
+        yield from channel_copies(x, axis, _CHUNK)
         return
     if axis is None:
         x = x.reshape(-1)
     else:
         x, axis = x.reshape(-1, x.shape[axis], math.prod(x.shape[axis + 1 :])), 1
-    step = max(1, _PART // math.prod(x.shape[1:]))
+    step = max(1, _CHUNK // math.prod(x.shape[1:]))
     for start in range(0, len(x), step):
         yield x[start : start + step], axis
 
 
 def _exponents(low: Any, high: Any) -> Array:
-    """For each channel the least k with which [low, high] spans at most BINS bins of 2**k.
+    """For each channel the smallest k with which [low, high] spans at most BINS bins of 2**k.
 
     And at least -126, and no bin is narrower than 2**-24 of the largest magnitude.  When a range
     grows, so do all three bounds.
@@ -638,15 +599,15 @@ def _exponents(low: Any, high: Any) -> Array:
     magnitude = _exponent_above(np.maximum(-low, high))
     extent = _exponent_above(high / 2 - low / 2)  # high - low >= 2**extent, before it was rounded
     enough = np.maximum(magnitude - _DIGITS, extent - BINS.bit_length() + 1)
-    k = np.asarray(np.maximum(enough, _LEAST_EXPONENT))
+    k = np.asarray(np.maximum(enough, _MIN_EXPONENT))
     while (more := bins_spanned(low, high, k) > BINS).any():
         k += more
     return k
 
 
 def _exponent_above(x: Array) -> Array:
-    """The exponents of the least powers of two above x, as int64; little where x is 0."""
-    return np.asarray(np.where(x == 0, _LEAST_EXPONENT, np.frexp(x)[1].astype(np.int64)))
+    """The exponents of the first powers of two above x, as int64; a small one where x is 0."""
+    return np.asarray(np.where(x == 0, _MIN_EXPONENT, np.frexp(x)[1].astype(np.int64)))
 
 
 def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:

@@ -2,7 +2,7 @@
 
 The parameters stand in the array's metadata, so the store explains itself.  Zarr finds the codec
 by its entry point: whoever has zeropoint installed reads such an array without importing this
-module.  Needs the extra ``zarr``.
+module.  Needs the packages of the extra ``zarr``.
 
 >>> import numpy as np, zarr, zeropoint as zp
 >>> from zeropoint.zarr import AffineCodec
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _api, _checks
+from . import _checks
 from ._extras import missing
 from ._params import QuantParams
 from ._reference import working_dtype
@@ -171,20 +171,20 @@ class AffineCodec(ArrayArrayCodec):
                     f"{error}; or pass AffineCodec(..., check_finite=False), which stores NaN as "
                     f"{self.params.qmin}"
                 ) from None
-        codes = _api.quantize(values, self.params)
+        codes = self.params.quantize(values)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes)
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
         self._check_validated()
         dtype = chunk_spec.dtype.to_native_dtype().newbyteorder("=")
-        values = _api.dequantize(chunk_data.as_numpy_array(), self.params, dtype=dtype)
+        values = self.params.dequantize(chunk_data.as_numpy_array(), dtype=dtype)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(values)
 
     def _check_validated(self) -> None:
         """ValueError inside a sharding codec, which validates none of its own, if that matters."""
         if self.params.axis is not None and not self._validated:
             raise ValueError(
-                f"params have axis {self.params.axis}, and inside a sharding codec nothing tells "
+                f"params have axis {self.params.axis}, and inside a sharding codec nothing says "
                 "whether they fit the array; in place of shards= pass chunks=(the shard's shape) "
                 "and serializer=ShardingCodec(chunk_shape=...), or parameters without axis"
             )

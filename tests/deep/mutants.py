@@ -48,9 +48,10 @@ from .faults import ROOT, Copy
 PY = "python/zeropoint/"
 PYTHON = [
     *(PY + name for name in ("_reference.py", "_checks.py", "_params.py", "_api.py")),
-    *(PY + name for name in ("_conventions.py", "_clipping.py", "observers.py", "_chunks.py")),
+    *(PY + name for name in ("_choice.py", "_layout.py", "_conventions.py", "_clipping.py")),
+    *(PY + name for name in ("observers.py", "_chunks.py")),
     *(PY + "_files/" + name for name in ("npy.py", "npz.py", "safetensors.py", "source.py")),
-    *(PY + "_files/" + name for name in ("target.py", "grid.py", "quantized.py", "work.py")),
+    *(PY + "_files/" + name for name in ("target.py", "tiles.py", "quantized.py", "work.py")),
 ]
 CPP = [
     *("cpp/src/" + name for name in ("scalar.h", "loops.cpp", "layout.cpp", "choose.cpp")),
@@ -100,23 +101,21 @@ class Excluded(NamedTuple):
 
 
 EXCLUDED = [
-    Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|shown|_listed|_told): ", "text for people"),
+    Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|_?shown|_listed|_told): ", "text for people"),
     Excluded(r"\.py", r"\berror = |\bcounted = |\btold = ", "the text of a message"),
-    Excluded(r"_api\.py", r"lru_cache|_fast_choose\(x, None, False", "speed alone"),
+    Excluded(r"_choice\.py", r"lru_cache|_by_the_core\(x, None, False", "speed alone"),
     Excluded(r"_checks\.py", r"^: _SHORT", "how much of a value a message shows"),
     Excluded(r"_chunks\.py", r"^: _SIZE|size // within|size // y\.shape", "the size of a chunk"),
-    Excluded(r"_files/grid\.py", r"^: (CHUNK|RESIDENT) = ", "the size of a chunk"),
-    Excluded(r"_files/target\.py", r"^: _BOX|^_edges: ", "the size of a box: speed alone"),
-    Excluded(r"observers\.py", r"^: (_PART|_FEW|_ROWS) = |_PART // ", "the size of a chunk"),
+    Excluded(r"_files/tiles\.py", r"^: (TILE|RESIDENT) = ", "the size of a tile"),
+    Excluded(r"_files/target\.py", r"^: _TILE|^_edges: ", "the size of a tile: speed alone"),
+    Excluded(r"observers\.py", r"^: (_CHUNK|_FEW|_ROWS) = |_CHUNK // ", "the size of a chunk"),
     Excluded(r"observers\.py", r"x\.size < _FEW", "which of two equal ways is quicker"),
     Excluded(r"_files/np[yz]\.py", r"^: (_LONGEST|_DIRECTORY) = ", "a round number, far away"),
     Excluded(r"\.py", r"strict=True.*\[True -> False\]", "the lengths are equal by construction"),
     Excluded(r"_chunks\.py", r"np\.argsort\(\[-abs", "any order of the chunks is right"),
     Excluded(r"_reference\.py", r"\[0x40 -> 65\]", "the payload of a NaN is nobody's promise"),
     Excluded(r"npy\.py", r"fortran and .*\[(> -> >=|1 -> 0|0 -> -1)\]", "both orders are the same"),
-    Excluded(
-        r"grid\.py", r"elif unit \* self\.inner > limit: \[> -> >=\]", "both cuts are the same"
-    ),
+    Excluded(r"tiles\.py", r"elif unit \* inner > limit: \[> -> >=\]", "both cuts are the same"),
     Excluded(
         r"quantized\.py", r"np\.ones\(\(1,\) \* rank\).*\[1 -> 2\]", "its rank alone is looked at"
     ),

@@ -213,10 +213,10 @@ def test_ranges_of_more_than_2_to_the_31(native: str, real: np.dtype[Any], capsy
         ends = x[n - n % WINDOW :]
         ends[-1], ends[0] = 99, -77
         assert zp.min_max(x) == (-77, 99)
-        rows = zp.min_max(x.reshape(2, ROW), axis=0)
+        rows = zp.min_max(x.reshape(2, ROW), channel_axis=0)
         first = x[:WINDOW].astype(np.float64)
         assert [v.tolist() for v in rows] == [[first.min(), -77], [first.max(), 99]]
-        low, high = zp.min_max(x.reshape(-1, 4), axis=1)
+        low, high = zp.min_max(x.reshape(-1, 4), channel_axis=1)
         assert (low.min(), high.max()) == (-77, 99)
         assert int(np.argmax(high)) == 3
         chosen = zp.choose_params(np.array([-77, 99], real))

@@ -1,9 +1,9 @@
-"""The parts of `zeropoint.files`: tensors in files, read and written chunk by chunk.
+"""What `zeropoint.files` is made of: tensors in files, read and written tile by tile.
 
 - `source`: what a file holds, and the elements of each tensor in their order; the headers are read
   by `npy`, `npz` and `safetensors`, which trust nothing in them (`jsontext` reads JSON)
 - `likely`: what a file is that is not of the format its name says
-- `grid`: how a tensor is cut into chunks that fit the memory and the parameters
+- `tiles`: how a tensor is cut into chunks that share no parameters, and tiles that fit the memory
 - `work`: what is done with the chunks: copy, quantize, dequantize
 - `target`: writing beside the target, the rename, and Fortran order into C order
 - `quantized`: what a quantized tensor is made of in a ``.safetensors`` file

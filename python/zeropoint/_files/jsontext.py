@@ -110,7 +110,7 @@ class Reader:
     def _value(self, kind: int, token: bytes, *, keep: bool) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise fault(self._path, f"{self._what} has a value of too many parts", AGAIN)
+            raise fault(self._path, f"{self._what} has a value with too many members", AGAIN)
         if kind == _STRING:
             return self._text(token)
         if kind == _NUMBER:

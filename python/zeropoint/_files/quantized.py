@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _checks
+from .._choice import Choice
+from .._layout import Layout
 from .._params import QuantParams
 from .._reference import Array
-from .grid import Grid
 from .jsontext import Reader
 from .source import AGAIN, REALS, Source, Tensor, fault
 
@@ -42,30 +43,21 @@ class Quantized(NamedTuple):
     zero_point: Tensor
 
     @property
-    def grid(self) -> Grid:
-        return Grid.of(self.codes.shape, self.fields["axis"], self.fields["block_size"])
+    def layout(self) -> Layout:
+        return Layout(self.codes.shape, self.fields["axis"], self.fields["block_size"])
 
 
-def params_shape(
-    shape: tuple[int, ...], axis: int | None, block_size: int | None
-) -> tuple[int, ...]:
-    """The shape of the scales of a tensor of `shape`; `axis` is counted from 0."""
-    if axis is None:
-        return ()
-    if block_size is None:
-        return (shape[axis],)
-    return (*shape[:axis], -(-shape[axis] // block_size), *shape[axis + 1 :])
+def fields_of(how: Choice | QuantParams, axis: int | None, block: int | None) -> dict[str, Any]:
+    """The fields that go into the metadata for parameters of `how`, with this axis and blocks."""
+    given = {"dtype": how.dtype.name, "axis": axis, "block_size": block}
+    return {name: given[name] if name in given else getattr(how, name) for name in _FIELDS}
 
 
-def fields_of(params: QuantParams, axis: int | None, block: int | None) -> dict[str, Any]:
-    """The fields of `params` that go into the metadata, with another axis and block size."""
-    fields = params.to_dict() | {"axis": axis, "block_size": block}
-    return {name: fields[name] for name in _FIELDS}
-
-
-def metadata_of(source: Source, tensors: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
-    """The metadata of `source` for a file with these quantized tensors: (dtype, fields)."""
-    kept = {key: text for key, text in source.metadata.items() if key not in (_VERSION, _TENSORS)}
+def metadata_of(
+    metadata: dict[str, str], tensors: dict[str, tuple[str, dict[str, Any]]]
+) -> dict[str, str]:
+    """The same metadata for a file with these quantized tensors: (dtype, fields)."""
+    kept = {key: text for key, text in metadata.items() if key not in (_VERSION, _TENSORS)}
     if not tensors:
         return kept
     entries = {
@@ -77,15 +69,15 @@ def metadata_of(source: Source, tensors: dict[str, tuple[str, dict[str, Any]]]) 
 def assembled(
     source: Source, one: Quantized, scale: Array, zero_point: Array, axis: int | None
 ) -> QuantParams:
-    """Parameters of scales and zero points that were read; `axis` is that of their section."""
+    """Parameters of scales and zero points that were read; `axis` is that of their chunk."""
     try:
         return QuantParams(scale, zero_point, **one.fields | {"axis": axis})
     except ValueError as error:
         raise fault(source.path, f"tensor {one.codes.name!r}: {error}", AGAIN) from None
 
 
-def _said(source: Source) -> dict[str, dict[str, Any]]:
-    """What the metadata say of quantized tensors, by name; read once a header."""
+def _read_entries(source: Source) -> dict[str, dict[str, Any]]:
+    """The entries of the quantized tensors in the metadata, by name; read once a header."""
     if _VERSION not in source.metadata:
         return {}
     if source.metadata[_VERSION] != "1":
@@ -100,10 +92,10 @@ def _said(source: Source) -> dict[str, dict[str, Any]]:
 
 
 def _entries(source: Source) -> dict[str, dict[str, Any]]:
-    """What is said of each quantized tensor: its dtype, and params of plain values."""
+    """Of each quantized tensor its dtype, and params of plain values."""
     path, found = source.path, dict[str, dict[str, Any]]()
     reader = Reader(source.metadata.get(_TENSORS, "").encode(), path, _TENSORS)
-    seen: dict[bytes, dict[str, Any]] = {}  # of many tensors most say the same
+    seen: dict[bytes, dict[str, Any]] = {}  # most of many tensors have the same
     for name in reader.members():
         text = _FLAT.match(reader.raw, reader.at)
         if text and text[0] in seen:
@@ -134,12 +126,12 @@ def _entry(entry: Any, what: str, path: Path) -> dict[str, Any]:
 
 def quantized(source: Source) -> dict[str, Quantized]:
     """The quantized tensors of a file, their shapes checked, by name."""
-    return {name: _quantized(source, name, entry) for name, entry in _said(source).items()}
+    return {name: _quantized(source, name, entry) for name, entry in _read_entries(source).items()}
 
 
 def quantized_one(source: Source, name: str) -> Quantized | None:
     """One of them, without a look at the others."""
-    entry = _said(source).get(name)
+    entry = _read_entries(source).get(name)
     return None if entry is None else _quantized(source, name, entry)
 
 
@@ -148,7 +140,7 @@ def _quantized(source: Source, name: str, entry: dict[str, Any]) -> Quantized:
     dtype, fields = entry["dtype"], entry["params"]
     if dtype not in REALS.values():
         raise fault(path, f"{what}dtype {_checks.shown(dtype)} is unknown", AGAIN)
-    if fields["dtype"] not in ("uint8", "int8"):  # what else NumPy would read plays no part
+    if fields["dtype"] not in ("uint8", "int8"):  # not all that NumPy would read
         raise fault(
             path, f"{what}codes of dtype {_checks.shown(fields['dtype'])} are unknown", AGAIN
         )
@@ -163,16 +155,16 @@ def _quantized(source: Source, name: str, entry: dict[str, Any]) -> Quantized:
         raise fault(path, f"{what}{error}", AGAIN) from None
     if axis is not None and not 0 <= axis < len(codes.shape):
         raise fault(path, f"{what}axis {axis} is not one of {len(codes.shape)}", AGAIN)
-    shape = params_shape(codes.shape, axis, block)
-    parts = []
+    shape = Layout(codes.shape, axis, block).params_shape
+    found = []
     for key, words in zip(companions(name), (("F32", "F64"), ("I32",)), strict=True):
         tensor = source.tensors.get(key)
         if tensor is None or tensor.word not in words or tensor.shape != shape:
             raise fault(
                 path, f"it has no tensor {key!r} of {' or '.join(words)}, shape {shape}", AGAIN
             )
-        parts.append(tensor)
-    return Quantized(dtype, fields, codes, *parts)
+        found.append(tensor)
+    return Quantized(dtype, fields, codes, *found)
 
 
 @functools.lru_cache(maxsize=64)

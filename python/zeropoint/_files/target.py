@@ -19,8 +19,8 @@ import numpy as np
 from .._reference import Array
 from .source import memory, moving_dtype
 
-Report = Callable[[int], None]  #: hears of bytes that are done
-_BOX = 1 << 22  # elements of a transposition at a time
+Report = Callable[[int], None]  #: takes how many more bytes are done
+_TILE = 1 << 22  # elements of a transposition at a time
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def region(
     """The region from byte `start` of a tensor of dtype `word` and of `shape`.
 
     In Fortran order the elements go to a scratch file without a name, beside the target, and at
-    the end from there into C order; `report` hears of the bytes.
+    the end from there into C order; they are reported.
     """
     if not fortran or len(shape) < 2:
         yield Region(out, start)
@@ -120,27 +120,27 @@ def region(
 def _transpose(
     source: BinaryIO, out: BinaryIO, start: int, width: int, shape: tuple[int, ...], report: Report
 ) -> None:
-    """Copy an array in Fortran order to one in C order, box by box.
+    """Copy an array in Fortran order to one in C order, tile by tile.
 
-    A box of the whole first axes would be read in one go and written element by element, and the
-    other way round; so the edges of a box grow from both sides to about the same length.
+    A tile of the whole first axes would be read in one go and written element by element, and the
+    other way round; so the edges of a tile grow from both sides to about the same length.
     """
     edges = _edges(shape)
     buffer = np.empty(math.prod(edges), f"u{width}")  # the bits, whatever they mean
     for corner in itertools.product(*map(range, [0] * len(shape), shape, edges)):
-        box = [
+        tile = [
             range(first, min(first + edge, length))
             for first, edge, length in zip(corner, edges, shape, strict=True)
         ]
-        values = buffer[: math.prod(map(len, box))]
+        values = buffer[: math.prod(map(len, tile))]
         view, filled = memory(values), 0
         # Fortran order is C order with the axes reversed
-        for first, length in _runs(shape[::-1], box[::-1]):
+        for first, length in _runs(shape[::-1], tile[::-1]):
             source.seek(first * width)
             filled += source.readinto(view[filled : filled + length * width])  # type: ignore[attr-defined]
-        ordered = values.reshape([len(edge) for edge in reversed(box)]).T
+        ordered = values.reshape([len(edge) for edge in reversed(tile)]).T
         view, written = memory(np.ascontiguousarray(ordered)), 0
-        for first, length in _runs(shape, box):
+        for first, length in _runs(shape, tile):
             out.seek(start + first * width)
             written += out.write(view[written : written + length * width])
         report(written)
@@ -148,11 +148,11 @@ def _transpose(
 
 def _edges(shape: tuple[int, ...]) -> list[int]:
     edges = [1] * len(shape)
-    room = math.isqrt(_BOX)
+    room = math.isqrt(_TILE)
     for axis in range(len(shape)):
         edges[axis] = min(shape[axis], room)
         room //= edges[axis]
-    room = _BOX // math.prod(edges)
+    room = _TILE // math.prod(edges)
     for axis in reversed(range(len(shape))):
         edge = min(shape[axis], edges[axis] * room)
         room = room * edges[axis] // edge
@@ -160,12 +160,12 @@ def _edges(shape: tuple[int, ...]) -> list[int]:
     return edges
 
 
-def _runs(shape: tuple[int, ...], box: list[range]) -> Iterator[tuple[int, int]]:
-    """The runs (first, length) that `box` is made of, in an array of `shape` in C order."""
+def _runs(shape: tuple[int, ...], tile: list[range]) -> Iterator[tuple[int, int]]:
+    """The runs (first, length) that `tile` is made of, in an array of `shape` in C order."""
     axis = len(shape) - 1
-    while axis > 0 and len(box[axis]) == shape[axis]:
+    while axis > 0 and len(tile[axis]) == shape[axis]:
         axis -= 1
     strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    for index in itertools.product(*box[:axis]):
-        first = sum(map(operator.mul, index, strides)) + box[axis].start * strides[axis]
-        yield first, len(box[axis]) * strides[axis]
+    for index in itertools.product(*tile[:axis]):
+        first = sum(map(operator.mul, index, strides)) + tile[axis].start * strides[axis]
+        yield first, len(tile[axis]) * strides[axis]

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import _api, _backend, _checks
+from .. import _backend, _checks
+from .._choice import Choice
+from .._layout import Layout
 from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
-from . import grid
-from .grid import Box, Grid, box_shape
+from . import tiles
 from .quantized import Quantized, assembled
 from .source import Source, Tensor, fault
 from .target import Region, Report
+from .tiles import Tile, params_of, shape_of
 
-_Passes = Callable[[], Iterator[tuple[Box, Array]]]
+_Passes = Callable[[], Iterator[tuple[Tile, Array]]]
 
 
 def copy(tensor: Tensor, source: Source, regions: list[Region], report: Report) -> None:
@@ -30,41 +32,39 @@ def copy(tensor: Tensor, source: Source, regions: list[Region], report: Report) 
     dtype = tensor.stored.newbyteorder("=")
     count = tensor.bytes // dtype.itemsize
     with source.stream(tensor) as stream:
-        for first in range(0, count, grid.CHUNK):
-            values = stream.array(min(grid.CHUNK, count - first), dtype)
+        for first in range(0, count, tiles.TILE):
+            values = stream.array(min(tiles.TILE, count - first), dtype)
             region.write(values)
             report(values.nbytes)
 
 
 def quantize(
     tensor: Tensor,
-    whole: Grid,
-    keywords: dict[str, Any],
+    whole: Layout,
+    choice: Choice,
     source: Source,
     regions: list[Region],
     report: Report,
 ) -> float:
-    """Codes, scales and zero points; `keywords` are those of `choose_params` but for the axis."""
+    """Codes, scales and zero points."""
     codes, scales, zeros = regions
     step, seen = 0.0, 0
-    for part, passes in _sections(tensor, whole, source, report):
-        low, high = _range(part, passes, working_dtype(tensor.dtype))
+    for chunk, passes in _chunks(tensor, whole, source, report):
+        low, high = _range(chunk, passes, working_dtype(tensor.dtype))
         if np.isnan(low).any():
             raise _not_finite(tensor, source)
         try:
-            params = _api.params_from_range(
-                low, high, axis=part.axis, block_size=part.block, **keywords
-            )
+            params = choice.params(low, high, chunk.axis, chunk.block)
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
             what = f"{source.path}: tensor {tensor.name!r}: {error}{counted}"
             raise ValueError(_checks.printable(what)) from None
         scales.write(np.asarray(params.scale))
         zeros.write(np.asarray(params.zero_point, np.int32))
-        for box, x in passes():
-            codes.write(_api.quantize(x, part.params_of(params, box)))
+        for tile, x in passes():
+            codes.write(params_of(params, chunk, tile).quantize(x))
         step = max(step, float(np.max(params.scale)))
-        seen += part.size
+        seen += chunk.size
     return step
 
 
@@ -79,13 +79,13 @@ def dequantize(
         source.stream(one.scale) as scale,
         source.stream(one.zero_point) as zero,
     ):
-        for part in one.grid.sections():
-            shape = part.params_shape
-            params = assembled(source, one, scale.array(shape), zero.array(shape), part.axis)
+        for chunk in tiles.chunks(one.layout.flat):
+            shape = chunk.params_shape
+            params = assembled(source, one, scale.array(shape), zero.array(shape), chunk.axis)
             may_overflow = _overflows(params, dtype)
-            for box in part.boxes():
-                q = codes.array(box_shape(box))
-                values = _api.dequantize(q, part.params_of(params, box), dtype=dtype)
+            for tile in tiles.tiles(chunk):
+                q = codes.array(shape_of(tile))
+                values = params_of(params, chunk, tile).dequantize(q, dtype=dtype)
                 region.write(values)
                 if may_overflow and np.isinf(widen(values)).any():
                     step = np.inf
@@ -102,43 +102,43 @@ def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
         return bool(np.isinf(reach.max().astype(dtype)))
 
 
-def _sections(
-    tensor: Tensor, whole: Grid, source: Source, report: Report
-) -> Iterator[tuple[Grid, _Passes]]:
-    """The sections of a tensor, each with what goes through its boxes as often as one likes.
+def _chunks(
+    tensor: Tensor, whole: Layout, source: Source, report: Report
+) -> Iterator[tuple[Layout, _Passes]]:
+    """The chunks of a tensor, each with what goes through its tiles as often as one likes.
 
-    Where sections are too long for the memory the whole tensor is one, and read again each time.
+    Where chunks are too long for the memory the whole tensor is one, and read again each time.
     """
 
-    def from_file() -> Iterator[tuple[Box, Array]]:
+    def from_file() -> Iterator[tuple[Tile, Array]]:
         with source.stream(tensor) as stream:
-            for box in whole.boxes():
-                values = stream.array(box_shape(box))
-                yield box, values
+            for tile in tiles.tiles(whole):
+                values = stream.array(shape_of(tile))
+                yield tile, values
                 report(values.nbytes)
 
-    def from_memory(part: Grid, values: Array) -> Iterator[tuple[Box, Array]]:
-        for box in part.boxes():
-            yield box, values[box]
+    def from_memory(chunk: Layout, values: Array) -> Iterator[tuple[Tile, Array]]:
+        for tile in tiles.tiles(chunk):
+            yield tile, values[tile]
 
-    if not whole.resident:
+    if not tiles.is_resident(whole):
         yield whole, from_file
         return
     with source.stream(tensor) as stream:
-        for part in whole.sections():
-            values = stream.array(part.shape)
-            yield part, functools.partial(from_memory, part, values)
+        for chunk in tiles.chunks(whole):
+            values = stream.array(chunk.shape)
+            yield chunk, functools.partial(from_memory, chunk, values)
             report(values.nbytes)
 
 
 @_backend.ieee
-def _range(part: Grid, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Least and greatest element for each scale; NaN where there is a NaN or an Inf."""
-    low = np.full(part.params_shape, np.inf, dtype)
-    high = np.full(part.params_shape, -np.inf, dtype)
-    for box, x in passes():
-        at = part.groups(box)
-        found = _backend.min_max(x, part.axis, part.block)
+def _range(chunk: Layout, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Minimum and maximum for each scale; NaN where there is a NaN or an Inf."""
+    low = np.full(chunk.params_shape, np.inf, dtype)
+    high = np.full(chunk.params_shape, -np.inf, dtype)
+    for tile, x in passes():
+        at = chunk.params_index(tile)
+        found = _backend.min_max(x, chunk.axis, chunk.block)
         low[at] = np.minimum(low[at], found[0])
         high[at] = np.maximum(high[at], found[1])
     return low, high
@@ -149,13 +149,13 @@ def _not_finite(tensor: Tensor, source: Source) -> ValueError:
     count, first, value, seen = 0, tensor.size, "", 0
     with source.stream(tensor) as stream:
         while seen < tensor.size:
-            x = stream.array(min(grid.CHUNK, tensor.size - seen))
+            x = stream.array(min(tiles.TILE, tensor.size - seen))
             bad = np.flatnonzero(~np.isfinite(widen(x)))
             if bad.size:
                 index = _c_index(bad + seen, tensor)
-                least = int(index.argmin())
-                if index[least] < first:
-                    first, value = int(index[least]), str(x[bad[least]])
+                nearest = int(index.argmin())
+                if index[nearest] < first:
+                    first, value = int(index[nearest]), str(x[bad[nearest]])
             count += bad.size
             seen += x.size
     place = tuple(int(i) for i in np.unravel_index(first, tensor.shape))

@@ -175,7 +175,7 @@ def _granularity(axis: Any, block_size: Any) -> tuple[Any, int | None]:
         axis = _checks.axis(axis)
     elif block_size is not None:
         raise ValueError(f"block_size {block_size} needs an axis; pass axis='channel'")
-    return axis, None if block_size is None else _checks.block(block_size)
+    return axis, _checks.block(block_size, axis)
 
 
 def _check_opset(model: onnx.ModelProto, needed: int) -> None:

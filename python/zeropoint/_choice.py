@@ -1,0 +1,321 @@
+"""How parameters are chosen: the keywords, checked once, and the functions that take them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, TypedDict, TypeVar, Unpack, get_type_hints
+
+import numpy as np
+
+from . import _backend, _checks, _conventions
+from ._params import QuantParams, quantize
+from ._reference import Array
+
+RULES = ("max", "min", "least_error")
+
+
+class ChoiceKeywords(TypedDict, total=False):
+    """How scale and zero point follow from a range; the defaults are those of `Choice`."""
+
+    zero_point_from: str | None
+    include_zero: bool
+    symmetric: bool
+    qmin: int | None
+    qmax: int | None
+    convention: str
+
+
+class ParamsKeywords(ChoiceKeywords, total=False):
+    """And how many ranges there are: None is one for all."""
+
+    axis: int | None
+    block_size: int | None
+
+
+@_checks.initialised_once
+@dataclass(frozen=True)
+class Choice:
+    """The checked keywords; `zeropoint.choose_params` explains them.
+
+    The names and the order of the fields are those of `_reference.choose` and, but for `dtype`, of
+    the core's `Choice`.
+    """
+
+    dtype: Any = "uint8"  #: a numpy.dtype once checked
+    zero_point_from: str | None = None
+    include_zero: bool = True
+    symmetric: bool = False
+    qmin: Any = None  #: an int once checked
+    qmax: Any = None
+    convention: str = "numpy"  #: the canonical name once checked
+    native: Any = field(init=False, repr=False, compare=False)  #: the core's form, None without
+
+    @staticmethod
+    def of(function: Callable[..., Any], dtype: Any, keywords: ChoiceKeywords) -> Choice:
+        """What a call of `function` asks for.
+
+        Remembered: to check the keywords takes longer than a small array.
+        """
+        try:
+            return _remembered(dtype, **keywords)
+        except TypeError:  # unhashable; or wrong, which is explained here or by the constructor
+            known = [p.name for p in _parameters(function) if p.kind is p.KEYWORD_ONLY]
+            for name in keywords:
+                if name not in known:
+                    raise TypeError(
+                        f"{function.__name__} has no keyword {name!r}; it has {', '.join(known)}"
+                    ) from None
+            return Choice(dtype, **keywords)
+
+    def __post_init__(self) -> None:
+        rule, convention = self.zero_point_from, _conventions.canonical(self.convention)
+        dtype = _checks.code_dtype(self.dtype)
+        qmin, qmax = _checks.code_range(self.qmin, self.qmax, dtype)
+        include_zero = _checks.flag(self.include_zero, "include_zero")
+        symmetric = _checks.flag(self.symmetric, "symmetric")
+        if rule is not None:
+            _checks.name(
+                rule, "zero_point_from", RULES, ", or None for the convention's default rule"
+            )
+        if symmetric and rule is not None:
+            raise ValueError(
+                f"symmetric=True fixes the zero point, so zero_point_from {rule!r} cannot apply; "
+                "leave one of them out"
+            )
+        if symmetric and not include_zero:
+            raise ValueError(
+                "symmetric=True always holds 0, so include_zero=False cannot apply; leave one out"
+            )
+        _checks.zero_included(include_zero, self.convention, convention)
+        if symmetric and qmax - qmin < 2:
+            raise ValueError(f"symmetric=True needs at least three codes; [{qmin}, {qmax}] has two")
+        checked = (dtype, rule, include_zero, symmetric, qmin, qmax, convention)
+        native = _backend.native_choice(*checked[1:])
+        for each, value in zip(fields(self), (*checked, native), strict=True):
+            object.__setattr__(self, each.name, value)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Those of `_reference.choose`."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    @_backend.ieee
+    def params(
+        self, low: Array, high: Array, axis: int | None = None, block_size: int | None = None
+    ) -> QuantParams:
+        """The parameters for data that lie in [low, high]: float32 or float64 arrays, 0-d without
+        an axis, else in the shape of the parameters."""
+        constant = low == high
+        if not self.include_zero and np.any(constant):
+            value = low[np.unravel_index(int(np.argmax(constant)), low.shape)]
+            raise ValueError(
+                f"x is constant ({value}), so its range has no steps with include_zero=False; "
+                "use include_zero=True"
+            )
+        scale, zero = _backend.choose(low, high, self.native, **self.keywords)
+        if not np.isfinite(scale).all():
+            raise ValueError(
+                f"the range of x is too wide: (max - min) / {self.qmax - self.qmin} is beyond "
+                f"{scale.dtype}; scale x down, or use more codes"
+            )
+        int32 = _checks.INT32
+        outside = ~((zero >= int32.min) & (zero <= int32.max))
+        if outside.any():
+            value = zero[np.unravel_index(int(np.argmax(outside)), zero.shape)]
+            raise ValueError(
+                f"the zero point would be {value}, beyond int32: x lies too far from 0 for its "
+                "range; use include_zero=True, or subtract the mean first"
+            )
+        zero = zero.astype(np.int32)
+        return QuantParams(
+            scale if scale.ndim else scale[()],
+            zero if zero.ndim else int(zero),
+            self.dtype,
+            qmin=self.qmin,
+            qmax=self.qmax,
+            axis=axis,
+            block_size=block_size,
+            convention=self.convention,
+            include_zero=self.include_zero,
+        )
+
+
+_remembered = functools.lru_cache(maxsize=256, typed=True)(Choice)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+def shows(keywords: type[ChoiceKeywords]) -> Callable[[_Function], _Function]:
+    """A decorator: help() shows what ``**keywords`` are, with the defaults of `Choice`."""
+    defaults = {each.name: each.default for each in fields(Choice)}
+    shown = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=kind
+        )
+        for name, kind in get_type_hints(keywords).items()
+    ]
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*_parameters(function)[:-1], *shown]
+        )
+        return function
+
+    return decorate
+
+
+# ---------------------------------------------------------------------------------------------
+# The functions
+
+
+@shows(ParamsKeywords)
+def choose_params(x: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]) -> QuantParams:
+    """Scale and zero point for the data `x`: ``scale = (max - min) / (qmax - qmin)``.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64, not empty, without NaN and Inf.
+    dtype, qmin, qmax
+        Type and range of the codes.
+    zero_point_from
+        ``"max"``: ``qmax - rint(max / scale)``; ``"min"``: ``qmin - rint(min / scale)``;
+        ``"least_error"``: of these two the one whose range ends move less in a round trip (the
+        larger of both ends' errors, the differences taken in float64), ``"max"`` only if strictly
+        better.  None: the convention's default rule (`zeropoint.CONVENTIONS`).
+    include_zero
+        Widen the range to hold 0 first, as every engine does.  False takes the range as it is
+        (``numpy`` convention alone); the zero point may then be any int32.
+    symmetric
+        ``zero_point = (qmin + qmax + 1) // 2`` and ``scale = max|x| / min(qmax - z, z - qmin)``.
+    axis, block_size
+        One scale and zero point per channel, or per block, as in `QuantParams`.
+    convention
+        The convention of the result, an alias is fine.
+
+    Returns
+    -------
+    QuantParams
+        With a float64 scale for float64 data, else float32.  Float32 data with the rules ``max``
+        and ``min`` and ``include_zero=False`` give the bits of the same formulas written in NumPy
+        >= 2.
+
+    Raises
+    ------
+    TypeError
+        `x` is not of a supported float dtype; `dtype` is not uint8 or int8; an unknown keyword.
+    ValueError
+        No data; NaN or Inf in `x` (count and first index); constant data with
+        ``include_zero=False``; a zero point beyond int32; options that exclude each other.
+
+    Notes
+    -----
+    All-zero data: scale 1 and the code nearest to 0.  Where the scale overflows or is subnormal
+    it is the smallest number of its precision that is not below the exact quotient.  Data that
+    span the whole range of their dtype can dequantize to Inf at an end, half a step beyond its
+    largest number; a wider output dtype holds it.
+    """
+    axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
+    choice = Choice.of(choose_params, dtype, keywords)
+    found = _by_the_core(x, None, False, choice, axis, block_size)
+    if found is not None:
+        return found[1]
+    return choice.params(*range_of(_checks.real_array(x), axis, block_size), axis, block_size)
+
+
+@shows(ParamsKeywords)
+def quantize_dynamic(
+    x: Any, dtype: Any = "uint8", *, out: Array | None = None, **keywords: Unpack[ParamsKeywords]
+) -> tuple[Array, QuantParams]:
+    """Choose the parameters for `x` and quantize it: ``(codes, params)``.
+
+    Keywords and errors are those of `choose_params`; `out` is as in `quantize`.
+    """
+    axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
+    choice = Choice.of(quantize_dynamic, dtype, keywords)
+    found = _by_the_core(x, out, True, choice, axis, block_size)
+    if found is not None:
+        return found
+    x = _checks.real_array(x)
+    out = _checks.output(out, x.shape, choice.dtype)
+    params = choice.params(*range_of(x, axis, block_size), axis, block_size)
+    return quantize(x, params, out=out), params
+
+
+def _by_the_core(
+    x: Any,
+    out: Array | None,
+    with_codes: bool,
+    choice: Choice,
+    axis: int | None,
+    block_size: int | None,
+) -> tuple[Array, QuantParams] | None:
+    """Range, parameters and codes in one call; None where the core declines."""
+    isa = _backend.current().fast
+    plain = (axis is None or (type(axis) is int and -65 < axis < 65)) and (
+        block_size is None
+        or (axis is not None and type(block_size) is int and 0 < block_size <= _checks.INT64.max)
+    )
+    if isa < 0 or choice.native is None or not plain:
+        return None
+    found = _backend.fast_choose(
+        isa, x, out, with_codes, choice.dtype.kind == "i", choice.native, axis, block_size or 0
+    )
+    if found is None:
+        return None
+    codes, scale, zero, native = found
+    return codes, QuantParams._trusted(scale, zero, choice, axis, block_size, native)
+
+
+def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
+    """Minimum and maximum of `x` in one pass; a zero is +0.0.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64.
+    channel_axis
+        The axis that is kept (NumPy's ``axis`` is the one that goes): the results are 1-D, one
+        element a channel.
+
+    Returns
+    -------
+    tuple
+        Two scalars, or two 1-D arrays, of float64 for float64 data and else float32 (the
+        working precision, which holds them exactly).
+
+    Raises
+    ------
+    ValueError
+        No data; NaN or Inf in `x` (count and first index); AxisError where there is no such axis.
+    """
+    axis = channel_axis
+    isa = _backend.current().fast
+    if isa >= 0 and (axis is None or (type(axis) is int and -65 < axis < 65)):
+        found = _backend.fast_min_max(isa, x, axis)
+        if found is not None:
+            return (found[0][()], found[1][()]) if axis is None else found
+    low, high = range_of(_checks.real_array(x), axis, None, "channel_axis")
+    return (low[()], high[()]) if axis is None else (low, high)
+
+
+@_backend.ieee
+def range_of(
+    x: Array, axis: int | None, block_size: int | None, name: str = "axis"
+) -> tuple[Array, Array]:
+    """Minimum and maximum in the shape of the parameters; ValueError for NaN, Inf and no data."""
+    _, axis, block_size = _checks.layout(x.shape, axis, block_size, name)
+    if x.size == 0:
+        raise ValueError(f"x has no data (shape {x.shape}); pass at least one element a channel")
+    low, high = _backend.min_max(x, axis, block_size)
+    if np.isnan(low).any():
+        _checks.finite(x, "x", shaped=axis is not None)
+    return low, high
