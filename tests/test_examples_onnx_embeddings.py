@@ -42,8 +42,8 @@ def test_onnx_weights():
         assert change < 0.06
         assert same > 99
     assert magika[3] == 100  # every file's type
-    # the point of one scale a channel: with one a tensor, Silero no longer hears speech
-    assert numbers(text, "one scale a tensor")[1][3] < 50
+    # the point of scales per channel: with one per tensor, Silero no longer detects speech
+    assert numbers(text, "one scale per tensor")[1][3] < 50
     for theirs, ours in zip(numbers(text, "onnxruntime"), (magika, silero), strict=True):
         assert theirs[0] > ours[0]
         assert theirs[1] < ours[1] - 10

@@ -147,7 +147,7 @@ class TestOnnx:
         from zeropoint.interop.onnx import params
 
         node = onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])
-        for kind, told in ((0, "does not tell the type"), (99, "codes of type 99")):
+        for kind, told in ((0, "does not give the type"), (99, "codes of type 99")):
             model = self.model(node, s=np.float32(1), z=np.uint8(0))
             model.graph.initializer[1].data_type = kind
             with pytest.raises(ValueError, match=told):
@@ -159,7 +159,7 @@ class TestOnnx:
         from zeropoint.interop.onnx import params
 
         node = onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["z"])
-        with pytest.raises(ValueError, match="does not tell the type"):
+        with pytest.raises(ValueError, match="does not give the type"):
             params(self.model(node, s=np.float32(1)), "x")
 
     def test_constants_of_too_few_bytes(self) -> None:
