@@ -431,8 +431,8 @@ void min_max_row(const T* x, size_t n, T& low, T& high) {
 template <class T, class>
 void min_max(const Job& job) noexcept {
     const T* x = static_cast<const T*>(job.in);
-    T* low = static_cast<T*>(job.scale);
-    T* high = static_cast<T*>(job.zero);
+    T* low = static_cast<T*>(job.state[0]);
+    T* high = static_cast<T*>(job.state[1]);
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n) {
         if (job.per_column) {
@@ -473,7 +473,7 @@ inline const T* widened(const T* x, size_t, T*) {
     return x;
 }
 
-// A first look at a block: where its elements are counted, and the least and greatest so far.
+// A first look at a block: where its elements are counted, and minimum and maximum so far.
 // Zeros, of which some data have many in a row, go to `spare` places in turn, because an increment
 // waits for the one before it if both are of the same place.
 template <class X, class T>
@@ -483,7 +483,7 @@ public:
         for (size_t j = 0; j < spare; ++j) {
             lows_[j] = static_cast<T>(h.low);
             highs_[j] = static_cast<T>(h.high);
-            spoilts_[j] = 0;
+            nonfinites_[j] = 0;
         }
     }
     void look(const X* x, u16* places) {
@@ -492,20 +492,20 @@ public:
         for (size_t i = 0; i < block; i += spare)
             for (size_t j = 0; j < spare; ++j) {
                 const T v = y[i + j];
-                include(v, lows_[j], highs_[j], spoilts_[j]);
+                include(v, lows_[j], highs_[j], nonfinites_[j]);
                 places[i + j] = v == 0 ? static_cast<u16>(bins + j) : place_of(v, inverse_);
             }
     }
     void finish(Histogram& h) const {
         for (size_t j = 0; j < spare; ++j) {
-            h.low = (lows_[j] < h.low ? lows_[j] : h.low) + spoilts_[j];
-            h.high = (highs_[j] > h.high ? highs_[j] : h.high) + spoilts_[j];
+            h.low = (lows_[j] < h.low ? lows_[j] : h.low) + nonfinites_[j];
+            h.high = (highs_[j] > h.high ? highs_[j] : h.high) + nonfinites_[j];
         }
     }
 
 private:
     T inverse_;
-    T lows_[spare], highs_[spare], spoilts_[spare];
+    T lows_[spare], highs_[spare], nonfinites_[spare];
 };
 
 // Four tables in turn, for the same reason; of 16 bits, so that they stay in the first cache.
@@ -601,7 +601,7 @@ void histogram_columns(const X* x, size_t rows, size_t stride, size_t cols, Hist
 template <class X, class T>
 void histogram(const Job& job) noexcept {
     const X* x = static_cast<const X*>(job.in);
-    Histogram* h = static_cast<Histogram*>(job.scale);
+    Histogram* h = static_cast<Histogram*>(job.state[0]);
     const size_t n = job.cols;
     if (!job.per_column)
         for (size_t row = 0; row < job.rows; ++row) histogram_row<X, T>(x + row * n, n, h[row]);

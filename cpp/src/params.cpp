@@ -65,11 +65,11 @@ const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal
 
 template <>
 const Stream<float>& Params::Data::quantizer<float>() const {
-    return cast(quantizer32_, convention == Convention::torch);
+    return cast(quantizer32_, by_reciprocal(convention));
 }
 template <>
 const Stream<double>& Params::Data::quantizer<double>() const {
-    return cast(quantizer64_, convention == Convention::torch);
+    return cast(quantizer64_, by_reciprocal(convention));
 }
 template <>
 const Stream<float>& Params::Data::dequantizer<float>() const {
@@ -85,8 +85,15 @@ const Multiplier* Params::Data::multipliers(Kernel certify) const noexcept try {
         const Stream<float>& stream = quantizer<float>();
         auto found = std::make_unique<std::vector<Multiplier>>(size());
         const FpGuard guard;
-        certify({nullptr, found->data(), size(), 1, const_cast<float*>(stream.scale.data()),
-                 const_cast<float*>(stream.zero.data()), false, qmin, qmax, false});
+        Job job;
+        job.out = found->data();
+        job.rows = size();
+        job.cols = 1;
+        job.scale = stream.scale.data();
+        job.zero = stream.zero.data();
+        job.low = qmin;
+        job.high = qmax;
+        certify(job);
         return found;
     });
     return made.data();

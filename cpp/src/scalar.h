@@ -267,7 +267,7 @@ inline Multiplier certify(f32 s, f32 z, f32 low, f32 high) {
     for (int i = 0; i < n; ++i) {
         const f32 v = LeastAbove<Convention>::v(low + static_cast<f32>(i), z);
         const f32 x = least_with_quotient(v, s), before = below(x);
-        wrong |= !(product(x, ch, m.cl) >= v) | !(product(before, ch, m.cl) < v);
+        wrong |= u32(!(product(x, ch, m.cl) >= v)) | u32(!(product(before, ch, m.cl) < v));
     }
     m.x_low = below(least_with_quotient(LeastAbove<Convention>::v(low, z), s));
     m.x_high = least_with_quotient(LeastAbove<Convention>::v(high - 1, z), s);

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import _conventions, _reference
 from ._chunks import channel_copies, contiguous, copy, unlike
-from ._reference import Array, is_bfloat16
+from ._reference import Array
 
 
 def _refuse_subinterpreters() -> None:
@@ -47,6 +47,17 @@ _core: ModuleType | None = None
 if importlib.util.find_spec(f"{__package__}._core") is not None:
     _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
+_agrees = not _core or getattr(_core, "conventions", list)() == list(_conventions.CONVENTIONS)
+
+
+def _check_version() -> None:
+    """At the first use and not at the import, which a reinstallation needs."""
+    if not _agrees:
+        raise ImportError(
+            "the compiled core is of another version than zeropoint's Python files; reinstall "
+            "zeropoint (in a checkout: pip install -e .)"
+        )
+
 
 _NATIVE: tuple[str, ...] = tuple(_core.isas()) if _core else ()
 _ALL: tuple[str, ...] = (*_NATIVE, "reference")
@@ -225,28 +236,18 @@ fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
 )
 
 
-def _of_another_version(*_: Any) -> Any:
-    raise ImportError(
-        "the compiled core is of another version than zeropoint's Python files; reinstall "
-        "zeropoint (in a checkout: pip install -e .)"
-    )
-
-
-# looked for here and not at the import, which a reinstallation needs
-_make_params = getattr(_core, "make_params", _of_another_version)
-
-
 def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
     """The core's form of `params`, None where the core is absent."""
     if _core is None:
         return None
-    return _make_params(
+    _check_version()
+    return _core.make_params(
         scale,
         zero_point,
         params.qmin,
         params.qmax,
         params.dtype.kind == "i",
-        list(_conventions.CONVENTIONS).index(params.convention),
+        params.convention,
         params.axis,
         params.block_size or 0,
     )
@@ -273,9 +274,6 @@ def _signature(function: Callable[..., Any]) -> str:
     return ", ".join(["$module", *names[:positional], "*", *given])
 
 
-_RULES = (None, "max", "min", "least_error")  # the order of the core's Rule
-
-
 def native_choice(
     rule: str | None,
     include_zero: bool,
@@ -287,8 +285,8 @@ def native_choice(
     """The core's form of how to choose parameters, None where the core is absent."""
     if _core is None:
         return None
-    number = list(_conventions.CONVENTIONS).index(convention)
-    return _core.make_choice(_RULES.index(rule), include_zero, symmetric, qmin, qmax, number)
+    _check_version()
+    return _core.make_choice(rule, include_zero, symmetric, qmin, qmax, convention)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -336,10 +334,7 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     assert _core is not None
     whole = x.flags.c_contiguous or block is not None
     parts = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [
-        _core.min_max(state.isa, _bits(part), along, block or 0, is_bfloat16(x.dtype))
-        for part, along in parts
-    ]
+    found = [_core.min_max(state.isa, part, along, block or 0) for part, along in parts]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:
@@ -357,7 +352,7 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
         assert expected is not None
         return expected
     assert _core is not None
-    rows = _core.histogram(state.isa, _bits(contiguous(x)), axis, is_bfloat16(x.dtype), exponents)
+    rows = _core.histogram(state.isa, contiguous(x), axis, exponents)
     low, high, table = rows[:, 0].view(np.float64), rows[:, 1].view(np.float64), rows[:, 2:]
     if expected is not None:
         meant = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
@@ -397,6 +392,7 @@ def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array
 
 def _state_for_call() -> _State:
     global _warned
+    _check_version()
     if _core is None and not _warned and not current().chosen:
         _warned = True
         warnings.warn(
@@ -428,15 +424,8 @@ def _run(
     target = out if direct and out is not None else np.empty(x.shape, dtype)
     if expected is not None:  # what is not written must not look right
         target[...] = unlike(expected)
-    getattr(_core, kernel)(
-        isa, _bits(source), _bits(target), is_bfloat16(x.dtype), is_bfloat16(dtype), *native
-    )
+    getattr(_core, kernel)(isa, source, target, *native)
     return target
-
-
-def _bits(x: Array) -> Array:
-    """bfloat16 goes to the core as its 16 bits: pybind11 knows no such dtype."""
-    return x.view(np.uint16) if is_bfloat16(x.dtype) else x
 
 
 def _compare(kernel: str, x: Array, got: Array, want: Array) -> None:
