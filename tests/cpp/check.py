@@ -163,8 +163,7 @@ def package(where: Path, **env: str) -> dict[str, str]:
     shutil.rmtree(site, ignore_errors=True)
     ignored = shutil.ignore_patterns("_core.*.so", "__pycache__")
     shutil.copytree(ROOT / "python" / "zeropoint", site / "zeropoint", ignore=ignored)
-    (core,) = (where / "core").glob("_core.*.so")
-    shutil.copy(core, site / "zeropoint")
+    run(["cmake", "--install", where / "core", "--prefix", site])
     paths = [str(site), *(path for path in sys.path if path.endswith("site-packages"))]
     return env | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
 
