@@ -193,7 +193,7 @@ def measure(sizes: Sequence[int], folder: Path | None) -> list[Row]:
 
 
 def best(run: Callable[[], tuple[float, float, float]]) -> tuple[float, float, float]:
-    """The round with the least time in all; the peak of all rounds."""
+    """The round with the shortest total time; the peak memory of all rounds."""
     results = [run() for _ in range(ROUNDS)]
     params, codes, _ = min(results, key=lambda result: result[0] + result[1])
     return params, codes, max(result[2] for result in results)

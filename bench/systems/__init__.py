@@ -1,6 +1,6 @@
 """Who is measured.  A new peer is a new file here and a row in `SYSTEMS`."""
 
-from .article import ArticleNumPy, NumPyWithOut
+from .numpy import NumPyByHand, NumPyWithOut
 from .base import Call, Declined, System
 from .litert import LiteRT
 from .numba import Numba
@@ -14,7 +14,7 @@ SYSTEMS: tuple[type[System], ...] = (
     BestFresh,
     Avx2,
     Baseline,
-    ArticleNumPy,
+    NumPyByHand,
     NumPyWithOut,
     Numba,
     ONNXRuntime,
