@@ -26,11 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
     parser.add_argument("--update", action="store_true", help="rewrite README.md, docs/speed.md")
     options = parser.parse_args(arguments)
-    head, rows = report.load(options.run)
-    texts = {"README.md": summary(head, rows), "docs/speed.md": tables(head, rows)}
+    run = report.load(options.run)
     return max(
-        report.put(text, ROOT / page if options.update else None, "bench")
-        for page, text in texts.items()
+        report.put(text(*run), ROOT / page if options.update else None, "bench")
+        for page, text in PAGES.items()
     )
 
 
@@ -170,6 +169,9 @@ def _times(ratio: float | None) -> str:
         return ""
     digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
     return f"{ratio:.{digits}f} x"
+
+
+PAGES = {"README.md": summary, "docs/speed.md": tables}
 
 
 if __name__ == "__main__":

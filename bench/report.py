@@ -21,7 +21,7 @@ vs peer: the time of the fastest correct peer divided by this one's, on the same
 vs numpy: the same against NumPy by hand.  of bare: the same against the bare loop.
 differ: elements that are not what the job's convention gives.  WRONG: elements that are not what
   the system's own arithmetic gives.  another arithmetic on this CPU: the system follows none of
-  the formulas that it is known for, but no code is more than one off the nearest, which is named."""
+  the formulas it is known for, but no code is more than one off the nearest, which is named."""
 
 Table = Sequence[Sequence[str]]
 
