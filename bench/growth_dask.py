@@ -278,16 +278,16 @@ def _larger(one: Row, two: Row, chunk: int) -> str:
     tasks = 2 * checkpoint / chunk
     low, high = tasks * 0.2e-3, tasks * 1e-3
     return (
-        f"**1 TB of float32**, a checkpoint, is {_short(checkpoint)} elements: N workers like these "
-        f"would need {_short(checkpoint)} x {ns:.2f} ns / N = {seconds:.0f} s / N. **10^9 "
+        f"**1 TB of float32**, a checkpoint, is {_short(checkpoint)} elements: N workers like "
+        f"these would need {_short(checkpoint)} x {ns:.2f} ns / N = {seconds:.0f} s / N. **10^9 "
         f"embeddings** of 768 dimensions are {_short(embeddings)} elements: "
         f"{embeddings * ns * 1e-9:.0f} s / N. (Here two workers, beside the scheduler, were "
-        f"{ns / two.ns_per_element:.2f} times as fast as one.) Two things can be slower. Storage: a "
-        f"worker at this rate reads {8 / ns:.1f} GB/s, as from a page cache; storage that delivers "
+        f"{ns / two.ns_per_element:.2f} times as fast as one.) Two things can be slower. Storage: "
+        f"a worker at this rate reads {8 / ns:.1f} GB/s, as from a page cache; storage that delivers "
         "B GB/s in all needs 2000 / B s for the two passes over 1 TB, whatever the number of "
         f"workers. The scheduler: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} "
-        f"elements, which take it {low:.0f} to {high:.0f} s at the 0.2 to 1 ms per task that Dask's "
-        f"best practices give; so with more than about {seconds / high:.0f} workers use larger "
+        f"elements, which take it {low:.0f} to {high:.0f} s at the 0.2 to 1 ms per task that "
+        f"Dask's best practices give; so with more than about {seconds / high:.0f} workers use larger "
         "chunks."
     )
 

@@ -78,8 +78,8 @@ def _left_out(rows: Sequence[Row], jobs: Sequence[str], threads: int) -> str:
     counts = sorted({row.threads for row in rows} - {threads})
     return "\n".join(
         (
-            "Results go to an existing array (out=) where a system can do that. litert: only invoke "
-            "is timed, which passes no array.",
+            "Results go to an existing array (out=) where a system can do that. litert: only "
+            "invoke is timed, which passes no array.",
             "litert and torch quantize without exact division, the others with it. bare-loop moves "
             "the same bytes and computes nothing.",
             f"Left out: one element; {', '.join(map(report.threads_name, counts))}; systems "
