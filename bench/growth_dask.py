@@ -283,12 +283,12 @@ def _larger(one: Row, two: Row, chunk: int) -> str:
         f"embeddings** of 768 dimensions are {_short(embeddings)} elements: "
         f"{embeddings * ns * 1e-9:.0f} s / N. (Here two workers, beside the scheduler, were "
         f"{ns / two.ns_per_element:.2f} times as fast as one.) Two things can be slower. Storage: "
-        f"a worker at this rate reads {8 / ns:.1f} GB/s, as from a page cache; storage that delivers "
-        "B GB/s in all needs 2000 / B s for the two passes over 1 TB, whatever the number of "
+        f"a worker at this rate reads {8 / ns:.1f} GB/s, as from a page cache; storage that "
+        "delivers B GB/s in all needs 2000 / B s for the two passes over 1 TB, whatever the number of "
         f"workers. The scheduler: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} "
         f"elements, which take it {low:.0f} to {high:.0f} s at the 0.2 to 1 ms per task that "
-        f"Dask's best practices give; so with more than about {seconds / high:.0f} workers use larger "
-        "chunks."
+        f"Dask's best practices give; so with more than about {seconds / high:.0f} workers use "
+        "larger chunks."
     )
 
 
