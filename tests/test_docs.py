@@ -246,7 +246,7 @@ def test_the_functions_of_the_tutorial() -> None:
 def test_readme_fits_two_screens_and_a_half() -> None:
     lines = README.splitlines()
     assert len(lines) <= 130
-    assert all(len(line) <= 120 for line in lines if not line.startswith("|"))
+    assert all(len(line) <= 110 for line in lines if not line.startswith("|"))
 
 
 def test_every_page_is_found_from_readme() -> None:
