@@ -85,8 +85,8 @@ def main(path, probabilities):
     figures = {}
     for name, model in {
         "zeropoint": ours,
-        "one scale a tensor": quantize_weights(path, axis=None),
-        "onnxruntime": by_onnxruntime(path),  # one a tensor for Conv, whatever per_channel says
+        "one scale per tensor": quantize_weights(path, axis=None),
+        "onnxruntime": by_onnxruntime(path),  # one per tensor for Conv, whatever per_channel says
     }.items():
         p = probabilities(onnxruntime.InferenceSession(model.SerializeToString()))
         change, same = np.abs(p - true), np.mean(p.argmax(axis=1) == true.argmax(axis=1))

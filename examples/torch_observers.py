@@ -42,11 +42,11 @@ def main():
     ops = torch.ops.quantized_decomposed
     codes = zpt.quantize(table, rows)
     jobs = {
-        "quantize, a scale a row": (
+        "quantize, a scale per row": (
             lambda: ops.quantize_per_channel(table, *how, dtype),
             lambda: zpt.quantize(table, rows),
         ),
-        "dequantize, a scale a row": (
+        "dequantize, a scale per row": (
             lambda: ops.dequantize_per_channel(codes, *how, dtype),
             lambda: zpt.dequantize(codes, rows),
         ),

@@ -19,12 +19,11 @@ from .fuzz import PARSERS, report
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_fuzz(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fuzz(name: str, note: Any) -> None:
     """The corpus and a second of its mutants."""
     pytest.importorskip(PARSERS[name].needs)
     line = report(name, seconds=1, seed=0)
-    with capsys.disabled():
-        print(f"\n{line}")
+    note(line)
 
 
 def test_the_fuzzer_sees_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +146,7 @@ class TestOnnx:
         from zeropoint.interop.onnx import params
 
         node = onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])
-        for kind, told in ((0, "does not tell the type"), (99, "codes of type 99")):
+        for kind, told in ((0, "does not give the type"), (99, "codes of type 99")):
             model = self.model(node, s=np.float32(1), z=np.uint8(0))
             model.graph.initializer[1].data_type = kind
             with pytest.raises(ValueError, match=told):
@@ -159,7 +158,7 @@ class TestOnnx:
         from zeropoint.interop.onnx import params
 
         node = onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["z"])
-        with pytest.raises(ValueError, match="does not tell the type"):
+        with pytest.raises(ValueError, match="does not give the type"):
             params(self.model(node, s=np.float32(1)), "x")
 
     def test_constants_of_too_few_bytes(self) -> None:

@@ -279,7 +279,7 @@ def test_torchao():
     p = zpt.from_torch(AffineQuantized(types.SimpleNamespace(), (1,), torch.uint8))
     assert p == zp.QuantParams(0.5, 3, "uint8", convention="torch")
     with pytest.raises(
-        ValueError, match="is namespace.*; choose one integer zero point a tensor or a"
+        ValueError, match="is namespace.*; choose one integer zero point per tensor or per"
     ):
         zpt.from_torch(AffineQuantized(types.SimpleNamespace(group_size=2), (2, 4)))
     with pytest.raises(ValueError, match="has dtype torch.float8_e4m3fn"):

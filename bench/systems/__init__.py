@@ -1,9 +1,9 @@
 """Who is measured.  A new peer is a new file here and a row in `SYSTEMS`."""
 
-from .article import ArticleNumPy, NumPyWithOut
 from .base import Call, Declined, System
 from .litert import LiteRT
 from .numba import Numba
+from .numpy import NumPyByHand, NumPyWithOut
 from .onnxruntime import ONNXRuntime
 from .ours import Avx2, Baseline, Best, BestFresh
 from .torch import Torch
@@ -14,7 +14,7 @@ SYSTEMS: tuple[type[System], ...] = (
     BestFresh,
     Avx2,
     Baseline,
-    ArticleNumPy,
+    NumPyByHand,
     NumPyWithOut,
     Numba,
     ONNXRuntime,

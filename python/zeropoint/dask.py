@@ -81,7 +81,7 @@ def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
     ends = functools.partial(range_of, axis=axis, block_size=block_size)
     found = _reduced(a, ends, _widest, kept)
     if found is None:
-        raise ValueError(f"a has no data (shape {a.shape}); pass at least one element a channel")
+        raise ValueError(f"a has no data (shape {a.shape}); pass at least one element per channel")
     low, high = (np.block(_each(found, operator.itemgetter(end)).tolist()) for end in (0, 1))
     return choice.params(low, high, axis, block_size)
 

@@ -4,7 +4,7 @@
   by `npy`, `npz` and `safetensors`, which trust nothing in them (`jsontext` reads JSON)
 - `likely`: what a file is that is not of the format its name says
 - `tiles`: how a tensor is cut into chunks that share no parameters, and tiles that fit the memory
-- `work`: what is done with the chunks: copy, quantize, dequantize
+- `work`: copy, quantize and dequantize, tile by tile
 - `target`: writing beside the target, the rename, and Fortran order into C order
 - `quantized`: what a quantized tensor is made of in a ``.safetensors`` file
 """
@@ -38,7 +38,7 @@ def open_source(path: Path, leave_out: Callable[[str], bool] | None = None) -> I
 
 @contextlib.contextmanager
 def open_again(path: Path, leave_out: Callable[[str], bool] | None = None) -> Iterator[Source]:
-    """The same, for callers that read one tensor a call: the last header is kept.
+    """The same, for callers that read one tensor per call: the last header is kept.
 
     It is read anew unless the file is the same and was written to some time before.
     """

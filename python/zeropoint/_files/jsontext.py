@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from .source import AGAIN, fault
 
 _DEEPEST = 127
-_PARTS = 1000  # elements and members of one value, all levels together
+_MEMBERS = 1000  # elements and members of one value, all levels together
 _SKIPPED = 1_000_000  # the same of all values that are skipped: some seconds
 
 _SPACE = rb"[ \t\n\r]*+"
@@ -68,7 +68,7 @@ class Reader:
 
     def value(self) -> Any:
         """The value that comes next; in its objects no name occurs twice."""
-        self._left = _PARTS
+        self._left = _MEMBERS
         return self._value(*self._take(), keep=True)
 
     def skip(self) -> None:

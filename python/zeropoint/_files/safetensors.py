@@ -16,7 +16,7 @@ from .source import AGAIN, NUMPY, Header, Source, Tensor, check_shape, fault, is
 
 _METADATA = "__metadata__"
 _LONGEST = 100_000_000  # bytes of a header; the limit of the safetensors library
-#: bits an element of every dtype of the format
+#: bits per element, of every dtype of the format
 _BITS = {
     **{word: 8 * int(code[2:]) for word, code in NUMPY.items()},
     "BF16": 16,

@@ -24,7 +24,7 @@ except ImportError as error:
 Array = np.ndarray[Any, np.dtype[Any]]
 Model: TypeAlias = onnx.ModelProto | str | os.PathLike[str]
 
-#: how many inputs and outputs a node has at the least, of the operators that are looked into
+#: how many inputs and outputs a node has at minimum, of the operators that are looked into
 _ARITY = {
     "QuantizeLinear": (2, 1),
     "DequantizeLinear": (2, 1),
@@ -128,7 +128,7 @@ def constant(name: str, scope: Scope, what: str) -> Array:
 
 def _constant_tensor(name: str, scope: Scope) -> onnx.TensorProto | None:
     maker = scope.makers.get(name)
-    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Identity":  # exporters share by it
+    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Identity":  # of a reused constant
         maker = scope.makers.get(maker.input[0])
     if isinstance(maker, onnx.NodeProto) and maker.op_type == "Constant":
         for found in maker.attribute:
@@ -184,7 +184,7 @@ def node_params(node: onnx.NodeProto, scope: Scope) -> zp.QuantParams:
     kind = _code_type(node, scope)
     if not kind:
         raise ValueError(
-            f"{what} has no zero point, and the model does not tell the type of {node.input[0]!r}; "
+            f"{what} has no zero point, and the model does not give the type of {node.input[0]!r}; "
             "pass onnx.shape_inference.infer_shapes(model)"
         )
     if kind not in _CODES:
@@ -217,7 +217,7 @@ def _zero_point(node: onnx.NodeProto) -> str:
 
 
 def _code_type(node: onnx.NodeProto, scope: Scope) -> int | None:
-    """The onnx.TensorProto.DataType of a node's codes; None or 0 where the model does not tell."""
+    """The onnx.TensorProto.DataType of a node's codes; None or 0 if the model lacks it."""
     if node.op_type == "QuantizeLinear" and not _zero_point(node):
         return attribute(node, "output_dtype", 0) or int(onnx.TensorProto.UINT8)
     name = _zero_point(node) or node.input[0]

@@ -68,7 +68,7 @@ def quantize_weights(
         ``"channel"``: one scale for each output channel of the operator that takes the weight: the
         last axis for MatMul, what ``transB`` says for Gemm, axis 1 for ConvTranspose, LSTM, GRU and
         RNN, the axis along which Gather picks, and otherwise the first axis longer than 1.  None:
-        one scale a tensor.  A number: that axis of every weight.
+        one scale per tensor.  A number: that axis of every weight.
     block_size
         One scale for each block of so many elements along `axis`; with ``"channel"`` along the
         longest other axis, so that no block holds two channels.
@@ -84,14 +84,14 @@ def quantize_weights(
     -------
     onnx.ModelProto
         Also left alone are tensors with NaN or Inf (masks), those that would not become smaller,
-        and what a quantized operator takes.  `report` tells which.
+        and what a quantized operator takes.  `report` lists them.
 
     Raises
     ------
     TypeError
         `model` is neither of the two; `exclude` is not a collection of names.
     ValueError
-        An opset that DequantizeLinear needs to be higher: 10 for one scale a tensor, 13 for one a
+        An opset that DequantizeLinear needs to be higher: 10 for one scale per tensor, 13 per
         channel, 21 for blocks.  A weight that is an input of its graph too, lies in an external
         file that is not loaded, hides another of its name, or lacks the axis.  A name in `exclude`
         that no tensor has.  A model that makes two tensors of one name.
@@ -149,15 +149,15 @@ def quantize_weights(
                 )
             except ValueError as error:
                 raise ValueError(f"weight {name!r}: {error}; or name it in exclude") from None
-            parts = {
+            stored = {
                 "quantized": zp.quantize(x, found),
                 "scale": np.asarray(found.scale),
                 "zero_point": np.asarray(found.zero_point, code),
             }
-            if sum(part.nbytes for part in parts.values()) >= x.nbytes:
+            if sum(array.nbytes for array in stored.values()) >= x.nbytes:
                 continue
-            inputs = [_fresh(f"{name}_{part}", names) for part in parts]
-            graph.initializer.extend(map(numpy_helper.from_array, parts.values(), inputs))
+            inputs = [_fresh(f"{name}_{suffix}", names) for suffix in stored]
+            graph.initializer.extend(map(numpy_helper.from_array, stored.values(), inputs))
             nodes += _dequantizer(name, inputs, found, tensor.data_type, names)
             done.add(name)
         _delete(graph.initializer, [t.name in done for t in graph.initializer])
@@ -181,7 +181,7 @@ def _granularity(axis: Any, block_size: Any) -> tuple[Any, int | None]:
 def _check_opset(model: onnx.ModelProto, needed: int) -> None:
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < needed:
-        per = {10: "", 13: "one scale a channel of ", 21: "blocks of "}[needed]
+        per = {10: "", 13: "one scale per channel of ", 21: "blocks of "}[needed]
         fix = ", or pass axis=None" if needed == 13 and opset >= 10 else ""
         raise ValueError(
             f"model is of opset {opset}, and {per}DequantizeLinear needs opset {needed}; pass "
@@ -222,7 +222,7 @@ def _names(all_scopes: list[Scope]) -> set[str]:
 def _uses(all_scopes: list[Scope]) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
     """The nodes that take a tensor, and as which of their inputs, in all graphs.
 
-    Tensors of sibling graphs may share a name; that can cost one of them its best axis, no more.
+    Tensors of sibling graphs may have one name; that can cost one of them its best axis, no more.
     """
     uses = defaultdict(list)
     for scope in all_scopes:
@@ -241,7 +241,7 @@ def _is_weight(tensor: onnx.TensorProto, min_size: int) -> bool:
 def _channel_axis(
     shape: tuple[int, ...], uses: list[tuple[onnx.NodeProto, int]], block_size: int | None
 ) -> int:
-    """The axis of the output channels, by the first use that tells it; or that of the blocks."""
+    """The axis of the output channels, by the first use that shows it; or that of the blocks."""
     channel = next(i for i, n in enumerate(shape) if n > 1)
     for node, place in uses:
         match node.op_type, place:
@@ -368,11 +368,11 @@ class Report:
         warning = (
             f"  Few codes are in use in {few} of them: see their stats.warning." if few else ""
         )
-        share = self.quantized_bytes / self.bytes if self.bytes else 1
+        ratio = self.quantized_bytes / self.bytes if self.bytes else 1
         return (
             f"{table(lines, left=3)}\n\n"
             f"Left alone: {len(left)} of {len(self.weights)} float tensors, {left_bytes:,} bytes.  "
-            f"All: {self.bytes:,} -> {self.quantized_bytes:,} bytes ({share:.1%})."
+            f"All: {self.bytes:,} -> {self.quantized_bytes:,} bytes ({ratio:.1%})."
             f"{warning}"
         )
 
@@ -421,11 +421,11 @@ def _row(name: str, tensor: onnx.TensorProto, scope: Scope) -> Weight:
     if node is None:
         return Weight(name, x.shape, dtype, x.nbytes, x.nbytes, None, None)
     found = node_params(node, scope)
-    parts = [constant(part, scope, f"the DequantizeLinear of {name!r}") for part in node.input]
-    if parts[0].shape != x.shape:
+    inputs = [constant(each, scope, f"the DequantizeLinear of {name!r}") for each in node.input]
+    if inputs[0].shape != x.shape:
         raise ValueError(
-            f"quantized has {name!r} in the shape {parts[0].shape}, and model in {x.shape}: it was "
-            "not made from it"
+            f"quantized has {name!r} in the shape {inputs[0].shape}, and model in {x.shape}: it "
+            "was not made from it"
         )
-    size = sum(part.nbytes for part in parts)
+    size = sum(array.nbytes for array in inputs)
     return Weight(name, x.shape, dtype, x.nbytes, size, found, zp.error_stats(x, found))

@@ -66,8 +66,8 @@ def params(detail: Mapping[str, Any], *, convention: str | None = None) -> zp.Qu
     block_size = _block_size(found, name)
     if block_size:
         raise ValueError(
-            f"tensor {name!r} is quantized in blocks of {block_size}; only tensors with one scale, "
-            "or one a channel, are supported"
+            f"tensor {name!r} is quantized in blocks of {block_size}; only scales per tensor or "
+            "per channel are supported"
         )
     scales = _numbers(found["scales"], "scales", "fiu", name)
     zeros = _numbers(found["zero_points"], "zero_points", "iu", name)
@@ -136,7 +136,7 @@ class Runner:
         Parameters
         ----------
         *inputs, **named
-            One value an input: by position, in the order of ``get_input_details()``, or by the
+            One value per input: by position, in the order of ``get_input_details()``, or by the
             tensor's name (``run(**{"serving_default_x:0": x})``).  What goes to a quantized tensor
             is anything that `zeropoint.quantize` takes (float32 for LiteRT's bits: float64 is
             computed in float64); what goes to any other tensor is passed on as it is.
@@ -144,7 +144,7 @@ class Runner:
         Returns
         -------
         list of numpy.ndarray
-            One array an output, in the order of ``get_output_details()``: float32 from a quantized
+            One array per output, in the order of ``get_output_details()``: float32 from a quantized
             tensor, as it is from any other.
 
         Raises

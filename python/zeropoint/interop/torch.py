@@ -14,13 +14,14 @@ copied.  They are not differentiable; to train, give `to_torch` to torch's
 
 from __future__ import annotations
 
-from typing import Any, Never
+from typing import Any, Never, Unpack
 
 import numpy as np
 
 import zeropoint as zp
 
 from .. import _foreign
+from .._choice import ParamsKeywords, shows
 from .._extras import missing
 
 try:
@@ -91,7 +92,7 @@ def from_torch(module: Any) -> zp.QuantParams:
     if zero.is_floating_point() or (axis is None and scale.numel() != 1):
         how = getattr(module, "qscheme", getattr(module, "granularity", None))
         raise ValueError(
-            f"{kind} is {how}; choose one integer zero point a tensor or a channel, as in "
+            f"{kind} is {how}; choose one integer zero point per tensor or per channel, as in "
             "per_tensor_affine and per_channel_affine, PerTensor and PerAxis"
         )
     return zp.QuantParams(
@@ -139,10 +140,10 @@ def to_torch(
         raise TypeError(f"params must be a QuantParams, not {type(params).__name__}")
     if params.block_size is not None:
         raise ValueError(
-            f"params has block_size {params.block_size}, and these operators have one scale a "
-            "tensor or a channel; use quantize of this module, or parameters without block_size"
+            f"params has block_size {params.block_size}, and these operators have one scale per "
+            "tensor or channel; use quantize of this module, or parameters without block_size"
         )
-    with np.errstate(over="ignore"):  # the constructor tells what is lost
+    with np.errstate(over="ignore"):  # the constructor says what is lost
         scale = np.asarray(params.scale, np.float32)
     found = zp.QuantParams(
         scale[()], params.zero_point, params.dtype, axis=params.axis,
@@ -192,13 +193,21 @@ def fake_quantize(
     return _result(zp.fake_quantize(_array(x, "x"), params, *wrong, out=_target(out)), out)
 
 
-def choose_params(x: Tensor, dtype: Any = "uint8", **keywords: Any) -> zp.QuantParams:
+@shows(ParamsKeywords)
+def choose_params(
+    x: Tensor, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]
+) -> zp.QuantParams:
     """`zeropoint.choose_params` of a tensor; `dtype` may be torch's."""
     return zp.choose_params(_array(x, "x"), _code_name(dtype), **keywords)
 
 
+@shows(ParamsKeywords)
 def quantize_dynamic(
-    x: Tensor, dtype: Any = "uint8", *, out: Tensor | None = None, **keywords: Any
+    x: Tensor,
+    dtype: Any = "uint8",
+    *,
+    out: Tensor | None = None,
+    **keywords: Unpack[ParamsKeywords],
 ) -> tuple[Tensor, zp.QuantParams]:
     """`zeropoint.quantize_dynamic` of a tensor: codes and parameters; `dtype` may be torch's."""
     array, code = _array(x, "x"), _code_name(dtype)
