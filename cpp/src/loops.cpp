@@ -173,6 +173,11 @@ private:
     Lanes::I z;  // for the conventions that add it after rounding
     Lanes::I low_byte;
 };
+#else
+template <class>
+struct Packer {
+    Packer(f32, i64) {}
+};
 #endif
 
 // ---- quantize, dequantize --------------------------------------------------------------------
@@ -187,22 +192,15 @@ struct CodeOf {
 #if defined(ZP_HAS_LANES)
 template <>
 struct CodeOf<f32, torch> {
-    CodeOf(const f32* x_, f32 inverse_, f32 z_, f32 low_, f32 high_)
-        : x(x_),
-          inverse(inverse_),
-          z(z_),
-          low(low_),
-          high(high_),
-          packer(z_, static_cast<i64>(low_)) {}
+    const f32* x;
+    f32 inverse, z, low, high;
     u8 operator()(size_t i) const { return code_of<torch>(x[i], inverse, z, low, high); }
     void block(size_t i, u8* q) const {
         const Lanes::F m = Lanes::all(inverse), top = Lanes::all(high - z);
-        packer.block_of(
-            i, q, [&](size_t k) { return Lanes::min(top, Lanes::mul(Lanes::load(x + k), m)); });
+        Packer<torch>(z, static_cast<i64>(low)).block_of(i, q, [&](size_t k) {
+            return Lanes::min(top, Lanes::mul(Lanes::load(x + k), m));
+        });
     }
-    const f32* x;
-    f32 inverse, z, low, high;
-    Packer<torch> packer;
 };
 #endif
 
@@ -229,19 +227,10 @@ void quantize(const Job& job) noexcept {
 // One run whose quotients are products.
 template <class Convention>
 struct CodeByProduct {
-    CodeByProduct(const f32* x_, const Multiplier& m_, i64 low)
-        : x(x_),
-          m(m_)
-#if defined(ZP_HAS_LANES)
-          ,
-          packer(m_.zero, low)
-#endif
-    {
-        static_cast<void>(low);
-    }
-    u8 operator()(size_t i) const { return code_of<Convention>(x[i], m); }
     const f32* x;
     Multiplier m;
+    Packer<Convention> packer;
+    u8 operator()(size_t i) const { return code_of<Convention>(x[i], m); }
 #if defined(ZP_HAS_LANES)
     void block(size_t i, u8* q) const {
         const Lanes::F top = Lanes::all(m.x_high), ch = Lanes::all(m.ch), cl = Lanes::all(m.cl);
@@ -254,7 +243,6 @@ struct CodeByProduct {
     static Lanes::F before_rounding(Lanes::F v, Lanes::F z) {
         return Convention::rounds_the_sum ? Lanes::add(v, z) : v;
     }
-    Packer<Convention> packer;
 #endif
 };
 #endif
@@ -271,7 +259,7 @@ void quantize_runs(const Job& job) noexcept {
         const Multiplier m = multipliers[row];
 #if defined(ZP_HAS_FMA)
         if (m.certified) {
-            fill_run(x, q, n, job.non_temporal, CodeByProduct<Convention>(x, m, job.low));
+            fill_run(x, q, n, job.non_temporal, CodeByProduct<Convention>{x, m, {m.zero, job.low}});
             continue;
         }
 #endif
