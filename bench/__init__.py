@@ -1,14 +1,14 @@
 """The benchmark suite: zeropoint beside NumPy, Numba, ONNX Runtime, torch and LiteRT.
 
 ``python -m bench --help`` runs it, ``python -m bench.plot`` draws a run, ``python -m bench.readme``
-makes README's table from one.
+makes the tables of README and docs/speed.md from one.
 
 - `jobs` says what is computed, and makes the data.  A new job is an entry of `jobs.JOBS`.
 - `systems/` says who computes it, one small file a peer.  A new peer is a subclass of
   `systems.base.System` with a method for each operation that it knows, and a row in
   `systems.SYSTEMS`.
-- `check` oracles every result before it is timed, `timing` takes the times, `suite` puts the two
-  together.
+- `check` compares every result with the right one before it is timed, `timing` takes the times,
+  `suite` puts the two together.
 - `report` turns a run into tables and JSON; `machine` says where it ran.
 - `calibration` and `growth_dask` are runs of their own, for the tables of docs/calibration.md and
   docs/scale-out.md.

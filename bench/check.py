@@ -18,7 +18,7 @@ from .jobs import MI, Array, Case
 if TYPE_CHECKING:
     from .systems.base import Call
 
-#: codes, or values; codes, scales and zero points (dynamic); least and greatest elements (min_max)
+#: codes, or values; codes, scales and zero points (dynamic); minimum and maximum (min_max)
 Result = tuple[Array, ...]
 
 
@@ -47,16 +47,16 @@ def _reference(case: Case, name: str) -> Result:
             return np.asarray(low), np.asarray(high)
         if operation == "quantize_dynamic":
             params = zp.choose_params(case.x, case.job.codes, axis=case.job.axis, convention=name)
-            codes = in_pieces(case, lambda x: zp.quantize(x, params))
+            codes = in_chunks(case, lambda x: zp.quantize(x, params))
             return codes, np.asarray(params.scale), np.asarray(params.zero_point)
         params = case.params(name)
         if operation == "dequantize":
-            return (in_pieces(case, lambda q: zp.dequantize(q, params, dtype=case.job.real)),)
+            return (in_chunks(case, lambda q: zp.dequantize(q, params, dtype=case.job.real)),)
         function = {"quantize": zp.quantize, "fake_quantize": zp.fake_quantize}[operation]
-        return (in_pieces(case, lambda x: function(x, params)),)
+        return (in_chunks(case, lambda x: function(x, params)),)
 
 
-def in_pieces(case: Case, function: Callable[[Array], Array]) -> Array:
+def in_chunks(case: Case, function: Callable[[Array], Array]) -> Array:
     """`function` of the case's data, chunk by chunk: its temporaries must not fill the memory."""
     source = case.source
     if source.ndim != 1:

@@ -17,8 +17,8 @@ from .systems import SYSTEMS
 
 #: what `--preset` stands for, as arguments; those given beside it win
 PRESETS = {
-    # the article's quantize, fresh results on both sides and with `out`
-    "article": [
+    # quantize beside NumPy by hand, with new results on both sides and with `out`
+    "numpy": [
         *("--jobs", "quantize", "--sizes", "64Ki,64Mi", "--threads", "1"),
         *("--systems", "zeropoint,zeropoint-fresh,numpy,numpy-out,bare-loop"),
     ],

@@ -193,7 +193,7 @@ def measure(sizes: Sequence[int], folder: Path | None) -> list[Row]:
 
 
 def best(run: Callable[[], tuple[float, float, float]]) -> tuple[float, float, float]:
-    """The round with the least time in all; the peak of all rounds."""
+    """The round with the shortest total time; the peak memory of all rounds."""
     results = [run() for _ in range(ROUNDS)]
     params, codes, _ = min(results, key=lambda result: result[0] + result[1])
     return params, codes, max(result[2] for result in results)
@@ -254,8 +254,8 @@ def markdown(document: dict[str, Any], rows: Sequence[Row]) -> str:
     where = (
         f"Measured on {machine['cpu']}, {machine['cores']} cores; dask {versions['dask']}, "
         f"{document['date'][:10]}, commit {document['commit']}; chunks of "
-        f"{size_name(document['chunk'])} elements, best of {document['rounds']} rounds. Time an "
-        "element, both passes together, and the largest resident set of a process that worked:"
+        f"{size_name(document['chunk'])} elements, best of {document['rounds']} rounds. Time per "
+        "element for both passes, and the largest resident memory of a process:"
     )
     found = {(row.system, row.elements): row for row in rows}
     sizes = sorted({row.elements for row in rows})
@@ -278,16 +278,17 @@ def _larger(one: Row, two: Row, chunk: int) -> str:
     tasks = 2 * checkpoint / chunk
     low, high = tasks * 0.2e-3, tasks * 1e-3
     return (
-        f"**1 TB of float32**, a checkpoint, is {_short(checkpoint)} elements: on N workers like "
-        f"these {_short(checkpoint)} x {ns:.2f} ns / N = {seconds:.0f} s / N. **10^9 embeddings** "
-        f"of 768 dimensions are {_short(embeddings)}: {embeddings * ns * 1e-9:.0f} s / N. (Two "
-        f"workers here, with the scheduler beside them, had {ns / two.ns_per_element:.2f} times "
-        "the speed of one.) That supposes that the data arrive: a worker at this rate reads "
-        f"{8 / ns:.1f} GB/s, as from a page cache; storage that gives B GB/s in all needs 2000 / B "
-        "s for the two passes over 1 TB, however many workers share it. And that the scheduler "
-        f"keeps up: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} elements, "
-        f"{low:.0f} to {high:.0f} s of its own time at the 0.2 to 1 ms a task that Dask's best "
-        f"practices give; so for more than about {seconds / high:.0f} workers take larger chunks."
+        f"**1 TB of float32**, a checkpoint, is {_short(checkpoint)} elements: N workers like "
+        f"these would need {_short(checkpoint)} x {ns:.2f} ns / N = {seconds:.0f} s / N. **10^9 "
+        f"embeddings** of 768 dimensions are {_short(embeddings)} elements: "
+        f"{embeddings * ns * 1e-9:.0f} s / N. (Here two workers, beside the scheduler, were "
+        f"{ns / two.ns_per_element:.2f} times as fast as one.) Two things can be slower. Storage: "
+        f"a worker at this rate reads {8 / ns:.1f} GB/s, as from a page cache; storage that "
+        "delivers B GB/s in all needs 2000 / B s for the two passes over 1 TB, whatever the number "
+        f"of workers. The scheduler: these are {tasks:.0f} tasks on chunks of {size_name(chunk)} "
+        f"elements, which take it {low:.0f} to {high:.0f} s at the 0.2 to 1 ms per task that "
+        f"Dask's best practices give; so with more than about {seconds / high:.0f} workers use "
+        "larger chunks."
     )
 
 

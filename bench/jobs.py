@@ -38,13 +38,13 @@ class Job:
             "quantize": f"{self.real} -> {self.codes}",
             "dequantize": f"{self.codes} -> {self.real}",
             "fake_quantize": f"{self.real} -> {self.codes} -> {self.real}",
-            "quantize_dynamic": f"{self.real} -> {self.codes} and its parameters",
+            "quantize_dynamic": f"{self.real} -> {self.codes}, parameters chosen",
             "min_max": self.real,
         }[self.operation]
         if self.block is not None:
-            what += f", blocks of {self.block} along axis {self.axis}"
+            what += f", one scale per block of {self.block} along axis {self.axis}"
         elif self.axis is not None:
-            what += f", parameters along axis {self.axis}"
+            what += f", one scale per index of axis {self.axis}"
         same_in_all = self.operation in ("dequantize", "min_max")
         return what if same_in_all else f"{what}, {self.convention} convention"
 

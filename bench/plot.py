@@ -1,4 +1,4 @@
-"""Draw a run: throughput against size, one panel a job and one line a system.
+"""Draw a run: throughput against size, one panel per job and one line per system.
 
     python -m bench.plot FILE.json -o FILE.svg
 
@@ -8,6 +8,7 @@ Needs matplotlib.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +17,19 @@ from typing import Any
 from . import report
 from .suite import Row
 
-# One colour a system, the same in every plot; ours are shades of one strong colour.
-COLOURS = {
-    "zeropoint": "#c1121f",
-    "zeropoint-avx2": "#e5734f",
-    "zeropoint-baseline": "#f0a58f",
-    "litert": "#1b6ca8",
-    "onnxruntime": "#2a9d8f",
-    "torch": "#8a5aa8",
-    "numba": "#b8860b",
-    "numpy-out": "#8a8a8a",
-    "numpy": "#4d4d4d",
-    "bare-loop": "#bbbbbb",
+#: colour (of Okabe and Ito's palette, which colour-blind people can tell apart), marker, line
+STYLES = {
+    "zeropoint": ("#000000", "o", "-"),
+    "zeropoint-avx2": ("#000000", "s", "--"),
+    "zeropoint-baseline": ("#000000", "^", ":"),
+    "litert": ("#0072b2", "D", "-"),
+    "onnxruntime": ("#009e73", "v", "--"),
+    "torch": ("#cc79a7", "P", "-."),
+    "numba": ("#d55e00", "X", "-"),
+    "numpy-out": ("#e69f00", "<", "--"),
+    "numpy": ("#e69f00", ">", "-"),
+    "bare-loop": ("#999999", "", ":"),
 }
-MARKERS = "osDv^<>Ph*"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,16 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     head, rows = report.load(options.run)
+    drawn = options.jobs.split(",")
+    # one element is a matter of time, not of throughput
     panels = {
         job: [
             row
             for row in rows
-            if row.job == job
-            and row.threads == options.threads
-            and row.system in COLOURS
-            and row.size > 1  # one element is a matter of time, not of throughput
+            if (row.job, row.threads) == (job, options.threads)
+            and row.system in STYLES
+            and row.size > 1
         ]
-        for job in options.jobs.split(",")
+        for job in drawn
     }
     if empty := [job for job, found in panels.items() if not found]:
         print(f"bench.plot: the run has no rows of {', '.join(empty)}", file=sys.stderr)
@@ -63,38 +64,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # text stays text, and the same run gives the same file
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "zeropoint"})
     matplotlib.use("agg")
-    figure = _figure(panels, f"{head['machine']['cpu']}, {report.threads_name(options.threads)}")
+    title = f"{head['machine']['cpu']}, {report.threads_name(options.threads)}"
+    figure = _figure(panels, title, _left_out(rows, drawn, options.threads))
     is_svg = options.output.suffix == ".svg"
     figure.savefig(options.output, metadata={"Date": None} if is_svg else None, dpi=150)
     return 0
 
 
-def _figure(panels: dict[str, list[Row]], title: str) -> Any:
+def _left_out(rows: Sequence[Row], jobs: Sequence[str], threads: int) -> str:
+    """What a reader must know who sees only the plot."""
+    others = sorted({row.job for row in rows} - set(jobs))
+    systems = sorted({row.system for row in rows} - set(STYLES))
+    counts = sorted({row.threads for row in rows} - {threads})
+    return "\n".join(
+        (
+            "Results go to an existing array (out=) where a system can do that. litert: only "
+            "invoke is timed, which passes no array.",
+            "litert and torch quantize without exact division, the others with it. bare-loop moves "
+            "the same bytes and computes nothing.",
+            f"Left out: one element; {', '.join(map(report.threads_name, counts))}; systems "
+            f"{', '.join(systems)};",
+            f"{len(others)} of {len(others) + len(jobs)} jobs (per channel, per block, float16, "
+            "dynamic, ...): docs/speed.md.",
+        )
+    )
+
+
+def _figure(panels: dict[str, list[Row]], title: str, note: str) -> Any:
     from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(4.6 * len(panels), 4.2), squeeze=False, layout="constrained"
+        1, len(panels), figsize=(5.6 * len(panels), 5.2), squeeze=False, layout="constrained"
     )
-    lines: dict[str, Any] = {}
     for axis, (job, rows) in zip(axes[0], panels.items(), strict=True):
-        for i, (system, colour) in enumerate(COLOURS.items()):
+        ends = {}
+        for system, (colour, marker, line) in STYLES.items():
             points = sorted((row.size, row.gelem_per_s) for row in rows if row.system == system)
             if points:
-                role = next(row.role for row in rows if row.system == system)
-                (lines[system],) = axis.plot(
+                ours = system.startswith("zeropoint")
+                axis.plot(
                     *zip(*points, strict=True),
-                    label=system,
                     color=colour,
-                    linewidth=2.4 if role == "ours" else 1.3,
-                    linestyle="--" if role == "yardstick" else "-",
-                    marker=MARKERS[i],
-                    markersize=4,
-                    zorder=3 if role == "ours" else 2,
+                    linewidth=2.4 if system == "zeropoint" else 1.4,
+                    linestyle=line,
+                    marker=marker,
+                    markersize=5,
+                    zorder=3 if ours else 2,
                 )
-        sizes = sorted({row.size for row in rows})
+                ends[system] = points[-1]
         axis.set_xscale("log", base=2)
-        axis.set_xticks(sizes, [report.size_name(size) for size in sizes])
         axis.set_yscale("log")
+        _label(axis, ends)
+        sizes = sorted({row.size for row in rows})
+        axis.set_xticks(sizes, [report.size_name(size) for size in sizes])
         axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(ticker.NullLocator())
@@ -102,12 +124,43 @@ def _figure(panels: dict[str, list[Row]], title: str) -> Any:
         axis.set_xlabel("elements")
         axis.grid(color="#e6e6e6")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("Gelem/s")
+    axes[0][0].set_ylabel("Gelem/s (10^9 elements per second)")
     figure.suptitle(title, fontsize=10)
-    figure.legend(
-        lines.values(), lines.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=9
-    )
+    figure.supxlabel(note, fontsize=8, x=0.01, ha="left", color="#444444")
     return figure
+
+
+def _label(axis: Any, ends: dict[str, tuple[int, float]]) -> None:
+    """The name of each line at its right end, moved up or down where two would overlap."""
+    right = max(size for size, _ in ends.values())
+    low, high = (math.log(y) for y in axis.get_ylim())
+    height = (high - low) / 20  # of a name
+    order = sorted(ends, key=lambda system: ends[system][1])
+    at = [math.log(ends[system][1]) for system in order]
+    for _ in range(200):  # neighbours that overlap push each other away
+        for i in range(len(at) - 1):
+            overlap = max(0.0, height - (at[i + 1] - at[i]))
+            at[i], at[i + 1] = at[i] - overlap / 2, at[i + 1] + overlap / 2
+    for system, y in zip(order, at, strict=True):
+        size, end = ends[system]
+        axis.annotate(
+            system,
+            (size, end),
+            xytext=(right * 1.8, math.exp(y)),
+            color=STYLES[system][0],
+            fontsize=8.5,
+            va="center",
+            weight="bold" if system == "zeropoint" else "normal",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "#bbbbbb",
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 4,
+            },
+        )
 
 
 if __name__ == "__main__":

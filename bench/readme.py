@@ -1,7 +1,7 @@
-"""README's figures, made from a run and never typed.
+"""The figures of README and docs/speed.md, made from a run and never typed.
 
-    python -m bench.readme FILE.json                      print them
-    python -m bench.readme FILE.json --update README.md   put them between the markers
+    python -m bench.readme FILE.json             print them
+    python -m bench.readme FILE.json --update    put them into the two pages
 
 The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from . import report
 from .jobs import JOBS, KI, MI, Job
+from .machine import ROOT
 from .suite import Row
 
 SIZES = (64 * KI, MI, 64 * MI)
@@ -23,17 +24,43 @@ SIZES = (64 * KI, MI, 64 * MI)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__)
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
-    parser.add_argument("--update", type=Path, metavar="README.md", help="the file to rewrite")
+    parser.add_argument("--update", action="store_true", help="rewrite README.md, docs/speed.md")
     options = parser.parse_args(arguments)
-    return report.put(markdown(*report.load(options.run)), options.update, "bench")
+    run = report.load(options.run)
+    return max(
+        report.put(text(*run), ROOT / page if options.update else None, "bench")
+        for page, text in PAGES.items()
+    )
 
 
-def markdown(head: dict[str, Any], rows: Sequence[Row]) -> str:
-    """Where it ran, the article's code beside ours, and every job against the fastest peer."""
+def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
+    """For README: NumPy beside ours on one thread, and the range of ours against the peers."""
+    float32 = {job.name for job in JOBS if job.real == "float32"}
+    ranges = []
+    for size in SIZES:
+        ratios = [
+            row.vs_fastest_peer
+            for row in rows
+            if (row.system, row.size) == ("zeropoint", size)
+            and row.job in float32
+            and row.vs_fastest_peer is not None
+        ]
+        if ratios:
+            ranges.append(f"{min(ratios):.2g} to {max(ratios):.2g} x on {report.size_name(size)}")
+    return (
+        f"{_numpy(_found(rows, 1))}\n\n"
+        "Beside the fastest of ONNX Runtime, torch, LiteRT and Numba, over all operations on "
+        f"float32:\n{', '.join(ranges)} elements.\n"
+        f"({head['machine']['cpu']}, backend {_backend(head)}, 1 and 2 threads.)"
+    )
+
+
+def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
+    """For docs/speed.md: where it ran, NumPy beside ours, every job against the fastest peer."""
     parts = [_where(head)]
     for threads in sorted({row.threads for row in rows}):
-        found = {(row.job, row.size, row.system): row for row in rows if row.threads == threads}
-        parts += [_article(found), _throughput(found, threads)]
+        found = _found(rows, threads)
+        parts += [_numpy(found), _throughput(found, threads)]
         parts += [_one_element(found)] if threads == 1 else []
     return "\n\n".join(part for part in parts if part)
 
@@ -41,24 +68,31 @@ def markdown(head: dict[str, Any], rows: Sequence[Row]) -> str:
 Found = dict[tuple[str, int, str], Row]
 
 
+def _found(rows: Sequence[Row], threads: int) -> Found:
+    return {(row.job, row.size, row.system): row for row in rows if row.threads == threads}
+
+
+def _backend(head: dict[str, Any]) -> str:
+    return str(head["zeropoint"]["backends"][0])
+
+
 def _where(head: dict[str, Any]) -> str:
     machine, ours = head["machine"], head["zeropoint"]
     peers = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
-    notes = "; ".join(f"{name}: {note}" for name, note in head["notes"].items())
+    notes = ". ".join(f"{name}: {note}" for name, note in head["notes"].items())
     return (
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {caches}; zeropoint compiled by "
-        f"{ours.get('compiler', 'nobody (NumPy alone)')}, backend {ours['backends'][0]}; {peers}; "
+        f"{ours.get('compiler', 'nobody (NumPy alone)')}, backend {_backend(head)}; {peers}; "
         f"{head['date'][:10]}, commit {head['commit']}. "
-        f"Best of many interleaved rounds, every result checked first: `{head['command']}`. "
-        f"{notes}."
+        f"Command: `{head['command']}`. {notes}."
     )
 
 
-def _article(found: Found) -> str:
-    """The article's quantize, with fresh results on both sides and with our `out` given."""
+def _numpy(found: Found) -> str:
+    """quantize by hand in NumPy, beside ours with a new result and with `out` given."""
     lines = [
-        f"| {report.size_name(size)} | {numpy.gelem_per_s:.2g} "
+        f"| {report.size_name(size)} | {numpy.gelem_per_s:.2g} Gelem/s "
         f"| {_times(fresh.vs_numpy)} | {_times(out.vs_numpy)} |"
         for size in SIZES
         if (numpy := found.get(("quantize", size, "numpy")))
@@ -66,8 +100,8 @@ def _article(found: Found) -> str:
         and (out := found.get(("quantize", size, "zeropoint")))
     ]
     head = [
-        "| elements | the article's NumPy code, Gelem/s | `zp.quantize(x, params)` "
-        "| `zp.quantize(x, params, out=out)` |",
+        "| elements | `np.clip(np.round(x / s + z), 0, 255).astype(np.uint8)` "
+        "| `zp.quantize(x, params)` | the same with `out=` |",
         "|---|---|---|---|",
     ]
     return "\n".join(head + lines) if lines else ""
@@ -117,7 +151,7 @@ def _one_element(found: Found) -> str:
         if (ours := found.get((job.name, 1, _fresh(job)))) and ours.vs_fastest_peer is not None
     ]
     head = [
-        "One element, fresh result, called from Python:",
+        "One element, new result, called from Python:",
         "",
         "| work | time | against the fastest peer |",
         "|---|---|---|",
@@ -135,6 +169,9 @@ def _times(ratio: float | None) -> str:
         return ""
     digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
     return f"{ratio:.{digits}f} x"
+
+
+PAGES = {"README.md": summary, "docs/speed.md": tables}
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ FORMAT = 1
 
 LEGEND = """\
 time: the best of many calls.  GB/s: bytes that the job must read and write.
-vs peer: the time of the fastest right peer by this one's, same threads (> 1: faster than it; for
-  one element LiteRT does not count, for its data does not cross the call).
-vs numpy: the same against the article's code.  of bare: the same against the bare loop.
-differ: elements that are not what the job's convention gives; WRONG: not even what the system's
-  own arithmetic gives; another arithmetic on this CPU: none of the formulas that the system is
-  known to have, each code at most one off the nearest of them, which is named."""
+vs peer: the time of the fastest correct peer divided by this one's, on the same threads (> 1:
+  faster than it; for one element LiteRT does not count, because its call passes no array).
+vs numpy: the same against NumPy by hand.  of bare: the same against the bare loop.
+differ: elements that are not what the job's convention gives.  WRONG: elements that are not what
+  the system's own arithmetic gives.  another arithmetic on this CPU: the system follows none of
+  the formulas it is known for, but no code is more than one off the nearest, which is named."""
 
 Table = Sequence[Sequence[str]]
 

@@ -34,7 +34,7 @@ class Row:
     gelem_per_s: float
     gbyte_per_s: float
     vs_fastest_peer: float | None  #: > 1: faster than every peer
-    vs_numpy: float | None  #: against the article's code
+    vs_numpy: float | None  #: against NumPy by hand
     of_bare_loop: float | None
     another: int = 0
 

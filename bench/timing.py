@@ -2,7 +2,7 @@
 
 What disturbs a measurement (another process, a change of clock, a full cache) lasts for a while.
 So the systems take turns, and what hits one hits its neighbours too; and since a disturbance can
-only add time, the least time of a system is its truest.
+only add time, the shortest time of a system is its truest.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Best:
 
 
 def best_times(timed: Mapping[str, Timed], seconds: float, rest: bool) -> dict[str, Best]:
-    """The least time a call of each; `seconds` for each, at least `MIN_ROUNDS` samples.
+    """The shortest time of a call of each; `seconds` for each, at least `MIN_ROUNDS` samples.
 
     One that has used up its time leaves the rounds.  With `rest` there is a pause between any
     two, so that the idle threads of one do not take the processor from the next.

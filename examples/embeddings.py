@@ -1,4 +1,4 @@
-"""An embedding table in int8: what it costs in neighbours found, beside the usual one-liner.
+"""An embedding table in int8: how many neighbours are still found, beside the usual one-liner.
 
     pip install ".[demo]"
     python examples/embeddings.py
@@ -30,12 +30,12 @@ def unit(x):
 
 
 def neighbours(table, rows, chosen):
-    """For each of the chosen rows its nearest others in `table`, by cosine."""
+    """The nearest rows of `table` for each of the chosen rows, by cosine, without itself."""
     table, found = unit(table), []
-    scores = np.empty((50, len(table)), np.float32)  # so many stay in the cache
-    for part in chosen.reshape(-1, len(scores)):
-        np.matmul(rows[part], table.T, out=scores)
-        scores[np.arange(len(part)), part] = -2  # its own row does not count
+    scores = np.empty((50, len(table)), np.float32)  # as many as the cache holds
+    for chunk in chosen.reshape(-1, len(scores)):
+        np.matmul(rows[chunk], table.T, out=scores)
+        scores[np.arange(len(chunk)), chunk] = -2  # the row itself does not count
         found.append(np.argpartition(scores, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:])
     return np.concatenate(found)
 
@@ -56,12 +56,12 @@ def main():
     chosen = np.random.default_rng(0).choice(len(rows), QUERIES, replace=False)
     true = neighbours(table, rows, chosen)
 
-    # one scale a row: rows differ in length, and each gets all the codes for itself
+    # one scale per row: rows differ in length, and each can use all codes
     (codes, params), ms = timed(lambda: zp.quantize_dynamic(table, "int8", axis=0, symmetric=True))
-    # what people write instead: values beyond 1 wrap, and nothing is rounded
+    # what is often written instead: values beyond 1 wrap, and nothing is rounded
     with np.errstate(invalid="ignore"):
         wrapped, wrapped_ms = timed(lambda: (table * 127).astype(np.int8))
-    # the same after making the rows unit vectors: nothing wraps, but few codes are used
+    # the same with unit vectors: nothing wraps, but few codes are used
     coarse, coarse_ms = timed(lambda: (unit(table) * 127).astype(np.int8))
 
     print(f"{len(table):,} rows of {table.shape[1]}; {QUERIES} queries, {NEIGHBOURS} neighbours\n")
@@ -70,17 +70,17 @@ def main():
     print(f"{'float16, as stored':32}{table.nbytes:12,}{1:13.5f}{1:9.5f}{1:11.4f}{'-':>8}")
     figures = {}
     for name, back, size, spent in (
-        ("zeropoint, a scale a row", zp.dequantize(codes, params), params.scale.nbytes, ms),
+        ("zeropoint, one scale per row", zp.dequantize(codes, params), params.scale.nbytes, ms),
         ("(x * 127).astype(int8)", wrapped, 0, wrapped_ms),
-        ("unit rows, then the same", coarse, 0, coarse_ms),
+        ("(unit rows * 127).astype(int8)", coarse, 0, coarse_ms),
     ):
         cosine = np.sum(rows * unit(back), axis=1)
         pairs = zip(true, neighbours(back, rows, chosen), strict=True)
-        recall = np.mean([np.isin(*pair).mean() for pair in pairs])  # the true ones found
+        recall = np.mean([np.isin(*pair).mean() for pair in pairs])  # the share of the true ones
         print(f"{name:32}{codes.nbytes + size:12,}{cosine.mean():13.5f}{cosine.min():9.5f}", end="")
         print(f"{recall:11.4f}{spent:8.1f}")
         figures[name] = cosine.min(), recall
-    worst, recall = figures["zeropoint, a scale a row"]
+    worst, recall = figures["zeropoint, one scale per row"]
     sys.exit(None if worst > 0.9999 and recall > 0.99 else "the int8 table is not good enough")
 
 

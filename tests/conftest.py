@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import zeropoint as zp
 
-KNOWN_BACKENDS = ("avx512", "avx2", "baseline", "reference")
-ran: Counter[str] = Counter()
+KNOWN_BACKENDS = (*zp._backend.core_info().get("isas", ()), "reference")
 
 
-def require(name: str) -> str:
+Property = Callable[[str, object], None]
+
+
+def on(name: str, record_property: Property) -> Iterator[str]:
     if name not in zp.backends():
         pytest.skip(f"this machine cannot run {name}: it has {', '.join(zp.backends())}")
-    ran[name] += 1
-    return name
+    record_property("backend", name)
+    with zp.use_backend(name):
+        yield name
 
 
 @pytest.fixture(params=KNOWN_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with zp.use_backend(require(request.param)):
-        yield request.param
+def backend(request: pytest.FixtureRequest, record_property: Property) -> Iterator[str]:
+    yield from on(request.param, record_property)
 
 
 @pytest.fixture(params=KNOWN_BACKENDS[:-1])
-def native(request: pytest.FixtureRequest) -> Iterator[str]:
+def native(request: pytest.FixtureRequest, record_property: Property) -> Iterator[str]:
     """Like `backend`, the ISAs of the core alone."""
-    with zp.use_backend(require(request.param)):
-        yield request.param
+    yield from on(request.param, record_property)
 
 
 @pytest.fixture
@@ -40,8 +41,41 @@ def isa(native: str) -> Iterator[str]:
         yield native
 
 
+@pytest.fixture
+def note(record_property: Property) -> Callable[..., None]:
+    """Adds a line to the summary: what was compared, or cannot be; with a backend if one is given.
+
+    Properties of tests reach the summary from the workers of pytest-xdist too.
+    """
+
+    def add(line: str, backend: str = "") -> None:
+        record_property("note", (line, backend))
+
+    return add
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("slow"):
+            if not (mark.args and isinstance(mark.args[0], str)):
+                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.slow lacks its reason")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    write = terminalreporter.write_line
+    ran: Counter[str] = Counter()
+    notes: dict[str, list[str]] = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for kind, value in report.user_properties:
+            if kind == "backend":
+                ran[value] += 1
+            elif kind == "note":
+                line, backend = value
+                notes.setdefault(line, []).append(backend)
+    if notes:
+        terminalreporter.section("what was compared")
+    for line, backends in sorted(notes.items()):
+        where = f", backend {', '.join(sorted(backends))}" if any(backends) else ""
+        terminalreporter.write_line(line + where)
     for name in KNOWN_BACKENDS:
         lacking = "" if name in zp.backends() else "   NOT RUN: this machine lacks it"
-        write(f"zeropoint backend {name}: {ran[name]} tests{lacking}")
+        terminalreporter.write_line(f"zeropoint backend {name}: {ran[name]} tests{lacking}")

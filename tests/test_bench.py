@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench import report, suite
+from bench import machine, readme, report, suite
 from bench.check import Arithmetic, Oracle
 from bench.jobs import JOBS, Case
 from bench.systems import Call, Declined
@@ -70,6 +71,13 @@ def test_what_the_table_says() -> None:
     assert "another arithmetic on this CPU" in report.LEGEND
     wrong = dataclasses.replace(row, wrong=9)
     assert report.cell_table([wrong]).splitlines()[-1].endswith("WRONG: 9")
+
+
+@pytest.mark.parametrize(("page", "text"), readme.PAGES.items())
+def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -> None:
+    shown = (machine.ROOT / page).read_text().split("<!-- bench:begin -->\n")[1]
+    run = report.load(machine.ROOT / "bench/results/suite.json")
+    assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import zeropoint as zp
 from zeropoint._chunks import chunks, contiguous
+from zeropoint._layout import Layout
 
 Array = np.ndarray[Any, Any]
 SHAPES = [
@@ -133,3 +135,22 @@ def test_error_stats_counts_codes_in_every_piece() -> None:
     stats = zp.error_stats(x, zp.QuantParams(1, 0))
     assert stats.codes_used == len(x[::100_000])
     assert stats.mse == 0
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 7, 3)])
+def test_the_parameters_of_a_tile(shape: tuple[int, ...]) -> None:
+    """Chunks of any size, which cut through blocks, against the parameters spread over all."""
+    x = np.zeros(shape)
+    for axis in (None, *range(len(shape))):
+        for block in (None, 1, 2, 3, 9) if axis is not None else (None,):
+            layout = Layout(shape, axis, block)
+            parameter = np.arange(math.prod(layout.params_shape)).reshape(layout.params_shape)
+            whole = np.broadcast_to(layout.spread(parameter), shape)
+            by_flat = layout.flat.spread(parameter.reshape(layout.flat.params_shape))
+            assert (np.broadcast_to(by_flat, layout.flat.shape).ravel() == whole.ravel()).all()
+            for size in range(1, x.size + 1):
+                for chunk in chunks(shape, size):
+                    spread = layout.spread_over(parameter, chunk)
+                    assert (np.broadcast_to(spread, x[chunk].shape) == whole[chunk]).all()
+                    needed = parameter[layout.params_index(chunk)]
+                    assert set(needed.ravel()) == set(whole[chunk].ravel())

@@ -25,10 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def code_blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
 def test_conventions_table() -> None:
     table = README.split("<!-- conventions:begin -->")[1].split("<!-- conventions:end -->")[0]
     rows = []
@@ -212,14 +208,15 @@ def test_examples_of_docstrings_run(
 
 
 #: what is built and run by the test below
-BUILT = {("README.md: C++", "cpp"), ("README.md: C++", "cmake")}
+BUILT = {("cpp.md: C++", "cpp"), ("cpp.md: C++", "cmake")}
 
 
 def test_cpp_works_when_pasted(tmp_path: Path) -> None:
     if not zp.backends()[:-1]:
         pytest.skip("the core is absent")
-    (tmp_path / "main.cpp").write_text(code_blocks("cpp")[0])
-    (tmp_path / "CMakeLists.txt").write_text(code_blocks("cmake")[0])
+    blocks = {block.language: block.code for block in SECTIONS["cpp.md: C++"]}
+    (tmp_path / "main.cpp").write_text(blocks["cpp"])
+    (tmp_path / "CMakeLists.txt").write_text(blocks["cmake"])
     where = subprocess.run(
         [sys.executable, "-m", "zeropoint", "--cmakedir"],
         check=True,
@@ -235,15 +232,26 @@ def test_cpp_works_when_pasted(tmp_path: Path) -> None:
         subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE)
 
 
-def test_the_articles_functions() -> None:
+def test_the_functions_of_the_tutorial() -> None:
     x = np.array([-0.75, -0.45, 1.75], np.float32)
-    section = README.split("## From the article")[1].split("\n## ")[0]
+    section = README.split("## Where it comes from")[1].split("\n## ")[0]
     ours = re.findall(r"\| `[^`]+` \| `(zp\.[^`]+)` \|", section)
     assert len(ours) == 5
     scope = {"zp": zp, "x": x, "qmin": 0, "qmax": 255, "params": zp.choose_params(x)}
     scope["q"] = zp.quantize(x, scope["params"])
     for expression in ours:
         eval(expression, scope)
+
+
+def test_readme_fits_two_screens_and_a_half() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 130
+    assert all(len(line) <= 110 for line in lines if not line.startswith("|"))
+
+
+def test_every_page_is_found_from_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", README))
+    assert linked == {str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")}
 
 
 def test_links() -> None:

@@ -51,7 +51,7 @@ def test_onnx_weights():
 
 def test_embeddings():
     text = printed("embeddings.py", "wordllama")
-    ((size, mean, worst, recall, ms),) = numbers(text, "zeropoint, a scale a row")
+    ((size, mean, worst, recall, ms),) = numbers(text, "zeropoint, one scale per row")
     assert size == 32000 * (256 + 4)
     assert 1 >= mean > 0.9999
     assert worst > 0.9999
@@ -60,6 +60,6 @@ def test_embeddings():
     assert wrapped_mean < 0.3
     assert wrapped_recall < 0.2
     assert ms < wrapped_ms
-    ((_, _, unit_worst, unit_recall, _),) = numbers(text, "unit rows, then the same")
+    ((_, _, unit_worst, unit_recall, _),) = numbers(text, "(unit rows * 127).astype(int8)")
     assert unit_worst < worst
     assert unit_recall < 0.98

@@ -23,14 +23,13 @@ needs_core = pytest.mark.skipif(not NATIVE, reason="the compiled core is absent"
 ALL_PARAMS = list(_exhaustive._params(PAIRS))
 
 
-def count(capsys: Any, what: str, rows: list[_selfcheck.Row]) -> None:
+def count(note: Any, what: str, rows: list[_selfcheck.Row]) -> None:
     """No row has a difference; says in the log how much was compared."""
     assert rows
     for row in rows:
         assert not row.differences, row.first
     elements = sum(row.elements for row in rows)
-    with capsys.disabled():
-        print(f"\n{what}: {elements:,} elements on {', '.join(NATIVE)}: 0 differ")
+    note(f"{what}: {elements:,} elements on {', '.join(NATIVE)}: 0 differ")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -110,13 +109,13 @@ def test_the_ranges_are_of_all_kinds() -> None:
 
 
 @needs_core
-def test_some_float32(capsys: Any) -> None:
+def test_some_float32(note: Any) -> None:
     stage = _exhaustive.quantize_float32(NATIVE, PAIRS, CHUNKS[::661])
-    count(capsys, "quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
+    count(note, "quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
 @needs_core
-def test_every_boundary(capsys: Any) -> None:
+def test_every_boundary(note: Any) -> None:
     """The floats beside every boundary between two codes, in long runs and in short ones."""
     compared = 0
     for params in ALL_PARAMS:
@@ -131,29 +130,28 @@ def test_every_boundary(capsys: Any) -> None:
                 assert zp.quantize(x, params).tobytes() == want.tobytes()
                 assert zp.quantize(x.reshape(64, -1), by_row).tobytes() == want.tobytes()
             compared += 2 * x.size
-    with capsys.disabled():
-        print(f"\nquantize beside every boundary: {compared:,} elements: 0 differ")
+    note(f"quantize beside every boundary: {compared:,} elements: 0 differ")
 
 
 @needs_core
-def test_every_float16_and_bfloat16(capsys: Any) -> None:
+def test_every_float16_and_bfloat16(note: Any) -> None:
     stage = _exhaustive.quantize_halves(NATIVE, PAIRS)
     assert len(stage.chunks) == 2 * len(ALL_PARAMS)
-    count(capsys, "quantize, every float16 and bfloat16", _exhaustive.rows(stage))
+    count(note, "quantize, every float16 and bfloat16", _exhaustive.rows(stage))
 
 
 @needs_core
-def test_dequantize_by_some_scales(capsys: Any) -> None:
+def test_dequantize_by_some_scales(note: Any) -> None:
     stage = _exhaustive.dequantize(NATIVE, 300)
     what = "dequantize, 256 codes x 256 zero points x 300 scales"
-    count(capsys, what, _exhaustive.rows(stage))
+    count(note, what, _exhaustive.rows(stage))
 
 
 @needs_core
-def test_choose_params_for_some_ranges(capsys: Any) -> None:
+def test_choose_params_for_some_ranges(note: Any) -> None:
     stage = _exhaustive.choose_params(NATIVE, 20_000)
     ranges = sum(len(chunk) for chunk in stage.chunks)
-    count(capsys, f"choose_params for {ranges:,} ranges", _exhaustive.rows(stage))
+    count(note, f"choose_params for {ranges:,} ranges", _exhaustive.rows(stage))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -173,10 +173,10 @@ def named(commands: list[str]) -> tuple[set[str], list[set[str]]]:
     return alone, extras
 
 
-def section(example: Path) -> str:
-    """The part of README that has a link to an example, or nothing."""
-    parts = re.split(r"^#+ ", README, flags=re.MULTILINE)
-    return next((part for part in parts if f"](examples/{example.name})" in part), "")
+def recipe(example: Path) -> str:
+    """The page of docs that has a link to an example, or nothing."""
+    pages = (page.read_text() for page in sorted(ROOT.glob("docs/*.md")))
+    return next((page for page in pages if f"](../examples/{example.name})" in page), "")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -189,9 +189,9 @@ def test_what_an_example_names_is_what_it_needs(example: Path) -> None:
     assert needed <= alone.union(*extras)
     assert alone <= needed
     assert all(extra & needed for extra in extras)
-    if readme := section(example):
-        assert re.findall(r"`(pip install [^`]+)`", readme) == commands
-        for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+    if page := recipe(example):
+        assert re.findall(r"`(pip install [^`]+)`", page) == commands
+        for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
             assert used(code) <= alone.union(*extras)
     # what CI runs it with
     pinned = re.findall(r"[\w-]+==[\w.]+", " ".join(commands))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def some(job: Job) -> list[Fault]:
 
 @pytest.mark.parametrize(("job", "suffix", "exists"), [CASES[0], CASES[3]], ids=str)
 def test_a_fault_leaves_the_old_file_or_the_new_one(
-    tmp_path: Path, job: str, suffix: str, exists: bool, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, job: str, suffix: str, exists: bool, note: Any
 ) -> None:
     made = Job(tmp_path, job, suffix, exists)
     outcomes = [made.run(fault) for fault in some(made)]
@@ -33,5 +34,4 @@ def test_a_fault_leaves_the_old_file_or_the_new_one(
     full = range(0, len(made.new), len(made.new) // 20)
     for room in full:
         made.fill_disk(room)
-    with capsys.disabled():
-        print(f"\n{job} to {suffix}: {len(outcomes)} injected faults, {len(full)} full disks")
+    note(f"{job} to {suffix}: {len(outcomes)} injected faults, {len(full)} full disks")

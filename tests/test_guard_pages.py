@@ -371,14 +371,11 @@ def check(tmp_path: Path, isa: str, which: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["in the caches", "past the caches"])
-def test_no_byte_outside_the_arrays(
-    native: str, tmp_path: Path, streamed: bool, capsys: Any
-) -> None:
+def test_no_byte_outside_the_arrays(native: str, tmp_path: Path, streamed: bool, note: Any) -> None:
     how = {"ZEROPOINT_STREAM_FROM": "0"} if streamed else {}
     done = check(tmp_path, native, "long" if streamed else "all", **how)
-    with capsys.disabled():
-        where = "past the caches" if streamed else "in the caches"
-        print(f"\nguard pages, {native}, {where}: {done}")
+    where = "past the caches" if streamed else "in the caches"
+    note(f"guard pages, {native}, {where}: {done}")
 
 
 @pytest.mark.skipif(len(zp.backends()) == 1, reason="the compiled core is absent")

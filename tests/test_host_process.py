@@ -139,13 +139,12 @@ def latencies(name: str, threads: int, times: int) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["quantize", "dequantize", "min_max", "quantize reversed"])
-def test_ctrl_c(name: str, capsys: Any) -> None:
+def test_ctrl_c(name: str, note: Any) -> None:
     """tests/deep holds all calls to 100 ms; where others use the machine too, the best does."""
     found = latencies(name, 2, 3)
     assert found
     assert min(found) < 0.1
-    with capsys.disabled():
-        print(f"\nCtrl-C in {name} of {N:,}: back in {', '.join(f'{s:.3f}' for s in found)} s")
+    note(f"Ctrl-C in {name} of {N:,}: back in {', '.join(f'{s:.3f}' for s in found)} s")
 
 
 def test_ctrl_c_where_the_tests_ignore_it() -> None:
@@ -229,12 +228,11 @@ def interrupt_at_moments(name: str, times: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["merge", "error_stats blocks"])  # tests/deep has all
-def test_ctrl_c_at_any_moment(name: str, capsys: Any) -> None:
+def test_ctrl_c_at_any_moment(name: str, note: Any) -> None:
     found = [float(seconds) for seconds in in_a_process(interrupt_at_moments, name, 4).split()]
     assert found
     assert max(found) < 0.1, found
-    with capsys.disabled():
-        print(f"\nCtrl-C in {name}: back in {', '.join(f'{s:.3f}' for s in found)} s")
+    note(f"Ctrl-C in {name}: back in {', '.join(f'{s:.3f}' for s in found)} s")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -291,11 +289,10 @@ def fork_in_mid_call(name: str, threads: str, times: str) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", ["to out", "in place"])
-def test_a_fork_in_mid_call(name: str, threads: int, capsys: Any) -> None:
+def test_a_fork_in_mid_call(name: str, threads: int, note: Any) -> None:
     forks = int(in_a_process(fork_in_mid_call, name, threads, 2))
     assert forks == 2, "the calls ended before the core looked for signals"
-    with capsys.disabled():
-        print(f"\nforks from a handler in mid-call, {name}, {threads} threads: {forks} answer")
+    note(f"forks from a handler in mid-call, {name}, {threads} threads: {forks} answer")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -443,6 +443,11 @@ def test_bad_arguments(kind: Any) -> None:
         params_of_range(kind().update([2.0]), include_zero=False)
 
 
+def test_the_default_method_is_mse() -> None:
+    observer = zp.HistogramObserver().update(np.random.default_rng(5).laplace(size=5000))
+    assert observer.params() == observer.params(method="mse") != observer.params(method="minmax")
+
+
 def test_bad_methods() -> None:
     observer = zp.HistogramObserver().update([1.0, 2.0])
     with pytest.raises(ValueError, match="method 'max' is unknown; choose 'minmax' or 'percent"):

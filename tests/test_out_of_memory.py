@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 
-def test_every_allocation_of_every_call_in_cpp(tmp_path: Path, capsys: Any) -> None:
+def test_every_allocation_of_every_call_in_cpp(tmp_path: Path, note: Any) -> None:
     """tests/outside/allocations.cpp, which says what may happen."""
     package = run(sys.executable, "-m", "zeropoint", "--cmakedir").strip()
     build = tmp_path / "build"
@@ -40,8 +40,7 @@ def test_every_allocation_of_every_call_in_cpp(tmp_path: Path, capsys: Any) -> N
     run("cmake", "--build", build, "--target", "allocations")
     counts = run(build / "allocations").splitlines()[-1]
     assert re.fullmatch(r"[1-9]\d+ passed, 0 failed", counts)
-    with capsys.disabled():
-        print(f"\nC++, one allocation failing or all from one on: {counts}")
+    note(f"C++, one allocation failing or all from one on: {counts}")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -177,15 +176,14 @@ def failing_malloc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_every_allocation_of_every_call_in_python(failing_malloc: Path, capsys: Any) -> None:
+def test_every_allocation_of_every_call_in_python(failing_malloc: Path, note: Any) -> None:
     how = {
         "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {failing_malloc}",
         "OPENBLAS_NUM_THREADS": "1",
     }
     calls, refusals = map(int, in_a_process(fail_allocations, failing_malloc, **how).split())
     assert calls > refusals > 2 * len(CALLS)
-    with capsys.disabled():
-        print(f"\nPython, the same: {calls} calls, {refusals} MemoryErrors, the others are right")
+    note(f"Python, the same: {calls} calls, {refusals} MemoryErrors, the others are right")
 
 
 def quantize_in_little_memory(*more: str) -> None:

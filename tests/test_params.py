@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import zeropoint as zp
-from zeropoint import _choice
+from zeropoint import _backend, _choice
 
 EXAMPLES = [
     zp.QuantParams(0.1, 3),
@@ -366,6 +366,31 @@ def test_quantize_dynamic(backend: str) -> None:
     assert q.tobytes() == params.quantize(x).tobytes()
     out = np.empty_like(q)
     assert zp.quantize_dynamic(x, "int8", out=out)[0] is out
+
+
+def test_dynamic_looks_at_out_before_the_data(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, ranged = _backend.min_max, []
+
+    def counted(x: Any, *rest: Any) -> Any:
+        ranged.append(x.size)
+        return right(x, *rest)
+
+    monkeypatch.setattr(_backend, "min_max", counted)
+    x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    out = np.zeros((2, 6), np.uint8)[:, ::2]
+    codes, params = zp.quantize_dynamic(x, out=out)
+    assert codes is out
+    assert out.tolist() == params.quantize(x).tolist()
+    assert ranged == [6]
+    for wrong, error in (
+        (np.zeros((2, 3), np.int8), TypeError),
+        (np.zeros(6, np.uint8), ValueError),
+    ):
+        with pytest.raises(error, match="^out has"):
+            zp.quantize_dynamic(np.full((2, 3), np.nan), out=wrong)
+        assert ranged == [6]
 
 
 EVERY_FIELD: dict[str, Any] = {

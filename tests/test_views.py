@@ -293,10 +293,9 @@ def run(examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> Tally:
 
 
 @pytest.mark.skipif(not NATIVE, reason="the compiled core is absent")
-def test_random_views(capsys: Any) -> None:
+def test_random_views(note: Any) -> None:
     tally = run(1000)
-    with capsys.disabled():
-        print(f"\n{tally}")
+    note(str(tally))
 
 
 @pytest.mark.skipif(not NATIVE, reason="the compiled core is absent")

@@ -1,20 +1,19 @@
 """Who is measured.  A new peer is a new file here and a row in `SYSTEMS`."""
 
-from .article import ArticleNumPy, NumPyWithOut
 from .base import Call, Declined, System
 from .litert import LiteRT
 from .numba import Numba
+from .numpy import NumPyByHand, NumPyWithOut
 from .onnxruntime import ONNXRuntime
-from .ours import Avx2, Baseline, Best, BestFresh
+from .ours import FORCED, Best, BestFresh
 from .torch import Torch
 from .yardsticks import BareLoop, Rint
 
 SYSTEMS: tuple[type[System], ...] = (
     Best,
     BestFresh,
-    Avx2,
-    Baseline,
-    ArticleNumPy,
+    *FORCED,
+    NumPyByHand,
     NumPyWithOut,
     Numba,
     ONNXRuntime,

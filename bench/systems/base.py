@@ -36,7 +36,7 @@ class System:
     role: ClassVar[str] = "peer"  #: "ours", "peer", or "yardstick": not a rival, and not checked
     package: str  #: the distribution whose version is recorded
     note: str = ""  #: what a reader of the run should know of the system
-    moves_arrays: ClassVar[bool] = True  #: False: data is inside before a call and stays inside
+    moves_arrays: ClassVar[bool] = True  #: False: a call passes no array
 
     def prepare(self, case: Case, threads: int) -> Call:
         method = getattr(self, case.job.operation, None)

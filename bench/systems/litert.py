@@ -1,6 +1,6 @@
-"""LiteRT (XNNPACK): a model of one operator, built in memory; `invoke` alone is timed.
+"""LiteRT (XNNPACK): a model of one operator, built in memory; only `invoke` is timed.
 
-Its data is inside before the call and stays inside: what a model's first operator sees.
+The data are in the interpreter's memory before the call, and the result stays there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ TORCH = convention("torch")
 class LiteRT(System):
     name = "litert"
     package = "ai-edge-litert"
-    note = "invoke alone: the data is inside before and stays inside"
+    note = (
+        "only invoke is timed: its input is in the interpreter before, and its result stays there"
+    )
     moves_arrays = False
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..check import ANY, Arithmetic, Result, convention, in_pieces
+from ..check import ANY, Arithmetic, Result, convention, in_chunks
 from ..jobs import Array, Case
 from .base import Call, Declined, System, float32_only, module
 
@@ -58,7 +58,7 @@ def _codes(name: str, case: Case, scale: Any, zero: Any) -> Array:
         clipped: Array = np.clip(code, *case.code_range).astype(case.job.codes)
         return clipped
 
-    return in_pieces(case, codes)
+    return in_chunks(case, codes)
 
 
 def _dynamic(name: str, case: Case) -> Result:

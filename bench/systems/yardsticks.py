@@ -33,9 +33,9 @@ class BareLoop(System):
             self._numba = None
         self.package = "numba" if self._numba else "numpy"
         self.note = (
-            "a Numba loop, ordinary stores, that moves the same bytes and computes nothing"
+            "a Numba loop that reads and writes the same bytes and computes nothing"
             if self._numba
-            else "np.copyto of as many bytes, for Numba is not installed"
+            else "np.copyto of as many bytes, because Numba is not installed"
         )
         self._compiled: dict[bool, tuple[Any, Any]] = {}
 
@@ -84,7 +84,7 @@ class BareLoop(System):
 
 
 class Rint(System):
-    """np.rint of one element with a fresh result: what NumPy itself takes for the least call."""
+    """np.rint of one element with a fresh result: the cost of the cheapest call of NumPy."""
 
     name = "np.rint"
     role = "yardstick"

@@ -52,12 +52,12 @@ T smallest_scale(T low, T high, int steps) {
         const double product = s * steps;
         return sum_reaches_zero({product, std::fma(s, steps, -product), from, -to});
     };
-    constexpr T greatest = std::numeric_limits<T>::max();
+    constexpr T largest = std::numeric_limits<T>::max();
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const double guess = (to / steps - from / steps) / unit;
-    T scale = guess < static_cast<double>(greatest) ? static_cast<T>(guess) : greatest;
+    T scale = guess < static_cast<double>(largest) ? static_cast<T>(guess) : largest;
     while (!reaches(scale)) {
-        if (scale == greatest) return infinity;
+        if (scale == largest) return infinity;
         scale = std::nextafter(scale, infinity);
     }
     while (scale > 0 && reaches(std::nextafter(scale, T(0)))) scale = std::nextafter(scale, T(0));
@@ -89,38 +89,66 @@ double half_away(double v) {  // |v| is small, or clipped next
     return std::abs(v - whole) >= 0.5 ? whole + std::copysign(1.0, v) : whole;
 }
 
-// TFLite's ChooseQuantizationParams: float64, from the end with the smaller error bound.
+// The default rule of each convention: the scale of a range, and its zero point.
+template <class C, class T>
+struct DefaultRule;
 template <class T>
-double tflite_zero_point(T low, T high, T scale, const Choice& c) {
-    const double l = low, h = high;
-    const double exact = (h - l) / (static_cast<double>(c.qmax) - static_cast<double>(c.qmin));
-    const double s = std::isfinite(exact) && is_normal(scale) ? exact : scale;
-    const bool use_min = std::abs(c.qmin) + std::abs(l / s) < std::abs(c.qmax) + std::abs(h / s);
-    return clip(half_away(use_min ? c.qmin - l / s : c.qmax - h / s), c.qmin, c.qmax);
-}
+struct DefaultRule<numpy, T> {
+    static T scale(T low, T high, int steps) { return step<T>(low, high, steps); }
+    static T zero_point(T low, T, T scale, const Choice& c) {
+        return static_cast<T>(c.qmin) - std::nearbyint(low / scale);
+    }
+};
+template <class T>
+struct DefaultRule<onnx, T> : DefaultRule<numpy, T> {  // DynamicQuantizeLinear
+    static T zero_point(T low, T, T scale, const Choice& c) {
+        return clip(std::nearbyint(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
+    }
+};
+template <class T>
+struct DefaultRule<torch, T> {  // MinMaxObserver
+    static T scale(T low, T high, int steps) {
+        return std::max(step<T>(low, high, steps), static_cast<T>(0x1p-23));
+    }
+    static T zero_point(T low, T high, T scale, const Choice& c) {
+        return clip(DefaultRule<numpy, T>::zero_point(low, high, scale, c), c.qmin, c.qmax);
+    }
+};
+template <class T>
+struct DefaultRule<tflite, T> {  // ChooseQuantizationParams, in float64
+    static T scale(T low, T high, int steps) { return step<double>(low, high, steps); }
+    static T zero_point(T low, T high, T scale, const Choice& c) {
+        const double l = low, h = high, exact = (h - l) / (double(c.qmax) - double(c.qmin));
+        const double s = std::isfinite(exact) && is_normal(scale) ? exact : scale;
+        // from the end with the smaller error bound
+        const bool use_min =
+            std::abs(c.qmin) + std::abs(l / s) < std::abs(c.qmax) + std::abs(h / s);
+        const double z = half_away(use_min ? c.qmin - l / s : c.qmax - h / s);
+        return static_cast<T>(clip(z, c.qmin, c.qmax));
+    }
+};
 
 // How far `end` moves when it is quantized and dequantized.
-template <class Convention, class T>
+template <class C, class T>
 double round_trip_error(T end, T scale, T z, const Choice& c) {
-    constexpr bool by_reciprocal = std::is_same_v<Convention, torch>;
-    const std::uint8_t byte = code_of<Convention>(end, by_reciprocal ? 1 / scale : scale, z,
-                                                  static_cast<T>(c.qmin), static_cast<T>(c.qmax));
+    const std::uint8_t byte = code_of<C>(end, by_reciprocal(c.convention) ? 1 / scale : scale, z,
+                                         static_cast<T>(c.qmin), static_cast<T>(c.qmax));
     const int code = c.qmin < 0 ? static_cast<std::int8_t>(byte) : byte;
     const T back = (static_cast<T>(code) - z) * scale;
     return std::abs(static_cast<double>(back) - static_cast<double>(end));
 }
 
 // Of the two rules the one that moves the ends less.
-template <class Convention, class T>
+template <class C, class T>
 T least_error(T low, T high, T scale, T from_min, T from_max, const Choice& c) {
     const auto error = [&](T z) {
-        return std::max(round_trip_error<Convention>(low, scale, z, c),
-                        round_trip_error<Convention>(high, scale, z, c));
+        return std::max(round_trip_error<C>(low, scale, z, c),
+                        round_trip_error<C>(high, scale, z, c));
     };
     return error(from_max) < error(from_min) ? from_max : from_min;
 }
 
-template <class T>
+template <class C, class T>
 Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
     if (!(std::isfinite(low) && std::isfinite(high))) return Fault::not_finite;
     if (c.symmetric) {
@@ -138,13 +166,11 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     } else if (low == high) {
         return Fault::constant;
     }
-    const bool by_default = c.rule == Rule::default_rule;
-    const bool default_tflite = by_default && c.convention == Convention::tflite;
-    scale = default_tflite ? step<double>(low, high, c.qmax - c.qmin)
-                           : step<T>(low, high, c.qmax - c.qmin);
+    const int steps = c.qmax - c.qmin;
+    scale = c.zero_point_from == ZeroPointFrom::default_rule
+                ? DefaultRule<C, T>::scale(low, high, steps)
+                : step<T>(low, high, steps);
     if (!std::isfinite(scale)) return Fault::too_wide;
-    if (by_default && c.convention == Convention::torch)
-        scale = std::max(scale, static_cast<T>(0x1p-23));
     if (scale == 0) {  // all zeros
         scale = 1;
         zero_point = std::min(std::max(0, c.qmin), c.qmax);
@@ -152,51 +178,61 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     }
     const T from_min = static_cast<T>(c.qmin) - std::nearbyint(low / scale);
     const T from_max = static_cast<T>(c.qmax) - std::nearbyint(high / scale);
-    T z = from_min;
-    if (c.rule == Rule::max) {
-        z = from_max;
-    } else if (c.rule == Rule::least_error) {
-        const auto chosen = [&](auto convention) {
-            return least_error<decltype(convention)>(low, high, scale, from_min, from_max, c);
-        };
-        z = c.convention == Convention::numpy   ? chosen(numpy{})
-            : c.convention == Convention::onnx  ? chosen(onnx{})
-            : c.convention == Convention::torch ? chosen(torch{})
-                                                : chosen(tflite{});
-    } else if (default_tflite) {
-        z = static_cast<T>(tflite_zero_point(low, high, scale, c));
-    } else if (by_default && c.convention == Convention::onnx) {
-        z = clip(std::nearbyint(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
-    } else if (by_default && c.convention == Convention::torch) {
-        z = clip(from_min, c.qmin, c.qmax);
+    T z = 0;
+    switch (c.zero_point_from) {
+        case ZeroPointFrom::default_rule:
+            z = DefaultRule<C, T>::zero_point(low, high, scale, c);
+            break;
+        case ZeroPointFrom::max:
+            z = from_max;
+            break;
+        case ZeroPointFrom::min:
+            z = from_min;
+            break;
+        case ZeroPointFrom::least_error:
+            z = least_error<C>(low, high, scale, from_min, from_max, c);
+            break;
     }
     if (!(z >= -2147483648.0 && z < 2147483648.0)) return Fault::far_from_zero;
     zero_point = static_cast<std::int32_t>(z);
     return Fault::none;
 }
 
-template <class T>
-Verdict choose_all(const void* low, const void* high, std::size_t n, const Choice& choice,
-                   void* scale, std::int32_t* zero_point) noexcept {
+template <class C, class T>
+Verdict choose_all(const T* low, const T* high, std::size_t n, const Choice& choice, T* scale,
+                   std::int32_t* zero_point) noexcept {
     const FpGuard guard;
     for (std::size_t i = 0; i < n; ++i) {
-        T& chosen = static_cast<T*>(scale)[i];
-        Fault fault = choose_one(static_cast<const T*>(low)[i], static_cast<const T*>(high)[i],
-                                 choice, chosen, zero_point[i]);
-        if (fault == Fault::none && choice.convention == Convention::torch &&
-            !std::isfinite(1 / chosen))
+        Fault fault = choose_one<C>(low[i], high[i], choice, scale[i], zero_point[i]);
+        if (fault == Fault::none && by_reciprocal(choice.convention) &&
+            !std::isfinite(1 / scale[i]))
             fault = Fault::too_narrow;
         if (fault != Fault::none) return {fault, i};
     }
     return {};
 }
 
+template <class T>
+Verdict choose_in(const void* low, const void* high, std::size_t n, const Choice& choice,
+                  void* scale, std::int32_t* zero_point) noexcept {
+    switch (choice.convention) {
+#define ZEROPOINT_CONVENTION(name)                                                          \
+    case Convention::name:                                                                  \
+        return choose_all<name>(static_cast<const T*>(low), static_cast<const T*>(high), n, \
+                                choice, static_cast<T*>(scale), zero_point);
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
+    }
+    return {Fault::unknown, 0};
+}
+
 }  // namespace
 
 Verdict choose(DType precision, const void* low, const void* high, std::size_t n,
                const Choice& choice, void* scale, std::int32_t* zero_point) noexcept {
-    return precision == DType::f64 ? choose_all<double>(low, high, n, choice, scale, zero_point)
-                                   : choose_all<float>(low, high, n, choice, scale, zero_point);
+    if (!is_known(choice.zero_point_from, rule_names)) return {Fault::unknown, 0};
+    return precision == DType::f64 ? choose_in<double>(low, high, n, choice, scale, zero_point)
+                                   : choose_in<float>(low, high, n, choice, scale, zero_point);
 }
 
 }  // namespace zeropoint::core

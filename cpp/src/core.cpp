@@ -12,6 +12,7 @@
 namespace zeropoint::core {
 
 static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag starts with DType");
+static_assert(static_cast<int>(Tag::numpy) == static_cast<int>(Tag::u64) + 1, "conventions follow");
 
 namespace {
 
@@ -27,29 +28,25 @@ constexpr Tag tag(Convention c) {
 }
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 
-Layout flat(std::size_t n) {
-    Layout layout;
-    layout.inner = n;
-    return layout;
-}
-
 // The kernels of one call, in order.
 class Pipeline {
 public:
     explicit Pipeline(std::size_t isa) : table_(*targets().at(isa).table) {}
 
     Stage& add(Op op, DType in, DType out, Tag a, Tag b) {
-        stages_[count_] = Stage{table_.at(op, a, b), size_of(in), size_of(out)};
-        return stages_[count_++];
+        Stage& stage = stages_[count_++];
+        stage.kernel = table_.at(op, a, b);
+        stage.in_size = size_of(in);
+        stage.out_size = size_of(out);
+        return stage;
     }
     void convert(DType from, DType to) {
         if (from != to) add(Op::convert, from, to, tag(from), tag(to));
     }
     template <class T>
     static void bind(Stage& stage, const T* scale, const T* zero) {
-        // kernels that are given parameters only read them; min_max writes, and is not bound here
-        stage.scale = const_cast<T*>(scale);
-        stage.zero = const_cast<T*>(zero);
+        stage.scale = scale;
+        stage.zero = zero;
         stage.parameter_size = sizeof(T);
     }
     template <class T>
@@ -62,12 +59,12 @@ public:
         // nobody looks for Ctrl-C while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        if (x == DType::f32 && p.convention != Convention::torch && table_.multiplies &&
-            run_length(layout) >= worth_a_proof && p.size() <= most_proofs) {
-            const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
+        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
+        if (certify && table_.multiplies && run_length(layout) >= worth_a_proof &&
+            p.size() <= most_proofs) {
             if (const Multiplier* multipliers = p.multipliers(certify)) {
                 Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
-                stage.scale = const_cast<Multiplier*>(multipliers);
+                stage.scale = multipliers;
                 stage.parameter_size = sizeof(Multiplier);
                 stage.low = p.qmin;
                 stage.high = p.qmax;
@@ -190,7 +187,7 @@ bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t
     stage.low = low;
     stage.high = high;
     pipeline.convert(inner, x.dtype);
-    return pipeline.run(flat(n), x.data, y, poll);
+    return pipeline.run(Layout::tensor(n), x.data, y, poll);
 }
 
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll poll) {
@@ -209,7 +206,7 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
         Pipeline::bind(stage, &one32, &zero32);
     else
         Pipeline::bind(stage, &one64, &zero64);
-    return pipeline.run(flat(n), x.data, q.data, poll);
+    return pipeline.run(Layout::tensor(n), x.data, q.data, poll);
 }
 
 bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll poll) {
@@ -218,18 +215,17 @@ bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away,
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::round, inner, inner, tag(inner), ties_away ? Tag::away : Tag::even);
     pipeline.convert(inner, x.dtype);
-    return pipeline.run(flat(n), x.data, y, poll);
+    return pipeline.run(Layout::tensor(n), x.data, y, poll);
 }
 
 namespace {
 
 template <class T>
-void fold_min_max(const Layout& layout, std::size_t copies, const void* tiled_low,
-                  const void* tiled_high, void* low, void* high) {
-    const T* lows = static_cast<const T*>(tiled_low);
-    const T* highs = static_cast<const T*>(tiled_high);
-    T* l = static_cast<T*>(low);
-    T* h = static_cast<T*>(high);
+void fold_min_max(const Layout& layout, std::size_t copies, const State& from, const State& state) {
+    const T* lows = static_cast<const T*>(from[0]);
+    const T* highs = static_cast<const T*>(from[1]);
+    T* l = static_cast<T*>(state[0]);
+    T* h = static_cast<T*>(state[1]);
     for (std::size_t t = 0; t < copies; ++t)
         for (std::size_t c = 0; c < layout.axis; ++c)
             for (std::size_t i = 0; i < layout.inner; ++i, ++lows, ++highs) {
@@ -248,23 +244,22 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& lay
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, inner);
     Stage& stage = pipeline.add(Op::min_max, inner, inner, tag(inner), tag(inner));
-    stage.scale = low;
-    stage.zero = high;
+    stage.state[0] = low;
+    stage.state[1] = high;
     stage.parameter_size = sizeof(T);
     stage.fold = fold_min_max<T>;
     return pipeline.run(layout, x.data, nullptr, poll);
 }
 
-void fold_histograms(const Layout& layout, std::size_t copies, const void* tiled, const void*,
-                     void* histograms, void*) {
-    const Histogram* from = static_cast<const Histogram*>(tiled);
-    Histogram* to = static_cast<Histogram*>(histograms);
-    Layout one;
-    one.inner = 1;
+void fold_histograms(const Layout& layout, std::size_t copies, const State& from,
+                     const State& state) {
+    Histogram* added = static_cast<Histogram*>(from[0]);
+    Histogram* to = static_cast<Histogram*>(state[0]);
     for (std::size_t i = 0; i < copies * layout.axis; ++i) {  // inner is 1: nothing is repeated
         Histogram& h = to[i % layout.axis];
-        fold_min_max<double>(one, 1, &from[i].low, &from[i].high, &h.low, &h.high);
-        for (std::size_t k = 0; k < Histogram::bins; ++k) h.counts[k] += from[i].counts[k];
+        fold_min_max<double>(Layout::tensor(1), 1, {&added[i].low, &added[i].high},
+                             {&h.low, &h.high});
+        for (std::size_t k = 0; k < Histogram::bins; ++k) h.counts[k] += added[i].counts[k];
     }
 }
 
@@ -285,7 +280,7 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     const DType inner = working(x.dtype);
     Stage& stage = pipeline.add(Op::histogram, x.dtype, inner, tag(x.dtype), tag(inner));
     stage.out_size = 0;
-    stage.scale = histograms;
+    stage.state[0] = histograms;
     stage.parameter_size = sizeof(Histogram);
     stage.repeatable = false;
     stage.fold = fold_histograms;

@@ -1,5 +1,5 @@
 // From a Layout to Jobs: the one walk over the layout, the staging of several kernels through L1,
-// and the slices between which a large call can be stopped.
+// threads, and the looks at Poll.
 #pragma once
 
 #include <cstddef>
@@ -9,24 +9,24 @@
 
 namespace zeropoint::core {
 
-/// A kernel and its parameters: `scale` and `zero` point to one element of `parameter_size` bytes
-/// for each parameter of the layout (null where the kernel takes none).
+/// A kernel and its parameters: `scale`, `zero` and `state` point to one element of
+/// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
 struct Stage {
-    Kernel kernel;
-    std::size_t in_size, out_size;  // bytes an element
-    void* scale = nullptr;
-    void* zero = nullptr;
+    Kernel kernel = nullptr;
+    std::size_t in_size = 0, out_size = 0;  // bytes an element
+    const void* scale = nullptr;
+    const void* zero = nullptr;
+    State state = {};
     std::size_t parameter_size = 0;
     bool repeatable = true;  // whether short runs may have their parameters repeated
     std::int64_t low = 0, high = 0;
     bool non_temporal = false;
-    /// For a kernel that writes its parameters: short runs give it `copies` of each in a row of
-    /// axis * inner, which this folds back into `scale` and `zero`.
-    void (*fold)(const Layout&, std::size_t copies, const void* tiled_scale, const void* tiled_zero,
-                 void* scale, void* zero) = nullptr;
+    /// For a reduction: adds `copies` states, each a row of axis * inner elements, to `state`.
+    void (*fold)(const Layout&, std::size_t copies, const State& from,
+                 const State& state) = nullptr;
 };
 
-/// Bytes read and written from which on results are better stored past the caches.
+/// Bytes read and written from which on non-temporal stores are better.
 std::size_t non_temporal_from() noexcept;
 
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.

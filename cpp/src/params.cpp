@@ -8,35 +8,23 @@
 
 namespace zeropoint::core {
 
-namespace {
-
 template <class T>
-std::unique_ptr<Params::Data> make(std::vector<T> scale, std::vector<std::int32_t> zero_point,
-                                   int qmin, int qmax, DType code, Convention convention) {
-    auto data = std::make_unique<Params::Data>();
-    if constexpr (sizeof(T) == sizeof(float)) {
-        data->scale32 = std::move(scale);
-        data->precision = DType::f32;
-    } else {
-        data->scale64 = std::move(scale);
-        data->precision = DType::f64;
-    }
-    data->zero_point = std::move(zero_point);
-    data->qmin = qmin;
-    data->qmax = qmax;
-    data->code = code;
-    data->convention = convention;
-    return data;
+Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin,
+               int qmax, DType code, Convention convention)
+    : data_(std::make_unique<Data>()) {
+    const FpGuard guard;  // the host may lose subnormal numbers in a conversion
+    data_->scale.assign(scale.begin(), scale.end());
+    data_->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
+    data_->zero_point = std::move(zero_point);
+    data_->qmin = qmin;
+    data_->qmax = qmax;
+    data_->code = code;
+    data_->convention = convention;
 }
-
-}  // namespace
-
-Params::Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-               DType code, Convention convention)
-    : data_(make(std::move(scale), std::move(zero_point), qmin, qmax, code, convention)) {}
-Params::Params(std::vector<double> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-               DType code, Convention convention)
-    : data_(make(std::move(scale), std::move(zero_point), qmin, qmax, code, convention)) {}
+template Params::Params(const std::vector<float>&, std::vector<std::int32_t>, int, int, DType,
+                        Convention);
+template Params::Params(const std::vector<double>&, std::vector<std::int32_t>, int, int, DType,
+                        Convention);
 Params::Params(Params&&) noexcept = default;
 Params& Params::operator=(Params&&) noexcept = default;
 Params::~Params() = default;
@@ -54,7 +42,7 @@ const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal
         stream->scale.resize(n);
         stream->zero.resize(n);
         for (std::size_t i = 0; i < n; ++i) {
-            const T s = static_cast<T>(precision == DType::f32 ? scale32[i] : scale64[i]);
+            const T s = static_cast<T>(scale[i]);
             // a scale that was lost in the cast must not come back as the reciprocal of 0 or Inf
             stream->scale[i] = reciprocal && s > 0 ? 1 / s : s;
             stream->zero[i] = static_cast<T>(zero_point[i]);
@@ -65,11 +53,11 @@ const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal
 
 template <>
 const Stream<float>& Params::Data::quantizer<float>() const {
-    return cast(quantizer32_, convention == Convention::torch);
+    return cast(quantizer32_, by_reciprocal(convention));
 }
 template <>
 const Stream<double>& Params::Data::quantizer<double>() const {
-    return cast(quantizer64_, convention == Convention::torch);
+    return cast(quantizer64_, by_reciprocal(convention));
 }
 template <>
 const Stream<float>& Params::Data::dequantizer<float>() const {
@@ -85,8 +73,15 @@ const Multiplier* Params::Data::multipliers(Kernel certify) const noexcept try {
         const Stream<float>& stream = quantizer<float>();
         auto found = std::make_unique<std::vector<Multiplier>>(size());
         const FpGuard guard;
-        certify({nullptr, found->data(), size(), 1, const_cast<float*>(stream.scale.data()),
-                 const_cast<float*>(stream.zero.data()), false, qmin, qmax, false});
+        Job job;
+        job.out = found->data();
+        job.rows = size();
+        job.cols = 1;
+        job.scale = stream.scale.data();
+        job.zero = stream.zero.data();
+        job.low = qmin;
+        job.high = qmax;
+        certify(job);
         return found;
     });
     return made.data();

@@ -22,10 +22,9 @@ enum class Tag : std::uint8_t {
     u32,
     i64,
     u64,  // element types
-    numpy,
-    onnx,
-    torch,
-    tflite,  // conventions
+#define ZEROPOINT_CONVENTION(name) name,
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
     even,
     away,  // tie rules
     count
@@ -52,7 +51,7 @@ struct Multiplier {
 };
 
 // How many elements lie in each bin of 2^exponent, that of bin t (scalar.h) at counts[t mod bins];
-// and, as the data pass by, the least and the greatest of them, as min_max has them.
+// and their minimum and maximum, as min_max has them.
 struct Histogram {
     static constexpr std::size_t bins = 4096;
     double low, high;
@@ -60,18 +59,22 @@ struct Histogram {
     std::int64_t counts[bins];
 };
 
-// rows x cols contiguous elements.  Parameters: one per row, or with `per_column` one per column
-// that all rows share.  min_max has its running minima and maxima in place of scale and zero,
-// histogram a Histogram in place of scale.
+// What a reduction has found so far, an element a parameter: min_max minima in the first array and
+// maxima in the second, histogram a Histogram in the first.
+using State = void* [2];
+
+// rows x cols contiguous elements.  Parameters and state: one per row, or with `per_column` one per
+// column that all rows share.
 struct Job {
-    const void* in;
-    void* out;
-    std::size_t rows, cols;
-    void* scale;
-    void* zero;
-    bool per_column;
-    std::int64_t low, high;
-    bool non_temporal;  // store results so that they do not pass through the caches
+    const void* in = nullptr;
+    void* out = nullptr;
+    std::size_t rows = 0, cols = 0;
+    const void* scale = nullptr;
+    const void* zero = nullptr;
+    State state = {};
+    bool per_column = false;
+    std::int64_t low = 0, high = 0;
+    bool non_temporal = false;  // store results so that they do not pass through the caches
 };
 
 using Kernel = void (*)(const Job&) noexcept;

@@ -18,14 +18,21 @@ using core::FpGuard;
 
 namespace {
 
-// The error for "argument value": all parts in a row, numbers in full.
-template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
+// The error for "argument value": all words in a row, numbers in full.
+template <class... Words>
+[[noreturn]] void refuse(const Words&... words) {
     std::ostringstream text;
     text.imbue(std::locale::classic());
     text.precision(std::numeric_limits<float>::max_digits10);
-    (text << ... << parts);
+    (text << ... << words);
     throw std::invalid_argument(text.str());
+}
+
+template <class Enum, std::size_t n>
+[[noreturn]] void refuse_unknown(const char* what, Enum value, const char* const (&names)[n]) {
+    std::string choices;
+    for (const char* name : names) choices += (choices.empty() ? "" : ", ") + std::string(name);
+    refuse(what, " ", static_cast<int>(value), " is unknown; choose one of ", choices);
 }
 
 struct Codes {
@@ -46,9 +53,8 @@ void check_recipe(std::int32_t qmin, std::int32_t qmax, Convention convention, b
     if (qmin >= qmax)
         refuse("qmin ", qmin, " must be less than qmax ", qmax,
                "; swap them or widen the range (make_params sets the range of Q)");
-    if (static_cast<int>(convention) > static_cast<int>(Convention::tflite))
-        refuse("convention ", static_cast<int>(convention),
-               " is unknown; choose numpy, onnx, torch or tflite");
+    if (!core::is_known(convention, core::convention_names))
+        refuse_unknown("convention", convention, core::convention_names);
     if (!include_zero && convention != Convention::numpy)
         refuse("include_zero = false is for Convention::numpy alone; leave it true");
 }
@@ -57,9 +63,10 @@ void check_recipe(std::int32_t qmin, std::int32_t qmax, Convention convention, b
 void check_scale(float scale, Convention convention, const std::string& place) {
     if (!(scale > 0 && scale <= std::numeric_limits<float>::max()))
         refuse("scale", place, " is ", scale, ": it must be finite and > 0");
-    if (convention == Convention::torch && !std::isfinite(1 / scale))
-        refuse("scale", place, " is ", scale,
-               ": 1 / scale must be finite under Convention::torch; use onnx, or a larger scale");
+    if (core::by_reciprocal(convention) && !std::isfinite(1 / scale))
+        refuse("scale", place, " is ", scale, ": 1 / scale must be finite under Convention::",
+               core::convention_names[static_cast<int>(convention)],
+               "; use onnx, or a larger scale");
 }
 
 void check_zero_point(std::int32_t zero_point, std::int32_t qmin, std::int32_t qmax,
@@ -69,38 +76,30 @@ void check_zero_point(std::int32_t zero_point, std::int32_t qmin, std::int32_t q
                "]; clip it to that range, or set include_zero = false (numpy convention)");
 }
 
-core::Params prepared(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin,
-                      int qmax, core::DType code, Convention convention) {
-    core::Params params(std::move(scale), std::move(zero_point), qmin, qmax, code, convention);
+core::Params prepared(const std::vector<float>& scale, std::vector<std::int32_t> zero_point,
+                      int qmin, int qmax, core::DType code, Convention convention) {
+    core::Params params(scale, std::move(zero_point), qmin, qmax, code, convention);
     params.prepare();
     return params;
 }
 
-std::size_t size_of(const Shape& shape) {
+void check_size(const Shape& shape) {
+    if (std::find(shape.begin(), shape.end(), std::size_t{0}) != shape.end()) return;
     std::size_t n = 1;
-    for (const std::size_t length : shape)
-        if (length == 0) return 0;
     for (const std::size_t length : shape) {
         if (n > std::numeric_limits<std::size_t>::max() / 8 / length)
             refuse("shape has more elements than memory can hold; check it");
         n *= length;
     }
-    return n;
 }
 
 core::Layout layout_of(const Shape& shape, std::size_t axis, std::size_t block_size) {
     if (axis >= shape.size())
         refuse("axis ", axis, " is out of bounds for a shape of ", shape.size(),
                " dimensions; it counts from 0");
-    size_of(shape);
-    core::Layout layout;
-    layout.kind = block_size ? core::Layout::Kind::block : core::Layout::Kind::channel;
-    layout.block = block_size ? block_size : 1;
-    layout.axis = shape[axis];
-    layout.inner = 1;
-    for (std::size_t i = 0; i < axis; ++i) layout.outer *= shape[i];
-    for (std::size_t i = axis + 1; i < shape.size(); ++i) layout.inner *= shape[i];
-    return layout;
+    check_size(shape);
+    return *core::Layout::along(shape.data(), shape.size(), static_cast<std::ptrdiff_t>(axis),
+                                block_size);
 }
 
 // Whether not all bits of the exponent are ones.
@@ -116,7 +115,7 @@ bool is_finite(core::ConstView x, std::size_t i) {
     return (bits & exponent) != exponent;
 }
 
-// Least and greatest element for each parameter of the layout.
+// Minimum and maximum for each parameter of the layout.
 struct Ranges {
     std::vector<float> low, high;
 };
@@ -140,36 +139,16 @@ Ranges ranges_of(core::ConstView x, const core::Layout& layout) {
     return found;
 }
 
-core::Choice choice_of(core::DType code, const Choosing& how) {
-    const Codes all = codes_of(code);
-    core::Choice choice;
-    choice.qmin = how.qmin.value_or(all.first);
-    choice.qmax = how.qmax.value_or(all.last);
-    choice.include_zero = how.include_zero;
-    choice.symmetric = how.symmetric;
-    choice.convention = how.convention;
-    check_recipe(choice.qmin, choice.qmax, how.convention, how.include_zero, code);
-    if (how.symmetric && (how.zero_point_from || !how.include_zero))
+void check_choice(const core::Choice& c, core::DType code) {
+    check_recipe(c.qmin, c.qmax, c.convention, c.include_zero, code);
+    if (c.symmetric && (c.zero_point_from != ZeroPointFrom::default_rule || !c.include_zero))
         refuse(
-            "symmetric = true fixes the zero point and holds 0: leave zero_point_from unset and "
-            "include_zero true");
-    if (how.symmetric && choice.qmax - choice.qmin < 2)
-        refuse("symmetric = true needs at least three codes; [", choice.qmin, ", ", choice.qmax,
-               "] has two");
-    if (!how.zero_point_from) return choice;
-    switch (*how.zero_point_from) {
-        case ZeroPointFrom::max:
-            choice.rule = core::Rule::max;
-            return choice;
-        case ZeroPointFrom::min:
-            choice.rule = core::Rule::min;
-            return choice;
-        case ZeroPointFrom::least_error:
-            choice.rule = core::Rule::least_error;
-            return choice;
-    }
-    refuse("zero_point_from ", static_cast<int>(*how.zero_point_from),
-           " is unknown; choose max, min or least_error");
+            "symmetric = true fixes the zero point and holds 0: leave zero_point_from and "
+            "include_zero as they are");
+    if (c.symmetric && c.qmax - c.qmin < 2)
+        refuse("symmetric = true needs at least three codes; [", c.qmin, ", ", c.qmax, "] has two");
+    if (!core::is_known(c.zero_point_from, core::rule_names))
+        refuse_unknown("zero_point_from", c.zero_point_from, core::rule_names);
 }
 
 void choose_all(const Ranges& ranges, const core::Choice& choice, float* scale,
@@ -298,17 +277,17 @@ core::Requantization requantization(const std::vector<double>& acc_scale, const 
     return {checked(p, code), multipliers(acc_scale, p.scale, p.include_zero)};
 }
 
-Params choose(ConstView x, std::size_t n, DType code, const Choosing& how) {
-    const core::Choice choice = choice_of(code, how);
-    const Ranges ranges = ranges_of(x, flat(n));
-    Params p{0, 0, choice.qmin, choice.qmax, how.convention, how.include_zero};
+Params choose(ConstView x, std::size_t n, DType code, const core::Choice& choice) {
+    check_choice(choice, code);
+    const Ranges ranges = ranges_of(x, core::Layout::tensor(n));
+    Params p{1, 0, choice.qmin, choice.qmax, choice.convention, choice.include_zero};
     choose_all(ranges, choice, &p.scale, &p.zero_point);
     return p;
 }
 
 AxisParams choose(ConstView x, const Shape& shape, std::size_t axis, std::size_t block_size,
-                  DType code, const Choosing& how) {
-    const core::Choice choice = choice_of(code, how);
+                  DType code, const core::Choice& choice) {
+    check_choice(choice, code);
     const Ranges ranges = ranges_of(x, layout_of(shape, axis, block_size));
     AxisParams p;
     p.scale.resize(ranges.low.size());
@@ -317,14 +296,14 @@ AxisParams choose(ConstView x, const Shape& shape, std::size_t axis, std::size_t
     p.qmax = choice.qmax;
     p.axis = axis;
     p.block_size = block_size;
-    p.convention = how.convention;
-    p.include_zero = how.include_zero;
+    p.convention = choice.convention;
+    p.include_zero = choice.include_zero;
     choose_all(ranges, choice, p.scale.data(), p.zero_point.data());
     return p;
 }
 
 std::pair<float, float> min_max(ConstView x, std::size_t n) {
-    const Ranges ranges = ranges_of(x, flat(n));
+    const Ranges ranges = ranges_of(x, core::Layout::tensor(n));
     return {ranges.low[0], ranges.high[0]};
 }
 

@@ -64,7 +64,7 @@ void run(const std::string& x_path, const std::string& w_path, const std::string
     const std::size_t depth = x.cols, units = w.rows;
 
     // once: the weights
-    zeropoint::Choosing symmetric;
+    zeropoint::Choice<std::int8_t> symmetric;
     symmetric.symmetric = true;
     std::vector<std::int8_t> qw(w.values.size());
     const zeropoint::AxisParams w_params =

@@ -74,27 +74,19 @@ def requantize(
         )
     multiplier = _multiplier(acc_scale, params)
     out = _checks.output(out, acc.shape, params.dtype)
-    rescale = QuantParams(
-        np.ones_like(multiplier) if multiplier.ndim else 1,
-        params.zero_point,
-        params.dtype,
-        qmin=params.qmin,
-        qmax=params.qmax,
-        axis=params.axis,
-    )
 
     def reference(acc: Array) -> Array:
         return _reference.requantize(
             acc,
             layout.spread(multiplier),
-            rescale._spread(layout)[1],
+            params._spread(layout)[1],
             qmin=params.qmin,
             qmax=params.qmax,
             dtype=params.dtype,
         )
 
     return _backend.elementwise(
-        "requantize_into", acc, params.dtype, out, (rescale._native, multiplier), reference
+        "requantize_into", acc, params.dtype, out, (params._native, multiplier), reference
     )
 
 
@@ -211,7 +203,7 @@ def saturate_cast(x: Any, dtype: Any, *, out: Array | None = None) -> Array:
         x,
         target,
         out,
-        (target.kind == "i",),
+        (),
         lambda x: _reference.saturate_cast(x, target),
     )
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import _conventions, _reference
 from ._chunks import channel_copies, contiguous, copy, unlike
-from ._reference import Array, is_bfloat16
+from ._reference import Array
 
 
 def _refuse_subinterpreters() -> None:
@@ -47,6 +47,17 @@ _core: ModuleType | None = None
 if importlib.util.find_spec(f"{__package__}._core") is not None:
     _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
+_agrees = not _core or getattr(_core, "conventions", list)() == list(_conventions.CONVENTIONS)
+
+
+def _check_version() -> None:
+    """At the first use and not at the import, which a reinstallation needs."""
+    if not _agrees:
+        raise ImportError(
+            "the compiled core is of another version than zeropoint's Python files; reinstall "
+            "zeropoint (in a checkout: pip install -e .)"
+        )
+
 
 _NATIVE: tuple[str, ...] = tuple(_core.isas()) if _core else ()
 _ALL: tuple[str, ...] = (*_NATIVE, "reference")
@@ -225,33 +236,21 @@ fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
 )
 
 
-def _of_another_version(*_: Any) -> Any:
-    raise ImportError(
-        "the compiled core is of another version than zeropoint's Python files; reinstall "
-        "zeropoint (in a checkout: pip install -e .)"
-    )
-
-
-# looked for here and not at the import, which a reinstallation needs
-_make_params = getattr(_core, "make_params", _of_another_version)
-
-
-def native_params(
-    scale: Array,
-    zero_point: Array,
-    qmin: int,
-    qmax: int,
-    dtype: np.dtype[Any],
-    convention: str,
-    axis: int | None,
-    block: int | None,
-) -> Any:
-    """The core's form of parameters, None where the core is absent."""
+def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
+    """The core's form of `params`, None where the core is absent."""
     if _core is None:
         return None
-    number = _conventions.NAMES.index(convention)
-    signed = dtype.kind == "i"
-    return _make_params(scale, zero_point, qmin, qmax, signed, number, axis, block or 0)
+    _check_version()
+    return _core.make_params(
+        scale,
+        zero_point,
+        params.qmin,
+        params.qmax,
+        params.dtype.kind == "i",
+        params.convention,
+        params.axis,
+        params.block_size or 0,
+    )
 
 
 def fast_entries(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
@@ -275,15 +274,12 @@ def _signature(function: Callable[..., Any]) -> str:
     return ", ".join(["$module", *names[:positional], "*", *given])
 
 
-_RULES = (None, "max", "min", "least_error")  # the order of the core's Rule
-
-
-def native_choice(rule: str | None, *rest: Any) -> Any:
+def native_choice(*fields: Any) -> Any:
     """The core's form of a `Choice` (its fields after `dtype`), None where the core is absent."""
     if _core is None:
         return None
-    *between, convention = rest
-    return _core.make_choice(_RULES.index(rule), *between, _conventions.NAMES.index(convention))
+    _check_version()
+    return _core.make_choice(*fields)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -331,10 +327,7 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     assert _core is not None
     whole = x.flags.c_contiguous or block is not None
     chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [
-        _core.min_max(state.isa, _bits(chunk), along, block or 0, is_bfloat16(x.dtype))
-        for chunk, along in chunks
-    ]
+    found = [_core.min_max(state.isa, chunk, along, block or 0) for chunk, along in chunks]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:
@@ -352,7 +345,7 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
         assert expected is not None
         return expected
     assert _core is not None
-    rows = _core.histogram(state.isa, _bits(contiguous(x)), axis, is_bfloat16(x.dtype), exponents)
+    rows = _core.histogram(state.isa, contiguous(x), axis, exponents)
     low, high, table = rows[:, 0].view(np.float64), rows[:, 1].view(np.float64), rows[:, 2:]
     if expected is not None:
         meant = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
@@ -392,6 +385,7 @@ def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array
 
 def _state_for_call() -> _State:
     global _warned
+    _check_version()
     if _core is None and not _warned and not current().chosen:
         _warned = True
         warnings.warn(
@@ -423,15 +417,8 @@ def _run(
     target = out if direct and out is not None else np.empty(x.shape, dtype)
     if expected is not None:  # what is not written must not look right
         target[...] = unlike(expected)
-    getattr(_core, kernel)(
-        isa, _bits(source), _bits(target), is_bfloat16(x.dtype), is_bfloat16(dtype), *native
-    )
+    getattr(_core, kernel)(isa, source, target.view(np.ndarray), *native)
     return target
-
-
-def _bits(x: Array) -> Array:
-    """bfloat16 goes to the core as its 16 bits: pybind11 knows no such dtype."""
-    return x.view(np.uint16) if is_bfloat16(x.dtype) else x
 
 
 def _compare(kernel: str, x: Array, got: Array, want: Array) -> None:

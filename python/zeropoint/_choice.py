@@ -129,18 +129,9 @@ class Choice:
                 f"the zero point would be {value}, beyond int32: x lies too far from 0 for its "
                 "range; use include_zero=True, or subtract the mean first"
             )
-        zero = zero.astype(np.int32)
-        return QuantParams(
-            scale if scale.ndim else scale[()],
-            zero if zero.ndim else int(zero),
-            self.dtype,
-            qmin=self.qmin,
-            qmax=self.qmax,
-            axis=axis,
-            block_size=block_size,
-            convention=self.convention,
-            include_zero=self.include_zero,
-        )
+        shared = ("dtype", "qmin", "qmax", "convention", "include_zero")
+        recipe = {name: getattr(self, name) for name in shared}
+        return QuantParams(scale, zero.astype(np.int32), axis=axis, block_size=block_size, **recipe)
 
 
 _remembered = functools.lru_cache(maxsize=256, typed=True)(Choice)
@@ -271,8 +262,8 @@ def _by_the_core(
     )
     if found is None:
         return None
-    codes, scale, zero, native = found
-    return codes, QuantParams._trusted(scale, zero, choice, axis, block_size, native)
+    codes, *chosen = found
+    return codes, QuantParams._trusted(choice, axis, block_size, *chosen)
 
 
 def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:

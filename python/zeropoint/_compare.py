@@ -15,6 +15,7 @@ from ._choice import RULES, choose_params, min_max
 from ._chunks import chunks
 from ._params import QuantParams, checked, dequantize, quantize
 from ._reference import Array, unclipped, widen, working_dtype
+from .observers import HistogramObserver
 
 _CHUNK = 1 << 18  # elements in float64 at a time
 _CHANNELS = 1024  # whose codes are counted at a time
@@ -231,15 +232,15 @@ _TAILS = (1e-4, 1e-3, 1e-2)  # what is clipped at each end: the first that leave
 class ComparisonRow:
     """One way to choose the parameters, for uint8, and what it does to the data."""
 
-    rule: str  #: "max", "min", "least_error" or "symmetric"
-    include_zero: bool
-    method: str  #: of `HistogramObserver.params`: "minmax", or one that clips
-    percentile: float | None  #: of the method of that name
-    axis: int | None
-    block_size: int | None
-    params: QuantParams | None  #: None where it does not work for this data ...
-    stats: ErrorStats | None
-    problem: str | None  #: ... and then why
+    rule: str = "min"  #: or "max", "least_error", "symmetric"
+    include_zero: bool = True
+    method: str = "minmax"  #: of `HistogramObserver.params`: or one that clips
+    percentile: float | None = None  #: of the method of that name
+    axis: int | None = None
+    block_size: int | None = None
+    params: QuantParams | None = None  #: None where it does not work for this data ...
+    stats: ErrorStats | None = None
+    problem: str | None = None  #: ... and then why
     #: the ways of other names with the same figures, but for the rounding of the arithmetic
     same: tuple[ComparisonRow, ...] = ()
 
@@ -456,7 +457,7 @@ def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -
     rows = _Rows(array, axis, block_size)
     for include_zero in (True, False):
         for rule in (*RULES, "symmetric") if include_zero else RULES:
-            rows.add(rule, include_zero)
+            rows.add(rule=rule, include_zero=include_zero)
     channels = 1 if axis is None else array.shape[axis]
     n = array.size // channels
     if block_size is None and n >= _IN_A_CHANNEL and channels <= _CLIPPED:
@@ -478,58 +479,39 @@ class _Rows(list[ComparisonRow]):
         self.x, self.axis, self.block_size = x, axis, block_size
         self.known: dict[Any, ErrorStats] = {}
 
-    def add(
-        self,
-        rule: str = "min",
-        include_zero: bool = True,
-        method: str = "minmax",
-        percentile: float | None = None,
-        axis: int | None = None,
-    ) -> None:
+    def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
-        axis = self.axis if axis is None else axis
-        names = rule, include_zero, method, percentile, axis, self.block_size
+        row = ComparisonRow(**{"axis": self.axis, "block_size": self.block_size} | how)
         try:
-            params = self._chosen(*names)
+            params = self._chosen(row)
         except ValueError as error:
             if not self:  # no data, NaN: the same for every row
                 raise
-            row = ComparisonRow(*names, None, None, str(error))
+            row = replace(row, problem=str(error))
         else:
-            steps = params.scale, params.zero_point, axis
-            key = tuple(np.asarray(each).tobytes() for each in steps[:2]), axis
+            key = *(np.asarray(p).tobytes() for p in (params.scale, params.zero_point)), row.axis
             stats = self.known.get(key) or error_stats(self.x, params)
             self.known[key] = stats
-            row = ComparisonRow(*names, params, stats, None)
+            row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
-            if other.axis == axis and _alike(other, row):
+            if other.axis == row.axis and _alike(other, row):
                 self[i] = replace(other, same=(*other.same, row))
                 return
         self.append(row)
 
-    def _chosen(
-        self,
-        rule: str,
-        include_zero: bool,
-        method: str,
-        percentile: float | None,
-        axis: int | None,
-        block_size: int | None,
-    ) -> QuantParams:
-        from .observers import HistogramObserver  # it is above this module
-
-        if percentile is not None:
-            return _inner_params(self.x, axis, percentile)
-        if method != "minmax":
-            return HistogramObserver(axis=axis).update(self.x).params(method=method)
-        symmetric = rule == "symmetric"
+    def _chosen(self, row: ComparisonRow) -> QuantParams:
+        if row.percentile is not None:
+            return _inner_params(self.x, row.axis, row.percentile)
+        if row.method != "minmax":
+            return HistogramObserver(axis=row.axis).update(self.x).params(method=row.method)
+        symmetric = row.rule == "symmetric"
         return choose_params(
             self.x,
-            zero_point_from=None if symmetric else rule,
-            include_zero=include_zero,
+            zero_point_from=None if symmetric else row.rule,
+            include_zero=row.include_zero,
             symmetric=symmetric,
-            axis=axis,
-            block_size=block_size,
+            axis=row.axis,
+            block_size=row.block_size,
         )
 
 
@@ -546,8 +528,6 @@ def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
     Bins are equal, so beside a far outlier all the rest is in a few of them: what the percentiles
     leave is counted again, until the bins are fine enough.
     """
-    from .observers import HistogramObserver
-
     observer = HistogramObserver(axis=axis).update(x)
     before = observer.params(method="minmax")
     while True:

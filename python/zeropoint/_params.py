@@ -106,38 +106,37 @@ class QuantParams:
         bounds = (qmin, qmax) if include_zero else (INT32.min, INT32.max)
         zeros = _checks.zero_points(zero_point, scales.shape, *bounds)
         scales, zeros = _frozen(scales), _frozen(zeros)
-        native = _backend.native_params(
-            scales, zeros, qmin, qmax, dtype, canonical, axis, block_size
-        )
-        self._set(
+        values = (
             scales if scales.ndim else scales[()],
             zeros if zeros.ndim else int(zeros),
-            *(dtype, qmin, qmax, axis, block_size, canonical, include_zero, native),
+            *(dtype, qmin, qmax, axis, block_size, canonical, include_zero),
         )
-
-    def _set(self, *values: Any) -> None:
-        for name, value in zip(QuantParams.__slots__, values, strict=True):
+        for name, value in zip(self.__slots__, values, strict=False):  # all but the last
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
 
     @classmethod
     def _trusted(
-        cls,
-        scale: Array,
-        zero: Array,
-        choice: Any,
-        axis: int | None,
-        block: int | None,
-        native: Any,
+        cls, choice: Any, axis: int | None, block: int | None, scale: Any, zero: Any, native: Any
     ) -> QuantParams:
         """Parameters that the core has just chosen: nothing is left to check."""
         self = object.__new__(cls)
+        put = object.__setattr__  # by name: a loop over the names costs 1 us
         if axis is None:
-            scale, zero = scale[()], zero.item()
+            put(self, "_scale", scale[()])
+            put(self, "_zero_point", zero.item())
         else:
+            put(self, "_scale", _frozen(scale))
+            put(self, "_zero_point", _frozen(zero))
             axis = axis if block is None else axis % scale.ndim
-            scale, zero = _frozen(scale), _frozen(zero)
-        rest = choice.convention, choice.include_zero, native
-        self._set(scale, zero, choice.dtype, choice.qmin, choice.qmax, axis, block, *rest)
+        put(self, "dtype", choice.dtype)
+        put(self, "qmin", choice.qmin)
+        put(self, "qmax", choice.qmax)
+        put(self, "axis", axis)
+        put(self, "block_size", block)
+        put(self, "convention", choice.convention)
+        put(self, "include_zero", choice.include_zero)
+        put(self, "_native", native)
         return self
 
     @property
@@ -432,16 +431,8 @@ def quantize(
 
 
 def _quantize(x: Array, params: QuantParams, layout: Layout) -> Array:
-    scale, zero = params._spread(layout)
-    return _reference.quantize(
-        x,
-        scale,
-        zero,
-        qmin=params.qmin,
-        qmax=params.qmax,
-        convention=params.convention,
-        dtype=params.dtype,
-    )
+    how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
+    return _reference.quantize(x, *params._spread(layout), **how)
 
 
 def _dequantize(q: Array, params: QuantParams, layout: Layout, dtype: np.dtype[Any]) -> Array:

@@ -29,6 +29,8 @@ CORPUS = HERE / "corpus.txt"
 
 #: the first finding ends the program, and none is suppressed
 ASAN = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
+#: for sources of ours; that a size is unsigned is no news
+WARNINGS = "-Wall -Wextra -Wconversion -Wno-sign-conversion -Wpedantic -Werror"
 #: long results go past the caches, however small they are
 STREAMING = {"ZEROPOINT_STREAM_FROM": "0"}
 #: what a build needs, by the name of the program
@@ -132,8 +134,8 @@ def run(command: Iterable[object], env: dict[str, str] | None = None) -> str:
     return finish(start(command, env))[0]
 
 
-def build(where: Path, target: str, flags: str, *definitions: str, source: Path = HERE) -> Path:
-    """Compile `target` and everything below it with `flags`; returns where it lies.
+def build(where: Path, targets: str, flags: str, *definitions: str) -> Path:
+    """Compile `targets` and everything below them with `flags`; returns where they lie.
 
     CMAKE_BUILD_TYPE names no flags of its own, so that these are all there are; the loops keep
     the -O3 and the ISA flags of CMakeLists.txt.
@@ -142,9 +144,37 @@ def build(where: Path, target: str, flags: str, *definitions: str, source: Path 
         raise Missing("cmake is missing: pip install cmake, or apt-get install cmake")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     given = [f"-DCMAKE_CXX_FLAGS={flags}", "-DCMAKE_BUILD_TYPE=Checked", *definitions]
-    run(["cmake", *generator, "-S", source, "-B", where, *given])
-    run(["cmake", "--build", where, "--parallel", os.cpu_count() or 1, "--target", target])
+    run(["cmake", *generator, "-S", HERE, "-B", where, *given])
+    command = ["cmake", "--build", where, "--parallel", os.cpu_count() or 1, "--target"]
+    run([*command, *targets.split()])
     return where
+
+
+def with_python() -> list[str]:
+    """The definitions with which a build has the Python module, the target _core."""
+    module("pybind11")
+    cmakedir = run([sys.executable, "-m", "pybind11", "--cmakedir"]).strip()
+    return ["-DSKBUILD=ON", f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={cmakedir}"]
+
+
+def package(where: Path, **env: str) -> dict[str, str]:
+    """The environment in which this Python imports zeropoint with the core of the build `where`."""
+    site = where / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    ignored = shutil.ignore_patterns("_core.*.so", "__pycache__")
+    shutil.copytree(ROOT / "python" / "zeropoint", site / "zeropoint", ignore=ignored)
+    run(["cmake", "--install", where / "core", "--prefix", site])
+    paths = [str(site), *(path for path in sys.path if path.endswith("site-packages"))]
+    return env | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def verified(report: str, backends: list[str] | None, count: Count) -> None:
+    """Count what `zeropoint verify --json` compared; Failed if anything differs."""
+    found = json.loads(report[report.index("{") :])
+    if found["differences"] != 0 or backends not in (None, found["backends"]):
+        raise Failed(f"backends {found['backends']}, {found['differences']} wrong")
+    count.checks += sum(row["cases"] for row in found["rows"])
+    count.elements += sum(row["elements"] for row in found["rows"])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -239,12 +269,30 @@ def qemu(options: argparse.Namespace, count: Count) -> None:
         done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Failed(f"on {cpu}, exit code {done.returncode}:\n{done.stdout}{done.stderr}")
-        report = json.loads(done.stdout)
-        if report["backends"] != expected or report["differences"] != 0:
-            raise Failed(f"on {cpu}: backends {report['backends']}, {report['differences']} wrong")
-        count.checks += sum(row["cases"] for row in report["rows"])
-        count.elements += sum(row["elements"] for row in report["rows"])
+        verified(done.stdout, expected, count)
         print(f"{cpu}: {', '.join(expected)}, and no illegal instruction")
+
+
+def compilers(options: argparse.Namespace, count: Count) -> None:
+    """GCC and Clang: no warnings in our sources, the C++ tests, and `zeropoint verify`."""
+    found = {name: tool(name) for name in ("g++", "clang++")}
+    api = ROOT / "tests" / "outside" / "api.cpp"  # the templates of the typed API, made
+    jobs = []
+    for name, compiler in found.items():
+        print(run([compiler, "--version"]).splitlines()[0])
+        compiling = ["-std=c++17", *WARNINGS.split(), f"-I{ROOT / 'cpp' / 'include'}"]
+        run([compiler, "-fsyntax-only", *compiling, api])
+        definitions = [*with_python(), f"-DCMAKE_CXX_COMPILER={compiler}"]
+        where = options.build / f"compilers-{name}"
+        build(where, "zeropoint_tests _core", f"-O1 {WARNINGS}", *definitions)
+        # without site: an editable zeropoint would come first
+        verify = [sys.executable, "-S", "-m", "zeropoint", "verify", "--json"]
+        jobs.append(start([where / "zeropoint_tests", "--every", 5 * options.every]))
+        jobs.append(start(verify, package(where)))
+    outputs = finish(*jobs)
+    for tests, report in zip(outputs[::2], outputs[1::2], strict=True):
+        count.add(tests)
+        verified(report, None, count)
 
 
 def fuzz(options: argparse.Namespace, count: Count) -> None:
@@ -282,36 +330,23 @@ def python_asan(options: argparse.Namespace, count: Count) -> None:
     Leaks are not looked for, as NumPy and Python themselves leave memory at exit.
     """
     compiler = tool("g++")
-    for name in ("pybind11", "pytest", "hypothesis"):
+    for name in ("pytest", "hypothesis"):
         module(name)
-    cmakedir = run([sys.executable, "-m", "pybind11", "--cmakedir"]).strip()
     where = build(
         options.build / "python-asan",
-        "all",
+        "_core",
         f"{ASAN} -g -O1",
-        "-DSKBUILD=ON",
-        f"-DPython_EXECUTABLE={sys.executable}",
-        f"-Dpybind11_DIR={cmakedir}",
+        *with_python(),
         f"-DCMAKE_CXX_COMPILER={compiler}",
-        source=ROOT,
     )
-    site = where / "site"
-    shutil.rmtree(site, ignore_errors=True)
-    shutil.copytree(ROOT / "python" / "zeropoint", site / "zeropoint")
-    run(["cmake", "--install", where, "--prefix", site])
     libraries = [
         run([compiler, f"-print-file-name={name}"]).strip()
         for name in ("libasan.so", "libstdc++.so")
     ]
-    env = {
-        # ASan looks for the exceptions of libstdc++ when it starts, before Python loads that
-        "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "PYTHONPATH": str(site),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    # ASan looks for the exceptions of libstdc++ when it starts, before Python loads that
+    env = package(where, LD_PRELOAD=" ".join(libraries), ASAN_OPTIONS="detect_leaks=0")
     core = run([sys.executable, "-c", "import zeropoint._core as c; print(c.__file__)"], env)
-    if Path(core.strip()).parent != site / "zeropoint":
+    if not Path(core.strip()).is_relative_to(where):
         raise Failed(f"Python would test {core.strip()}: is zeropoint installed as editable?")
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests"]
     left_out = (
@@ -345,6 +380,7 @@ def tidy(options: argparse.Namespace, count: Count) -> None:
 
 MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
     "tidy": tidy,
+    "compilers": compilers,
     "asan": asan,
     "tsan": tsan,
     "valgrind": valgrind,

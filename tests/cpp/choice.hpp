@@ -151,7 +151,7 @@ Chosen<T> chosen(T low, T high, const core::Choice& c) {
         high = std::max(high, T(0));
     }
     if (low == high && !c.include_zero) return {Fault::constant, 0, 0};
-    const bool by_default = c.rule == core::Rule::default_rule;
+    const bool by_default = c.zero_point_from == core::ZeroPointFrom::default_rule;
     const Convention rule_of = by_default ? c.convention : Convention::numpy;
     const int steps = c.qmax - c.qmin;
     T s =
@@ -162,8 +162,8 @@ Chosen<T> chosen(T low, T high, const core::Choice& c) {
     const T first = static_cast<T>(c.qmin), last = static_cast<T>(c.qmax);
     const T from_min = first - std::nearbyint(low / s), from_max = last - std::nearbyint(high / s);
     T z = from_min;
-    if (c.rule == core::Rule::max) z = from_max;
-    if (c.rule == core::Rule::least_error &&
+    if (c.zero_point_from == core::ZeroPointFrom::max) z = from_max;
+    if (c.zero_point_from == core::ZeroPointFrom::least_error &&
         error_of_ends(low, high, s, from_max, c) < error_of_ends(low, high, s, from_min, c))
         z = from_max;
     if (rule_of == Convention::onnx) z = clip_to_codes(std::nearbyint(first - low / s), c);
@@ -184,9 +184,10 @@ inline std::string exactly(double v) {
 
 inline std::string describe(const core::Choice& c) {
     constexpr const char* rules[] = {"default", "max", "min", "least_error"};
-    return std::string("rule ") + rules[static_cast<int>(c.rule)] + " of " + name(c.convention) +
-           (c.include_zero ? "" : ", without 0") + (c.symmetric ? ", symmetric" : "") + ", codes " +
-           std::to_string(c.qmin) + ".." + std::to_string(c.qmax);
+    return std::string("rule ") + rules[static_cast<int>(c.zero_point_from)] + " of " +
+           name(c.convention) + (c.include_zero ? "" : ", without 0") +
+           (c.symmetric ? ", symmetric" : "") + ", codes " + std::to_string(c.qmin) + ".." +
+           std::to_string(c.qmax);
 }
 
 template <class T>

@@ -156,13 +156,13 @@ void check_call(Bytes& bytes) {
 template <class T>
 void check_choice(Bytes& bytes) {
     core::Choice c;
-    c.rule = bytes.one_of(
-        {core::Rule::default_rule, core::Rule::max, core::Rule::min, core::Rule::least_error});
+    c.zero_point_from = bytes.one_of({core::ZeroPointFrom::default_rule, core::ZeroPointFrom::max,
+                                      core::ZeroPointFrom::min, core::ZeroPointFrom::least_error});
     c.convention = bytes.one_of(conventions);
     const auto flags = bytes.take<std::uint8_t>();
     c.include_zero = flags & 1 || c.convention != Convention::numpy;
     c.symmetric = c.include_zero && flags & 2;
-    if (c.symmetric) c.rule = core::Rule::default_rule;
+    if (c.symmetric) c.zero_point_from = core::ZeroPointFrom::default_rule;
     const int least = flags & 4 ? -128 : 0;
     const int a = least + bytes.take<std::uint8_t>(), b = least + bytes.take<std::uint8_t>();
     c.qmin = std::min(a, b);

@@ -223,7 +223,8 @@ inline void element(const Call& c, const void* in, void* out, std::size_t i) {
         case Op::requantize: {
             const float m = c.multiplier[c.multiplier.size() == 1 ? 0 : p];
             const float acc = static_cast<float>(read<std::int32_t>(in, i));
-            return store_code(out, i, clip(std::nearbyint(acc * m) + z, c.qmin, c.qmax));
+            return store_code(
+                out, i, clip(std::nearbyint(acc * m) + static_cast<float>(z), c.qmin, c.qmax));
         }
         case Op::saturate: {
             if (!is_float(c.in))
@@ -290,7 +291,7 @@ inline void only_promised(const Call& c, void* out) {
             same_nan(c.out, p + c.layout.parameters());
         } else if (c.op == Op::histogram) {
             const std::size_t row = p * core::histogram_row;
-            const bool nonfinite = same_nan(DType::f64, row) | same_nan(DType::f64, row + 1);
+            const bool nonfinite = same_nan(DType::f64, row) + same_nan(DType::f64, row + 1) > 0;
             const double peak = std::max(-read<double>(out, row), read<double>(out, row + 1));
             if (nonfinite || std::ldexp(peak, static_cast<int>(-c.exponents[p])) >= 0x1p30)
                 for (std::size_t k = 3; k < core::histogram_row; ++k)

@@ -26,9 +26,10 @@ std::vector<core::Choice> choices() {
         core::Choice c;
         c.qmin = range[0];
         c.qmax = range[1];
-        for (const core::Rule rule : {core::Rule::default_rule, core::Rule::max, core::Rule::min,
-                                      core::Rule::least_error}) {
-            c.rule = rule;
+        for (const core::ZeroPointFrom rule :
+             {core::ZeroPointFrom::default_rule, core::ZeroPointFrom::max, core::ZeroPointFrom::min,
+              core::ZeroPointFrom::least_error}) {
+            c.zero_point_from = rule;
             for (const Convention convention :
                  {Convention::numpy, Convention::onnx, Convention::torch, Convention::tflite}) {
                 c.convention = convention;
@@ -37,12 +38,13 @@ std::vector<core::Choice> choices() {
         }
         c.convention = Convention::numpy;
         c.include_zero = false;
-        for (const core::Rule rule :
-             {core::Rule::default_rule, core::Rule::max, core::Rule::least_error}) {
-            c.rule = rule;
+        for (const core::ZeroPointFrom rule :
+             {core::ZeroPointFrom::default_rule, core::ZeroPointFrom::max,
+              core::ZeroPointFrom::least_error}) {
+            c.zero_point_from = rule;
             found.push_back(c);
         }
-        c.rule = core::Rule::default_rule;
+        c.zero_point_from = core::ZeroPointFrom::default_rule;
         c.include_zero = c.symmetric = true;
         found.push_back(c);
     }

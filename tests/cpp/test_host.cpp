@@ -67,7 +67,7 @@ void test_state(const std::vector<Sample>& samples) {
                       describe(sample.call) + " in a hostile floating-point state");
             }
         core::Choice choice;
-        choice.rule = core::Rule::least_error;
+        choice.zero_point_from = core::ZeroPointFrom::least_error;
         const float low = -0x1.23456p-120f, high = 0x1.3579bp-127f;  // the scale is subnormal
         const Chosen<float> expected = chosen_by_core(low, high, choice);
         write_state(set);

@@ -73,7 +73,7 @@ void all(const std::string& name) {
     std::vector<float> y(x.size());
     for (const Recipe& recipe : recipes) {
         const std::string full = name + "_" + recipe.name;
-        zp::Choosing how;
+        zp::Choice<Q> how;
         how.convention = recipe.convention;
         const zp::Params params = zp::quantize_dynamic(x.data(), q.data(), x.size(), how);
         save(full + "_dynamic", q);
@@ -118,7 +118,7 @@ void all(const std::string& name) {
             save(name + "_" + rule.name + (include_zero ? "_zero" : "_free"),
                  std::vector<double>{p.scale, static_cast<double>(p.zero_point)});
         }
-    zp::Choosing symmetric;
+    zp::Choice<Q> symmetric;
     symmetric.symmetric = true;
     const zp::Params p = zp::choose_params<Q>(x.data(), x.size(), symmetric);
     save(name + "_symmetric", std::vector<double>{p.scale, static_cast<double>(p.zero_point)});
@@ -204,7 +204,7 @@ void errors() {
     const float far[] = {1e30f, 1.0000001e30f};
     refused([&] { zp::choose_params<std::uint8_t>(far, 2, zp::ZeroPointFrom::min, false); },
             "the zero point", "int32");
-    zp::Choosing how;
+    zp::Choice<std::uint8_t> how;
     how.symmetric = true;
     how.zero_point_from = zp::ZeroPointFrom::max;
     refused([&] { zp::choose_params<std::uint8_t>(x, 4, how); }, "symmetric", "zero_point_from");

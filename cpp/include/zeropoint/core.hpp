@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,22 +16,84 @@ namespace zeropoint::core {
 enum class DType : std::uint8_t { f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64 };
 std::size_t size_of(DType) noexcept;
 
-enum class Convention : std::uint8_t { numpy, onnx, torch, tflite };
+/// A whole recipe of arithmetic: conventions.def.
+enum class Convention : std::uint8_t {
+#define ZEROPOINT_CONVENTION(name) name,
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
+};
+constexpr const char* convention_names[] = {
+#define ZEROPOINT_CONVENTION(name) #name,
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
+};
+/// Whether the convention multiplies by 1 / scale, which then must be finite.
+constexpr bool by_reciprocal(Convention c) noexcept { return c == Convention::torch; }
 
-/// The shape of an array as its parameters see it: outer * axis * inner elements.
+/// Where the zero point comes from: the convention's default rule; z = qmax - rint(max / s);
+/// z = qmin - rint(min / s); of these two the one that moves the ends of the range less.
+enum class ZeroPointFrom : std::uint8_t { default_rule, max, min, least_error };
+constexpr const char* rule_names[] = {"default_rule", "max", "min", "least_error"};
+
+/// Whether an enum's value is one that `names` has a name for.
+template <class Enum, std::size_t n>
+constexpr bool is_known(Enum value, const char* const (&)[n]) noexcept {
+    return static_cast<std::size_t>(value) < n;
+}
+
+/// How parameters lie in an array of outer * axis * inner elements.
 ///   per tensor:  {1, 1, n}
 ///   per channel: `axis` channels; block == 1
-///   per block:   `axis` is cut into blocks of `block` elements, the last may be short;
-///                parameters have the shape {outer, ceil(axis / block), inner}
+///   per block:   `axis` is cut into blocks of `block` elements, the last may be short
 struct Layout {
     enum class Kind : std::uint8_t { tensor, channel, block };
     Kind kind = Kind::tensor;
     std::size_t outer = 1, axis = 1, inner = 0, block = 1;
+    std::size_t dimension = 0;  ///< that of the array which `axis` is the length of
+
+    static Layout tensor(std::size_t n) noexcept {
+        Layout layout;
+        layout.inner = n;
+        return layout;
+    }
+    /// Per channel of dimension `axis` (below 0: from the last one) of an array with this shape, or
+    /// with block_size > 0 per block along it; none where there is no such dimension.
+    template <class Length>
+    static std::optional<Layout> along(const Length* shape, std::size_t ndim, std::ptrdiff_t axis,
+                                       std::size_t block_size) noexcept {
+        const std::size_t at = static_cast<std::size_t>(axis) + (axis < 0 ? ndim : 0);
+        if (at >= ndim) return std::nullopt;
+        Layout layout = tensor(1);
+        layout.kind = block_size ? Kind::block : Kind::channel;
+        layout.block = block_size ? block_size : 1;
+        layout.dimension = at;
+        for (std::size_t i = 0; i < ndim; ++i)
+            (i < at    ? layout.outer
+             : i == at ? layout.axis
+                       : layout.inner) *= static_cast<std::size_t>(shape[i]);
+        return layout;
+    }
 
     std::size_t size() const noexcept { return outer * axis * inner; }
     std::size_t blocks() const noexcept { return axis / block + (axis % block != 0); }
     std::size_t parameters() const noexcept {
         return kind == Kind::tensor ? 1 : kind == Kind::channel ? axis : outer * blocks() * inner;
+    }
+    /// The shape of the parameters of an array with this shape.
+    template <class Length>
+    std::vector<Length> parameter_shape(const Length* shape, std::size_t ndim) const {
+        if (kind == Kind::tensor) return {};
+        if (kind == Kind::channel) return {shape[dimension]};
+        std::vector<Length> found(shape, shape + ndim);
+        found[dimension] = static_cast<Length>(blocks());
+        return found;
+    }
+    /// Whether `n` parameters of the shape `given` fit an array with this shape.
+    template <class Length>
+    bool fits(std::size_t n, const std::vector<Length>& given, const Length* shape,
+              std::size_t ndim) const {
+        // blocks of another arrangement can have the same number
+        return n == parameters() && (kind != Kind::block || given == parameter_shape(shape, ndim));
     }
 };
 
@@ -43,7 +106,7 @@ struct View {
     DType dtype;
 };
 
-/// Asked between slices of a large call; false stops it (the output is then partly written).
+/// Asked now and then in a large call; false stops it (the output is then partly written).
 struct Poll {
     bool (*keep_going)(void*) = nullptr;
     void* context = nullptr;
@@ -54,9 +117,8 @@ struct Poll {
 /// numpy.
 class Params {
 public:
-    Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-           DType code, Convention convention);
-    Params(std::vector<double> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
+    template <class T>  // float or double
+    Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
            DType code, Convention convention);
     Params(Params&&) noexcept;
     Params& operator=(Params&&) noexcept;
@@ -111,7 +173,7 @@ std::size_t get_num_threads() noexcept;
 
 /// Throws std::invalid_argument where a variable of the environment that the core reads is set to
 /// what it cannot be; the message names it.  The calls below then go on as if it were not set.
-///   ZEROPOINT_STREAM_FROM  bytes read and written from which on results are stored past the caches
+///   ZEROPOINT_STREAM_FROM  bytes read and written from which on stores are non-temporal
 /// A whole number of up to 20 digits, below 2^64; empty is not set.  It is read once a process.
 void check_environment();
 
@@ -132,30 +194,30 @@ bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
 bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll = {});
-/// Least and greatest element for each parameter of the layout, float (double for f64 data); a zero
-/// is +0; both are NaN where the data has a NaN or an Inf.
+/// Minimum and maximum for each parameter of the layout, float (double for f64 data); a zero is +0;
+/// both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});
 
 /// How many elements lie in each bin, for each parameter of the layout.  `table` has a row of
-/// 8-byte words for each: least and greatest element (double), as of min_max; the exponent; and the
+/// 8-byte words for each: minimum and maximum (double), as of min_max; the exponent; and the
 /// counts, that of bin t of 2^exponent (scalar.h) at t modulo their number.  These mean nothing
 /// where the data have a NaN or an Inf, or span more bins than there are.
 constexpr std::size_t histogram_row = 3 + 4096;
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
                void* table, const Layout&, Poll = {});
 
-/// How to choose scale and zero point; `default_rule` is the one of the convention.
-enum class Rule : std::uint8_t { default_rule, max, min, least_error };
+/// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
 struct Choice {
-    Rule rule = Rule::default_rule;
-    bool include_zero = true, symmetric = false;
+    ZeroPointFrom zero_point_from = ZeroPointFrom::default_rule;
+    bool include_zero = true;  ///< widen the range to hold 0; false: numpy convention alone
+    bool symmetric = false;    ///< z in the middle, scale = max|x| / steps; by the default rule
     int qmin = 0, qmax = 255;
     Convention convention = Convention::numpy;
 };
 /// Why there are no parameters for a range: NaN or Inf in it; no steps in it (constant, and it need
 /// not hold 0); no finite scale; no finite 1/scale, which the torch convention needs; a zero point
-/// beyond int32.
-enum class Fault : std::uint8_t { none, not_finite, constant, too_wide, too_narrow, far_from_zero };
+/// beyond int32; a convention or rule that is not one.
+enum class Fault { none, not_finite, constant, too_wide, too_narrow, far_from_zero, unknown };
 struct Verdict {
     Fault fault = Fault::none;
     std::size_t index = 0;  ///< of the first range at fault

@@ -25,7 +25,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -37,12 +36,10 @@ namespace zeropoint {
 
 // ---- types -----------------------------------------------------------------------------------
 
-/// A whole recipe of arithmetic:
-///   numpy   clip(rint(x / s + z))
-///   onnx    clip(rint(x / s) + z)
-///   torch   clip(rint(x * (1 / s)) + z), also LiteRT and XNNPACK
-///   tflite  clip(half_away(x / s) + z)
+/// numpy, onnx, torch or tflite: a whole recipe of arithmetic (conventions.def).
 using core::Convention;
+/// max, min, least_error, or the convention's default_rule (core.hpp).
+using core::ZeroPointFrom;
 
 /// IEEE 754 binary16 and bfloat16 as their bits: storage, not arithmetic.  Memory of any type of
 /// the same format (_Float16, __half, Eigen::half) can be passed by reinterpret_cast.
@@ -53,12 +50,12 @@ struct bfloat16 {
     std::uint16_t bits;
 };
 
-/// Parameters of a whole tensor.  Valid: scale finite and > 0 (under torch 1 / scale finite too);
-/// qmin < qmax, both codes of Q; zero_point in [qmin, qmax], or with include_zero == false (numpy
-/// convention alone) any.
+/// Parameters of a whole tensor; make_params sets the full range of Q.  Valid: scale finite and > 0
+/// (under torch 1 / scale finite too); qmin < qmax, both codes of Q; zero_point in [qmin, qmax], or
+/// with include_zero == false (numpy convention alone) any.
 struct Params {
-    float scale;
-    std::int32_t zero_point, qmin, qmax;
+    float scale = 1;
+    std::int32_t zero_point = 0, qmin = 0, qmax = 255;
     Convention convention = Convention::numpy;
     bool include_zero = true;
 };
@@ -67,29 +64,15 @@ struct Params {
 /// elements along the axis, in the array's own order with the axis divided by block_size (rounded
 /// up), as in ONNX opset 21.
 struct AxisParams {
-    std::vector<float> scale;
-    std::vector<std::int32_t> zero_point;  ///< as many as scales, or one for all
-    std::int32_t qmin, qmax;
+    std::vector<float> scale = {};
+    std::vector<std::int32_t> zero_point = {0};  ///< as many as scales, or one for all
+    std::int32_t qmin = 0, qmax = 255;
     std::size_t axis = 0, block_size = 0;
     Convention convention = Convention::numpy;
     bool include_zero = true;
 };
 
 using Shape = std::vector<std::size_t>;
-
-/// Where the zero point comes from: z = qmax - rint(max / s), z = qmin - rint(min / s), or of the
-/// two the one that moves the ends of the range less.
-enum class ZeroPointFrom { max, min, least_error };
-
-/// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
-struct Choosing {
-    /// None: the convention's default rule.
-    std::optional<ZeroPointFrom> zero_point_from = std::nullopt;
-    bool include_zero = true;  ///< widen the range to hold 0; false: numpy convention alone
-    bool symmetric = false;    ///< z in the middle, scale = max|x| / steps; with no rule of its own
-    std::optional<std::int32_t> qmin = std::nullopt, qmax = std::nullopt;  ///< none: those of Q
-    Convention convention = Convention::numpy;
-};
 
 // ---- what the templates stand on ---------------------------------------------------------------
 
@@ -114,6 +97,8 @@ constexpr DType code_dtype() {
                   "codes are std::uint8_t or std::int8_t");
     return std::is_same_v<Q, std::uint8_t> ? DType::u8 : DType::i8;
 }
+template <class Q>
+constexpr int first_code = std::is_signed_v<Q> ? -128 : 0;
 
 core::Params checked(const Params&, DType code);
 core::Params checked(const AxisParams&, DType code);
@@ -125,18 +110,21 @@ core::Requantization requantization(const std::vector<double>& acc_scale, const 
 void check_bounds(std::int64_t qmin, std::int64_t qmax);
 std::size_t isa() noexcept;
 
-Params choose(ConstView x, std::size_t n, DType code, const Choosing&);
+Params choose(ConstView x, std::size_t n, DType code, const core::Choice&);
 AxisParams choose(ConstView x, const Shape&, std::size_t axis, std::size_t block_size, DType code,
-                  const Choosing&);
+                  const core::Choice&);
 std::pair<float, float> min_max(ConstView x, std::size_t n);
 
-inline core::Layout flat(std::size_t n) noexcept {
-    core::Layout layout;
-    layout.inner = n;
-    return layout;
-}
-
 }  // namespace detail
+
+/// How to choose parameters for codes Q: the fields of core::Choice, with the full range of Q.
+template <class Q>
+struct Choice : core::Choice {
+    Choice() {
+        qmin = detail::first_code<Q>;
+        qmax = qmin + 255;
+    }
+};
 
 // ---- the machine -------------------------------------------------------------------------------
 
@@ -160,8 +148,8 @@ using core::set_num_threads;
 template <class Q>
 Params make_params(float scale, std::int32_t zero_point,
                    Convention convention = Convention::numpy) {
-    constexpr bool is_signed = std::is_signed_v<Q>;
-    const Params params{scale, zero_point, is_signed ? -128 : 0, is_signed ? 127 : 255, convention};
+    constexpr int qmin = detail::first_code<Q>;
+    const Params params{scale, zero_point, qmin, qmin + 255, convention};
     detail::checked(params, detail::code_dtype<Q>());
     return params;
 }
@@ -170,13 +158,13 @@ Params make_params(float scale, std::int32_t zero_point,
 /// or an Inf, no finite scale, a zero point beyond std::int32_t, or constant data without
 /// include_zero.
 template <class Q, class X>
-Params choose_params(const X* x, std::size_t n, const Choosing& how) {
+Params choose_params(const X* x, std::size_t n, const Choice<Q>& how) {
     return detail::choose({x, detail::real_dtype<X>()}, n, detail::code_dtype<Q>(), how);
 }
 template <class Q, class X>
 Params choose_params(const X* x, std::size_t n, ZeroPointFrom from = ZeroPointFrom::min,
                      bool include_zero = true) {
-    Choosing how;
+    Choice<Q> how;
     how.zero_point_from = from;
     how.include_zero = include_zero;
     return choose_params<Q>(x, n, how);
@@ -184,12 +172,12 @@ Params choose_params(const X* x, std::size_t n, ZeroPointFrom from = ZeroPointFr
 /// The same for each channel along `axis`, or for each block of `block_size` elements along it.
 template <class Q, class X>
 AxisParams choose_params(const X* x, const Shape& shape, std::size_t axis,
-                         std::size_t block_size = 0, const Choosing& how = {}) {
+                         std::size_t block_size = 0, const Choice<Q>& how = {}) {
     return detail::choose({x, detail::real_dtype<X>()}, shape, axis, block_size,
                           detail::code_dtype<Q>(), how);
 }
 
-/// Least and greatest of n elements; a zero is +0.  Throws std::invalid_argument for no data, NaN,
+/// Minimum and maximum of n elements; a zero is +0.  Throws std::invalid_argument for no data, NaN,
 /// Inf.
 template <class X>
 std::pair<float, float> min_max(const X* x, std::size_t n) {
@@ -208,16 +196,18 @@ public:
 
     template <class X>
     void quantize(const X* x, Q* q, std::size_t n) const noexcept {
-        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, detail::flat(n), params_);
+        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, core::Layout::tensor(n),
+                       params_);
     }
     template <class X>
     void dequantize(const Q* q, X* x, std::size_t n) const noexcept {
-        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, detail::flat(n), params_);
+        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, core::Layout::tensor(n),
+                         params_);
     }
     /// dequantize(quantize(x)) in one pass; y may be x.
     template <class X>
     void fake_quantize(const X* x, X* y, std::size_t n) const noexcept {
-        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, detail::flat(n),
+        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, core::Layout::tensor(n),
                             params_);
     }
 
@@ -263,7 +253,7 @@ public:
     Requantizer(double acc_scale, const Params& params)
         : requantization_(detail::requantization({acc_scale}, params, detail::code_dtype<Q>())) {}
     void operator()(const std::int32_t* acc, Q* q, std::size_t n) const noexcept {
-        core::requantize(detail::isa(), acc, q, detail::flat(n), requantization_);
+        core::requantize(detail::isa(), acc, q, core::Layout::tensor(n), requantization_);
     }
 
 private:
@@ -329,14 +319,14 @@ void requantize(const std::int32_t* acc, Q* q, const Shape& shape,
 /// Chooses parameters from the data and quantizes with them (ONNX's DynamicQuantizeLinear under
 /// Convention::onnx).  Errors as choose_params.
 template <class Q, class X>
-Params quantize_dynamic(const X* x, Q* q, std::size_t n, const Choosing& how = {}) {
+Params quantize_dynamic(const X* x, Q* q, std::size_t n, const Choice<Q>& how = {}) {
     const Params params = choose_params<Q>(x, n, how);
     quantize(x, q, n, params);
     return params;
 }
 template <class Q, class X>
 AxisParams quantize_dynamic(const X* x, Q* q, const Shape& shape, std::size_t axis,
-                            std::size_t block_size = 0, const Choosing& how = {}) {
+                            std::size_t block_size = 0, const Choice<Q>& how = {}) {
     AxisParams params = choose_params<Q>(x, shape, axis, block_size, how);
     quantize(x, q, shape, params);
     return params;
@@ -356,7 +346,8 @@ template <class X>
 void round(const X* x, X* y, std::size_t n, Ties ties = Ties::even) noexcept {
     core::round(detail::isa(), {x, detail::real_dtype<X>()}, y, n, ties == Ties::away);
 }
-/// Rounds halves to even, clips to the range of Q, casts: never wraps.  NaN becomes the least Q.
+/// Rounds halves to even, clips to the range of Q, casts: never wraps.  NaN becomes the minimum of
+/// Q.
 template <class Q, class X>
 void saturate_cast(const X* x, Q* q, std::size_t n) noexcept {
     core::saturate_cast(detail::isa(), {x, detail::real_dtype<X>()}, {q, detail::code_dtype<Q>()},

@@ -1,4 +1,4 @@
-"""NumPy by hand: the article's code, and the same steps with `out=` everywhere."""
+"""NumPy by hand: the line that people write, and the same steps with `out=` everywhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .base import Call, Declined, System, one_thread
 NUMPY = convention("numpy")
 
 
-class ArticleNumPy(System):
+class NumPyByHand(System):
     name = "numpy"
     package = "numpy"
 
     def prepare(self, case: Case, threads: int) -> Call:
         one_thread("NumPy", threads)
         if case.job.convention != "numpy":
-            raise Declined("the article has the numpy convention only")
+            raise Declined("NumPy by hand has the numpy convention only")
         if case.size >= HUGE:
             raise Declined("its temporaries are several times as large as 1 Gi elements of data")
         return super().prepare(case, threads)
@@ -74,7 +74,7 @@ class ArticleNumPy(System):
         return Call(lambda: (np.min(x), np.max(x)), lambda r: (r[0], r[1]), ANY)
 
 
-class NumPyWithOut(ArticleNumPy):
+class NumPyWithOut(NumPyByHand):
     name = "numpy-out"
 
     def quantize(self, case: Case, threads: int) -> Call:
@@ -114,7 +114,7 @@ class NumPyWithOut(ArticleNumPy):
 
     def quantize_dynamic(self, case: Case, threads: int) -> Call:
         if case.job.axis is not None:
-            raise Declined("NumPy's row of dynamic_rows is the article's")
+            raise Declined("NumPy has dynamic_rows in the row numpy")
         x, codes = case.x, case.out
         real = np.empty(case.shape, np.float32)
         qmin, qmax = case.code_range

@@ -1,0 +1,111 @@
+// Behind Python's checks: plain arrays in, results written to a given array.  These check what
+// memory safety needs and nothing else.
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "arrays.h"
+#include "fast.h"
+#include "gil.h"
+#include "parameters.h"
+
+namespace {
+
+zp::DType dtype_or_throw(py::handle array) {
+    const auto dtype = dtype_of(array);
+    expect(dtype.has_value());
+    return *dtype;
+}
+
+// Source and target of a call, of one shape.
+struct Arrays {
+    Arrays(std::size_t isa, const py::array& source, py::array& target)
+        : x{source.data(), dtype_or_throw(source)},
+          y{target.mutable_data(), dtype_or_throw(target)},
+          n(size_of(source)) {
+        check_isa(isa);
+        if (!has_flags(source, plain_flags) || !has_flags(target, out_flags) ||
+            !same_shape(source, target))
+            throw py::value_error("arrays must be C-contiguous, aligned and of one shape");
+    }
+    zp::ConstView x;
+    zp::View y;
+    std::size_t n;
+};
+
+// `function` of the fast path, which declines nothing that has passed Python's checks.
+template <auto function>
+void into(std::size_t isa, const py::array& source, const py::array& target,
+          const NativeParams& params) {
+    if (function(isa, source, params, target).is_none())
+        throw py::value_error("arrays must be plain, of one shape, and fit the parameters");
+}
+
+void requantize_into(std::size_t isa, const py::array& source, py::array target,
+                     const NativeParams& params, const py::array& multiplier) {
+    const Arrays a(isa, source, target);
+    const auto layout = params.layout(source);
+    const auto multipliers = to_vector<float>(multiplier);
+    expect(a.x.dtype == zp::DType::i32 && a.y.dtype == params.core.code());
+    if (!layout || (multipliers.size() != 1 && multipliers.size() != params.core.size()))
+        throw py::value_error("parameters or multipliers do not fit the array");
+    const zp::Requantization requantization(params.core, multipliers);
+    call(a.n, [&](zp::Poll poll) {
+        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, *layout,
+                              requantization, poll);
+    });
+}
+
+void saturate_into(std::size_t isa, const py::array& source, py::array target, std::int64_t low,
+                   std::int64_t high) {
+    const Arrays a(isa, source, target);
+    const zp::DType t = a.x.dtype;
+    expect(t == a.y.dtype && t != zp::DType::u16 && t != zp::DType::u32 && t != zp::DType::u64);
+    call(a.n,
+         [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y.data, a.n, low, high, poll); });
+}
+
+void saturate_cast_into(std::size_t isa, const py::array& source, py::array target) {
+    const Arrays a(isa, source, target);
+    expect(a.y.dtype == zp::DType::i8 || a.y.dtype == zp::DType::u8);
+    call(a.n, [&](zp::Poll poll) { return zp::saturate_cast(isa, a.x, a.y, a.n, poll); });
+}
+
+void round_into(std::size_t isa, const py::array& source, py::array target, bool ties_away) {
+    const Arrays a(isa, source, target);
+    expect(is_real(a.x.dtype) && a.x.dtype == a.y.dtype);
+    call(a.n, [&](zp::Poll poll) { return zp::round(isa, a.x, a.y.data, a.n, ties_away, poll); });
+}
+
+std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source, Axis axis,
+                                        std::size_t block) {
+    check_isa(isa);
+    const auto dtype = plain_real(source);
+    const auto layout = layout_of(source, axis, block);
+    if (!dtype || !layout || layout->size() == 0)
+        throw py::value_error("min_max needs real data in a plain array, and a valid axis");
+    Range range = range_of(isa, source, *dtype, *layout);
+    return {std::move(range.low), std::move(range.high)};
+}
+
+// The core's table for the exponents that are given, one for each channel.
+py::array histogram(std::size_t isa, const py::array& source, Axis axis,
+                    const py::array& exponents) {
+    check_isa(isa);
+    const auto dtype = plain_real(source);
+    const auto layout = layout_of(source, axis, 0);
+    if (!dtype || !layout)
+        throw py::value_error("histogram needs real data in a plain array, and a valid axis");
+    const auto given = to_vector<std::int64_t>(exponents);
+    if (given.size() != layout->parameters()) throw py::value_error("an exponent for each channel");
+    py::array table(py::dtype("int64"), std::vector<std::size_t>{given.size(), zp::histogram_row});
+    call(layout->size(), [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
+        return zp::histogram(isa, {from, *dtype}, given, to, *layout, poll);
+    });
+    return table;
+}
+
+}  // namespace

@@ -1,0 +1,120 @@
+// Parameters: Python's as the core has them, their layout in an array, and how to choose them.
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+
+namespace {
+
+// The enum's value with this name.
+template <class Enum, std::size_t n>
+Enum named(std::string_view name, const char* const (&names)[n]) {
+    const auto* found = std::find(names, names + n, name);
+    if (found == names + n) throw py::value_error("unknown name: " + std::string(name));
+    return static_cast<Enum>(found - names);
+}
+
+std::vector<std::string> conventions() {
+    return {std::begin(zp::convention_names), std::end(zp::convention_names)};
+}
+
+using Axis = std::optional<std::ptrdiff_t>;
+
+std::optional<zp::Layout> layout_of(py::handle array, Axis axis, std::size_t block) {
+    if (!axis) return zp::Layout::tensor(size_of(array));
+    const auto ndim = static_cast<std::size_t>(proxy(array).nd);
+    return zp::Layout::along(proxy(array).dimensions, ndim, *axis, block);
+}
+
+struct NativeParams {
+    zp::Params core;
+    Axis axis;
+    std::size_t block;
+    std::vector<py::ssize_t> shape;  // of the parameters
+
+    // The layout of `array` if the parameters fit it.
+    std::optional<zp::Layout> layout(py::handle array) const {
+        const auto found = layout_of(array, axis, block);
+        const auto ndim = static_cast<std::size_t>(proxy(array).nd);
+        if (!found || !found->fits(core.size(), shape, proxy(array).dimensions, ndim))
+            return std::nullopt;
+        return found;
+    }
+};
+
+template <class T>
+NativeParams native_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
+                           bool is_signed, zp::Convention convention, Axis axis,
+                           std::size_t block) {
+    return {{to_vector<T>(scale), to_vector<std::int32_t>(zero), qmin, qmax,
+             is_signed ? zp::DType::i8 : zp::DType::u8, convention},
+            axis,
+            block,
+            shape_of(scale)};
+}
+
+NativeParams make_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
+                         bool is_signed, std::string_view convention, Axis axis,
+                         std::size_t block) {
+    if (scale.size() != zero.size()) throw py::value_error("scale and zero point differ in size");
+    const auto make =
+        dtype_of(scale) == zp::DType::f64 ? &native_params<double> : &native_params<float>;
+    return make(scale, zero, qmin, qmax, is_signed,
+                named<zp::Convention>(convention, zp::convention_names), axis, block);
+}
+
+zp::Choice make_choice(std::optional<std::string_view> zero_point_from, bool include_zero,
+                       bool symmetric, int qmin, int qmax, std::string_view convention) {
+    const auto rule = zero_point_from.value_or(zp::rule_names[0]);
+    return {
+        named<zp::ZeroPointFrom>(rule, zp::rule_names),         include_zero, symmetric, qmin, qmax,
+        named<zp::Convention>(convention, zp::convention_names)};
+}
+
+py::dtype dtype_of_precision(zp::DType precision) {
+    return py::dtype(precision == zp::DType::f64 ? "float64" : "float32");
+}
+
+// (scale, zero point), None where there are none: Python explains why.
+py::object choose(const py::array& low, const py::array& high, const zp::Choice& choice) {
+    const auto dtype = dtype_of(low);
+    expect(dtype == dtype_of(high) && (dtype == zp::DType::f32 || dtype == zp::DType::f64));
+    if (!same_shape(low, high) || !has_flags(low, plain_flags) || !has_flags(high, plain_flags))
+        throw py::value_error("low and high must be plain arrays of one shape");
+    py::array scale(dtype_of_precision(*dtype), shape_of(low));
+    py::array zero(py::dtype("int32"), shape_of(low));
+    constexpr std::size_t step = std::size_t(1) << 20;  // between two looks for Ctrl-C: 20 ms
+    const auto from = [&](const void* data, std::size_t i) {
+        return static_cast<const char*>(data) + i * zp::size_of(*dtype);
+    };
+    for (std::size_t i = 0; i < size_of(low); i += step) {
+        if (i > 0 && PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!zp::choose(*dtype, from(low.data(), i), from(high.data(), i),
+                        std::min(step, size_of(low) - i), choice,
+                        const_cast<char*>(from(scale.mutable_data(), i)),
+                        static_cast<std::int32_t*>(zero.mutable_data()) + i))
+            return py::none();
+    }
+    return py::make_tuple(std::move(scale), std::move(zero));
+}
+
+// float32(a / b) for two plain float64 arrays of one shape.
+py::array quotients(const py::array& a, const py::array& b) {
+    expect(dtype_of(a) == zp::DType::f64 && dtype_of(b) == zp::DType::f64);
+    if (!same_shape(a, b) || !has_flags(a, plain_flags) || !has_flags(b, plain_flags))
+        throw py::value_error("a and b must be plain arrays of one shape");
+    py::array found(py::dtype("float32"), shape_of(a));
+    zp::quotients(static_cast<const double*>(a.data()), static_cast<const double*>(b.data()),
+                  static_cast<float*>(found.mutable_data()), size_of(a));
+    return found;
+}
+
+}  // namespace
