@@ -369,9 +369,9 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
 def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
     """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
 
-    `load` gives them back to the bit, and all functions here read the file.
+    `load` gives them back to the bit, and all functions here read the file.  For example::
 
-    >>> save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
+        files.save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
 
     Parameters
     ----------
