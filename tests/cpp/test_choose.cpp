@@ -1,5 +1,5 @@
-// Scale and zero point for hard ranges: by the formulas, and never a scale that is not a positive
-// number.
+// Scale and zero point for hard ranges: the same on every machine, and never a scale that is not a
+// positive number.
 #include "check.hpp"
 #include "choice.hpp"
 #include "inputs.hpp"
@@ -55,6 +55,11 @@ template <class T>
 void check_range(T low, T high, const core::Choice& choice) {
     const std::string problem = problem_of_choice(low, high, choice);
     ++counts.elements;
+    if (options.digests) {
+        const std::string answer = describe(chosen_by_core(low, high, choice));
+        for (const std::size_t isa : options.isas)
+            digests.add("choose", core::isas()[isa], answer.data(), answer.size());
+    }
     check(problem.empty(), "choose for [" + exactly(low) + ", " + exactly(high) + "], " +
                                describe(choice) + ": " + problem);
 }
