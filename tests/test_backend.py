@@ -31,7 +31,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_names() -> None:
     assert zp.backends()[-1] == "reference"
-    assert set(zp.backends()) <= {"avx512", "avx2", "baseline", "reference"}
+    assert set(zp.backends()) <= {*zp._backend.core_info().get("isas", ()), "reference"}
     if len(zp.backends()) > 1:
         assert zp.backends()[-2] == "baseline"
     assert zp.backend() == zp.backends()[0] or "ZEROPOINT_BACKEND" in os.environ

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib.resources
 import importlib.util
-import platform
 import re
 import shutil
 import subprocess
@@ -19,9 +18,7 @@ import zeropoint as zp
 
 pytestmark = pytest.mark.skipif(len(zp.backends()) == 1, reason="the compiled core is absent")
 
-ISAS = {"baseline"}
-if platform.machine() in ("x86_64", "AMD64"):
-    ISAS |= {"avx2", "avx512"}
+ISAS = zp._backend.core_info().get("isas", ())
 
 
 def tool(name: str) -> str:

@@ -5,15 +5,14 @@ from .base import Call, Declined, System
 from .litert import LiteRT
 from .numba import Numba
 from .onnxruntime import ONNXRuntime
-from .ours import Avx2, Baseline, Best, BestFresh
+from .ours import FORCED, Best, BestFresh
 from .torch import Torch
 from .yardsticks import BareLoop, Rint
 
 SYSTEMS: tuple[type[System], ...] = (
     Best,
     BestFresh,
-    Avx2,
-    Baseline,
+    *FORCED,
     ArticleNumPy,
     NumPyWithOut,
     Numba,

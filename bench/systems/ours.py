@@ -81,22 +81,20 @@ class BestFresh(Best):
     gives_out = False
 
 
-class _Forced(Best):
-    forced: ClassVar[str]
+def forced(isa: str) -> type[Best]:
+    """zeropoint with the backend `isa`, where that is not the best one."""
 
-    def __init__(self) -> None:
-        if self.forced not in zp.backends():
-            raise ImportError(f"this machine has no backend {self.forced}")
-        if self.forced == zp.backends()[0]:
-            raise ImportError(f"{self.forced} is the best backend, and measured as that")
-        self.backend = self.forced
+    class Forced(Best):
+        name = f"zeropoint-{isa}"
+
+        def __init__(self) -> None:
+            if isa not in zp.backends():
+                raise ImportError(f"this machine has no backend {isa}")
+            if isa == zp.backends()[0]:
+                raise ImportError(f"{isa} is the best backend, and measured as that")
+            self.backend = isa
+
+    return Forced
 
 
-class Avx2(_Forced):
-    name = "zeropoint-avx2"
-    forced = "avx2"
-
-
-class Baseline(_Forced):
-    name = "zeropoint-baseline"
-    forced = "baseline"
+FORCED = tuple(forced(isa) for isa in zp._backend.core_info().get("isas", ())[1:])

@@ -1,5 +1,5 @@
-// Behind Python's checks: C-contiguous, aligned arrays in, results written to a given array.  These
-// check what memory safety needs and nothing else.
+// Behind Python's checks: plain arrays in, results written to a given array.  These check what
+// memory safety needs and nothing else.
 #pragma once
 
 #include <pybind11/stl.h>
@@ -36,53 +36,25 @@ struct Arrays {
     std::size_t n;
 };
 
-zp::Layout layout_or_throw(const py::array& source, const NativeParams& params) {
-    const auto layout = params.layout(source);
-    if (!layout) throw py::value_error("parameters do not fit the array");
-    return *layout;
-}
-
-void quantize_into(std::size_t isa, const py::array& source, py::array target,
-                   const NativeParams& params) {
-    const Arrays a(isa, source, target);
-    const auto layout = layout_or_throw(source, params);
-    expect(is_real(a.x.dtype) && a.y.dtype == params.core.code());
-    call(a.n, [&](zp::Poll poll) {
-        return zp::quantize(isa, a.x, a.y.data, layout, params.core, poll);
-    });
-}
-
-void dequantize_into(std::size_t isa, const py::array& source, py::array target,
-                     const NativeParams& params) {
-    const Arrays a(isa, source, target);
-    const auto layout = layout_or_throw(source, params);
-    expect(is_real(a.y.dtype) && a.x.dtype == params.core.code());
-    call(a.n, [&](zp::Poll poll) {
-        return zp::dequantize(isa, a.x.data, a.y, layout, params.core, poll);
-    });
-}
-
-void fake_quantize_into(std::size_t isa, const py::array& source, py::array target,
-                        const NativeParams& params) {
-    const Arrays a(isa, source, target);
-    const auto layout = layout_or_throw(source, params);
-    expect(is_real(a.x.dtype) && a.x.dtype == a.y.dtype);
-    call(a.n, [&](zp::Poll poll) {
-        return zp::fake_quantize(isa, a.x, a.y.data, layout, params.core, poll);
-    });
+// `function` of the fast path, which declines nothing that has passed Python's checks.
+template <auto function>
+void into(std::size_t isa, const py::array& source, const py::array& target,
+          const NativeParams& params) {
+    if (function(isa, source, params, target).is_none())
+        throw py::value_error("arrays must be plain, of one shape, and fit the parameters");
 }
 
 void requantize_into(std::size_t isa, const py::array& source, py::array target,
                      const NativeParams& params, const py::array& multiplier) {
     const Arrays a(isa, source, target);
-    const auto layout = layout_or_throw(source, params);
+    const auto layout = params.layout(source);
     const auto multipliers = to_vector<float>(multiplier);
     expect(a.x.dtype == zp::DType::i32 && a.y.dtype == params.core.code());
-    if (multipliers.size() != 1 && multipliers.size() != params.core.size())
-        throw py::value_error("multiplier does not fit");
+    if (!layout || (multipliers.size() != 1 && multipliers.size() != params.core.size()))
+        throw py::value_error("parameters or multipliers do not fit the array");
     const zp::Requantization requantization(params.core, multipliers);
     call(a.n, [&](zp::Poll poll) {
-        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, layout,
+        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, *layout,
                               requantization, poll);
     });
 }

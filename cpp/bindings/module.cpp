@@ -54,9 +54,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("fast_min_max", &fast_min_max);
     m.def("choose_and_quantize", &choose_and_quantize);
 
-    m.def("quantize_into", &quantize_into);  // general.h
-    m.def("dequantize_into", &dequantize_into);
-    m.def("fake_quantize_into", &fake_quantize_into);
+    m.def("quantize_into", &into<&quantize>);  // general.h
+    m.def("dequantize_into", &into<&dequantize>);
+    m.def("fake_quantize_into", &into<&fake_quantize>);
     m.def("requantize_into", &requantize_into);
     m.def("saturate_into", &saturate_into);
     m.def("saturate_cast_into", &saturate_cast_into);

@@ -52,12 +52,12 @@ T smallest_scale(T low, T high, int steps) {
         const double product = s * steps;
         return sum_reaches_zero({product, std::fma(s, steps, -product), from, -to});
     };
-    constexpr T greatest = std::numeric_limits<T>::max();
+    constexpr T largest = std::numeric_limits<T>::max();
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const double guess = (to / steps - from / steps) / unit;
-    T scale = guess < static_cast<double>(greatest) ? static_cast<T>(guess) : greatest;
+    T scale = guess < static_cast<double>(largest) ? static_cast<T>(guess) : largest;
     while (!reaches(scale)) {
-        if (scale == greatest) return infinity;
+        if (scale == largest) return infinity;
         scale = std::nextafter(scale, infinity);
     }
     while (scale > 0 && reaches(std::nextafter(scale, T(0)))) scale = std::nextafter(scale, T(0));
@@ -90,48 +90,37 @@ double half_away(double v) {  // |v| is small, or clipped next
 }
 
 // The default rule of each convention: the scale of a range, and its zero point.
-template <class C>
+template <class C, class T>
 struct DefaultRule;
-template <>
-struct DefaultRule<numpy> {
-    template <class T>
-    static T scale(T low, T high, int steps) {
-        return step<T>(low, high, steps);
-    }
-    template <class T>
+template <class T>
+struct DefaultRule<numpy, T> {
+    static T scale(T low, T high, int steps) { return step<T>(low, high, steps); }
     static T zero_point(T low, T, T scale, const Choice& c) {
         return static_cast<T>(c.qmin) - std::nearbyint(low / scale);
     }
 };
-template <>
-struct DefaultRule<onnx> : DefaultRule<numpy> {  // DynamicQuantizeLinear
-    template <class T>
+template <class T>
+struct DefaultRule<onnx, T> : DefaultRule<numpy, T> {  // DynamicQuantizeLinear
     static T zero_point(T low, T, T scale, const Choice& c) {
         return clip(std::nearbyint(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
     }
 };
-template <>
-struct DefaultRule<torch> {  // MinMaxObserver
-    template <class T>
+template <class T>
+struct DefaultRule<torch, T> {  // MinMaxObserver
     static T scale(T low, T high, int steps) {
         return std::max(step<T>(low, high, steps), static_cast<T>(0x1p-23));
     }
-    template <class T>
     static T zero_point(T low, T high, T scale, const Choice& c) {
-        return clip(DefaultRule<numpy>::zero_point(low, high, scale, c), c.qmin, c.qmax);
+        return clip(DefaultRule<numpy, T>::zero_point(low, high, scale, c), c.qmin, c.qmax);
     }
 };
-template <>
-struct DefaultRule<tflite> {  // ChooseQuantizationParams, in float64
-    template <class T>
-    static T scale(T low, T high, int steps) {
-        return step<double>(low, high, steps);
-    }
-    template <class T>  // from the end with the smaller error bound
+template <class T>
+struct DefaultRule<tflite, T> {  // ChooseQuantizationParams, in float64
+    static T scale(T low, T high, int steps) { return step<double>(low, high, steps); }
     static T zero_point(T low, T high, T scale, const Choice& c) {
-        const double l = low, h = high;
-        const double exact = (h - l) / (static_cast<double>(c.qmax) - static_cast<double>(c.qmin));
+        const double l = low, h = high, exact = (h - l) / (double(c.qmax) - double(c.qmin));
         const double s = std::isfinite(exact) && is_normal(scale) ? exact : scale;
+        // from the end with the smaller error bound
         const bool use_min =
             std::abs(c.qmin) + std::abs(l / s) < std::abs(c.qmax) + std::abs(h / s);
         const double z = half_away(use_min ? c.qmin - l / s : c.qmax - h / s);
@@ -179,7 +168,7 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     }
     const int steps = c.qmax - c.qmin;
     scale = c.zero_point_from == ZeroPointFrom::default_rule
-                ? DefaultRule<C>::scale(low, high, steps)
+                ? DefaultRule<C, T>::scale(low, high, steps)
                 : step<T>(low, high, steps);
     if (!std::isfinite(scale)) return Fault::too_wide;
     if (scale == 0) {  // all zeros
@@ -192,7 +181,7 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     T z = 0;
     switch (c.zero_point_from) {
         case ZeroPointFrom::default_rule:
-            z = DefaultRule<C>::zero_point(low, high, scale, c);
+            z = DefaultRule<C, T>::zero_point(low, high, scale, c);
             break;
         case ZeroPointFrom::max:
             z = from_max;

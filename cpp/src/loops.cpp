@@ -90,70 +90,54 @@ inline void fill_run(const X* x, Y* y, size_t n, bool non_temporal, const F& f) 
 
 #if defined(__AVX512BW__)
 #define ZP_HAS_LANES
-struct Lanes {
-    using F = __m512;
-    using I = __m512i;
-    static constexpr size_t n = 16;
-    static F load(const f32* x) { return _mm512_loadu_ps(x); }
-    static F all(f32 v) { return _mm512_set1_ps(v); }
-    static F min(F a, F b) { return _mm512_min_ps(a, b); }  // b if either is NaN
-    static F add(F a, F b) { return _mm512_add_ps(a, b); }
-    static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
-    static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-    static F with_sign_of(F magnitude, F v) {
-        return _mm512_or_ps(magnitude, _mm512_and_ps(v, _mm512_set1_ps(-0.0f)));
-    }
-    static I nearest(F v) { return _mm512_cvtps_epi32(v); }  // INT32_MIN for NaN and overflow
-    static I truncated(F v) { return _mm512_cvttps_epi32(v); }
-    static I words(i16 v) { return _mm512_set1_epi16(v); }
-    static I bytes(i8 v) { return _mm512_set1_epi8(v); }
-    static I pack(I a, I b) { return _mm512_packs_epi32(a, b); }
-    static I add_words(I a, I b) { return _mm512_adds_epi16(a, b); }
-    static I pack_u8(I a, I b) { return _mm512_packus_epi16(a, b); }
-    static I pack_i8(I a, I b) { return _mm512_packs_epi16(a, b); }
-    static I max_u8(I a, I b) { return _mm512_max_epu8(a, b); }
-    static I max_i8(I a, I b) { return _mm512_max_epi8(a, b); }
-    static void store(u8* q, I v) {  // packing works within 128 bits, so the order is fixed here
-        const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        _mm512_storeu_si512(q, _mm512_permutexvar_epi32(order, v));
-    }
-};
+#define ZP_VECTOR(operation) _mm512_##operation
+using Floats = __m512;
+using Integers = __m512i;
 #elif defined(__AVX2__) && defined(__FMA__)
 #define ZP_HAS_LANES
-struct Lanes {
-    using F = __m256;
-    using I = __m256i;
-    static constexpr size_t n = 8;
-    static F load(const f32* x) { return _mm256_loadu_ps(x); }
-    static F all(f32 v) { return _mm256_set1_ps(v); }
-    static F min(F a, F b) { return _mm256_min_ps(a, b); }
-    static F add(F a, F b) { return _mm256_add_ps(a, b); }
-    static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
-    static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
-    static F with_sign_of(F magnitude, F v) {
-        return _mm256_or_ps(magnitude, _mm256_and_ps(v, _mm256_set1_ps(-0.0f)));
-    }
-    static I nearest(F v) { return _mm256_cvtps_epi32(v); }
-    static I truncated(F v) { return _mm256_cvttps_epi32(v); }
-    static I words(i16 v) { return _mm256_set1_epi16(v); }
-    static I bytes(i8 v) { return _mm256_set1_epi8(v); }
-    static I pack(I a, I b) { return _mm256_packs_epi32(a, b); }
-    static I add_words(I a, I b) { return _mm256_adds_epi16(a, b); }
-    static I pack_u8(I a, I b) { return _mm256_packus_epi16(a, b); }
-    static I pack_i8(I a, I b) { return _mm256_packs_epi16(a, b); }
-    static I max_u8(I a, I b) { return _mm256_max_epu8(a, b); }
-    static I max_i8(I a, I b) { return _mm256_max_epi8(a, b); }
-    static void store(u8* q, I v) {
-        const I order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(v, order));
-    }
-};
+#define ZP_VECTOR(operation) _mm256_##operation
+using Floats = __m256;
+using Integers = __m256i;
 #endif
 
 #if defined(ZP_HAS_LANES)
+struct Lanes {
+    using F = Floats;
+    using I = Integers;
+    static constexpr size_t n = sizeof(F) / sizeof(f32);
+    static F load(const f32* x) { return ZP_VECTOR(loadu_ps)(x); }
+    static F all(f32 v) { return ZP_VECTOR(set1_ps)(v); }
+    static F min(F a, F b) { return ZP_VECTOR(min_ps)(a, b); }  // b if either is NaN
+    static F add(F a, F b) { return ZP_VECTOR(add_ps)(a, b); }
+    static F mul(F a, F b) { return ZP_VECTOR(mul_ps)(a, b); }
+    static F fma(F a, F b, F c) { return ZP_VECTOR(fmadd_ps)(a, b, c); }
+    static F with_sign_of(F magnitude, F v) {
+        return ZP_VECTOR(or_ps)(magnitude, ZP_VECTOR(and_ps)(v, all(-0.0f)));
+    }
+    static I nearest(F v) { return ZP_VECTOR(cvtps_epi32)(v); }  // INT32_MIN: NaN, overflow
+    static I truncated(F v) { return ZP_VECTOR(cvttps_epi32)(v); }
+    static I words(i16 v) { return ZP_VECTOR(set1_epi16)(v); }
+    static I bytes(i8 v) { return ZP_VECTOR(set1_epi8)(v); }
+    static I pack(I a, I b) { return ZP_VECTOR(packs_epi32)(a, b); }
+    static I add_words(I a, I b) { return ZP_VECTOR(adds_epi16)(a, b); }
+    static I pack_u8(I a, I b) { return ZP_VECTOR(packus_epi16)(a, b); }
+    static I pack_i8(I a, I b) { return ZP_VECTOR(packs_epi16)(a, b); }
+    static I max_u8(I a, I b) { return ZP_VECTOR(max_epu8)(a, b); }
+    static I max_i8(I a, I b) { return ZP_VECTOR(max_epi8)(a, b); }
+    static void store(u8* q, I v) {  // packing works within 128 bits, so the order is fixed here
+#if defined(__AVX512BW__)
+        const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_storeu_si512(q, _mm512_permutexvar_epi32(order, v));
+#else
+        const I order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        _mm256_storeu_si256(reinterpret_cast<I*>(q), _mm256_permutevar8x32_epi32(v, order));
+#endif
+    }
+};
+
 // The tail of every convention, from values before rounding to bytes.  The caller has clipped them
-// above.  Below, for NaN, and where -Inf times two parts is NaN, packing saturates: INT32_MIN
-// becomes the least word, then the least byte, and that becomes `low`.
+// above.  Below, for NaN, and where the product with -Inf is NaN, packing saturates: INT32_MIN
+// becomes the smallest word, then the smallest byte, and that becomes `low`.
 template <class Convention>
 struct Packer {
     Packer(f32 zero, i64 low)
@@ -180,21 +164,19 @@ private:
         else
             return Lanes::add_words(words, z);
     }
-    static Lanes::I integers(Lanes::F w) { return Rounding<Convention>::integers(w); }
-    template <class C, class = void>
-    struct Rounding {
-        static Lanes::I integers(Lanes::F w) { return Lanes::nearest(w); }
-    };
-    template <class Unused>
-    struct Rounding<tflite, Unused> {
-        static Lanes::I integers(Lanes::F w) {
-            const Lanes::F half = Lanes::all(Format<f32>::below_half);
-            return Lanes::truncated(Lanes::add(w, Lanes::with_sign_of(half, w)));
-        }
-    };
+    static Lanes::I integers(Lanes::F w) {
+        if constexpr (!Convention::halves_away) return Lanes::nearest(w);
+        const Lanes::F half = Lanes::all(Format<f32>::below_half);
+        return Lanes::truncated(Lanes::add(w, Lanes::with_sign_of(half, w)));
+    }
     bool is_signed;
     Lanes::I z;  // for the conventions that add it after rounding
     Lanes::I low_byte;
+};
+#else
+template <class>
+struct Packer {
+    Packer(f32, i64) {}
 };
 #endif
 
@@ -210,22 +192,15 @@ struct CodeOf {
 #if defined(ZP_HAS_LANES)
 template <>
 struct CodeOf<f32, torch> {
-    CodeOf(const f32* x_, f32 inverse_, f32 z_, f32 low_, f32 high_)
-        : x(x_),
-          inverse(inverse_),
-          z(z_),
-          low(low_),
-          high(high_),
-          packer(z_, static_cast<i64>(low_)) {}
+    const f32* x;
+    f32 inverse, z, low, high;
     u8 operator()(size_t i) const { return code_of<torch>(x[i], inverse, z, low, high); }
     void block(size_t i, u8* q) const {
         const Lanes::F m = Lanes::all(inverse), top = Lanes::all(high - z);
-        packer.block_of(
-            i, q, [&](size_t k) { return Lanes::min(top, Lanes::mul(Lanes::load(x + k), m)); });
+        Packer<torch>(z, static_cast<i64>(low)).block_of(i, q, [&](size_t k) {
+            return Lanes::min(top, Lanes::mul(Lanes::load(x + k), m));
+        });
     }
-    const f32* x;
-    f32 inverse, z, low, high;
-    Packer<torch> packer;
 };
 #endif
 
@@ -252,19 +227,10 @@ void quantize(const Job& job) noexcept {
 // One run whose quotients are products.
 template <class Convention>
 struct CodeByProduct {
-    CodeByProduct(const f32* x_, const Multiplier& m_, i64 low)
-        : x(x_),
-          m(m_)
-#if defined(ZP_HAS_LANES)
-          ,
-          packer(m_.zero, low)
-#endif
-    {
-        static_cast<void>(low);
-    }
-    u8 operator()(size_t i) const { return code_of<Convention>(x[i], m); }
     const f32* x;
     Multiplier m;
+    Packer<Convention> packer;
+    u8 operator()(size_t i) const { return code_of<Convention>(x[i], m); }
 #if defined(ZP_HAS_LANES)
     void block(size_t i, u8* q) const {
         const Lanes::F top = Lanes::all(m.x_high), ch = Lanes::all(m.ch), cl = Lanes::all(m.cl);
@@ -277,7 +243,6 @@ struct CodeByProduct {
     static Lanes::F before_rounding(Lanes::F v, Lanes::F z) {
         return Convention::rounds_the_sum ? Lanes::add(v, z) : v;
     }
-    Packer<Convention> packer;
 #endif
 };
 #endif
@@ -294,7 +259,7 @@ void quantize_runs(const Job& job) noexcept {
         const Multiplier m = multipliers[row];
 #if defined(ZP_HAS_FMA)
         if (m.certified) {
-            fill_run(x, q, n, job.non_temporal, CodeByProduct<Convention>(x, m, job.low));
+            fill_run(x, q, n, job.non_temporal, CodeByProduct<Convention>{x, m, {m.zero, job.low}});
             continue;
         }
 #endif

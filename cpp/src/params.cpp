@@ -8,35 +8,23 @@
 
 namespace zeropoint::core {
 
-namespace {
-
 template <class T>
-std::unique_ptr<Params::Data> make(std::vector<T> scale, std::vector<std::int32_t> zero_point,
-                                   int qmin, int qmax, DType code, Convention convention) {
-    auto data = std::make_unique<Params::Data>();
-    if constexpr (sizeof(T) == sizeof(float)) {
-        data->scale32 = std::move(scale);
-        data->precision = DType::f32;
-    } else {
-        data->scale64 = std::move(scale);
-        data->precision = DType::f64;
-    }
-    data->zero_point = std::move(zero_point);
-    data->qmin = qmin;
-    data->qmax = qmax;
-    data->code = code;
-    data->convention = convention;
-    return data;
+Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin,
+               int qmax, DType code, Convention convention)
+    : data_(std::make_unique<Data>()) {
+    const FpGuard guard;  // the host may lose subnormal numbers in a conversion
+    data_->scale.assign(scale.begin(), scale.end());
+    data_->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
+    data_->zero_point = std::move(zero_point);
+    data_->qmin = qmin;
+    data_->qmax = qmax;
+    data_->code = code;
+    data_->convention = convention;
 }
-
-}  // namespace
-
-Params::Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-               DType code, Convention convention)
-    : data_(make(std::move(scale), std::move(zero_point), qmin, qmax, code, convention)) {}
-Params::Params(std::vector<double> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-               DType code, Convention convention)
-    : data_(make(std::move(scale), std::move(zero_point), qmin, qmax, code, convention)) {}
+template Params::Params(const std::vector<float>&, std::vector<std::int32_t>, int, int, DType,
+                        Convention);
+template Params::Params(const std::vector<double>&, std::vector<std::int32_t>, int, int, DType,
+                        Convention);
 Params::Params(Params&&) noexcept = default;
 Params& Params::operator=(Params&&) noexcept = default;
 Params::~Params() = default;
@@ -54,7 +42,7 @@ const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal
         stream->scale.resize(n);
         stream->zero.resize(n);
         for (std::size_t i = 0; i < n; ++i) {
-            const T s = static_cast<T>(precision == DType::f32 ? scale32[i] : scale64[i]);
+            const T s = static_cast<T>(scale[i]);
             // a scale that was lost in the cast must not come back as the reciprocal of 0 or Inf
             stream->scale[i] = reciprocal && s > 0 ? 1 / s : s;
             stream->zero[i] = static_cast<T>(zero_point[i]);

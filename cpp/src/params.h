@@ -41,8 +41,7 @@ private:
 };
 
 struct Params::Data {
-    std::vector<float> scale32;  // one of the two, by `precision`
-    std::vector<double> scale64;
+    std::vector<double> scale;  // numbers of `precision`
     std::vector<std::int32_t> zero_point;
     int qmin, qmax;
     DType code, precision;

@@ -117,7 +117,7 @@ inline T rounded(T v) {
 // added after rounding the bounds move by z (exact: all are small integers).
 
 struct numpy {  // clip(rint(x / s + z))
-    static constexpr bool rounds_the_sum = true;
+    static constexpr bool rounds_the_sum = true, halves_away = false;
     template <class T>
     static T divided(T x, T s) {
         return x / s;
@@ -140,7 +140,7 @@ struct numpy {  // clip(rint(x / s + z))
     }
 };
 struct onnx {  // clip(rint(x / s) + z)
-    static constexpr bool rounds_the_sum = false;
+    static constexpr bool rounds_the_sum = false, halves_away = false;
     template <class T>
     static T divided(T x, T s) {
         return x / s;
@@ -169,6 +169,7 @@ struct torch : onnx {  // clip(rint(x * (1 / s)) + z); in place of s stands 1 / 
     }
 };
 struct tflite : onnx {  // clip(half_away(x / s) + z)
+    static constexpr bool halves_away = true;
     template <class T>
     static u8 round(T w, T z) {
         return static_cast<u8>(byte_of(nearest(w)) + byte_of(z));
@@ -216,10 +217,10 @@ inline f32 below(f32 v) {
     return bits_as<f32>(v > 0 ? b - 1 : b + 1);
 }
 
-// The least float f with RN(g(f)) >= t, for an increasing g given by its inverse: RN(y) >= t from
-// the midpoint of t and the float before it on, and a tie goes to t if t is even.
+// The smallest float f with RN(g(f)) >= t, for an increasing g given by its inverse: RN(y) >= t
+// from the midpoint of t and the float before it on, and a tie goes to t if t is even.
 template <class Inverse>
-inline f32 least_reaching(f32 t, Inverse inverse) {
+inline f32 smallest_reaching(f32 t, Inverse inverse) {
     const f64 midpoint = 0.5 * (static_cast<f64>(t) + static_cast<f64>(below(t)));
     const bool tie_reaches = static_cast<f32>(midpoint) == t;
     const f64 bound = inverse(midpoint);  // exact, see the callers
@@ -227,30 +228,30 @@ inline f32 least_reaching(f32 t, Inverse inverse) {
     return f < bound || (f == bound && !tie_reaches) ? above(f) : f;
 }
 
-// The least x whose quotient by s rounds to v or more.  s * midpoint has 24 + 25 bits: exact.
-inline f32 least_with_quotient(f32 v, f32 s) {
-    return least_reaching(v, [s](f64 midpoint) { return midpoint * s; });
+// The smallest x whose quotient by s rounds to v or more.  s * midpoint has 24 + 25 bits: exact.
+inline f32 smallest_with_quotient(f32 v, f32 s) {
+    return smallest_reaching(v, [s](f64 midpoint) { return midpoint * s; });
 }
 
-// The least v with which the code is above k: at k + 1/2 if that half rounds up, else after it;
+// The smallest v with which the code is above k: at k + 1/2 if that half rounds up, else after it;
 // for numpy the one whose sum with z reaches that.
 template <class Convention>
-struct LeastAbove {
+struct SmallestAbove {
     static f32 v(f32 k, f32 z) {
         const f32 half = k - z + 0.5f;
         return Convention::nearest(half) > half ? half : above(half);
     }
 };
 template <>
-struct LeastAbove<numpy> {
+struct SmallestAbove<numpy> {
     static f32 v(f32 k, f32 z) {
         const f32 half = k + 0.5f, w = numpy::nearest(half) > half ? half : above(half);
-        return least_reaching(w, [z](f64 midpoint) { return midpoint - z; });
+        return smallest_reaching(w, [z](f64 midpoint) { return midpoint - z; });
     }
 };
 
 // Quotient and product are monotone in x, and the code is monotone in either.  So the codes agree
-// for every x if they agree on both sides of every boundary between two codes: the least x whose
+// for every x if they agree on both sides of every boundary between two codes: the smallest x whose
 // quotient gives more than k must give more than k by the product too, and the float before it not.
 // (The product is monotone where it matters: RN(x * cl) is monotone itself; where it falls with x,
 // x * ch grows from one float to the next by 2^-24 of itself, 2^23 times what the other moves by.
@@ -265,12 +266,12 @@ inline Multiplier certify(f32 s, f32 z, f32 low, f32 high) {
     const int n = static_cast<int>(high - low);
     u32 wrong = 0;
     for (int i = 0; i < n; ++i) {
-        const f32 v = LeastAbove<Convention>::v(low + static_cast<f32>(i), z);
-        const f32 x = least_with_quotient(v, s), before = below(x);
+        const f32 v = SmallestAbove<Convention>::v(low + static_cast<f32>(i), z);
+        const f32 x = smallest_with_quotient(v, s), before = below(x);
         wrong |= u32(!(product(x, ch, m.cl) >= v)) | u32(!(product(before, ch, m.cl) < v));
     }
-    m.x_low = below(least_with_quotient(LeastAbove<Convention>::v(low, z), s));
-    m.x_high = least_with_quotient(LeastAbove<Convention>::v(high - 1, z), s);
+    m.x_low = below(smallest_with_quotient(SmallestAbove<Convention>::v(low, z), s));
+    m.x_high = smallest_with_quotient(SmallestAbove<Convention>::v(high - 1, z), s);
     m.certified = !wrong;
     return m;
 }

@@ -424,7 +424,7 @@ def _run(
     target = out if direct and out is not None else np.empty(x.shape, dtype)
     if expected is not None:  # what is not written must not look right
         target[...] = unlike(expected)
-    getattr(_core, kernel)(isa, source, target, *native)
+    getattr(_core, kernel)(isa, source, target.view(np.ndarray), *native)
     return target
 
 

@@ -117,9 +117,8 @@ struct Poll {
 /// numpy.
 class Params {
 public:
-    Params(std::vector<float> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-           DType code, Convention convention);
-    Params(std::vector<double> scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
+    template <class T>  // float or double
+    Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
            DType code, Convention convention);
     Params(Params&&) noexcept;
     Params& operator=(Params&&) noexcept;
@@ -218,15 +217,7 @@ struct Choice {
 /// Why there are no parameters for a range: NaN or Inf in it; no steps in it (constant, and it need
 /// not hold 0); no finite scale; no finite 1/scale, which the torch convention needs; a zero point
 /// beyond int32; a convention or rule that is not one.
-enum class Fault : std::uint8_t {
-    none,
-    not_finite,
-    constant,
-    too_wide,
-    too_narrow,
-    far_from_zero,
-    unknown
-};
+enum class Fault { none, not_finite, constant, too_wide, too_narrow, far_from_zero, unknown };
 struct Verdict {
     Fault fault = Fault::none;
     std::size_t index = 0;  ///< of the first range at fault

@@ -1,0 +1,122 @@
+"""What the bindings promise beside results: what they take at once, look at first, and refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Never
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import zeropoint as zp
+
+from .test_backend import IMPORT_FROM, python, without_core
+
+CORE: Any = zp._backend._core
+X = np.random.default_rng(5).normal(size=(40, 6)).astype(ml_dtypes.bfloat16)
+
+pytestmark = pytest.mark.skipif(CORE is None, reason="the compiled core is absent")
+
+
+def test_bfloat16_takes_the_fast_path(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = np.empty_like(X)
+
+    def results() -> list[Any]:
+        found: list[Any] = []
+        for params in (zp.choose_params(X), zp.choose_params(X, "int8", axis=1)):
+            codes = zp.quantize(X, params)
+            found += [params, codes, zp.fake_quantize(X, params)]
+            found += [zp.dequantize(codes, params, out=out).copy()]
+        return [*found, *zp.min_max(X), *zp.quantize_dynamic(X)]
+
+    with zp.use_backend("reference"):
+        expected = results()
+
+    def general(*_: Any) -> Never:
+        raise AssertionError("not the fast path")
+
+    for name in ("elementwise", "min_max", "choose"):
+        monkeypatch.setattr(zp._backend, name, general)
+    for got, want in zip(results(), expected, strict=True):
+        if isinstance(got, zp.QuantParams):
+            assert got == want
+        else:
+            assert got.dtype == want.dtype
+            assert got.tobytes() == want.tobytes()
+
+
+def test_another_type_of_two_bytes_is_not_bfloat16() -> None:
+    # a user's dtype too, with a number like bfloat16's
+    params = zp.QuantParams(0.1, 3)
+    for dtype in (ml_dtypes.float8_e4m3fn, "V2", "S2"):
+        with pytest.raises(TypeError, match="x has dtype"):
+            zp.quantize(np.zeros(4, dtype), params)
+
+
+def test_out_is_looked_at_before_the_data() -> None:
+    # the data lie on a page that nobody may read: who does dies
+    code = """
+    import mmap, numpy as np
+    from zeropoint import _backend
+    core = _backend._core
+    x = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE, prot=0), np.float32)
+    choice = core.make_choice(None, True, False, 0, 255, "numpy")
+    for out in (np.empty(2 * x.size, np.uint8)[::2], np.empty(x.size, np.int8), [0] * x.size):
+        print(core.choose_and_quantize(0, x, out, True, False, choice, None, 0))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "None\n" * 3), done.stderr
+
+
+def test_requantize_makes_no_parameters(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = zp.QuantParams([0.1, 0.2], [3, 4], axis=1)
+    acc = np.array([[100, 200], [-50, 7]], np.int32)
+
+    def made(*_: Any, **__: Any) -> Never:
+        raise AssertionError("parameters were made")
+
+    monkeypatch.setattr(zp.QuantParams, "__init__", made)
+    assert zp.requantize(acc, 0.01, params).tolist() == [[13, 14], [0, 4]]
+
+
+def test_names_are_those_of_the_core() -> None:
+    assert CORE.conventions() == list(zp.CONVENTIONS)
+    one, zero = np.ones((), np.float32), np.zeros((), np.int32)
+    for name in (*zp.CONVENTIONS, "ggml"):
+        known = name in zp.CONVENTIONS
+        for make, arguments in (
+            (CORE.make_params, (one, zero, 0, 255, False, name, None, 0)),
+            (CORE.make_choice, (None, True, False, 0, 255, name)),
+        ):
+            if known:
+                make(*arguments)
+            else:
+                with pytest.raises(ValueError, match="unknown name: ggml"):
+                    make(*arguments)
+    with pytest.raises(ValueError, match="unknown name: mean"):
+        CORE.make_choice("mean", True, False, 0, 255, "numpy")
+
+
+@pytest.mark.parametrize("conventions", ["", "def conventions(): return ['numpy', 'ggml']"])
+def test_a_core_of_another_version(tmp_path: Path, conventions: str) -> None:
+    """It can be imported, as a reinstallation does, and the first use says what to do."""
+    path = without_core(tmp_path)
+    (tmp_path / "zeropoint" / "_core.py").write_text(
+        textwrap.dedent("""
+        isas = lambda: ["baseline"]
+        enter_ieee = lambda: 0
+        leave_ieee = fast_min_max = choose_and_quantize = lambda *_: None
+        make_fast_entries = lambda state, kind, functions, docs: functions
+        """)
+        + conventions
+    )
+    for use in ("QuantParams(1, 2)", "choose_params([1.0])", "round([1.5])", "min_max([1.0])"):
+        done = python(IMPORT_FROM.format(path) + f"import zeropoint as zp\nprint(0)\nzp.{use}")
+        assert done.stdout == "0\n", done.stderr
+        assert "ImportError: the compiled core is of another version" in done.stderr
