@@ -92,10 +92,11 @@ class Choice:
         _checks.zero_included(include_zero, self.convention, convention)
         if symmetric and qmax - qmin < 2:
             raise ValueError(f"symmetric=True needs at least three codes; [{qmin}, {qmax}] has two")
-        checked = (dtype, rule, include_zero, symmetric, qmin, qmax, convention)
-        native = _backend.native_choice(*checked[1:])
-        for each, value in zip(fields(self), (*checked, native), strict=True):
-            object.__setattr__(self, each.name, value)
+        # in place of what was given: numpy.bool_ becomes bool, an alias the canonical name
+        self.__dict__.update(dtype=dtype, include_zero=include_zero, symmetric=symmetric)
+        self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention)
+        _, *rest = self.keywords.values()
+        self.__dict__["native"] = _backend.native_choice(*rest)
 
     @property
     def keywords(self) -> dict[str, Any]:

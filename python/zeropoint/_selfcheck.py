@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _api, _backend
+from . import _api, _backend, _checks
 from ._chunks import unlike
 from ._conventions import CONVENTIONS
+from ._layout import Layout
 from ._params import QuantParams
 from ._reference import Array, working_dtype
 from .observers import HistogramObserver
@@ -136,34 +137,28 @@ def _problem(backend: str, case: _Case) -> str:
 # Inputs
 
 
-class _Layout(NamedTuple):
-    """A shape of the data with the shape of its parameters."""
+def _layouts(n: int) -> list[Layout]:
+    """Per tensor; per channel of the first, a middle and the last axis; blocks of both axes.
 
-    shape: tuple[int, ...]
-    axis: int | None
-    block_size: int | None
-    parameters: tuple[int, ...]
-
-
-def _layouts(n: int) -> list[_Layout]:
-    """Per tensor; per channel of the first, a middle and the last axis; blocks of both axes."""
+    Some axes count from the end, as callers may.
+    """
     return [
-        _Layout((n,), None, None, ()),
-        _Layout((3, n), 0, None, (3,)),
-        _Layout((2, 3, n), 1, None, (3,)),
-        _Layout((3, n), -1, None, (n,)),
-        _Layout((2, n), 1, 16, (2, -(-n // 16))),
-        _Layout((2, n), -1, 5, (2, -(-n // 5))),
-        _Layout((5, n), 0, 2, (3, n)),
+        Layout((n,)),
+        Layout((3, n), 0),
+        Layout((2, 3, n), 1),
+        Layout((3, n), -1),
+        Layout((2, n), 1, 16),
+        Layout((2, n), -1, 5),
+        Layout((5, n), 0, 2),
     ]
 
 
+def _parameters(layout: Layout) -> tuple[int, ...]:
+    return _checks.layout(*layout).params_shape
+
+
 #: runs long enough for whatever the core does only for those
-_LONG = (
-    _Layout((20_011,), None, None, ()),
-    _Layout((2, 8_201), 0, None, (2,)),
-    _Layout((20_011,), 0, 8_209, (3,)),
-)
+_LONG = Layout((20_011,)), Layout((2, 8_201), 0), Layout((20_011,), 0, 8_209)
 
 
 def _shared(combinations: Iterator[Any]) -> Iterator[tuple[int, Any]]:
@@ -177,15 +172,16 @@ def _shared(combinations: Iterator[Any]) -> Iterator[tuple[int, Any]]:
 
 
 def _choose(
-    rng: Generator, layout: _Layout, codes: np.dtype[Any], convention: str, real: np.dtype[Any]
+    rng: Generator, layout: Layout, codes: np.dtype[Any], convention: str, real: np.dtype[Any]
 ) -> QuantParams:
     """Parameters at random: scales of any size and precision, any range, any zero point."""
     info = np.iinfo(codes)
     qmin, qmax = int(info.min), int(info.max)
     if rng.integers(3) == 0:
         qmin, qmax = qmin + int(rng.integers(100)), qmax - int(rng.integers(100))
+    shape = _parameters(layout)
     # powers of two give exact half steps in every dtype
-    scale = np.ldexp(rng.choice([1.0, rng.uniform(0.5, 2)], layout.parameters), rng.integers(-9, 3))
+    scale = np.ldexp(rng.choice([1.0, rng.uniform(0.5, 2)], shape), rng.integers(-9, 3))
     kind = int(rng.integers(8))
     if kind == 0:
         scale = scale * 1e33
@@ -193,17 +189,17 @@ def _choose(
         scale = scale * 1e-39  # subnormal in float32
     far = convention == "numpy" and rng.integers(6) == 0
     reach = (-(10**6), 10**6) if far else (qmin, qmax)
-    zero = rng.integers(*reach, layout.parameters, endpoint=True)
+    zero = rng.integers(*reach, shape, endpoint=True)
     # in one of four cases not the precision of the data
     wide = (real == np.float64) != (rng.integers(4) == 0)
     return QuantParams(
         np.asarray(scale, np.float64 if wide else np.float32),
-        zero if layout.parameters else int(zero),
+        zero if shape else int(zero),
         codes,
         qmin=qmin,
         qmax=qmax,
         axis=layout.axis,
-        block_size=layout.block_size,
+        block_size=layout.block,
         convention=convention,
         include_zero=not far,
     )
@@ -350,11 +346,11 @@ def _min_max() -> Iterator[_Case]:
         yield _Case(x.size, partial(_range_of, x, layout), has_out=False)
 
 
-def _range_of(x: Array, layout: _Layout) -> Array:
+def _range_of(x: Array, layout: Layout) -> Array:
     try:
-        if layout.block_size is None:
+        if layout.block is None:
             return np.stack(_api.min_max(x, channel_axis=layout.axis))
-        params = _api.choose_params(x, axis=layout.axis, block_size=layout.block_size)
+        params = _api.choose_params(x, axis=layout.axis, block_size=layout.block)
     except ValueError:  # no data, or NaN or Inf: raised after the comparison
         return np.empty(0)
     return np.asarray(params.scale)
@@ -363,13 +359,13 @@ def _range_of(x: Array, layout: _Layout) -> Array:
 def _histogram() -> Iterator[_Case]:
     """The table of a `HistogramObserver`, which counts finite data of any range."""
     rng = np.random.default_rng(9)
-    kinds = [kind for kind, layout in enumerate(_layouts(0)) if layout.block_size is None]
+    kinds = [kind for kind, layout in enumerate(_layouts(0)) if layout.block is None]
     shapes = [
         (_layouts(n)[kind], real)
         for n, (kind, real) in _shared(itertools.product(kinds * 5, REALS))
     ]
     for layout, real in itertools.chain(shapes, itertools.product(_LONG[:2], REALS)):
-        if math.prod(layout.parameters) > 64:
+        if math.prod(_parameters(layout)) > 64:
             continue  # a channel takes 32 KiB
         x = _special(rng, (rng.standard_normal(layout.shape) * 100).astype(real))
         x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
@@ -398,7 +394,7 @@ def _quantize_dynamic() -> Iterator[_Case]:
             "symmetric": rule == "symmetric",
             "convention": convention,
             "axis": layout.axis,
-            "block_size": layout.block_size,
+            "block_size": layout.block,
         }
         yield _Case(x.size, partial(_dynamic, x, codes, keywords), has_out=False)
 

@@ -421,8 +421,8 @@ class HistogramObserver(_Observer):
             the data.  Migacz, "8-bit Inference with TensorRT" (GTC 2017).
         percentile
             For the method of that name: more than 50, at most 100, which is minmax.
-        zero_point_from, include_zero, symmetric, qmin, qmax, convention
-            How scale and zero point follow from the range: as in `choose_params`.
+        **keywords
+            How scale and zero point follow from the range: those of `choose_params`.
 
         Raises
         ------
