@@ -262,6 +262,13 @@ def test_every_page_is_found_from_readme() -> None:
     assert linked == {str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")}
 
 
+def test_the_map_of_the_tree_is_complete() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = {path.stem for path in PACKAGE.glob("zeropoint/*.py")} - {"__init__", "__main__"}
+    sources = {path.name for path in ROOT.glob("cpp/*/*") if path.suffix in (".cpp", ".def")}
+    assert not {name for name in modules | sources if not re.search(rf"\b{name}\b", text)}
+
+
 def test_links() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
