@@ -645,7 +645,11 @@ def test_the_code_of_the_docs(tmp_path, monkeypatch):
     same(found[0]["x"], zp.dequantize(zp.quantize(x, params), params))
     x = np.load("w.npy")
     params = zp.choose_params(x, axis=0)
-    same(found[1]["x"], zp.dequantize(zp.quantize(x, params), params))
+    same(found[2]["x"], zp.dequantize(zp.quantize(x, params), params))
+    [(name, pair)] = files.load("../1/table.safetensors").items()
+    assert name == "embeddings"
+    same(pair[0], found[1]["codes"])
+    assert pair[1] == found[1]["params"]
 
 
 @pytest.mark.parametrize(
@@ -667,7 +671,7 @@ def test_the_formula_of_the_docs(tmp_path, monkeypatch, keywords, dtype):
     """Of tensor, axis and block, to the bit."""
     monkeypatch.chdir(tmp_path)
     found = {}
-    exec(blocks("python")[1], found)
+    exec(blocks("python")[-1], found)
     x = numbers((7, 20, 30), dtype) + np.asarray(3, dtype)
     with cut(1000, 1000, 1000):
         files.quantize_file(saved(tmp_path, x), "q.safetensors", **keywords)

@@ -65,7 +65,8 @@ def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
     Raises
     ------
     TypeError
-        `a` is not a Dask array of a supported float dtype; an unknown keyword.
+        `a` is not a Dask array of a supported float dtype; `dtype` is not uint8 or int8; an
+        unknown keyword.
     ValueError
         As `zeropoint.choose_params`: no data; NaN or Inf, with count and first index in the whole
         array (in its chunk, where sizes of chunks are unknown); keywords that exclude each other.

@@ -198,7 +198,8 @@ def quantize_file(
     OSError
         A file that cannot be read or written.
     TypeError
-        No float tensor at all; a dtype that safetensors lacks; an unknown keyword.
+        No float tensor at all; a tensor of a dtype that safetensors lacks; `dtype` is not uint8
+        or int8; an unknown keyword.
     ValueError
         A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
@@ -369,9 +370,9 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
 def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
     """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
 
-    `load` gives them back to the bit, and all functions here read the file.
+    `load` gives them back to the bit, and all functions here read the file.  For example::
 
-    >>> save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
+        files.save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
 
     Parameters
     ----------
