@@ -687,7 +687,7 @@ def test_the_formula_of_the_docs(tmp_path, monkeypatch, keywords, dtype):
 )
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_memory_does_not_grow_with_the_file(tmp_path, order, keywords):
-    shape = (4096, 4096)  # 64 MiB
+    shape = (2048, 4096)  # 32 MiB
     np.lib.format.open_memmap(
         tmp_path / "w.npy", "w+", np.float32, shape, fortran_order=order == "F"
     ).flush()
