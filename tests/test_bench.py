@@ -72,6 +72,7 @@ def test_what_the_table_says() -> None:
     assert report.cell_table([wrong]).splitlines()[-1].endswith("WRONG: 9")
 
 
+@pytest.mark.slow("large arrays through torch")
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("job", [job.name for job in JOBS])
 def test_torch_is_not_wrong_on_this_cpu(job: str) -> None:

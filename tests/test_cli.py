@@ -53,6 +53,7 @@ def as_json(text):
 # As a program
 
 
+@pytest.mark.slow("processes")
 @pytest.mark.parametrize(
     "program",
     [["-m", "zeropoint"], ["-c", "from zeropoint._cli import main; raise SystemExit(main())"]],
@@ -149,6 +150,7 @@ def test_alone_it_shows_its_help(capsys):
 COMMANDS = ("demo", "info", "verify", "quantize", "dequantize", "inspect", "compare")
 
 
+@pytest.mark.slow("runs every command")
 def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, brief, monkeypatch):
     monkeypatch.setattr(_cli, "_embedding_table", lambda: (weights, "0"))
     tensors = {"fc.weight": weights, "fc.bias": weights[0]}
@@ -605,6 +607,7 @@ def test_the_table_is_absent_where_wordllama_is(monkeypatch):
     assert _cli._embedding_table() is None
 
 
+@pytest.mark.slow("a real table")
 @pytest.mark.skipif(not HAS_TABLE, reason="wordllama is not installed (the demo extra)")
 def test_demo_on_the_embedding_table(capsys):
     printed = run(capsys, "demo")

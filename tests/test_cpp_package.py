@@ -23,6 +23,8 @@ import zeropoint as zp
 
 from .test_environment import NONSENSE, RIGHT
 
+pytestmark = pytest.mark.slow("builds of the library and of projects that use it")
+
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = 6, 7, 64
 SANITIZE = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g"

@@ -591,6 +591,7 @@ def test_a_loop_over_all_parameters_is_linear(tmp_path, monkeypatch):
     assert time.process_time() - start < 15  # it was 44
 
 
+@pytest.mark.slow("a header of megabytes")
 def test_a_hundred_thousand_tensors(tmp_path, monkeypatch):
     path = tmp_path / "q.safetensors"
     path.write_bytes(many(33_400))

@@ -18,6 +18,7 @@ from zeropoint.interop import litert
 from .fuzz import PARSERS, report
 
 
+@pytest.mark.slow("a process for each parser")
 @pytest.mark.parametrize("name", PARSERS)
 def test_fuzz(name: str, note: Any) -> None:
     """The corpus, and mutants for a moment."""

@@ -338,7 +338,10 @@ if __name__ == "__main__":
 # ---------------------------------------------------------------------------------------------
 # The tests
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's mprotect")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's mprotect"),
+    pytest.mark.slow("a hundred thousand calls in a process"),
+]
 
 
 #: for the process; a sanitizer must leave it the signal

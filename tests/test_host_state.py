@@ -290,6 +290,7 @@ def in_threads(isa: str, which: str = "few") -> None:
     print(len(expected) * len(states))
 
 
+@pytest.mark.slow("all operations in a process for each state")
 def test_every_operation_in_threads(native: str, note: Any) -> None:
     *wrong, calls = found_in_a_process(in_threads, native).splitlines()
     assert not wrong, "\n".join(wrong)

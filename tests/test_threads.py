@@ -92,6 +92,7 @@ def many_callers(callers: int, rounds: int) -> None:
     assert not wrong
 
 
+@pytest.mark.slow("eight callers of large arrays")
 def test_many_callers(native: str) -> None:
     many_callers(8, 8)
 
@@ -129,6 +130,7 @@ def many_forks(times: int) -> None:
             caller.join()
 
 
+@pytest.mark.slow("forty forks beside busy threads")
 @needs_core
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_children_answer() -> None:
