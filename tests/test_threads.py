@@ -48,6 +48,7 @@ def same_bits(numbers: Iterable[int]) -> None:
         assert results(X) == expected, threads
 
 
+@pytest.mark.slow("large arrays, many times")
 def test_same_bits_for_any_number(native: str) -> None:
     same_bits((2, 3, 5, 16))  # tests/deep: all of them
 
