@@ -473,6 +473,7 @@ def kill_a_worker(folder: Path, pids: set[int]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow("a cluster whose workers start again")
 def test_a_worker_killed_in_mid_job(client: Any, tmp_path: Path) -> None:
     x = np.concatenate([loaded(str(tmp_path), (i,)) for i in range(16)])
     whole = zp.HistogramObserver(axis=1).update(x)

@@ -219,6 +219,7 @@ def test_examples_of_docstrings_run(
 BUILT = {("cpp.md: C++", "cpp"), ("cpp.md: C++", "cmake")}
 
 
+@pytest.mark.slow("a build")
 def test_cpp_works_when_pasted(tmp_path: Path) -> None:
     if not zp.backends()[:-1]:
         pytest.skip("the core is absent")

@@ -21,6 +21,8 @@ from zeropoint import files
 Array = np.ndarray[Any, np.dtype[Any]]
 METHODS = "minmax", "percentile", "mse", "entropy"
 
+pytestmark = pytest.mark.slow("random data through every path")
+
 
 @st.composite
 def cut_data(draw: st.DrawFn) -> tuple[Array, list[Array], int | None]:

@@ -165,6 +165,7 @@ def test_round_trip(tmp_path, small_chunks, shape, dtype, order):
     assert back_summary.bytes_out == (tmp_path / "back.npy").stat().st_size
 
 
+@pytest.mark.slow("many random cuts")
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_cut_gives_the_bits_of_the_whole_array(tmp_path, monkeypatch, data):
@@ -686,12 +687,13 @@ def test_the_formula_of_the_docs(tmp_path, monkeypatch, keywords, dtype):
 # Bounded memory
 
 
+@pytest.mark.slow("files of 32 MiB")
 @pytest.mark.parametrize(
     "keywords", [{}, {"axis": 0}, {"axis": 1}, {"axis": 1, "block_size": 32}], ids=str
 )
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_memory_does_not_grow_with_the_file(tmp_path, order, keywords):
-    shape = (4096, 4096)  # 64 MiB
+    shape = (2048, 4096)  # 32 MiB
     np.lib.format.open_memmap(
         tmp_path / "w.npy", "w+", np.float32, shape, fortran_order=order == "F"
     ).flush()
@@ -705,6 +707,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, order, keywords):
     assert peak < 24 << 20
 
 
+@pytest.mark.slow("128 MiB of data")
 def test_a_zip_bomb_is_streamed(tmp_path):
     source = tmp_path / "bomb.npz"
     np.savez_compressed(source, w=np.zeros(1 << 25, np.float32))
@@ -729,6 +732,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow("a file of 300 MiB")
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 def test_resident_memory_of_a_process(tmp_path):
     """Peak resident memory, as the system counts it: 300 MiB pass in less than 48 MiB."""
@@ -841,6 +845,7 @@ else:
 """
 
 
+@pytest.mark.slow("processes")
 @pytest.mark.parametrize(
     ("where", "call", "new"),
     [

@@ -1,4 +1,4 @@
-"""What reads foreign data takes it or refuses it: the fuzzer for a second, and what it found.
+"""What reads foreign data takes it or refuses it: the fuzzer for a moment, and what it found.
 
 ``tests/deep/test_fuzz_parsers.py`` gives it longer.
 """
@@ -18,11 +18,12 @@ from zeropoint.interop import litert
 from .fuzz import PARSERS, report
 
 
+@pytest.mark.slow("a process for each parser")
 @pytest.mark.parametrize("name", PARSERS)
 def test_fuzz(name: str, note: Any) -> None:
-    """The corpus and a second of its mutants."""
+    """The corpus, and mutants for a moment."""
     pytest.importorskip(PARSERS[name].needs)
-    line = report(name, seconds=1, seed=0)
+    line = report(name, seconds=0.3, seed=0)
     note(line)
 
 
