@@ -687,13 +687,13 @@ def test_the_formula_of_the_docs(tmp_path, monkeypatch, keywords, dtype):
 # Bounded memory
 
 
-@pytest.mark.slow("files of 48 MiB")
+@pytest.mark.slow("files of 40 MiB")
 @pytest.mark.parametrize(
     "keywords", [{}, {"axis": 0}, {"axis": 1}, {"axis": 1, "block_size": 32}], ids=str
 )
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_memory_does_not_grow_with_the_file(tmp_path, order, keywords):
-    shape = (3072, 4096)  # 48 MiB: more than is held in memory
+    shape = (2560, 4096)  # 40 MiB, more than a resident chunk
     np.lib.format.open_memmap(
         tmp_path / "w.npy", "w+", np.float32, shape, fortran_order=order == "F"
     ).flush()
