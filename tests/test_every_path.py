@@ -59,21 +59,21 @@ def test_observers(kind: Any, data: Any, seed: int) -> None:
 
     x, chunks, axis = data
     rng = np.random.default_rng(seed)
-    whole = kind("int8", axis=axis).update(x)
+    whole = kind(axis=axis).update(x)
     states = {"whole": whole}
-    stream = kind("int8", axis=axis)
+    stream = kind(axis=axis)
     for chunk in chunks:
         stream.update(chunk)
     states["stream"] = stream
-    states["merged"] = merged([kind("int8", axis=axis).update(p) for p in chunks], rng)
+    states["merged"] = merged([kind(axis=axis).update(p) for p in chunks], rng)
     with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(lambda p: kind("int8", axis=axis).update(p), chunks))
+        parts = list(pool.map(lambda p: kind(axis=axis).update(p), chunks))
     states["threads"] = merged(parts, rng)
     chunks = tuple(int(rng.integers(1, n + 1)) for n in x.shape)
     lazy = dask_array.from_array(x, chunks=chunks)
-    states["dask"] = zd.observe(lazy, kind("int8", axis=axis))
+    states["dask"] = zd.observe(lazy, kind(axis=axis))
     with zp.use_backend("reference"):
-        states["numpy"] = kind("int8", axis=axis).update(x)
+        states["numpy"] = kind(axis=axis).update(x)
     for name, state in states.items():
         assert state == whole, name
         assert state.to_dict() == whole.to_dict(), name
@@ -82,11 +82,11 @@ def test_observers(kind: Any, data: Any, seed: int) -> None:
     methods = METHODS if kind is zp.HistogramObserver else ("minmax",)
     for method in methods:
         keywords = {"method": method} if kind is zp.HistogramObserver else {}
-        params = whole.params(**keywords)
+        params = whole.params("int8", **keywords)
         if method == "minmax":
             assert params == direct
         for name, state in states.items():
-            assert state.params(**keywords) == params, (name, method)
+            assert state.params("int8", **keywords) == params, (name, method)
 
 
 @settings(
@@ -126,7 +126,7 @@ def test_threads_of_the_library() -> None:
         for threads in (1, 2, 7):
             zp.set_num_threads(threads)
             states = [
-                kind("int8", axis=axis).update(x)
+                kind(axis=axis).update(x)
                 for kind in (zp.MinMaxObserver, zp.HistogramObserver)
                 for axis in (None, 0, 1)
             ]
