@@ -25,8 +25,8 @@ py::object fast(std::size_t isa, py::handle x, const NativeParams& params, py::h
     const std::size_t n = layout->size();
     py::object result = target_for(x, n * zp::size_of(source), out, n, target, in_place);
     if (!result) return py::none();
-    const void* from = proxy(x).data;
-    void* to = proxy(result).data;
+    const zp::ConstView from{proxy(x).data, source};
+    const zp::View to{proxy(result).data, target};
     call(n, [&](zp::Poll poll) { return run(from, to, *layout, poll); });
     return result;
 }
@@ -35,8 +35,8 @@ py::object quantize(std::size_t isa, py::handle x, const NativeParams& params, p
     const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
     if (!dtype || !params.core.usable_for(*dtype)) return py::none();
     return fast(isa, x, params, out, *dtype, params.core.code(), false,
-                [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::quantize(isa, {from, *dtype}, to, layout, params.core, poll);
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::quantize(isa, from, to.data, layout, params.core, poll);
                 });
 }
 
@@ -45,8 +45,8 @@ py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& para
     const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
     if (!dtype || !params.core.usable_for(*dtype)) return py::none();
     return fast(isa, x, params, out, *dtype, *dtype, true,
-                [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::fake_quantize(isa, {from, *dtype}, to, layout, params.core, poll);
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::fake_quantize(isa, from, to.data, layout, params.core, poll);
                 });
 }
 
@@ -57,8 +57,8 @@ py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params,
     if (is_array(out)) target = dtype_of(out);
     if (!is_real(target)) return py::none();
     return fast(isa, q, params, out, params.core.code(), *target, false,
-                [&](const void* from, void* to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::dequantize(isa, from, {to, *target}, layout, params.core, poll);
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::dequantize(isa, from.data, to, layout, params.core, poll);
                 });
 }
 

@@ -33,11 +33,14 @@ class Pipeline {
 public:
     explicit Pipeline(std::size_t isa) : table_(*targets().at(isa).table) {}
 
-    Stage& add(Op op, DType in, DType out, Tag a, Tag b) {
+    Stage& add(Op op, DType in, DType out, Tag a, Tag b, std::int64_t low = 0,
+               std::int64_t high = 0) {
         Stage& stage = stages_[count_++];
         stage.kernel = table_.at(op, a, b);
         stage.in_size = size_of(in);
         stage.out_size = size_of(out);
+        stage.low = low;
+        stage.high = high;
         return stage;
     }
     void convert(DType from, DType to) {
@@ -59,22 +62,15 @@ public:
         // nobody looks for Ctrl-C while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));
-        if (certify && table_.multiplies && run_length(layout) >= worth_a_proof &&
-            p.size() <= most_proofs) {
-            if (const Multiplier* multipliers = p.multipliers(certify)) {
-                Stage& stage = add(Op::quantize_runs, x, p.code, tag(x), tag(p.convention));
-                stage.scale = multipliers;
-                stage.parameter_size = sizeof(Multiplier);
-                stage.low = p.qmin;
-                stage.high = p.qmax;
-                return;
-            }
-        }
-        Stage& stage = add(Op::quantize, x, p.code, tag(x), tag(p.convention));
-        stage.low = p.qmin;
-        stage.high = p.qmax;
-        if (x == DType::f32)
+        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // or null
+        const bool worth = certify && table_.multiplies && run_length(layout) >= worth_a_proof &&
+                           p.size() <= most_proofs;
+        const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
+        const Op op = multipliers ? Op::quantize_runs : Op::quantize;
+        Stage& stage = add(op, x, p.code, tag(x), tag(p.convention), p.qmin, p.qmax);
+        if (multipliers)
+            bind(stage, multipliers, static_cast<const Multiplier*>(nullptr));
+        else if (x == DType::f32)
             bind(stage, p.quantizer<float>());
         else
             bind(stage, p.quantizer<double>());
@@ -102,22 +98,8 @@ private:
 }  // namespace
 
 std::size_t size_of(DType dtype) noexcept {
-    switch (dtype) {
-        case DType::i8:
-        case DType::u8:
-            return 1;
-        case DType::f16:
-        case DType::bf16:
-        case DType::i16:
-        case DType::u16:
-            return 2;
-        case DType::f32:
-        case DType::i32:
-        case DType::u32:
-            return 4;
-        default:
-            return 8;
-    }
+    constexpr unsigned char bytes[] = {2, 2, 4, 8, 1, 1, 2, 2, 4, 4, 8, 8};  // in DType's order
+    return bytes[static_cast<int>(dtype)];
 }
 
 const std::vector<std::string>& isas() {
@@ -170,9 +152,8 @@ bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout&
     const Requantization::Data& r = requantization.data();
     Pipeline pipeline(isa);
     pipeline.convert(DType::i32, DType::f32);
-    Stage& stage = pipeline.add(Op::quantize, DType::f32, r.code, Tag::f32, Tag::torch);
-    stage.low = r.qmin;
-    stage.high = r.qmax;
+    Stage& stage =
+        pipeline.add(Op::quantize, DType::f32, r.code, Tag::f32, Tag::torch, r.qmin, r.qmax);
     Pipeline::bind(stage, r.stream);
     return pipeline.run(layout, acc, q, poll);
 }
@@ -183,9 +164,7 @@ bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t
     const DType inner = half ? DType::f32 : x.dtype;
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, inner);
-    Stage& stage = pipeline.add(Op::saturate, inner, inner, tag(inner), tag(inner));
-    stage.low = low;
-    stage.high = high;
+    pipeline.add(Op::saturate, inner, inner, tag(inner), tag(inner), low, high);
     pipeline.convert(inner, x.dtype);
     return pipeline.run(Layout::tensor(n), x.data, y, poll);
 }
@@ -198,10 +177,9 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
     const DType inner = working(x.dtype);
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, inner);
-    Stage& stage = pipeline.add(Op::quantize, inner, q.dtype, tag(inner), Tag::torch);
-    const bool is_signed = q.dtype == DType::i8;
-    stage.low = is_signed ? -128 : 0;
-    stage.high = is_signed ? 127 : 255;
+    const int low = q.dtype == DType::i8 ? -128 : 0;
+    Stage& stage =
+        pipeline.add(Op::quantize, inner, q.dtype, tag(inner), Tag::torch, low, low + 255);
     if (inner == DType::f32)
         Pipeline::bind(stage, &one32, &zero32);
     else

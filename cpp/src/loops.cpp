@@ -588,6 +588,14 @@ constexpr Table make_table() {
     return table;
 }
 
+// Every convention can quantize; the other rows of kernels.def are asked for before they are used.
+#define ZEROPOINT_CONVENTION(name)                                        \
+    static_assert(make_table().at(Op::quantize, Tag::f32, Tag::name) &&   \
+                      make_table().at(Op::quantize, Tag::f64, Tag::name), \
+                  #name " lacks a row of quantize in kernels.def");
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
+
 }  // namespace
 
 #define ZP_JOIN2(a, b) a##b

@@ -117,7 +117,8 @@ inline T rounded(T v) {
 // added after rounding the bounds move by z (exact: all are small integers).
 
 struct numpy {  // clip(rint(x / s + z))
-    static constexpr bool rounds_the_sum = true, halves_away = false;
+    static constexpr bool halves_away = false;
+    static constexpr bool rounds_the_sum = true;
     template <class T>
     static T divided(T x, T s) {
         return x / s;
@@ -140,7 +141,8 @@ struct numpy {  // clip(rint(x / s + z))
     }
 };
 struct onnx {  // clip(rint(x / s) + z)
-    static constexpr bool rounds_the_sum = false, halves_away = false;
+    static constexpr bool halves_away = false;
+    static constexpr bool rounds_the_sum = false;
     template <class T>
     static T divided(T x, T s) {
         return x / s;

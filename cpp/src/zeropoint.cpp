@@ -35,24 +35,20 @@ template <class Enum, std::size_t n>
     refuse(what, " ", static_cast<int>(value), " is unknown; choose one of ", choices);
 }
 
-struct Codes {
-    int first, last;
-};
-Codes codes_of(core::DType code) {
-    return code == core::DType::u8 ? Codes{0, 255} : Codes{-128, 127};
-}
-
 void check_recipe(std::int32_t qmin, std::int32_t qmax, Convention convention, bool include_zero,
                   core::DType code) {
     core::check_environment();
-    const Codes all = codes_of(code);
-    if (qmin < all.first || qmin > all.last)
-        refuse("qmin ", qmin, " must lie in [", all.first, ", ", all.last, "], the codes of Q");
-    if (qmax < all.first || qmax > all.last)
-        refuse("qmax ", qmax, " must lie in [", all.first, ", ", all.last, "], the codes of Q");
+    const int first = code == core::DType::u8 ? 0 : -128, last = first + 255;
+    const auto check_code = [&](const char* name, int value) {
+        if (value < first || value > last)
+            refuse(name, " ", value, " must lie in [", first, ", ", last,
+                   "], the codes of Q; make_params<Q> sets their range");
+    };
+    check_code("qmin", qmin);
+    check_code("qmax", qmax);
     if (qmin >= qmax)
         refuse("qmin ", qmin, " must be less than qmax ", qmax,
-               "; swap them or widen the range (make_params sets the range of Q)");
+               "; swap them or widen the range (make_params<Q> sets that of Q)");
     if (!core::is_known(convention, core::convention_names))
         refuse_unknown("convention", convention, core::convention_names);
     if (!include_zero && convention != Convention::numpy)

@@ -208,6 +208,28 @@ void errors() {
     how.symmetric = true;
     how.zero_point_from = zp::ZeroPointFrom::max;
     refused([&] { zp::choose_params<std::uint8_t>(x, 4, how); }, "symmetric", "zero_point_from");
+    // nothing unknown falls through to what is known
+    how.symmetric = false;
+    how.zero_point_from = static_cast<zp::ZeroPointFrom>(7);
+    refused([&] { zp::choose_params<std::uint8_t>(x, 4, how); }, "zero_point_from 7", "max, min");
+    const auto fault = [&](const zp::core::Choice& choice) {
+        float scale;
+        std::int32_t zero;
+        return zp::core::choose(zp::core::DType::f32, x, x + 1, 1, choice, &scale, &zero).fault;
+    };
+    expect(fault(how) == zp::core::Fault::unknown, "an unknown rule chooses");
+    how.zero_point_from = zp::ZeroPointFrom::max;
+    expect(fault(how) == zp::core::Fault::none, "a known rule does not choose");
+    how.convention = static_cast<Convention>(9);
+    refused([&] { zp::choose_params<std::uint8_t>(x, 4, how); }, "convention 9", "tflite");
+    expect(fault(how) == zp::core::Fault::unknown, "an unknown convention chooses");
+
+    // what is not set is valid: a scale of 1 and the codes of uint8
+    std::uint8_t codes[4];
+    zp::quantize(x, codes, 4, zp::Params{});
+    expect(codes[0] == 1 && codes[3] == 4, "parameters by default");
+    std::int8_t signed_codes[4];
+    refused([&] { zp::quantize(x, signed_codes, 4, zp::Params{}); }, "qmax 255", "make_params");
     const std::int32_t acc[] = {1};
     refused([&] { zp::requantize(acc, q, 1, -1.0, zp::make_params<std::uint8_t>(1, 0)); },
             "acc_scale", "-1");
