@@ -8,6 +8,7 @@ or the new file, byte for byte, and after errors nothing else may be left.
 from __future__ import annotations
 
 import errno
+import inspect
 import re
 import resource
 import shutil
@@ -36,18 +37,24 @@ CASES = [
         ("quantize", ".safetensors"),
         ("dequantize", ".safetensors"),
         ("dequantize", ".npy"),
+        ("save", ".safetensors"),
     )
     for exists in (True, False)
 ]
-JOB = """
-import sys
-from zeropoint import files
-job, source, target = sys.argv[1:]
-if job == "quantize":
-    files.quantize_file(source, target, axis=0)
-else:
-    files.dequantize_file(source, target)
-"""
+
+
+def work(job: str, source: str, target: str) -> None:
+    from zeropoint import files
+
+    if job == "quantize":
+        files.quantize_file(source, target, axis=0)
+    elif job == "dequantize":
+        files.dequantize_file(source, target)
+    else:
+        files.save(target, files.load(source))
+
+
+JOB = f"import sys\n{inspect.getsource(work)}\nwork(*sys.argv[1:])"
 
 
 class Fault(NamedTuple):
@@ -66,7 +73,7 @@ class Job:
     folder
         An empty one.
     job
-        ``"quantize"`` or ``"dequantize"``.
+        ``"quantize"``, ``"dequantize"`` or ``"save"``.
     suffix
         Of the target.
     exists
@@ -95,29 +102,24 @@ class Job:
         left = {path.name for path in self._folder.iterdir()} - {self.source.name, "log"}
         found = self.target.read_bytes() if self.target.exists() else None
         assert found in (self.new, OLD if self.exists else None), f"torn: {said}"
-        new, parts = found == self.new, left - {self.target.name}
+        new, left_over = found == self.new, left - {self.target.name}
         if fault.how == "KILL":
             assert done.returncode < 0, said
-            assert all(re.fullmatch(r"\.zeropoint-\w+\.part", name) for name in parts), said
+            assert all(re.fullmatch(r"\.zeropoint-\w+\.part", name) for name in left_over), said
         else:
-            assert not parts, f"{parts} left: {said}"
+            assert not left_over, f"{left_over} left: {said}"
             # a call whose error changes nothing (is there such a file?) may go unnoticed
             assert done.returncode == 1 or (done.returncode == 0 and new), said
             assert done.returncode == 0 or "OSError: [Errno " in done.stderr, said
-        return ("new" if new else "old") + "+" * bool(parts)
+        return ("new" if new else "old") + "+" * bool(left_over)
 
     def fill_disk(self, room: int) -> None:
         """The same for files that cannot grow beyond `room` bytes: a write stops half way."""
-        from zeropoint import files
-
         self._clear()
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
         try:
-            if self.name == "quantize":
-                files.quantize_file(self.source, self.target, axis=0)
-            else:
-                files.dequantize_file(self.source, self.target)
+            work(self.name, str(self.source), str(self.target))
         except OSError as error:
             found = error.errno
         else:
@@ -181,7 +183,7 @@ def _source(folder: Path, job: str, suffix: str) -> Path:
     tensors = {"a": x} if suffix == ".npy" else {"a": x, "b": x[:7].T, "c": np.arange(5)}
     source = folder / "source.npz"
     np.savez(source, **tensors)
-    if job == "dequantize":
+    if job != "quantize":
         source = folder / "source.safetensors"
         files.quantize_file(folder / "source.npz", source, axis=0)
         (folder / "source.npz").unlink()

@@ -681,7 +681,6 @@ def test_nobody_advises_nan_to_num() -> None:
         assert "nan_to_num(" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("kind", NOT_REAL)
 @pytest.mark.parametrize(
     "call",
     [
@@ -695,9 +694,10 @@ def test_nobody_advises_nan_to_num() -> None:
         lambda x: zp.error_stats(x, P),
     ],
 )
-def test_only_floats_are_quantized(backend: str, kind: str, call: Callable[[Any], Any]) -> None:
-    with pytest.raises(TypeError, match=r"^x[\[ ]"):
-        call(NOT_REAL[kind])
+def test_only_floats_are_quantized(backend: str, call: Callable[[Any], Any]) -> None:
+    for x in NOT_REAL.values():
+        with pytest.raises(TypeError, match=r"^x[\[ ]"):
+            call(x)
 
 
 @pytest.mark.parametrize(

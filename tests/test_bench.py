@@ -80,6 +80,7 @@ def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -
     assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
 
 
+@pytest.mark.slow("large arrays through torch")
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("job", [job.name for job in JOBS])
 def test_torch_is_not_wrong_on_this_cpu(job: str) -> None:

@@ -130,6 +130,7 @@ def changes(plain: dict[str, str], states: dict[str, str]) -> dict[str, tuple[st
     }
 
 
+@pytest.mark.slow("configures a build")
 def test_flags_change_no_option(plain: dict[str, dict[str, str]], tmp_path: Path) -> None:
     """From all that CMake makes a command of; -O3 is here for what the plain build has."""
     build = tmp_path / "build"
@@ -150,6 +151,7 @@ def test_flags_change_no_option(plain: dict[str, dict[str, str]], tmp_path: Path
     assert "crtfastmath.o" in link_of(build, "-ffast-math")
 
 
+@pytest.mark.slow("configures a build")
 def test_a_parent_project_changes_no_option(
     plain: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -171,6 +173,7 @@ def test_a_parent_project_changes_no_option(
         assert changes(plain[name], states) == {}, name
 
 
+@pytest.mark.slow("configures builds")
 def test_what_cannot_be_undone_stops_the_configuration(tmp_path: Path) -> None:
     defines = module(tmp_path)
     done = configured(ROOT, tmp_path / "build", *defines, CXXFLAGS="-O2 -mpc32")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _reference
 
 RNG = np.random.default_rng(13)
 RANGES = [("uint8", 0, 255), ("uint8", 1, 255), ("int8", -128, 127), ("int8", -127, 100)]
@@ -39,6 +40,61 @@ def test_rules(isa: str, dtype: str, qmin: int, qmax: int, convention: str, real
         zp.choose_params(
             x, dtype, zero_point_from=rule, qmin=qmin, qmax=qmax, axis=0, convention=convention
         )
+
+
+def hard_ranges(real: type) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of numbers: at and near the ends of the format, NaN and Inf, and any bits."""
+    info = np.finfo(real)
+    units = [info.smallest_subnormal, info.smallest_normal, info.max, real(1)]
+    numbers = [factor * unit for unit in units for factor in (1, 3, 0.5, 127.5, 1 / 300)]
+    numbers = [*numbers, 1e-6, 0, np.inf, np.nan]
+    hard = np.unique(np.array([*numbers, *(-number for number in numbers)], real))
+    bits = np.frombuffer(RNG.bytes(800 * hard.itemsize), real).reshape(2, -1)
+    pairs = np.stack([pair.ravel() for pair in np.meshgrid(hard, hard)])
+    near = [RNG.uniform(-1, 1, (2, 300)) * unit for unit in (info.max, info.smallest_normal * 99)]
+    low, high = np.concatenate([pairs, bits, *near], axis=1, dtype=real)
+    ordered = ~(low > high)
+    return low[ordered], high[ordered]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("convention", ["numpy", "onnx", "torch", "tflite"])
+@pytest.mark.parametrize(("qmin", "qmax"), [(0, 255), (-128, 127), (-127, 127), (3, 4), (-7, -2)])
+def test_hard_ranges(qmin: int, qmax: int, convention: str, real: type) -> None:
+    """The bits of the reference wherever that gives valid parameters, and none anywhere else."""
+    core = pytest.importorskip("zeropoint._core")
+    low, high = hard_ranges(real)
+    hows = [(rule, True, False) for rule in (None, "max", "min", "least_error")]
+    if qmax - qmin > 1:
+        hows += [(None, True, True)]
+    if convention == "numpy":
+        hows += [(rule, False, False) for rule in (None, "max", "least_error")]
+    for rule, include_zero, symmetric in hows:
+        dtype = np.dtype(np.int8 if qmin < 0 else np.uint8)
+        keywords = {"qmin": qmin, "qmax": qmax, "convention": convention}
+        finite = np.isfinite(low) & np.isfinite(high)
+        scale, zero = np.full((2, low.size), np.nan)
+        scale[finite], zero[finite] = _reference.choose(
+            low[finite],
+            high[finite],
+            rule=rule,
+            include_zero=include_zero,
+            symmetric=symmetric,
+            dtype=dtype,
+            **keywords,
+        )
+        valid = np.isfinite(scale) & (zero >= -(2.0**31)) & (zero < 2.0**31)
+        valid &= include_zero | (low != high)
+        if convention == "torch":
+            valid &= np.isfinite(1 / scale.astype(real))
+        native = zp._backend.native_choice(rule, include_zero, symmetric, qmin, qmax, convention)
+        found = core.choose(low[valid], high[valid], native)
+        assert found[0].tobytes() == scale[valid].astype(real).tobytes()
+        assert found[1].tobytes() == zero[valid].astype(np.int32).tobytes()
+        for i in np.flatnonzero(~valid)[:: 1 + low.size // 50]:
+            assert core.choose(low[i : i + 1], high[i : i + 1], native) is None, (low[i], high[i])
+        assert 0 < valid.sum() < valid.size
 
 
 @pytest.mark.parametrize("qmin", [-128, -127, -5])

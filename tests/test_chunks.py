@@ -72,6 +72,7 @@ def test_contiguous(layout: str) -> None:
     np.testing.assert_array_equal(found, view)
 
 
+@pytest.mark.slow("large arrays")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_large_arrays_of_any_layout(backend: str, layout: str) -> None:
     x = RNG.standard_normal(LONG).astype(np.float32)
@@ -103,6 +104,7 @@ def test_nan_and_inf_beyond_the_first_piece(backend: str, where: tuple[int, int]
         zp.error_stats(x, zp.QuantParams(1, 0))
 
 
+@pytest.mark.slow("arrays of 64 MiB")
 @pytest.mark.parametrize("axis", [None, 0, 1])
 @pytest.mark.parametrize("kind", [zp.MinMaxObserver, zp.HistogramObserver])
 @pytest.mark.parametrize("layout", ["transposed", "strided"])

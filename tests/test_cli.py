@@ -54,6 +54,7 @@ def as_json(text):
 # As a program
 
 
+@pytest.mark.slow("processes")
 @pytest.mark.parametrize(
     "program",
     [["-m", "zeropoint"], ["-c", "from zeropoint._cli import main; raise SystemExit(main())"]],
@@ -150,6 +151,7 @@ def test_alone_it_shows_its_help(capsys):
 COMMANDS = ("demo", "info", "verify", "quantize", "dequantize", "inspect", "compare")
 
 
+@pytest.mark.slow("runs every command")
 def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, brief, monkeypatch):
     monkeypatch.setattr(_demo, "_embedding_table", lambda: (weights, "0"))
     tensors = {"fc.weight": weights, "fc.bias": weights[0]}
@@ -259,7 +261,7 @@ def test_every_keyword_of_choose_params_is_an_option_with_help():
         assert name == "x" or options[name].help, name
 
 
-def test_quantize_and_dequantize_tell_what_they_did(capsys, weights):
+def test_quantize_and_dequantize_report_what_they_did(capsys, weights):
     printed = run(capsys, "quantize", "weights.npy", "-o", "q.safetensors")
     assert "target  q.safetensors" in printed.out
     assert re.search(
@@ -434,7 +436,7 @@ def test_an_error_leaves_the_line_of_the_bar(weights, monkeypatch):
 
 
 def test_progress_in_a_log(capsys, weights, monkeypatch):
-    """Files are silent; verify, which can take long, tells each quarter."""
+    """Files are silent; verify, which can take long, reports each quarter."""
     monkeypatch.setattr(tiles, "TILE", 10)
     assert run(capsys, "quantize", "weights.npy", "-o", "q.safetensors").err == ""
     rows = [_selfcheck.Row("avx2", "round", 10, 1000, 0, "")] * len(_selfcheck.OPERATIONS)
@@ -470,7 +472,9 @@ def test_info_without_the_core(capsys, monkeypatch):
     assert (facts["kernels"], facts["compiler"]) == (0, None)
 
 
-def test_verify(capsys, brief):
+def test_verify(capsys, brief, monkeypatch):
+    rows = list(_selfcheck.run())
+    monkeypatch.setattr(_selfcheck, "run", lambda: iter(rows))
     short = run(capsys, "verify").out.splitlines()
     printed = run(capsys, "verify", "--verbose")
     for name in zp.backends()[:-1]:
@@ -654,6 +658,7 @@ def recall(x, values):
     return np.mean([len(nearest(x, i) & nearest(values, i)) for i in range(len(x))]) / 10
 
 
+@pytest.mark.slow("a real table")
 @pytest.mark.skipif(not HAS_TABLE, reason="wordllama is not installed (the demo extra)")
 def test_demo_on_the_embedding_table(capsys):
     printed = run(capsys, "demo")

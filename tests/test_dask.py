@@ -118,10 +118,10 @@ def test_observers(observer: Any, axis: int | None) -> None:
 def test_merging_leaves_alone_what_dask_may_ask_for_again(observer: Any) -> None:
     x = normal((2, 50))
     x[1] *= 10
-    parts = [observer().update(x[0]), observer().update(x[1])]
+    each = [observer().update(x[0]), observer().update(x[1])]
     for _ in range(2):
-        assert zd._merged(parts, fresh=observer) == observer().update(x)
-    assert parts == [observer().update(x[0]), observer().update(x[1])]
+        assert zd._merged(each, fresh=observer) == observer().update(x)
+    assert each == [observer().update(x[0]), observer().update(x[1])]
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
@@ -171,7 +171,7 @@ def test_any_chunks() -> None:
                 assert zd.observe(a, observer(axis=axis)) == observer(axis=axis).update(x)
 
 
-def test_article_keywords() -> None:
+def test_keywords_of_the_tutorial() -> None:
     x = normal((100,)) + 3
     how: dict[str, Any] = {"zero_point_from": "least_error", "include_zero": False, "qmax": 100}
     assert zd.choose_params(da.from_array(x, chunks=7), **how) == zp.choose_params(x, **how)
@@ -265,11 +265,11 @@ def test_nan_and_inf_are_counted_over_the_whole_array(look: Callable[[Any], Any]
     x[41, 2] = np.nan
     x[20, 31] = -np.inf  # the first in C order, though not in the order of the chunks
     x[21, 0] = np.inf
-    told = (
+    message = (
         r"a has 3 NaN or Inf of 1650 elements, the first \(-inf\) at index \(20, 31\); .*for exam"
     )
     a = da.from_array(x, chunks=(25, 10))
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         look(a)
     code = str(caught.value).partition("for example ")[2]
     fixed = eval(code, {"dask": dask, "a": a})
@@ -351,7 +351,7 @@ def test_masked_arrays() -> None:
 
 @pytest.mark.parametrize("wrong", [np.zeros(4, np.float32), [1.0], None])
 def test_what_is_no_dask_array(wrong: Any) -> None:
-    told = "is not a Dask array but .*for arrays in memory there is zeropoint itself"
+    message = "is not a Dask array but .*for arrays in memory there is zeropoint itself"
     params = zp.QuantParams(1, 0)
     for call in (
         zd.choose_params,
@@ -360,11 +360,11 @@ def test_what_is_no_dask_array(wrong: Any) -> None:
         lambda a: zd.dequantize(a, params),
         lambda a: zd.observe(a, zp.MinMaxObserver()),
     ):
-        with pytest.raises(TypeError, match=told):
+        with pytest.raises(TypeError, match=message):
             call(wrong)
 
 
-def test_bad_arguments_are_told_at_once() -> None:
+def test_bad_arguments_are_reported_at_once() -> None:
     def never(x: Array) -> Array:
         raise AssertionError("computed")
 
@@ -473,6 +473,7 @@ def kill_a_worker(folder: Path, pids: set[int]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow("a cluster whose workers start again")
 def test_a_worker_killed_in_mid_job(client: Any, tmp_path: Path) -> None:
     x = np.concatenate([loaded(str(tmp_path), (i,)) for i in range(16)])
     whole = zp.HistogramObserver(axis=1).update(x)

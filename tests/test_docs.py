@@ -7,6 +7,7 @@ import doctest
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import shlex
 import subprocess
@@ -158,6 +159,8 @@ DOCTESTS = [
 
 def given(module: str) -> dict[str, object]:
     """What the example of a module takes for granted: names, and files in the current directory."""
+    if module == "zeropoint.files":
+        return {"zeropoint": zp, "x": np.ones((4, 8), np.float32)}
     if module == "zeropoint.interop.torch":
         import torch
 
@@ -198,7 +201,12 @@ def test_examples_of_docstrings_run(
         names = {**vars(found), **given(module)}
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
         pytest.skip(f"NOT RUN: {error}")
-    examples = doctest.DocTestParser().get_examples(found.__doc__ or "")
+    docstrings = [
+        ast.get_docstring(node) or ""
+        for node in ast.walk(ast.parse(inspect.getsource(found)))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    ]
+    examples = doctest.DocTestParser().get_examples("\n\n".join(docstrings))
     assert examples
     for example in examples:
         if example.want:
@@ -211,6 +219,7 @@ def test_examples_of_docstrings_run(
 BUILT = {("cpp.md: C++", "cpp"), ("cpp.md: C++", "cmake")}
 
 
+@pytest.mark.slow("a build")
 def test_cpp_works_when_pasted(tmp_path: Path) -> None:
     if not zp.backends()[:-1]:
         pytest.skip("the core is absent")
@@ -252,6 +261,13 @@ def test_readme_fits_two_screens_and_a_half() -> None:
 def test_every_page_is_found_from_readme() -> None:
     linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", README))
     assert linked == {str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")}
+
+
+def test_the_map_of_the_tree_is_complete() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = {path.stem for path in PACKAGE.glob("zeropoint/*.py")} - {"__init__", "__main__"}
+    sources = {path.name for path in ROOT.glob("cpp/*/*") if path.suffix in (".cpp", ".def")}
+    assert not {name for name in modules | sources if not re.search(rf"\b{name}\b", text)}
 
 
 def test_links() -> None:

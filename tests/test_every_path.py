@@ -21,6 +21,8 @@ from zeropoint import files
 Array = np.ndarray[Any, np.dtype[Any]]
 METHODS = "minmax", "percentile", "mse", "entropy"
 
+pytestmark = pytest.mark.slow("random data through every path")
+
 
 @st.composite
 def cut_data(draw: st.DrawFn) -> tuple[Array, list[Array], int | None]:
@@ -73,7 +75,7 @@ def test_observers(kind: Any, data: Any, seed: int) -> None:
     lazy = dask_array.from_array(x, chunks=chunks)
     states["dask"] = zd.observe(lazy, kind(axis=axis))
     with zp.use_backend("reference"):
-        states["numpy"] = kind(axis=axis).update(x)
+        states["reference"] = kind(axis=axis).update(x)
     for name, state in states.items():
         assert state == whole, name
         assert state.to_dict() == whole.to_dict(), name

@@ -108,6 +108,7 @@ def test_the_ranges_are_of_all_kinds() -> None:
 # Samples
 
 
+@pytest.mark.slow("millions of elements")
 @needs_core
 def test_some_float32(note: Any) -> None:
     stage = _exhaustive.quantize_float32(NATIVE, PAIRS, CHUNKS[::661])

@@ -12,6 +12,8 @@ import pytest
 
 from .file_faults import CASES, Fault, Job
 
+pytestmark = pytest.mark.slow("every fault of a disk, in processes")
+
 
 def some(job: Job) -> list[Fault]:
     """The first and the last call of the kinds that write; the faults take turns."""

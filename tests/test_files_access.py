@@ -230,16 +230,16 @@ def test_a_source_that_is_rewritten_and_its_time_set_back(tmp_path):
 
 def test_the_header_that_is_kept_is_of_the_file_as_it_is(tmp_path, monkeypatch):
     """`read_tensor` and `read_params` keep the last header, unless the file has changed."""
-    import zeropoint._files as parts
+    import zeropoint._files as reading
 
     read = []
     monkeypatch.setitem(
-        parts._FORMATS,
+        reading._FORMATS,
         ".safetensors",
-        lambda file, path: read.append(path) or parts.safetensors.source(file, path),
+        lambda file, path: read.append(path) or reading.safetensors.source(file, path),
     )
-    monkeypatch.setattr(parts, "_last", None)
-    monkeypatch.setattr(parts, "_RECENT", -1e18)  # the files here are all recent
+    monkeypatch.setattr(reading, "_last", None)
+    monkeypatch.setattr(reading, "_RECENT", -1e18)  # the files here are all recent
     path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     safetensors.numpy.save_file({"w": np.float32([1, 2])}, path)
     assert files.read_tensor(path, "w").tolist() == [1, 2]
@@ -256,8 +256,8 @@ def test_the_header_that_is_kept_is_of_the_file_as_it_is(tmp_path, monkeypatch):
     safetensors.numpy.save_file({"v": np.float32([3, 4])}, other)
     os.replace(other, path)
     assert files.read_tensor(path, "v").tolist() == [3, 4]
-    monkeypatch.setattr(parts, "_RECENT", 1e18)  # too recent to be told from a later change
-    parts._last = None
+    monkeypatch.setattr(reading, "_RECENT", 1e18)  # too recent to differ from a later change
+    reading._last = None
     read.clear()
     for _ in range(3):
         files.read_tensor(path, "v")
@@ -305,10 +305,10 @@ def test_files_of_another_kind(tmp_path, kind, suffix):
     ):
         with pytest.raises(
             ValueError, match=rf"model\{suffix}: {'.*; ' if own else words}"
-        ) as told:
+        ) as error:
             job(path)
-        assert "\x1b" not in str(told.value)
-        assert not own or not any(text in str(told.value) for text in ("it is a", "it is text"))
+        assert "\x1b" not in str(error.value)
+        assert not own or not any(text in str(error.value) for text in ("it is a", "it is text"))
     assert not (tmp_path / "q.safetensors").exists()
 
 

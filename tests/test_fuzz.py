@@ -1,4 +1,4 @@
-"""What reads foreign data takes it or refuses it: the fuzzer for a second, and what it found.
+"""What reads foreign data takes it or refuses it: the fuzzer for a moment, and what it found.
 
 ``tests/deep/test_fuzz_parsers.py`` gives it longer.
 """
@@ -18,11 +18,12 @@ from zeropoint.interop import litert
 from .fuzz import PARSERS, report
 
 
+@pytest.mark.slow("a process for each parser")
 @pytest.mark.parametrize("name", PARSERS)
 def test_fuzz(name: str, note: Any) -> None:
-    """The corpus and a second of its mutants."""
+    """The corpus, and mutants for a moment."""
     pytest.importorskip(PARSERS[name].needs)
-    line = report(name, seconds=1, seed=0)
+    line = report(name, seconds=0.3, seed=0)
     note(line)
 
 
@@ -67,18 +68,18 @@ def nested(depth: int = 100_000) -> Any:
 def test_deep_lists_are_refused_in_few_words(field: str) -> None:
     """They were a RecursionError, in the search of the list or in the text of the error."""
     fields = zp.QuantParams(0.5, 3).to_dict() | {field: nested()}
-    with pytest.raises((TypeError, ValueError), match=field.split("_")[0]) as told:
+    with pytest.raises((TypeError, ValueError), match=field.split("_")[0]) as error:
         zp.QuantParams.from_dict(fields)
-    assert len(str(told.value)) < 200
+    assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize("kind", [observers.MinMaxObserver, observers.HistogramObserver])
 @pytest.mark.parametrize("field", ["min", "precision", "axis"])
 def test_deep_lists_in_observers(kind: Any, field: str) -> None:
     fields = kind().update(np.ones(3, np.float32)).to_dict() | {field: nested()}
-    with pytest.raises((TypeError, ValueError), match=field) as told:
+    with pytest.raises((TypeError, ValueError), match=field) as error:
         kind.from_dict(fields)
-    assert len(str(told.value)) < 200
+    assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize("shape", [(0, 2**62, 2**62), (0, 2**62), (2**62, 0, 16)])
@@ -146,10 +147,10 @@ class TestOnnx:
         from zeropoint.interop.onnx import params
 
         node = onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])
-        for kind, told in ((0, "does not give the type"), (99, "codes of type 99")):
+        for kind, message in ((0, "does not give the type"), (99, "codes of type 99")):
             model = self.model(node, s=np.float32(1), z=np.uint8(0))
             model.graph.initializer[1].data_type = kind
-            with pytest.raises(ValueError, match=told):
+            with pytest.raises(ValueError, match=message):
                 params(model, "y")
 
     def test_a_zero_point_that_makes_itself(self) -> None:

@@ -28,6 +28,7 @@ from .memory import repeated
 ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = [
+    pytest.mark.slow("processes that are interrupted and killed"),
     pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's system calls"),
     pytest.mark.skipif(len(zp.backends()) == 1, reason="the compiled core is absent"),
 ]

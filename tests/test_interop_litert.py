@@ -331,7 +331,7 @@ def test_blocks_without_scales():
     refused = refusals(given)
     assert [type(error) for error in refused] == [ValueError, ValueError]
     for error in refused:
-        assert str(error).startswith("tensor 'x' is quantized in blocks of 32; only tensors with")
+        assert str(error).startswith("tensor 'x' is quantized in blocks of 32; only scales")
     given["quantization_parameters"]["block_size"] = 0
     assert str(refusals(given)[0]) == "tensor 'x' is int8 without scales: these are plain integers"
     assert len(refusals(given)) == 1  # a runner passes these on as they are
@@ -359,7 +359,7 @@ def test_blocks_of_a_real_interpreter(count):
     assert (found["block_size"], found["scales"].size) == (4, count)
     for call in (lambda: litert.params(given), lambda: litert.Runner(interpreter)):
         with pytest.raises(
-            ValueError, match="tensor 'w' is quantized in blocks of 4; only tensors"
+            ValueError, match="tensor 'w' is quantized in blocks of 4; only scales per"
         ):
             call()
 

@@ -487,7 +487,7 @@ def test_the_channel_axis(op, shapes, attributes, axis):
     assert shape[blocks.axis] == max(shape[i] for i in others)
 
 
-def test_the_first_use_that_tells_decides():
+def test_the_first_use_with_a_known_axis_decides():
     made = [node("Relu", "w", "r"), node("Gather", "w i", "e"), node("MatMul", "x w", "y")]
     m = model(made, ["x"], ["y"], w=weights_of((60, 50)), i=np.int64([1]))
     small = interop.quantize_weights(m)

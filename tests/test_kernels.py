@@ -124,8 +124,12 @@ SHAPES = [
 
 @pytest.mark.parametrize("dtype", [REALS[0], REALS[2], REALS[3]], ids=str)
 @pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_channels(isa: str, shape: tuple[int, ...], convention: str, dtype: np.dtype[Any]) -> None:
+def test_channels(isa: str, convention: str, dtype: np.dtype[Any]) -> None:
+    for shape in SHAPES:
+        channels_of(shape, convention, dtype)
+
+
+def channels_of(shape: tuple[int, ...], convention: str, dtype: np.dtype[Any]) -> None:
     x = np.resize(sample(int(np.prod(shape)), dtype), shape)
     finite = np.where(np.isfinite(x), x, np.asarray(0.3, dtype)).astype(dtype)
     for axis in range(len(shape)):
@@ -147,8 +151,12 @@ def test_channels(isa: str, shape: tuple[int, ...], convention: str, dtype: np.d
 
 @pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
 @pytest.mark.parametrize("block", [1, 2, 3, 32, 64])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_blocks(isa: str, shape: tuple[int, ...], block: int, convention: str) -> None:
+def test_blocks(isa: str, block: int, convention: str) -> None:
+    for shape in SHAPES:
+        blocks_of(shape, block, convention)
+
+
+def blocks_of(shape: tuple[int, ...], block: int, convention: str) -> None:
     x = np.resize(sample(int(np.prod(shape)), REALS[2]), shape)
     finite = np.where(np.isfinite(x), x, np.float32(0.3))
     for axis in range(len(shape)):

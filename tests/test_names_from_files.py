@@ -429,9 +429,9 @@ def test_models_of_onnx(tmp_path: Path) -> None:
 
     # parameters
     def linear(scale: Any, *zero: Any, opset: int = 21) -> Any:
-        parts = [tensor(f"{TEXT}.s", scale), *(tensor(f"{TEXT}.z", z) for z in zero)]
-        made = node("QuantizeLinear", TEXT, *(part.name for part in parts))
-        return model([made], *parts, opset=opset)
+        inputs = [tensor(f"{TEXT}.s", scale), *(tensor(f"{TEXT}.z", z) for z in zero)]
+        made = node("QuantizeLinear", TEXT, *(each.name for each in inputs))
+        return model([made], *inputs, opset=opset)
 
     refusal(interop.params, plain, f"{NAME}.")
     refusal(interop.params, plain, [NAME])

@@ -199,6 +199,7 @@ def chunks(draw: Any) -> tuple[list[Array], int | None]:
     return found, axis
 
 
+@pytest.mark.slow("many random streams")
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), given_pieces=chunks())
@@ -680,6 +681,7 @@ FAMILIES: dict[str, Callable[[int], Array]] = {
 }
 
 
+@pytest.mark.slow("searches many ranges")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mse_is_never_worse(family: str) -> None:
     """The real error, beside minmax and the percentile; and it tells how good it could be."""
@@ -825,6 +827,7 @@ def tensors() -> list[calibration.Tensor]:
         pytest.skip(f"real data are absent: {error}")
 
 
+@pytest.mark.slow("hundreds of real channels")
 def test_mse_on_channels_of_real_weights(tensors: list[calibration.Tensor]) -> None:
     """Some have few elements, so that the histogram tells the errors roughly."""
     channels = 0
@@ -848,6 +851,7 @@ def test_mse_on_channels_of_real_weights(tensors: list[calibration.Tensor]) -> N
     assert channels > 500
 
 
+@pytest.mark.slow("real models")
 def test_mse_on_real_data(tensors: list[calibration.Tensor]) -> None:
     assert len(tensors) > 15
     for tensor in tensors:

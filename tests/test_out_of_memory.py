@@ -31,6 +31,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow("a build")
 def test_every_allocation_of_every_call_in_cpp(tmp_path: Path, note: Any) -> None:
     """tests/outside/allocations.cpp, which says what may happen."""
     package = run(sys.executable, "-m", "zeropoint", "--cmakedir").strip()
@@ -208,6 +209,7 @@ def quantize_in_little_memory(*more: str) -> None:
             print(what or ("right" if np.array_equal(q[:WINDOW], expected) else "wrong"))
 
 
+@pytest.mark.slow("a process that fills its memory")
 def test_many_scales_in_little_address_space() -> None:
     bounds = [0, 200_000, 600_000, 1_000_000, 1_300_000]  # streams take 256 KiB, multipliers 896
     large = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is larger finds no room in the heap

@@ -29,7 +29,7 @@ def test_chosen(patterns, expected):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "message"),
     [
         ("MODEL.A.BIAS", "the nearest are 'model.a.bias'"),
         ("*.wieght", "the nearest are 'model.a.weight'"),
@@ -38,8 +38,8 @@ def test_chosen(patterns, expected):
         ("", "there are 'model.a.weight'"),
     ],
 )
-def test_a_pattern_that_matches_nothing(pattern, told):
-    with pytest.raises(ValueError, match=rf"^exclude .* matches no name; {told}"):
+def test_a_pattern_that_matches_nothing(pattern, message):
+    with pytest.raises(ValueError, match=rf"^exclude .* matches no name; {message}"):
         _patterns.chosen(["*", pattern], NAMES, "exclude")
 
 

@@ -49,6 +49,7 @@ def test_quantize_at_half_steps(convention: str, real: Any) -> None:
         assert codes_of(x, s, z, convention, 0, 255) == want
 
 
+@pytest.mark.slow("thousands of exact fractions")
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_dequantize(precision: str, dtype: str) -> None:

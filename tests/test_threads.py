@@ -16,7 +16,7 @@ import pytest
 
 import zeropoint as zp
 
-X = (np.random.default_rng(1).normal(size=(600, 1000, 4)) * 3).astype(np.float32)
+X = (np.random.default_rng(1).normal(size=(300, 1000, 4)) * 3).astype(np.float32)
 CORE = len(zp.backends()) > 1
 needs_core = pytest.mark.skipif(not CORE, reason="the compiled core is absent")
 
@@ -48,13 +48,14 @@ def same_bits(numbers: Iterable[int]) -> None:
         assert results(X) == expected, threads
 
 
+@pytest.mark.slow("large arrays, many times")
 def test_same_bits_for_any_number(native: str) -> None:
     same_bits((2, 3, 5, 16))  # tests/deep: all of them
 
 
 def test_a_nan_is_found_by_any_thread(native: str) -> None:
     zp.set_num_threads(4)
-    for where in [(0, 0, 0), (299, 500, 1), (599, 999, 3)]:
+    for where in [(0, 0, 0), (149, 500, 1), (299, 999, 3)]:
         x = X.copy()
         x[where] = np.nan
         for axis in (None, 0, 1, 2):
@@ -92,6 +93,7 @@ def many_callers(callers: int, rounds: int) -> None:
     assert not wrong
 
 
+@pytest.mark.slow("eight callers of large arrays")
 def test_many_callers(native: str) -> None:
     many_callers(8, 8)
 
@@ -99,7 +101,7 @@ def test_many_callers(native: str) -> None:
 def many_forks(times: int) -> None:
     """Forks while other threads are in calls, and prepare parameters that the child is to use."""
     zp.set_num_threads(3)
-    x = X.ravel()[: 290 * 8192].reshape(290, 8192)
+    x = np.resize(X, (290, 8192))
     chosen = zp.choose_params(x, axis=0)
     expected = chosen.quantize(x).tobytes()
     newest = [chosen]
@@ -129,6 +131,7 @@ def many_forks(times: int) -> None:
             caller.join()
 
 
+@pytest.mark.slow("forty forks beside busy threads")
 @needs_core
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_children_answer() -> None:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 import zeropoint as zp
 
+pytestmark = pytest.mark.slow("a thousand random views")
+
 Array = np.ndarray[Any, Any]
 
 NATIVE = [name for name in zp.backends() if name != "reference"]

@@ -177,7 +177,7 @@ def test_a_foreign_configuration(configuration: Any) -> None:
         AffineCodec.from_dict({"name": "zeropoint.affine", "configuration": configuration})
 
 
-def test_damaged_parameters_are_told() -> None:
+def test_damaged_parameters_are_reported() -> None:
     params = EIGHTH.to_dict() | {"scale": -1.0}
     with pytest.raises(ValueError, match="a scale must be finite and > 0"):
         AffineCodec.from_dict({"name": "zeropoint.affine", "configuration": {"params": params}})

@@ -1,8 +1,7 @@
-"""Arrays of other libraries as NumPy arrays: the one reader of what is no plain ndarray.
+"""Arrays of other libraries as NumPy arrays: the one place that reads what is no plain ndarray.
 
-It views their memory where NumPy can, and refuses what NumPy would read as something else than the
-values: memory that is not data, missing values, masks.  No library is imported for that: the one
-that an object comes from is loaded already.
+It views their memory where NumPy can, and refuses what NumPy would misread: memory without data,
+missing values, masks.  No library is imported: that of an object is loaded already.
 """
 
 from __future__ import annotations
@@ -78,14 +77,14 @@ def with_arrays_read(x: Any, name: str, depth: int = DEPTH) -> Any:
 
 
 def is_tensor(x: object) -> bool:
-    """Whether `x` is a tensor of torch, which has arrays that are only said to have memory."""
+    """Whether `x` is a tensor of torch, where some have no memory of their own."""
     return isinstance(x, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
 def tensor(x: Any, name: str) -> Array:
     """The memory of torch's tensor `x`; Tensor.numpy() takes a tenth of DLPack's time."""
     torch = sys.modules["torch"]
-    is_bfloat16 = x.dtype == torch.bfloat16  # unknown to NumPy: the same memory as integers
+    is_bfloat16 = x.dtype == torch.bfloat16  # viewed as integers, since NumPy lacks it
     try:
         bits = is_bfloat16 and not (x.requires_grad or _dispatches(x))
         found: Array = (x.view(torch.int16) if bits else x).numpy()
@@ -173,7 +172,7 @@ def _from_dlpack(x: Any, name: str) -> Array:
         except Exception:
             pass
         raise TypeError(f"{name} cannot be viewed through DLPack: {error}") from error
-    if found.size and found.flags.owndata:  # of no address NumPy makes memory of its own
+    if found.size and found.flags.owndata:  # NumPy allocates for a null address
         raise TypeError(f"{name} has no memory: DLPack gives no address for its elements")
     return found
 
@@ -213,7 +212,7 @@ def _missing(x: Any) -> int:
     if callable(getattr(x, "isna", None)):  # pandas
         if getattr(x, "ndim", 1) == 2 and hasattr(x, "items"):
             return sum(_missing(column) for _, column in x.items())
-        # in NumPy's own dtypes pandas, too, has nothing but NaN
+        # pandas marks missing values in NumPy's own dtypes by NaN alone
         return 0 if isinstance(x.dtype, np.dtype) else int(np.count_nonzero(x.isna()))
     count = getattr(x, "null_count", 0)  # Arrow's libraries, and polars' Series
     count = count() if callable(count) else count

@@ -65,7 +65,8 @@ def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
     Raises
     ------
     TypeError
-        `a` is not a Dask array of a supported float dtype; an unknown keyword.
+        `a` is not a Dask array of a supported float dtype; `dtype` is not uint8 or int8; an
+        unknown keyword.
     ValueError
         As `zeropoint.choose_params`: no data; NaN or Inf, with count and first index in the whole
         array (in its chunk, where sizes of chunks are unknown); keywords that exclude each other.
@@ -306,8 +307,7 @@ def quantize(a: Any, params: QuantParams, *wrong: Never, check_finite: bool = Fa
 
 def _finite(x: Array, *, chunks_of_a: Any, block_id: tuple[int, ...]) -> Array:
     """The chunk itself, if its elements are finite."""
-    x = _checks.real_array(x, "a")
-    if faults := _faults(x, block_id):
+    if faults := _faults(_checks.real_array(x, "a"), block_id):
         size = f" of {x.size} elements in chunk {block_id}"
         raise _nonfinite(chunks_of_a, faults, size, shaped=True)
     return x

@@ -94,8 +94,8 @@ class TensorSummary:
     bytes_in: int  #: its own; codes are counted with their parameters
     bytes_out: int
     #: half of the largest step, float rounding comes on top; Inf where a value is beyond the dtype
-    error_bound: float | None
-    kept: str | None  #: why it was copied as it is
+    error_bound: float | None = None
+    kept: str | None = None  #: why it was copied as it is
 
 
 @_checks.initialised_once
@@ -126,7 +126,7 @@ class TensorInfo:
     shape: tuple[int, ...]
     order: str  #: ``"C"`` or ``"F"`` (Fortran)
     bytes: int
-    #: of codes that `quantize_file` wrote: ``dtype`` of the values, ``params`` (`QuantParams`
+    #: of a quantized tensor: ``dtype`` of the values, ``params`` (`QuantParams`
     #: without scale and zero point), ``params_shape`` (of the scales)
     quantized: dict[str, Any] | None
 
@@ -198,7 +198,8 @@ def quantize_file(
     OSError
         A file that cannot be read or written.
     TypeError
-        No float tensor at all; a dtype that safetensors lacks; an unknown keyword.
+        No float tensor at all; a tensor of a dtype that safetensors lacks; `dtype` is not uint8
+        or int8; an unknown keyword.
     ValueError
         A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
@@ -238,12 +239,12 @@ def quantize_file(
 def dequantize_file(
     src: _PathLike, dst: _PathLike, *, progress: _Progress | None = None, dtype: Any = None
 ) -> FileSummary:
-    """Dequantize the tensors that `quantize_file` quantized; the others are copied.
+    """Dequantize the quantized tensors of a file; the others are copied.
 
     Parameters
     ----------
     src
-        A ``.safetensors`` file from `quantize_file`.
+        A ``.safetensors`` file from `quantize_file` or `save`.
     dst
         A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order).
         Replaced if it exists, and only once the new file is complete.
@@ -267,8 +268,8 @@ def dequantize_file(
     TypeError
         A `dtype` that is not supported, or that ``.npy`` files lack.
     ValueError
-        A file that is damaged or hostile, or without a tensor that `quantize_file` quantized;
-        several tensors for a ``.npy``.
+        A file that is damaged or hostile, or without a quantized tensor; several tensors for a
+        ``.npy``.
     """
     path, target = _paths(src, (".safetensors",), dst, (".safetensors", ".npy"))
     if isinstance(dtype, str) and dtype == "bfloat16":
@@ -355,7 +356,7 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     OSError
         A file that cannot be read.
     ValueError
-        No such tensor, or not one that `quantize_file` quantized; a file that is damaged.
+        No such tensor, or it is not quantized; a file that is damaged.
     """
     with open_again(Path(path)) as source:
         one = quantized_one(source, name)
@@ -369,9 +370,9 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
 def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
     """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
 
-    `load` gives them back to the bit, and all functions here read the file.
+    `load` gives them back to the bit, and all functions here read the file.  For example::
 
-    >>> save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
+        files.save("table.safetensors", {"table": zeropoint.quantize_dynamic(x, axis=0)})
 
     Parameters
     ----------
@@ -577,7 +578,6 @@ def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
         block_size=None,
         bytes_in=tensor.bytes,
         bytes_out=tensor.bytes,
-        error_bound=None,
         kept=kept,
     )
     outputs = {tensor.name: (tensor.word, tensor.shape)}
@@ -613,8 +613,6 @@ def _quantize_job(
         block_size=block,
         bytes_in=tensor.bytes,
         bytes_out=sum(safetensors.size(*output) for output in outputs.values()),
-        error_bound=None,
-        kept=None,
     )
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
@@ -639,8 +637,6 @@ def _dequantize_job(one: Quantized, wanted: np.dtype[Any] | None) -> _Job:
         block_size=one.fields["block_size"],
         bytes_in=one.codes.bytes + one.scale.bytes + one.zero_point.bytes,
         bytes_out=safetensors.size(word, shape),
-        error_bound=None,
-        kept=None,
     )
     action = functools.partial(work.dequantize, one, dtype)
     return _Job(summary, {name: (word, shape)}, False, one.codes.bytes, action)

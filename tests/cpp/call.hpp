@@ -1,5 +1,5 @@
 // One call of the core as data: what to do, on what kind of arrays, with which parameters.  The
-// naive results, the inputs, the tests and the fuzzer are all functions of it; `run` hands it to
+// expected results, the inputs, the tests and the fuzzer are all functions of it; `run` hands it to
 // the core.
 #pragma once
 
@@ -28,6 +28,12 @@ enum class Op {
     min_max,
     histogram
 };
+constexpr Convention conventions[] = {
+#define ZEROPOINT_CONVENTION(name) Convention::name,
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
+};
+
 inline bool has_parameters(Op op) { return op <= Op::requantize; }
 inline bool has_layout(Op op) { return has_parameters(op) || op >= Op::min_max; }
 
@@ -61,11 +67,7 @@ struct Call {
     }
 };
 
-inline Layout tensor(std::size_t n) {
-    Layout layout;
-    layout.inner = n;
-    return layout;
-}
+inline Layout tensor(std::size_t n) { return Layout::tensor(n); }
 inline Layout channel(std::size_t outer, std::size_t axis, std::size_t inner) {
     return {Layout::Kind::channel, outer, axis, inner, 1};
 }
@@ -87,8 +89,7 @@ inline const char* name(DType dtype) {
     return names[static_cast<int>(dtype)];
 }
 inline const char* name(Convention convention) {
-    constexpr const char* names[] = {"numpy", "onnx", "torch", "tflite"};
-    return names[static_cast<int>(convention)];
+    return core::convention_names[static_cast<int>(convention)];
 }
 inline const char* name(Layout::Kind kind) {
     constexpr const char* names[] = {"tensor", "channel", "block"};

@@ -1,4 +1,4 @@
-// Counting what was checked.  A check is a call compared with the naive results, or a condition.
+// Counting what was checked.  A check is a call compared with the oracle's result, or a condition.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
 // Any bytes are a call: operation, types, layout, parameters, threads, data.  The core must give
-// what the naive loop gives, on every ISA, and touch nothing else.  libFuzzer looks for bytes that
+// what the oracle gives, on every ISA, and touch nothing else.  libFuzzer looks for bytes that
 // fail (check.py fuzz); replay.cpp runs those that it found worth keeping.
 #include <cstdio>
 #include <cstdlib>
@@ -8,7 +8,7 @@
 #include "choice.hpp"
 #include "inputs.hpp"
 #include "memory.hpp"
-#include "naive.hpp"
+#include "oracle.hpp"
 
 namespace test {
 
@@ -47,11 +47,9 @@ private:
 
 constexpr DType reals[] = {DType::f16, DType::bf16, DType::f32, DType::f64};
 constexpr DType codes[] = {DType::u8, DType::i8};
-constexpr Convention conventions[] = {Convention::numpy, Convention::onnx, Convention::torch,
-                                      Convention::tflite};
 
 // Mostly small, now and then long enough for runs without a division, rarely for threads.
-Layout take_grid(Bytes& bytes, std::size_t limit) {
+Layout take_layout(Bytes& bytes, std::size_t limit) {
     const auto kind = static_cast<Layout::Kind>(bytes.take<std::uint8_t>() % 3);
     Layout layout{kind, bytes.below(65), bytes.below(301), bytes.below(301), 1};
     if (kind == Layout::Kind::tensor) layout = tensor(bytes.below(20000));
@@ -72,8 +70,8 @@ bool usable_scale(T s, Convention convention) {
 // The first parameters are any bits that are valid, the others like those of the tests.
 void take_parameters(Bytes& bytes, Random& random, Call& c) {
     choose_parameters(random, c);
-    const int least = c.code == DType::i8 ? -128 : 0;
-    const int a = least + bytes.take<std::uint8_t>(), b = least + bytes.take<std::uint8_t>();
+    const int lowest = c.code == DType::i8 ? -128 : 0;
+    const int a = lowest + bytes.take<std::uint8_t>(), b = lowest + bytes.take<std::uint8_t>();
     if (a != b) c.qmin = std::min(a, b), c.qmax = std::max(a, b);
     const std::size_t given = std::min<std::size_t>(c.scale.size(), bytes.below(4));
     for (std::size_t p = 0; p < c.scale.size(); ++p) {
@@ -108,7 +106,7 @@ Call take_call(Bytes& bytes, Random& random) {
         c.in = c.out = bytes.one_of(
             {DType::f16, DType::bf16, DType::f32, DType::f64, DType::i16, DType::i32, DType::i64});
     if (c.op == Op::saturate_cast) c.in = static_cast<DType>(bytes.take<std::uint8_t>() % 12);
-    c.layout = take_grid(bytes, op >= 248 ? 400000 : op >= 224 ? 20000 : 2048);
+    c.layout = take_layout(bytes, op >= 248 ? 400000 : op >= 224 ? 20000 : 2048);
     if (c.op == Op::histogram) c.out = DType::i64;
     const bool too_many = c.op == Op::histogram && c.layout.parameters() > 20;  // of 32 KiB each
     if (!has_layout(c.op) || too_many) c.layout = tensor(c.layout.size());
@@ -137,15 +135,15 @@ void check_call(Bytes& bytes) {
     Stop stop{bytes.below(8)};
     fill(random, c, in.data());
     if (bytes.left() > 0) std::memcpy(in.data(), bytes.rest(), std::min(bytes.left(), in.size()));
-    std::vector<unsigned char> expected = naive::result(c, in.data());
-    naive::only_promised(c, expected.data());
+    std::vector<unsigned char> expected = oracle::result(c, in.data());
+    oracle::only_promised(c, expected.data());
     for (std::size_t isa = 0; isa < core::isas().size(); ++isa) {
         const std::string where = describe(c) + " on " + core::isas()[isa];
         const Memory out(c.out_bytes(), out_place, shift);
         const core::Poll poll{stop.after < 7 ? Stop::keep_going : nullptr, &stop};
         const bool finished = run(c, p, isa, in.data(), out.data(), poll);
         if (!finished && !poll.keep_going) fail(where + ": stopped");
-        naive::only_promised(c, out.data());
+        oracle::only_promised(c, out.data());
         for (std::size_t i = 0; finished && i < expected.size(); ++i)
             if (out.data()[i] != expected[i])
                 fail(where + ": element " + std::to_string(i / core::size_of(c.out)) + " differs");
@@ -163,11 +161,11 @@ void check_choice(Bytes& bytes) {
     c.include_zero = flags & 1 || c.convention != Convention::numpy;
     c.symmetric = c.include_zero && flags & 2;
     if (c.symmetric) c.zero_point_from = core::ZeroPointFrom::default_rule;
-    const int least = flags & 4 ? -128 : 0;
-    const int a = least + bytes.take<std::uint8_t>(), b = least + bytes.take<std::uint8_t>();
+    const int lowest = flags & 4 ? -128 : 0;
+    const int a = lowest + bytes.take<std::uint8_t>(), b = lowest + bytes.take<std::uint8_t>();
     c.qmin = std::min(a, b);
     c.qmax = std::max(a, b);
-    if (c.qmin == c.qmax) c.qmin = least, c.qmax = least + 255;
+    if (c.qmin == c.qmax) c.qmin = lowest, c.qmax = lowest + 255;
     const T low = bytes.take<T>(), high = bytes.take<T>();
     if (low > high) return;
     const std::string problem = problem_of_choice(low, high, c);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "call.hpp"
-#include "naive.hpp"
+#include "oracle.hpp"
 
 namespace test {
 
@@ -39,9 +39,9 @@ private:
 
 /// Any range of codes, scales of any size, any zero points; fit to compute with data of c.in.
 inline void choose_parameters(Random& random, Call& c) {
-    const int least = c.code == DType::i8 ? -128 : 0;
-    c.qmin = least;
-    c.qmax = least + 255;
+    const int lowest = c.code == DType::i8 ? -128 : 0;
+    c.qmin = lowest;
+    c.qmax = lowest + 255;
     if (random.below(3) == 0) {
         c.qmin += static_cast<int>(random.below(100));
         c.qmax -= static_cast<int>(random.below(100));
@@ -139,20 +139,20 @@ inline void any_bits(Random& random, void* data, DType dtype, std::size_t i) {
 inline void any_nan(Random& random, void* data, DType dtype, std::size_t i) {
     const std::uint64_t payload = random.bits() | 1;
     if (dtype == DType::f64)
-        naive::write(data, i, payload | 0x7FF0000000000000);
+        write(data, i, payload | 0x7FF0000000000000);
     else if (dtype == DType::f32)
-        naive::write(data, i, static_cast<std::uint32_t>(payload) | 0x7F800000u);
+        write(data, i, static_cast<std::uint32_t>(payload) | 0x7F800000u);
     else
-        naive::write(data, i, static_cast<std::uint16_t>(payload | naive::half(dtype).infinity()));
+        write(data, i, static_cast<std::uint16_t>(payload | half(dtype).infinity()));
 }
 
 inline void number(Random& random, const Call& c, void* data, std::size_t i) {
     const bool wide = c.in == DType::f64;
-    if (!naive::is_float(c.in)) {  // for saturate and saturate_cast
+    if (!is_float(c.in)) {  // for saturate and saturate_cast
         if (random.below(4) == 0) return any_bits(random, data, c.in, i);
         const std::int64_t v = random.between(-300, 300);
-        return naive::with_integer(
-            c.in, [&](auto zero) { naive::write(data, i, static_cast<decltype(zero)>(v)); });
+        return with_integer(c.in,
+                            [&](auto zero) { write(data, i, static_cast<decltype(zero)>(v)); });
     }
     switch (random.below(16)) {
         case 0:
@@ -160,36 +160,35 @@ inline void number(Random& random, const Call& c, void* data, std::size_t i) {
         case 1:
             return any_bits(random, data, c.in, i);
         case 2:
-            return naive::store(data, c.in, i, special(random));
+            return store(data, c.in, i, special(random));
         default:
             break;
     }
     if (c.op != Op::quantize && c.op != Op::fake_quantize)  // halves
-        return naive::store(
-            data, c.in, i,
-            beside(random, 0.5 * static_cast<double>(random.between(-600, 600)), wide));
-    const std::size_t p = naive::parameter(c.layout, i);
+        return store(data, c.in, i,
+                     beside(random, 0.5 * static_cast<double>(random.between(-600, 600)), wide));
+    const std::size_t p = oracle::parameter(c.layout, i);
     const double half = static_cast<double>(random.between(c.qmin - 2, c.qmax + 1)) + 0.5;
     const double x = (half - c.zero_point[p]) * c.scale[p];
-    naive::store(data, c.in, i, beside(random, x, wide));
+    store(data, c.in, i, beside(random, x, wide));
 }
 
 // At and beside the ends of bins, most of them among the first.
 inline void counted(Random& random, const Call& c, void* data, std::size_t i) {
     const std::int64_t reach = random.below(8) == 0 ? 0x3FFFFFF0 : 2000;
-    const auto exponent = static_cast<int>(c.exponents[naive::parameter(c.layout, i)]);
+    const auto exponent = static_cast<int>(c.exponents[oracle::parameter(c.layout, i)]);
     double x = std::ldexp(static_cast<double>(random.between(-reach, reach)), exponent);
     if (random.below(2) == 0) x = std::ldexp(2 * random.unit() - 1, exponent + 10);
-    naive::store(data, c.in, i, beside(random, x, c.in == DType::f64));
+    store(data, c.in, i, beside(random, x, c.in == DType::f64));
 }
 
 inline void accumulator(Random& random, const Call& c, void* data, std::size_t i) {
     if (random.below(8) == 0) return any_bits(random, data, c.in, i);
-    const std::size_t p = naive::parameter(c.layout, i);
+    const std::size_t p = oracle::parameter(c.layout, i);
     const double half = static_cast<double>(random.between(c.qmin - 2, c.qmax + 1)) + 0.5;
     const double m = c.multiplier[c.multiplier.size() == 1 ? 0 : p];
     const double acc = (half - c.zero_point[p]) / m + static_cast<double>(random.between(-1, 1));
-    naive::write(data, i, static_cast<std::int32_t>(std::max(-0x1p31, std::min(acc, 0x1p31 - 1))));
+    write(data, i, static_cast<std::int32_t>(std::max(-0x1p31, std::min(acc, 0x1p31 - 1))));
 }
 
 }  // namespace detail
@@ -198,12 +197,12 @@ inline void accumulator(Random& random, const Call& c, void* data, std::size_t i
 inline void fill(Random& random, const Call& c, void* data) {
     const std::size_t n = c.layout.size();
     // one NaN or Inf says it all to min_max and histogram: none, one, any number
-    const bool spoils = c.op >= Op::min_max;
-    const std::uint64_t spoiling = random.below(3);
+    const bool reduces = c.op >= Op::min_max;
+    const std::uint64_t nonfinite = random.below(3);
     if (c.op == Op::histogram && random.below(4) == 0) {  // one bin holds them all
         const double all =
             random.below(2) ? 0 : std::ldexp(3, static_cast<int>(n > 0 ? c.exponents[0] : 0));
-        for (std::size_t i = 0; i < n; ++i) naive::store(data, c.in, i, all);
+        for (std::size_t i = 0; i < n; ++i) store(data, c.in, i, all);
         return;
     }
     for (std::size_t i = 0; i < n; ++i) {
@@ -211,17 +210,17 @@ inline void fill(Random& random, const Call& c, void* data) {
             detail::any_bits(random, data, c.in, i);
         else if (c.op == Op::requantize)
             detail::accumulator(random, c, data, i);
-        else if (c.op == Op::histogram && spoiling < 2)
+        else if (c.op == Op::histogram && nonfinite < 2)
             detail::counted(random, c, data, i);
         else
             detail::number(random, c, data, i);
-        if (spoils && spoiling < 2 && !std::isfinite(naive::load(data, c.in, i)))
-            naive::store(data, c.in, i, -0.0);
+        if (reduces && nonfinite < 2 && !std::isfinite(load(data, c.in, i)))
+            store(data, c.in, i, -0.0);
     }
-    if (spoils && spoiling == 1 && n > 0) {
+    if (reduces && nonfinite == 1 && n > 0) {
         const std::size_t i = random.below(n);
         random.below(2) ? detail::any_nan(random, data, c.in, i)
-                        : naive::store(data, c.in, i, -std::numeric_limits<double>::infinity());
+                        : store(data, c.in, i, -std::numeric_limits<double>::infinity());
     }
 }
 

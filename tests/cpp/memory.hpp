@@ -22,7 +22,7 @@ enum class Place { heap, first, last };
 
 class Memory {
 public:
-    /// `flip_signedness` bytes, a multiple of the element size, move the array away from the edge
+    /// `shift` bytes, a multiple of the element size, move the array away from the edge
     /// (or, on the heap, from its alignment).  Array and surroundings are filled with a pattern.
     Memory(std::size_t bytes, Place place, std::size_t shift = 0) : bytes_(bytes) {
 #if defined(ZEROPOINT_TEST_HAS_GUARDS)

@@ -7,7 +7,7 @@
 
 #include "check.hpp"
 #include "inputs.hpp"
-#include "naive.hpp"
+#include "oracle.hpp"
 
 namespace test {
 
@@ -27,21 +27,21 @@ struct Sample {
     Sample(Call c, std::vector<unsigned char> data) : call(std::move(c)), in(std::move(data)) {
         oracle();
     }
-    /// Whether the core gives the naive result; safe to call from many threads.
+    /// Whether the core gives the expected result; safe to call from many threads.
     bool is_right(const Parameters& p, std::size_t isa) const {
         std::vector<unsigned char> out(call.out_bytes(), 0xA5);
         if (!run(call, p, isa, in.data(), out.data())) return false;
         return matches(out);
     }
     bool matches(std::vector<unsigned char>& out) const {
-        naive::only_promised(call, out.data());
+        oracle::only_promised(call, out.data());
         return out == expected;
     }
 
 private:
     void oracle() {
-        expected = naive::result(call, in.data());
-        naive::only_promised(call, expected.data());
+        expected = oracle::result(call, in.data());
+        oracle::only_promised(call, expected.data());
     }
 };
 

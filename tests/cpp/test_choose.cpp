@@ -1,5 +1,5 @@
-// Scale and zero point for hard ranges: by the formulas, and never a scale that is not a positive
-// number.
+// Scale and zero point for hard ranges: the same on every machine, and never a scale that is not a
+// positive number.
 #include "check.hpp"
 #include "choice.hpp"
 #include "inputs.hpp"
@@ -30,8 +30,7 @@ std::vector<core::Choice> choices() {
              {core::ZeroPointFrom::default_rule, core::ZeroPointFrom::max, core::ZeroPointFrom::min,
               core::ZeroPointFrom::least_error}) {
             c.zero_point_from = rule;
-            for (const Convention convention :
-                 {Convention::numpy, Convention::onnx, Convention::torch, Convention::tflite}) {
+            for (const Convention convention : conventions) {
                 c.convention = convention;
                 found.push_back(c);
             }
@@ -55,6 +54,11 @@ template <class T>
 void check_range(T low, T high, const core::Choice& choice) {
     const std::string problem = problem_of_choice(low, high, choice);
     ++counts.elements;
+    if (options.digests) {
+        const std::string answer = describe(chosen_by_core(low, high, choice));
+        for (const std::size_t isa : options.isas)
+            digests.add("choose", core::isas()[isa], answer.data(), answer.size());
+    }
     check(problem.empty(), "choose for [" + exactly(low) + ", " + exactly(high) + "], " +
                                describe(choice) + ": " + problem);
 }
@@ -69,10 +73,10 @@ void check_ranges() {
                 if (!(low > high)) check_range(low, high, choice);
         for (int i = 0; i < 1000; ++i) {
             // of any usual size, or where the scale is subnormal or the range overflows
-            constexpr int least = std::numeric_limits<T>::min_exponent;
-            constexpr int greatest = std::numeric_limits<T>::max_exponent;
+            constexpr int lowest = std::numeric_limits<T>::min_exponent;
+            constexpr int highest = std::numeric_limits<T>::max_exponent;
             const std::int64_t exponents[] = {random.between(-40, 40),
-                                              random.between(least - 20, least + 10), greatest};
+                                              random.between(lowest - 20, lowest + 10), highest};
             const int exponent = static_cast<int>(exponents[i % 3]);
             const T a = static_cast<T>(std::ldexp(random.unit() * 2 - 1, exponent));
             const T b = static_cast<T>(std::ldexp(random.unit() * 2 - 1, exponent));

@@ -15,7 +15,7 @@ namespace test {
 
 namespace {
 
-// The control word of the floating-point unit and values that would spoil results: no subnormals,
+// The control word of the floating-point unit and values that would change results: no subnormals,
 // another rounding, every exception a trap, sticky flags.
 #if defined(__SSE2__) || defined(_M_X64)
 using State = unsigned;
@@ -43,7 +43,7 @@ Sample subnormal(const Call& c) {
     std::vector<unsigned char> in(c.in_bytes());
     Random random(3);
     for (std::size_t i = 0; i < c.layout.size(); ++i)
-        naive::write(in.data(), i, std::ldexp(static_cast<float>(random.between(-999, 999)), -149));
+        write(in.data(), i, std::ldexp(static_cast<float>(random.between(-999, 999)), -149));
     return {c, in};
 }
 
@@ -115,7 +115,7 @@ void test_poll() {
             std::vector<unsigned char> out(sample.call.out_bytes(), 0xA5);
             const bool finished =
                 run(sample.call, p, isa, sample.in.data(), out.data(), asked.poll());
-            // the caller's thread may have had too small a share to ask as often as that
+            // the caller's thread may have had too few chunks to ask as often as that
             check(finished == (stop_at == 0 || asked.times < stop_at), "poll: finished or not");
             check(!finished || sample.matches(out), "poll: the result");
             if (threads > 1) continue;

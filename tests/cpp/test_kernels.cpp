@@ -1,12 +1,12 @@
 // Every operation, type, convention, layout and ISA, at sizes around the ends of vectors and cache
-// lines, beside the naive results: the same bytes, and none beside the arrays touched.
+// lines, beside the oracle's results: the same bytes, and none beside the arrays touched.
 #include <algorithm>
 #include <set>
 
 #include "check.hpp"
 #include "inputs.hpp"
 #include "memory.hpp"
-#include "naive.hpp"
+#include "oracle.hpp"
 
 namespace test {
 
@@ -29,7 +29,7 @@ std::vector<Layout> tensors() {
     return found;
 }
 
-std::vector<Layout> all_grids() {
+std::vector<Layout> all_layouts() {
     std::vector<Layout> found = tensors();
     for (const std::size_t n : sizes()) {
         found.push_back(channel(1, 3, n));
@@ -60,7 +60,7 @@ std::vector<Layout> all_grids() {
 // Compares and says where the first difference is.
 bool same(const Call& c, const std::string& where, const std::vector<unsigned char>& expected,
           unsigned char* got) {
-    naive::only_promised(c, got);
+    oracle::only_promised(c, got);
     std::size_t byte = 0;
     while (byte < expected.size() && expected[byte] == got[byte]) ++byte;
     counts.elements += c.layout.size();
@@ -87,8 +87,8 @@ void compare(const Call& c, Random& random) {
     const Memory in(c.in_bytes(), places[turn % 3], core::size_of(c.in) * random.below(3));
     fill(random, c, in.data());
     const std::vector<unsigned char> before(in.data(), in.data() + in.size());
-    std::vector<unsigned char> expected = naive::result(c, in.data());
-    naive::only_promised(c, expected.data());
+    std::vector<unsigned char> expected = oracle::result(c, in.data());
+    oracle::only_promised(c, expected.data());
     const Parameters p(c);
     const std::string words = describe(c);
     for (const std::size_t isa : options.isas) {
@@ -112,8 +112,6 @@ void compare(const Call& c, Random& random) {
 constexpr DType reals[] = {DType::f16, DType::bf16, DType::f32, DType::f64};
 constexpr DType codes[] = {DType::u8, DType::i8};
 constexpr DType precisions[] = {DType::f32, DType::f64};
-constexpr Convention conventions[] = {Convention::numpy, Convention::onnx, Convention::torch,
-                                      Convention::tflite};
 
 // Every operation with every combination of types, conventions and rules; no layout yet.
 std::vector<Call> operations() {
@@ -176,11 +174,11 @@ void prepare(Random& random, Call& c) {
 }
 
 // A histogram has 32 KiB, so there are few of them, and longer runs.
-std::vector<Layout> histogram_grids() {
+std::vector<Layout> histogram_layouts() {
     std::vector<Layout> found;
-    for (const Layout& layout : all_grids())
+    for (const Layout& layout : all_layouts())
         if (layout.parameters() <= 7) found.push_back(layout);
-    // columns about a block of them, rows of several parts, more than a table of 16 bits counts
+    // columns about a block of them, rows of several chunks, more than a table of 16 bits counts
     for (const std::size_t n : {63, 64, 65, 200}) found.push_back(channel(9, n, 1));
     found.push_back(channel(3, 2, 4100));
     for (int i = 0; i < 6; ++i) found.push_back(tensor(300001));
@@ -188,7 +186,7 @@ std::vector<Layout> histogram_grids() {
 }
 
 void test_every_layout() {
-    const std::vector<Layout> flat = tensors(), all = all_grids(), few = histogram_grids();
+    const std::vector<Layout> flat = tensors(), all = all_layouts(), few = histogram_layouts();
     std::uint64_t number = 0;
     for (Call c : operations())
         for (const Layout& layout : c.op == Op::histogram ? few : has_layout(c.op) ? all : flat) {
@@ -212,8 +210,8 @@ void test_every_alignment() {
             prepare(random, c);
             const Memory in(c.in_bytes(), Place::first, core::size_of(c.in) * random.below(64));
             fill(random, c, in.data());
-            std::vector<unsigned char> expected = naive::result(c, in.data());
-            naive::only_promised(c, expected.data());
+            std::vector<unsigned char> expected = oracle::result(c, in.data());
+            oracle::only_promised(c, expected.data());
             const Parameters p(c);
             for (const std::size_t isa : options.isas) {
                 const std::string where = describe(c) + " on " + core::isas()[isa];

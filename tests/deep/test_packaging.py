@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,8 @@ def test_two_installs_at_once_of_a_checkout_that_cannot_be_written(
 
 # ---- flags that change results ------------------------------------------------------------------
 
+#: what `nox -s quick` runs
+QUICK = ("-m", "not slow", "--ignore=tests/parity", "tests")
 #: CXXFLAGS and LDFLAGS
 FLAGS = [
     ("-ffast-math", ""),
@@ -327,14 +330,28 @@ def pythons() -> list[str]:
     return list(found.values())
 
 
+def with_the_tests(python: Path, where: Path) -> str:
+    """Installs what the quick tests need; what pip says where a package has no wheel."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    job = started(python, "-m", "pip", "install", "-q", "--only-binary=:all:", *needed, cwd=where)
+    output, _ = job.communicate()
+    return "" if job.returncode == 0 else last(output)
+
+
 def test_flags_and_pythons(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An install under each set of flags and on each Python, that many and no more."""
+    """An install under each set of flags and on each Python, that many and no more.
+
+    On Pythons other than this one the quick tests run too.
+    """
     interpreters = pythons()
     for i in range(max(len(FLAGS), len(interpreters))):
         flags, link = FLAGS[i % len(FLAGS)]
         where = folder / f"flags{i}"
         where.mkdir()
         python = venv(where / "venv", interpreters[i % len(interpreters)])
+        version = run(python, "--version", cwd=where).strip()
+        lacking = with_the_tests(python, where) if 0 < i < len(interpreters) else ""
         given = {"CXXFLAGS": flags, "LDFLAGS": link, "ZEROPOINT_REQUIRE_CORE": "1"}
         run(python, "-m", "pip", "install", "-q", ROOT, cwd=where, **given)
         run(python, "-W", "error", "-c", HALF_STEPS, cwd=where)
@@ -344,8 +361,14 @@ def test_flags_and_pythons(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert first.startswith("ImportError: zeropoint cannot be imported in a subinterpreter")
         assert last_line == "the main interpreter goes on"
         said = run(python, "-m", "zeropoint", "verify", cwd=where)
-        version = run(python, "--version", cwd=where).strip()
         told(capsys, f"{version}, {flags} {link}: {last(said)}")
+        if lacking:
+            told(capsys, f"{version}: THE QUICK TESTS DID NOT RUN: {lacking}")
+        elif 0 < i < len(interpreters):
+            quick = (*("-q", "-p", "no:cacheprovider", "-n", "auto"), *QUICK)
+            path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+            said = run(python, "-m", "pytest", *quick, cwd=ROOT, PATH=path)
+            told(capsys, f"{version}, the quick tests: {last(said)}")
 
 
 def test_a_parent_project_under_fast_math(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

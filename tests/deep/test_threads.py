@@ -9,6 +9,7 @@ import pytest
 
 import zeropoint as zp
 
+from ..test_host_state import found_in_a_process, in_threads
 from ..test_threads import many_callers, many_forks, same_bits
 
 
@@ -34,3 +35,10 @@ def test_a_thousand_forks(capsys: Any) -> None:
     many_forks(1000)
     with capsys.disabled():
         print("\n1,000 forks while calls run: every child answers")
+
+
+def test_every_operation_in_every_state(native: str) -> None:
+    """Of the host's floating-point arithmetic, where CI takes six."""
+    *wrong, calls = found_in_a_process(in_threads, native, "all").splitlines()
+    assert not wrong, "\n".join(wrong)
+    assert int(calls) > 2000

@@ -1,6 +1,6 @@
 // Runs every function of the typed API over the floats in DIR/x.bin, which have the shape
 // [6, 7, 64], and writes each result to a file in DIR, for Python to compare with its own.  Checks
-// by itself what bad parameters are told, and that the loops cannot throw.
+// by itself how bad parameters are reported, and that the loops cannot throw.
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -131,9 +131,9 @@ void refused(const Call& call, const std::string& argument, const std::string& v
     try {
         call();
     } catch (const std::invalid_argument& error) {
-        const std::string told = error.what();
-        expect(told.find(argument) == 0 && told.find(value) != std::string::npos,
-               argument + " " + value + " is told as: " + told);
+        const std::string message = error.what();
+        expect(message.find(argument) == 0 && message.find(value) != std::string::npos,
+               argument + " " + value + " is reported as: " + message);
         return;
     }
     expect(false, argument + " " + value + " is not refused");

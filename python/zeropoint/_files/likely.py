@@ -1,4 +1,4 @@
-"""What a file is that is not of the format its name says: mostly a download that went wrong."""
+"""What a file is if not of the format that its suffix says: mostly a failed download."""
 
 from __future__ import annotations
 

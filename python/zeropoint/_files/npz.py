@@ -13,11 +13,11 @@ from typing import BinaryIO
 from . import npy
 from .source import AGAIN, Header, Source, Tensor, fault, size_of
 
-_DIRECTORY = 1 << 24  # bytes; zipfile reads a directory at once, and makes twenty times as much
+_DIRECTORY = 1 << 24  # bytes; zipfile reads a directory at once, and takes twenty times as much
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that numpy.savez writes
-_LOCAL = struct.Struct("<26xHH")  # what stands before a member: the lengths of name and extra field
+_LOCAL = struct.Struct("<26xHH")  # of a local header: the lengths of name and extra field
 _ENCRYPTED = 1  # a bit of a member's flags
-_RATIO = 1032  # bytes from one at the most: 258 from two bits
+_RATIO = 1032  # bytes that deflate makes of one at most: 258 of two bits
 
 
 def source(file: BinaryIO, path: Path) -> Source:
@@ -80,7 +80,7 @@ def _check_disjoint(archive: zipfile.ZipFile, file: _Bounded, path: Path) -> Non
 
 
 class _Bounded:
-    """A file for `zipfile` that goes only where a file can, and reads no endless directory."""
+    """A file for `zipfile` that refuses negative offsets and oversized directories."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -194,7 +194,7 @@ class Source:
         self.format = path.suffix[1:]
         self.header = header
         self.tensors, self.metadata = header.tensors, header.metadata
-        self.left_out: dict[str, str] = {}  #: what is no tensor and was not asked for, and why
+        self.left_out: dict[str, str] = {}  #: excluded members that are no tensors, and why
         self._file, self._member = file, member
         self.state = state_of(file)
         self.bytes = size_of(file)

@@ -27,8 +27,8 @@ _TILE = 1 << 22  # elements of a transposition at a time
 def replacing(target: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `target` at the end, or vanishes if anything is raised.
 
-    It is complete on the disk before the rename, and the rename before this returns.  Whoever may
-    not read `target` may not read it while it is written either.
+    It is synced before the rename, and the directory after it.  Whoever may not read `target` may
+    not read it while it is written either.
     """
     temporary = target.with_name(f".zeropoint-{secrets.token_hex(8)}.part")
     try:

@@ -89,7 +89,8 @@ def quantize_weights(
     Raises
     ------
     TypeError
-        `model` is neither of the two; `exclude` is not a collection of names.
+        `model` is neither of the two; `dtype` is not uint8 or int8; `exclude` is not a collection
+        of names.
     ValueError
         An opset that DequantizeLinear needs to be higher: 10 for one scale per tensor, 13 per
         channel, 21 for blocks.  A weight that is an input of its graph too, lies in an external
