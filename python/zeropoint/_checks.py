@@ -258,7 +258,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
 
 
 def elements_overlap(x: Array) -> bool | None:
-    """Whether elements of `x` share memory with each other; None where it takes long to find out."""
+    """Whether elements of `x` share memory with each other; None where that takes long to find."""
     if x.size == 0 or x.flags.c_contiguous or x.flags.f_contiguous:
         return False
     axes = sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)
