@@ -229,7 +229,7 @@ def observed(kind: Any, x: Array, axis: int | None) -> Array:
     parts = [kind(axis=axis).update(x[:, i::3]) for i in range(3)]
     merged = parts[2].merge(parts[0]).merge(parts[1])
     again = kind.from_dict(whole.to_dict())
-    methods = ("percentile", "mse", "entropy") if kind is zp.HistogramObserver else ()
+    methods = ("minmax", "percentile", "entropy") if kind is zp.HistogramObserver else ()
     found = [whole.params("int8"), *(whole.params("int8", method=method) for method in methods)]
     return as_bytes(whole.to_dict(), merged == whole, again == whole, [p.to_dict() for p in found])
 

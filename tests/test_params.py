@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import json
 import pickle
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import zeropoint as zp
-from zeropoint import _backend, _choice
+from zeropoint import _backend, _choice, _conventions, _reference
 
 EXAMPLES = [
     zp.QuantParams(0.1, 3),
@@ -492,6 +493,15 @@ def test_a_choice_is_remembered_by_type_and_value() -> None:
 def test_conventions_are_read_only() -> None:
     with pytest.raises(TypeError):
         zp.CONVENTIONS["numpy"] = zp.CONVENTIONS["onnx"]  # type: ignore[index]
+
+
+def test_a_convention_without_a_formula_is_no_convention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_reference.CODE, "fifth", _reference.CODE["onnx"])
+    spec = importlib.util.spec_from_file_location("zeropoint._again", _conventions.__file__)
+    assert spec
+    assert spec.loader
+    with pytest.raises(ImportError, match=r"the reference has \[.*'fifth'\]"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def test_lists_that_are_nested_without_end() -> None:

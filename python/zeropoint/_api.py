@@ -11,24 +11,15 @@ from typing import Any, Never
 import numpy as np
 
 from . import _backend, _checks, _reference
-from ._choice import choose_params, min_max, quantize_dynamic
+from ._choice import choose_params as choose_params
+from ._choice import min_max as min_max
+from ._choice import quantize_dynamic as quantize_dynamic
 from ._chunks import chunks
-from ._params import QuantParams, checked, dequantize, fake_quantize, quantize
+from ._params import QuantParams, checked
+from ._params import dequantize as dequantize
+from ._params import fake_quantize as fake_quantize
+from ._params import quantize as quantize
 from ._reference import Array
-
-__all__ = [
-    "choose_params",
-    "dequantize",
-    "fake_quantize",
-    "flip_signedness",
-    "min_max",
-    "quantize",
-    "quantize_dynamic",
-    "requantize",
-    "round",
-    "saturate",
-    "saturate_cast",
-]
 
 
 def requantize(

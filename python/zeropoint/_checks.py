@@ -57,26 +57,25 @@ def flag(value: object, name: str) -> bool:
 
 
 def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
-    found: np.dtype[Any] | None = None
-    with contextlib.suppress(Exception):  # NumPy has many for what is no dtype
-        found = np.dtype(dtype)  # type: ignore[call-overload]
+    found = _dtype(dtype)
     if found is None or found not in CODE_DTYPES:
         raise TypeError(f"{name} {shown(dtype)} is not a type of codes; choose uint8 or int8")
     return found
 
 
 def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
-    try:
-        found = np.dtype(dtype)  # type: ignore[call-overload]
-    except Exception:  # NumPy has many for what is no dtype
-        raise TypeError(
-            f"{name} {shown(dtype)} is not a dtype; choose one of {_listed(_FLOATS)}"
-        ) from None
-    if found.name not in _FLOATS or not found.isnative:
+    found = _dtype(dtype)
+    if found is None or found.name not in _FLOATS or not found.isnative:
         raise TypeError(
             f"{name} {shown(dtype)} is not supported; choose a native {_listed(_FLOATS)}"
         )
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def _dtype(dtype: object) -> np.dtype[Any] | None:
+    with contextlib.suppress(Exception):  # NumPy has many for what is no dtype
+        return np.dtype(dtype)  # type: ignore[call-overload, no-any-return]
+    return None
 
 
 def code_range(qmin: object, qmax: object, dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -259,7 +258,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
 
 
 def elements_overlap(x: Array) -> bool | None:
-    """Whether elements of `x` share memory with each other; None where that takes long to tell."""
+    """Whether elements of `x` share memory with each other; None where that takes long to find."""
     if x.size == 0 or x.flags.c_contiguous or x.flags.f_contiguous:
         return False
     axes = sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)

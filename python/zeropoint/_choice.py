@@ -263,8 +263,8 @@ def _by_the_core(
     )
     if found is None:
         return None
-    codes, *chosen = found
-    return codes, QuantParams._trusted(choice, axis, block_size, *chosen)
+    codes, scale, zero, native = found
+    return codes, QuantParams._trusted(choice, axis, block_size, scale, zero, native)
 
 
 def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:

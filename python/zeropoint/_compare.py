@@ -279,9 +279,7 @@ class Comparison:
     All is for uint8.  With int8 every figure is the same, and the zero point 128 less.
     """
 
-    rows: tuple[
-        ComparisonRow, ...
-    ]  #: those with the granularity of the first ones, as it was asked for
+    rows: tuple[ComparisonRow, ...]  #: first those with the granularity that was asked for
 
     @property
     def _asked(self) -> list[ComparisonRow]:

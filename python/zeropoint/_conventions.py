@@ -50,9 +50,8 @@ _TABLE = {
 
 #: read-only, in the order of the core's `Convention`
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(_TABLE)
-NAMES = tuple(CONVENTIONS)
-if set(NAMES) != set(CODE):
-    raise ImportError(f"conventions {NAMES} and the reference's formulas {tuple(CODE)} differ")
+if CONVENTIONS.keys() != CODE.keys():
+    raise ImportError(f"the conventions are {[*CONVENTIONS]}, the reference has {[*CODE]}")
 
 _BY_NAME = {
     name: canonical for canonical, row in CONVENTIONS.items() for name in (canonical, *row.aliases)
