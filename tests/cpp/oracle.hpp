@@ -70,9 +70,9 @@ inline void histogram(const Call& c, const void* in, void* out) {
 }
 
 /// The bytes that `run` must write: those of the core's baseline for the elements of one parameter,
-/// at most three at a time: vectors of float32 hold more.
+/// fewer at a time than a vector of codes holds.
 inline std::vector<unsigned char> result(const Call& c, const void* in) {
-    constexpr std::size_t at_once = 3;
+    constexpr std::size_t at_once = 15;
     std::vector<unsigned char> out(c.out_bytes());
     if (out.empty()) return out;
     if (c.op == Op::histogram) histogram(c, in, out.data());
@@ -83,10 +83,11 @@ inline std::vector<unsigned char> result(const Call& c, const void* in) {
     std::vector<std::unique_ptr<Parameters>> made(c.layout.parameters());
     Call few = c;
     const auto one = [](const auto& all, std::size_t p) { return all[all.size() == 1 ? 0 : p]; };
+    std::size_t next = 0;  // the parameter of the element i + m
     for (std::size_t i = 0; i < n; i += few.layout.size()) {
-        const std::size_t p = parameter(c.layout, i);
+        const std::size_t p = next;
         std::size_t m = 1;
-        while (m < at_once && i + m < n && parameter(c.layout, i + m) == p) ++m;
+        while (i + m < n && (next = parameter(c.layout, i + m)) == p && m < at_once) ++m;
         few.layout = tensor(m);
         if (!made[p]) {
             few.scale.assign(1, one(c.scale, p));
