@@ -91,3 +91,11 @@ def neighbours(values: Any, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
     v = np.asarray(values, dtype)
     inf = np.asarray(np.inf, dtype)
     return np.concatenate([np.nextafter(v, -inf), v, np.nextafter(v, inf)])
+
+
+def half_steps(steps: Any, scale: Any, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    """The values half way above the whole `steps`, where codes change, as `neighbours` gives them.
+
+    Recipes of quantization part here: below, at and above each half step.
+    """
+    return neighbours((steps + 0.5) * np.float64(scale), dtype)

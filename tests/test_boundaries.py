@@ -616,8 +616,7 @@ SIZES = [8192, 2**15, 2**20 // 5 + 1]
 def test_sizes_beside_a_change_of_ways(native: str, size: int, convention: str) -> None:
     s = np.float32(0.037)
     params = zp.QuantParams(s, 3, "int8", convention=convention)
-    halves = (np.arange(-140, 141) + 0.5) * np.float64(s)
-    pattern = exact.neighbours(halves)
+    pattern = exact.half_steps(np.arange(-140, 141), s)
     with zp.use_backend("reference"):
         expected = params.quantize(np.resize(pattern, size + 1))
     threads = zp.get_num_threads()

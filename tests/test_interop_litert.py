@@ -23,6 +23,7 @@ flatbuffers = pytest.importorskip("flatbuffers")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
 
+from .exact import half_steps  # noqa: E402
 from .parity import data  # noqa: E402
 from .parity import test_litert as engine  # noqa: E402
 
@@ -64,9 +65,8 @@ def spectrogram() -> data.Array:
             x += loud * np.exp(-0.5 * ((band - centre) / 1.7) ** 2)
         frames.append(x)
     x = np.concatenate(frames)
-    half = ((np.floor(x / SCALE) + 0.5) * SCALE).astype(np.float32)
-    near = [np.nextafter(half, np.float32(end)) for end in (-np.inf, np.inf)]
-    x = np.choose(rng.integers(0, 4, x.shape), [half, *near, x.astype(np.float32)])
+    below, half, above = np.split(half_steps(np.floor(x / SCALE), SCALE), 3)
+    x = np.choose(rng.integers(0, 4, x.shape), [half, below, above, x.astype(np.float32)])
     return x.reshape(-1, 1, 3, 40)
 
 

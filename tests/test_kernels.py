@@ -13,7 +13,7 @@ import pytest
 
 import zeropoint as zp
 
-from .exact import neighbours
+from .exact import half_steps, neighbours
 
 REALS = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 #: j * 2^k +- 1 up to four vectors of the widest ISA, and beyond one staged chunk
@@ -35,7 +35,7 @@ def sample(
 ) -> np.ndarray[Any, Any]:
     """Random values, half steps with their neighbours and hard cases, shuffled."""
     with np.errstate(over="ignore", invalid="ignore"):
-        steps = neighbours((RNG.integers(-300, 300, max(n // 3, 1)) + 0.5) * scale)
+        steps = half_steps(RNG.integers(-300, 300, max(n // 3, 1)), scale)
         spread = RNG.normal(size=n).astype(np.float32) * np.float32(scale * 90)
         values = np.concatenate([HARD, steps, spread]).astype(dtype)
     return RNG.permutation(values)[:n] if n < values.size else values
@@ -192,18 +192,18 @@ def test_products_give_the_codes_of_the_quotient(isa: str, dtype: str, conventio
     """Long runs multiply where `certify` proved it right; here is where that might fail: every half
     step of the code range and the floats around it, at random and at known bad scales."""
     info = np.iinfo(dtype)
-    halves = np.arange(info.min - 300, info.max + 300) + 0.5
+    steps = np.arange(info.min - 300, info.max + 300)
     scales = np.exp(RNG.uniform(np.log(1e-6), np.log(1e3), 30)).astype(np.float32)
     bad = [1.96185386, 0.1, 1 / 3, 1e-30, 1e-38, 1e30, 1.0, 2.0**-7]
     for scale in [*scales, *np.float32(bad)]:
         zero = int(RNG.integers(info.min, info.max, endpoint=True))
         with np.errstate(over="ignore"):
-            x = neighbours(((halves - zero) * float(scale)).astype(np.float32))
+            x = half_steps(steps - zero, scale)
             x = np.concatenate([x, neighbours(x), HARD, RNG.normal(size=1000) * 80 * scale])
         x = np.resize(x.astype(np.float32), max(x.size, 8192))
         zp.QuantParams(scale, zero, dtype, convention=convention).quantize(x)
     far = zp.QuantParams(0.1, -(10**6), dtype, include_zero=False)
-    far.quantize(np.resize(neighbours((halves + 10**6) * 0.1), 9000))
+    far.quantize(np.resize(half_steps(steps + 10**6, 0.1), 9000))
 
 
 def test_every_kernel_is_a_known_operation() -> None:

@@ -43,8 +43,7 @@ def test_quantize_at_half_steps(convention: str, real: Any) -> None:
     for _ in range(12):
         s = real(np.exp(rng.uniform(np.log(1e-6), np.log(1e3))))
         z = int(rng.integers(0, 256))
-        steps = rng.integers(-z - 2, 258 - z, 40) + 0.5
-        x = exact.neighbours((steps * float(s)).astype(real), real)
+        x = exact.half_steps(rng.integers(-z - 2, 258 - z, 40), s, real)
         want = [exact.code(v, s, z, 0, 255, convention, np.dtype(real).name) for v in x]
         assert codes_of(x, s, z, convention, 0, 255) == want
 

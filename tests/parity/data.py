@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..exact import half_steps
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DTYPES = ("uint8", "int8")
 SIZE = 1536  #: elements of a case: room for all edges of 256 codes, the rest is random
-CLOSE = np.float32(-np.inf), np.float32(np.inf)
 
 #: Scales with a history: powers of two (half steps are exact), a float32 whose reciprocal is
 #: awkward, common image scales.
@@ -64,13 +65,11 @@ def values(
     `reach` bounds abs(x / scale), for an engine that wraps beyond it.
     """
     steps = np.arange(qmin - zero_point - 2, qmax - zero_point + 3)
-    halves = ((steps + 0.5) * np.float64(scale)).astype(np.float32)
-    around = [np.nextafter(halves, towards) for towards in CLOSE]
     whole = (steps * np.float64(scale)).astype(np.float32)
     tiny = np.array([0.0, 1e-45, 1e-39, 1.1754944e-38], np.float32)
     huge = np.array([1e3, 1e6, 3e9, 1e19, np.inf]) * np.float64(scale)
     huge = np.append(huge, [1e30, np.finfo(np.float32).max]).astype(np.float32)
-    edges = np.concatenate([halves, *around, whole, tiny, -tiny, huge, -huge])
+    edges = np.concatenate([half_steps(steps, scale), whole, tiny, -tiny, huge, -huge])
     random = rng.uniform(1.05 * (steps[0] - 1), 1.05 * (steps[-1] + 1), SIZE - edges.size)
     x = np.concatenate([edges, (random * np.float64(scale)).astype(np.float32)])
     bound = np.float32(min(reach * float(scale), np.inf))
@@ -122,8 +121,7 @@ def blocks(
     index = np.arange(shape[axis]) // block_size
     own_scale = np.take(scale, index, axis=axis).astype(np.float64)
     steps = rng.integers(qmin - 2, qmax + 3, shape) - np.take(zero_point, index, axis=axis)
-    half = ((steps + 0.5) * own_scale).astype(np.float32)
-    below, above = (np.nextafter(half, towards) for towards in CLOSE)
+    below, half, above = np.split(half_steps(steps, own_scale), 3)
     random = (rng.uniform(steps - 1, steps + 1) * own_scale).astype(np.float32)
     saturating = np.copysign(np.float32(np.inf), half)
     kinds = [half, below, above, random, saturating]
