@@ -78,7 +78,7 @@ def test_hard_ranges(qmin: int, qmax: int, convention: str, real: type) -> None:
         scale[finite], zero[finite] = _reference.choose(
             low[finite],
             high[finite],
-            rule=rule,
+            zero_point_from=rule,
             include_zero=include_zero,
             symmetric=symmetric,
             dtype=dtype,
