@@ -85,7 +85,7 @@ constexpr int tag_count = static_cast<int>(Tag::count);
 struct Table {
     bool multiplies;  // whether certify and quantize_runs can do without the division: there is FMA
     Kernel kernels[op_count][tag_count][tag_count];
-    constexpr Kernel at(Op op, Tag a, Tag b) const noexcept {
+    Kernel at(Op op, Tag a, Tag b) const noexcept {
         return kernels[static_cast<int>(op)][static_cast<int>(a)][static_cast<int>(b)];
     }
 };
