@@ -705,3 +705,4 @@ if not TYPE_CHECKING:  # to a reader they stay the functions above, which answer
     quantize, dequantize, fake_quantize = _backend.fast_entries(
         QuantParams, quantize, dequantize, fake_quantize
     )
+# x
