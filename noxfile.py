@@ -31,7 +31,8 @@ def quick(session: nox.Session) -> None:
     if not installed.exists() or installed.read_text() != str(needed):
         session.install(*needed)
         installed.write_text(str(needed))
-    session.install("--no-deps", "--no-build-isolation", "-e", ".", env=CORE)
+    build = ("-C", "build-dir=build/quick")  # not that of another environment
+    session.install("--no-deps", "--no-build-isolation", "-e", ".", *build, env=CORE)
     everything = ["-n", "auto", "-m", "not slow", "--ignore=tests/parity", "tests"]
     session.run("pytest", "-q", *(session.posargs or everything))
 

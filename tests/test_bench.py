@@ -94,6 +94,7 @@ def test_torch_is_not_wrong_on_this_cpu(job: str) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # torch warns at the first call
 def test_torch_with_an_arithmetic_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What made it WRONG: quantize_per_tensor computes by another formula than on other CPUs."""
     import torch

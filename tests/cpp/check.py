@@ -48,6 +48,7 @@ DEBIAN = {
 NOT_FOR_ASAN = (
     "parity",  # the engines themselves, which are not ours to check
     "test_symbols.py",  # of a library that is not instrumented
+    "test_vectorised.py",  # of the same library
     "test_build.py",  # it asks the compiler, and runs nothing of ours
     "test_cpp_package.py",  # builds instrumented programs of its own
     "test_docs.py::test_cpp_works_when_pasted",  # so does this
