@@ -186,6 +186,11 @@ ROWS: dict[str, Case] = {
         TypeError,
         r"by keyword, and 1 came by position; .* zp\.quantize\(x, params, out=out\)",
     ),
+    "rule that is no string": (
+        lambda: zp.choose_params(F32, zero_point_from=3),  # type: ignore[arg-type]
+        ValueError,
+        "zero_point_from int 3 is unknown",
+    ),
     "out by position in requantize": (
         lambda: zp.requantize(U8.astype(np.int32), 0.1, P, U8),  # type: ignore[arg-type]
         TypeError,

@@ -149,3 +149,20 @@ def test_zero_points_at_the_ends_of_int32(
     else:
         params = zp.choose_params(x, zero_point_from="min", include_zero=False)
         assert params.zero_point == zero_point
+
+
+class Count:
+    """An integer whose value may change, as that of a tensor of torch."""
+
+    value = 0
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def test_what_may_change_is_not_remembered() -> None:
+    count = Count()
+    for count.value in (0, 5):
+        qmin: Any = count
+        assert zp.choose_params([-1.0, 2.0], qmin=qmin).qmin == count.value
+        assert zp.MinMaxObserver().update([-1.0, 2.0]).params(qmin=qmin).qmin == count.value

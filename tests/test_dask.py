@@ -391,6 +391,13 @@ def test_bad_arguments_are_reported_at_once() -> None:
         zd.quantize(a, 0.1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"zd\.quantize\(a, zp\.QuantParams\(0\.1, 0\)\)"):
         zd.quantize(a, 0.1, 0)  # type: ignore[arg-type]
+    for function, advice in (
+        (zd.quantize, r"zd\.quantize\(a, params, check_finite=True\)"),
+        (zd.dequantize, r"zd\.dequantize\(q, params, dtype=dtype\)"),
+        (zd.fake_quantize, r"zd\.fake_quantize\(a, params\)"),
+    ):
+        with pytest.raises(TypeError, match=f"1 came by position; pass for example {advice}"):
+            function(a, zp.QuantParams(1, 0), None)
     with pytest.raises(TypeError, match="block_size must be an integer, not an array"):
         zd.choose_params(a, axis=0, block_size=np.array([1, 2]))  # type: ignore[arg-type]
     rows = zp.QuantParams(np.ones(6, np.float32), 0, axis=0)

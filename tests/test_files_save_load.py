@@ -145,7 +145,8 @@ BAD = {
     "nothing": ({}, ValueError, "tensors is empty"),
     "name": ({1: PAIR}, TypeError, "tensors has the name 1; names must be strings"),
     "codes alone": ({"x": PAIR[0]}, TypeError, r"tensors\['x'\] must be a tuple \(codes, Quant"),
-    "three": ({"x": (*PAIR, 1)}, TypeError, r"not \['ndarray', 'QuantParams', 'int'\]"),
+    "three": ({"x": (*PAIR, 1)}, TypeError, r"not tuple of \['ndarray', 'QuantParams', 'int'\]"),
+    "a list": ({"x": [*PAIR]}, TypeError, "not list; pass what"),
     "the other way round": ({"x": PAIR[::-1]}, TypeError, "zeropoint.quantize_dynamic returns"),
     "dtype": (
         {"x": (PAIR[0].view(np.int8), PAIR[1])},

@@ -153,7 +153,7 @@ def initialised_once(cls: type[_T]) -> type[_T]:
 def name(value: object, argument: str, choices: tuple[str, ...], more: str = "") -> str:
     """One of some names."""
     if not isinstance(value, str) or value not in choices:
-        given = shown(value) if isinstance(value, (str, type(None))) else repr(_described(value))
+        given = shown(value) if isinstance(value, (str, type(None))) else _described(value)
         raise ValueError(
             f"{argument} {given} is unknown; choose {' or '.join(map(repr, choices))}{more}"
         )

@@ -15,6 +15,7 @@ from ._params import QuantParams, quantize
 from ._reference import Array
 
 RULES = ("max", "min", "least_error")
+_PLAIN = {bool, int, str, type(None)}
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -60,15 +61,17 @@ class Choice:
         Remembered: to check the keywords takes longer than a small array.
         """
         try:
-            return _remembered(dtype, **keywords)
+            if _PLAIN.issuperset(map(type, keywords.values())):  # a tensor's value may change
+                return _remembered(dtype, **keywords)
         except TypeError:  # unhashable; or wrong, which is explained here or by the constructor
-            known = [p.name for p in _parameters(function) if p.kind is p.KEYWORD_ONLY]
-            for name in keywords:
-                if name not in known:
-                    raise TypeError(
-                        f"{function.__name__} has no keyword {name!r}; it has {', '.join(known)}"
-                    ) from None
-            return Choice(dtype, **keywords)
+            pass
+        known = [p.name for p in _parameters(function) if p.kind is p.KEYWORD_ONLY]
+        for name in keywords:
+            if name not in known:
+                raise TypeError(
+                    f"{function.__qualname__} has no keyword {name!r}; it has {', '.join(known)}"
+                )
+        return Choice(dtype, **keywords)
 
     def __post_init__(self) -> None:
         rule, convention = self.zero_point_from, _conventions.canonical(self.convention)

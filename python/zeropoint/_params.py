@@ -357,7 +357,9 @@ def _frozen(x: Array) -> Array:
 # The functions on elements: the methods above are these
 
 
-def checked(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> QuantParams:
+def checked(
+    params: object, wrong: tuple[Any, ...] = (), call: str = "", option: str = ", out=out"
+) -> QuantParams:
     """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
     if not isinstance(params, QuantParams):
         given = zip(("scale", "zero_point"), (params, *wrong), strict=False)
@@ -369,8 +371,8 @@ def checked(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> Quan
         )
     if wrong:
         raise TypeError(
-            f"out and other options go by keyword, and {len(wrong)} came by position; pass for "
-            f"example {call}params, out=out)"
+            f"options go by keyword, and {len(wrong)} came by position; pass for example "
+            f"{call}params{option})"
         )
     return params
 

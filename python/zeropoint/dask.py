@@ -299,7 +299,8 @@ def quantize(a: Any, params: QuantParams, *wrong: Never, check_finite: bool = Fa
         As `zeropoint.quantize`, at once; unknown sizes of chunks where they are needed.
     """
     a = _real(a)
-    checked(params, wrong, "zd.quantize(a, ")._check_precision(working_dtype(a.dtype))
+    params = checked(params, wrong, "zd.quantize(a, ", ", check_finite=True")
+    params._check_precision(working_dtype(a.dtype))
     if _checks.flag(check_finite, "check_finite"):
         a = a.map_blocks(_finite, chunks_of_a=a.chunks, dtype=a.dtype, meta=a._meta)
     return _elementwise("quantize", a, params, params.dtype)
@@ -319,7 +320,7 @@ def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) ->
     Parameters and errors are those of `quantize`, for codes; `dtype` is that of the result, by
     default float32.
     """
-    params = checked(params, wrong, "zd.dequantize(q, ")
+    params = checked(params, wrong, "zd.dequantize(q, ", ", dtype=dtype")
     _checks.exact_array(_meta(q, "q"), params.dtype, "q", "these are not codes of params.dtype")
     real = _checks.real_dtype(np.float32 if dtype is None else dtype)
     return _elementwise("dequantize", q, params, real, dtype=real)
@@ -331,7 +332,8 @@ def fake_quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
     Parameters and errors are those of `quantize`; the result has the dtype of `a`.
     """
     a = _real(a)
-    checked(params, wrong, "zd.fake_quantize(a, ")._check_precision(working_dtype(a.dtype))
+    params = checked(params, wrong, "zd.fake_quantize(a, ", "")
+    params._check_precision(working_dtype(a.dtype))
     return _elementwise("fake_quantize", a, params, a.dtype.newbyteorder("="))
 
 

@@ -510,9 +510,11 @@ def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int |
         raise TypeError(f"tensors has the name {_checks.shown(name)}; names must be strings")
     what = f"tensors[{_checks.shown(name)}]"
     if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], QuantParams):
-        held = [type(each).__name__ for each in pair] if isinstance(pair, tuple) else pair
+        held = type(pair).__name__
+        if isinstance(pair, tuple):
+            held += f" of {[type(each).__name__ for each in pair]}"
         raise TypeError(
-            f"{what} must be a tuple (codes, QuantParams), not {_checks.shown(held)}; pass what "
+            f"{what} must be a tuple (codes, QuantParams), not {held}; pass what "
             "zeropoint.quantize_dynamic returns, or (zeropoint.quantize(x, params), params)"
         )
     codes, params = pair
