@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <exception>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "fpstate.h"
@@ -12,6 +14,9 @@ template <class T>
 Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin,
                int qmax, DType code, Convention convention)
     : data_(std::make_unique<Data>()) {
+    if (!is_known(convention, convention_names))
+        throw std::invalid_argument("convention " + std::to_string(static_cast<int>(convention)) +
+                                    " is unknown; choose one of Convention");
     const FpGuard guard;  // the host may lose subnormal numbers in a conversion
     data_->scale.assign(scale.begin(), scale.end());
     data_->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;

@@ -61,7 +61,8 @@ class Choice:
         Remembered: to check the keywords takes longer than a small array.
         """
         try:
-            if _PLAIN.issuperset(map(type, keywords.values())):  # a tensor's value may change
+            # a tensor's value may change
+            if not keywords or _PLAIN.issuperset(map(type, keywords.values())):
                 return _remembered(dtype, **keywords)
         except TypeError:  # unhashable; or wrong, which is explained here or by the constructor
             pass

@@ -223,6 +223,9 @@ void errors() {
     how.convention = static_cast<Convention>(9);
     refused([&] { zp::choose_params<std::uint8_t>(x, 4, how); }, "convention 9", "tflite");
     expect(fault(how) == zp::core::Fault::unknown, "an unknown convention chooses");
+    const std::vector<float> one{1};
+    refused([&] { zp::core::Params(one, {0}, 0, 255, zp::core::DType::u8, how.convention); },
+            "convention 9", "unknown");
 
     // what is not set is valid: a scale of 1 and the codes of uint8
     std::uint8_t codes[4];

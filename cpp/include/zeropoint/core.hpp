@@ -114,7 +114,7 @@ struct Poll {
 
 /// Validated parameters, ready for the loops.  The caller guarantees finite positive scales and
 /// qmin < qmax inside the code type; zero points lie in [qmin, qmax] unless the convention is
-/// numpy.
+/// numpy.  Throws std::invalid_argument for an unknown convention.
 class Params {
 public:
     template <class T>  // float or double
