@@ -234,10 +234,10 @@ HOSTILE_NPZ = {
 
 
 def test_members_share_no_bytes(tmp_path):
-    """What NumPy would read: any number of members of the same bytes, of an archive of any size."""
+    """NumPy reads any number of members of the same bytes where Python's zipfile lets it."""
     path = tmp_path / "bad.npz"
     path.write_bytes(HOSTILE_NPZ["a member inside another"])
-    with np.load(path) as found:
+    with contextlib.suppress(zipfile.BadZipFile), np.load(path) as found:  # as Python 3.13 does
         assert found["b"].nbytes < found["a"].nbytes
     with pytest.raises(ValueError, match=r"its members 'a\.npy' and 'b\.npy' overlap"):
         files.inspect_file(path)
