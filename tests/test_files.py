@@ -683,13 +683,13 @@ def test_the_formula_of_the_docs(tmp_path, monkeypatch, keywords, dtype):
 # Bounded memory
 
 
-@pytest.mark.slow("files of 32 MiB")
+@pytest.mark.slow("files of 64 MiB")
 @pytest.mark.parametrize(
     "keywords", [{}, {"axis": 0}, {"axis": 1}, {"axis": 1, "block_size": 32}], ids=str
 )
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_memory_does_not_grow_with_the_file(tmp_path, order, keywords):
-    shape = (2048, 4096)  # 32 MiB
+    shape = (4096, 4096)  # 64 MiB
     np.lib.format.open_memmap(
         tmp_path / "w.npy", "w+", np.float32, shape, fortran_order=order == "F"
     ).flush()
