@@ -47,6 +47,7 @@ def arrays(real: Any) -> st.SearchStrategy[Any]:
     return hnp.arrays(real, st.integers(2, 40), elements=elements)
 
 
+@pytest.mark.slow("hundreds of random arrays")
 @pytest.mark.parametrize("rule", ["max", "min"])
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 def test_the_same_bits(rule: str, real: Any) -> None:

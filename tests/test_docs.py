@@ -122,7 +122,7 @@ def test_every_block_runs_when_pasted(section: str) -> None:
         if block.language == "python":
             if absent := missing(block.code):
                 lacking.append(f"{where}: NOT RUN, for want of {', '.join(absent)}")
-                continue
+                break  # the next blocks go on with its names
             exec(compile(block.code, where, "exec", dont_inherit=True), names)
         elif block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():

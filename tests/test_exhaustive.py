@@ -321,6 +321,7 @@ def brief(monkeypatch: Any) -> None:
     monkeypatch.setattr(_exhaustive, "ALL_ZERO_POINTS", _exhaustive.ALL_ZERO_POINTS[:2])
 
 
+@pytest.mark.slow("millions of elements")
 @needs_core
 @pytest.mark.usefixtures("brief")
 def test_the_command(capsys: Any) -> None:

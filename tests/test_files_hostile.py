@@ -420,6 +420,7 @@ HOSTILE_SAFETENSORS = {
 }
 
 
+@pytest.mark.slow("parses megabytes under tracemalloc")
 @pytest.mark.parametrize("job", [files.quantize_file, files.dequantize_file])
 @pytest.mark.parametrize("content", HOSTILE_SAFETENSORS.values(), ids=HOSTILE_SAFETENSORS.keys())
 def test_hostile_safetensors(tmp_path, content, job):

@@ -166,6 +166,7 @@ def blocks_of(shape: tuple[int, ...], block: int, convention: str) -> None:
         params.fake_quantize(x)
 
 
+@pytest.mark.slow("millions of elements")
 def test_many_elements_without_the_gil(isa: str) -> None:
     x = sample(3_000_001, REALS[2])[:3_000_001]
     params = zp.QuantParams(0.03, 100)

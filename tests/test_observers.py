@@ -265,6 +265,7 @@ def test_backends_agree(isa: str, dtype: np.dtype[Any], axis: int | None) -> Non
             assert np.all(counts.sum(axis=1) * len(counts) == x.size)
 
 
+@pytest.mark.slow("large arrays")
 def test_parts_and_threads(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large data go in parts and to threads; a part whose range outgrows the bins is recounted."""
     x = RNG.standard_normal((60, 40, 500)).astype(np.float32)

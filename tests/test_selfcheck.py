@@ -138,6 +138,7 @@ def test_the_inputs_are_the_hard_ones():
         assert half_steps[dtype] > 100, dtype
 
 
+@pytest.mark.slow("draws all inputs of the check")
 @pytest.mark.parametrize("operation", _selfcheck.OPERATIONS)
 def test_every_dtype_meets_every_size_per_tensor(operation):
     seen = {}

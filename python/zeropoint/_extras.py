@@ -12,7 +12,7 @@ EXTRAS = {
     "torch": ["torch>=2.6", "ml_dtypes>=0.5"],
     "litert": ["ai-edge-litert>=2.0"],
     "dask": ["dask[array]>=2025.1"],
-    "zarr": ["zarr>=3.1.3"],
+    "zarr": ["zarr>=3.1.3,<3.2"],
     "bfloat16": ["ml_dtypes>=0.5"],
     "demo": ["wordllama==0.4.0.post1"],
 }
