@@ -144,7 +144,7 @@ def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array
         An array in the shape and dtype of `x`; it may be `x` itself.
     """
     x = _checks.number_array(x)
-    if x.dtype.name in ("uint16", "uint32", "uint64"):
+    if x.dtype.kind == "u" and x.dtype.itemsize > 1:
         raise TypeError(
             f"x has dtype {x.dtype}; saturate takes floats, signed integers and uint8: convert x "
             "first"

@@ -15,7 +15,7 @@ from ._params import QuantParams, quantize
 from ._reference import Array
 
 RULES = ("max", "min", "least_error")
-_PLAIN = {bool, int, str, type(None)}
+_FIXED = (int, type(None))
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -61,8 +61,8 @@ class Choice:
         Remembered: to check the keywords takes longer than a small array.
         """
         try:
-            # a tensor's value may change
-            if not keywords or _PLAIN.issuperset(map(type, keywords.values())):
+            # a tensor is an integer too, whose value may change
+            if type(keywords.get("qmin")) in _FIXED and type(keywords.get("qmax")) in _FIXED:
                 return _remembered(dtype, **keywords)
         except TypeError:  # unhashable; or wrong, which is explained here or by the constructor
             pass

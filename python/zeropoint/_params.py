@@ -282,8 +282,9 @@ class QuantParams:
 
     def _check_fits(self, shape: tuple[int, ...]) -> Layout:
         """The layout over data of `shape`; ValueError unless the parameters fit it."""
-        axis = None if self.axis is None else _checks.normal_axis(self.axis, len(shape))
-        layout = Layout(shape, axis, self.block_size)
+        if self.axis is None:  # one scale fits all
+            return Layout(shape)
+        layout = Layout(shape, _checks.normal_axis(self.axis, len(shape)), self.block_size)
         if np.shape(self._scale) != layout.params_shape:
             raise ValueError(
                 f"scale has shape {np.shape(self._scale)}; data of shape {shape} with axis "
