@@ -62,7 +62,9 @@ class Choice:
         """
         try:
             # a tensor is an integer too, whose value may change
-            if type(keywords.get("qmin")) in _FIXED and type(keywords.get("qmax")) in _FIXED:
+            if not keywords or (
+                type(keywords.get("qmin")) in _FIXED and type(keywords.get("qmax")) in _FIXED
+            ):
                 return _remembered(dtype, **keywords)
         except TypeError:  # unhashable; or wrong, which is explained here or by the constructor
             pass
