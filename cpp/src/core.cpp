@@ -35,7 +35,7 @@ public:
 
     Stage& add(Op op, DType in, DType out, Tag a, Tag b, std::int64_t low = 0,
                std::int64_t high = 0) {
-        Stage& stage = stages_[count_++];
+        Stage& stage = stages_[count_++] = Stage{};
         stage.kernel = table_.at(op, a, b);
         stage.in_size = size_of(in);
         stage.out_size = size_of(out);
@@ -260,7 +260,7 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     stage.out_size = 0;
     stage.state[0] = histograms;
     stage.parameter_size = sizeof(Histogram);
-    stage.repeatable = false;
+    stage.unrepeatable = true;
     stage.fold = fold_histograms;
     return pipeline.run(layout, x.data, nullptr, poll);
 }

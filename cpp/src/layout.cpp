@@ -136,7 +136,7 @@ private:
 };
 
 bool repeatable(const Stage* stages, std::size_t count) noexcept {
-    return std::all_of(stages, stages + count, [](const Stage& stage) { return stage.repeatable; });
+    return std::none_of(stages, stages + count, [](const Stage& s) { return s.unrepeatable; });
 }
 
 // Short runs become long rows, if enough of them share the repeated parameters; runs of one element

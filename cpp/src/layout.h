@@ -11,19 +11,19 @@ namespace zeropoint::core {
 
 /// A kernel and its parameters: `scale`, `zero` and `state` point to one element of
 /// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
+/// Without initial values: a call of one element would feel those of stages that it has not.
 struct Stage {
-    Kernel kernel = nullptr;
-    std::size_t in_size = 0, out_size = 0;  // bytes an element
-    const void* scale = nullptr;
-    const void* zero = nullptr;
-    State state = {};
-    std::size_t parameter_size = 0;
-    bool repeatable = true;  // whether short runs may have their parameters repeated
-    std::int64_t low = 0, high = 0;
-    bool non_temporal = false;
+    Kernel kernel;
+    std::size_t in_size, out_size;  // bytes an element
+    const void* scale;
+    const void* zero;
+    State state;
+    std::size_t parameter_size;
+    bool unrepeatable;  // whether the parameters of short runs must not be repeated
+    std::int64_t low, high;
+    bool non_temporal;
     /// For a reduction: adds `copies` states, each a row of axis * inner elements, to `state`.
-    void (*fold)(const Layout&, std::size_t copies, const State& from,
-                 const State& state) = nullptr;
+    void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
 
 /// Bytes read and written from which on non-temporal stores are better.
