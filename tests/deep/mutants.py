@@ -132,7 +132,8 @@ EXCLUDED = [
     Excluded(r"loops\.cpp", r"constexpr size_t (line|block|spare|turn|lanes|batch)", "sizes"),
     Excluded(r"layout\.cpp", r"constexpr std::size_t (slice|chunk|narrow|wide|worth)", "sizes"),
     Excluded(r"layout\.cpp", r"sysconf|cache\b|ZEROPOINT_STREAM|strtoull", "the size of a cache"),
-    Excluded(r"layout\.cpp", r"layout\.outer >= 8|chunks_\.size = std::max|worth_a_thread", "speed"),
+    Excluded(r"layout\.cpp", r"layout\.outer >= 8|worth_a_thread", "speed alone"),
+    Excluded(r"layout\.cpp", r"chunks_\.size = std::max", "sizes"),
     Excluded(r"gil\.h", r"release_gil_from|between_looks|sleep_for", "when others get a turn"),
     Excluded(r"(arrays|general)\.h", r"case |_MSC_VER|sizeof\(long\)", "another platform"),
 ]
