@@ -72,9 +72,7 @@ def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
 def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     found = _dtype(dtype)
     if found is None or found.name not in FLOATS or not found.isnative:
-        raise TypeError(
-            f"{name} {shown(dtype)} is not supported; choose a native {_listed(FLOATS)}"
-        )
+        raise TypeError(f"{name} {shown(dtype)} is not supported; choose a native {listed(FLOATS)}")
     return found
 
 
@@ -211,7 +209,7 @@ def real_array(x: object, name: str = "x") -> Array:
     found = array(x, name)
     if found.dtype.name not in FLOATS:
         raise TypeError(
-            f"{name} has dtype {found.dtype} and must have {_listed(FLOATS)}; "
+            f"{name} has dtype {found.dtype} and must have {listed(FLOATS)}; "
             f"{_foreign.conversion(x, found, name)}"
         )
     return found
@@ -437,7 +435,7 @@ def printable(text: object, longest: int | None = None) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     *others, last = names
     return ", ".join(others) + " or " + last
 

@@ -63,7 +63,7 @@ CPP = [
 #: what runs for a mutant of C++; "!" is a program of tests/cpp
 KERNELS, CHOOSE, THREADS = "!kernels --every 10", "!choose", "!threads"
 STREAMED = "!ZEROPOINT_STREAM_FROM=0 kernels --every 10"
-BINDINGS = ("golden", "boundaries", "bad_input", "params", "views", "observers")
+BINDINGS = ("bindings", "golden", "boundaries", "bad_input", "params", "views", "observers")
 TRIED = {
     "scalar.h": (KERNELS, CHOOSE, "boundaries", "golden", "kernels", "observers"),
     "loops.cpp": (KERNELS, STREAMED, "boundaries", "golden", "observers", "kernels", "threads"),
@@ -104,7 +104,7 @@ class Excluded(NamedTuple):
 
 
 EXCLUDED = [
-    Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|_?shown|_listed|_told): ", "text for people"),
+    Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|_?shown|listed|_told): ", "text for people"),
     Excluded(r"\.py", r"\berror = |\bcounted = |\btold = ", "the text of a message"),
     Excluded(r"_choice\.py", r"lru_cache|_by_the_core\(x, None, False", "speed alone"),
     Excluded(r"_checks\.py", r"^: _SHORT", "how much of a value a message shows"),
