@@ -128,3 +128,10 @@ def test_a_core_of_another_version(tmp_path: Path, conventions: str) -> None:
         done = python(IMPORT_FROM.format(path) + f"import zeropoint as zp\nprint(0)\nzp.{use}")
         assert done.stdout == "0\n", done.stderr
         assert "ImportError: the compiled core is of another version" in done.stderr
+
+
+@pytest.mark.parametrize(("source", "target"), [("f4", "f8"), ("f4", "f2"), ("u2", "u2")])
+def test_saturate_takes_one_dtype_that_it_has_a_loop_for(source: str, target: str) -> None:
+    x, out = np.ones(4, source), np.ones(4, target)
+    with pytest.raises(TypeError, match="unexpected dtype"):
+        CORE.saturate_into(0, x, out, 0, 1)
