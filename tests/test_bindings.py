@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint._choice import Choice
 
 from .test_backend import IMPORT_FROM, python, without_core
 
@@ -62,9 +63,10 @@ def test_out_is_looked_at_before_the_data() -> None:
     code = """
     import mmap, numpy as np
     from zeropoint import _backend
+    from zeropoint._choice import Choice
     core = _backend._core
     x = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE, prot=0), np.float32)
-    choice = core.make_choice(None, True, False, 0, 255, "numpy")
+    choice = Choice().native
     for out in (np.empty(2 * x.size, np.uint8)[::2], np.empty(x.size, np.int8), [0] * x.size):
         print(core.choose_and_quantize(0, x, out, True, False, choice, None, 0))
     """
@@ -85,22 +87,28 @@ def test_requantize_makes_no_parameters(backend: str, monkeypatch: pytest.Monkey
     assert zp.requantize(acc, 0.01, params).tolist() == [[13, 14], [0, 4]]
 
 
+def make_choice(**changes: Any) -> Any:
+    """The core's, of keywords that nothing has checked."""
+    _, *fields = (Choice().keywords | changes).values()
+    return CORE.make_choice(*fields)
+
+
 def test_names_are_those_of_the_core() -> None:
     assert CORE.conventions() == list(zp.CONVENTIONS)
     one, zero = np.ones((), np.float32), np.zeros((), np.int32)
     for name in (*zp.CONVENTIONS, "ggml"):
         known = name in zp.CONVENTIONS
-        for make, arguments in (
-            (CORE.make_params, (one, zero, 0, 255, False, name, None, 0)),
-            (CORE.make_choice, (None, True, False, 0, 255, name)),
+        for make in (
+            lambda name: CORE.make_params(one, zero, 0, 255, False, name, None, 0),
+            lambda name: make_choice(convention=name),
         ):
             if known:
-                make(*arguments)
+                make(name)
             else:
                 with pytest.raises(ValueError, match="unknown name: ggml"):
-                    make(*arguments)
+                    make(name)
     with pytest.raises(ValueError, match="unknown name: mean"):
-        CORE.make_choice("mean", True, False, 0, 255, "numpy")
+        make_choice(zero_point_from="mean")
 
 
 @pytest.mark.parametrize("conventions", ["", "def conventions(): return ['numpy', 'ggml']"])
@@ -120,3 +128,10 @@ def test_a_core_of_another_version(tmp_path: Path, conventions: str) -> None:
         done = python(IMPORT_FROM.format(path) + f"import zeropoint as zp\nprint(0)\nzp.{use}")
         assert done.stdout == "0\n", done.stderr
         assert "ImportError: the compiled core is of another version" in done.stderr
+
+
+@pytest.mark.parametrize(("source", "target"), [("f4", "f8"), ("f4", "f2"), ("u2", "u2")])
+def test_saturate_takes_one_dtype_that_it_has_a_loop_for(source: str, target: str) -> None:
+    x, out = np.ones(4, source), np.ones(4, target)
+    with pytest.raises(TypeError, match="unexpected dtype"):
+        CORE.saturate_into(0, x, out, 0, 1)

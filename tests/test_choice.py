@@ -9,6 +9,7 @@ import pytest
 
 import zeropoint as zp
 from zeropoint import _reference
+from zeropoint._choice import Choice
 
 RNG = np.random.default_rng(13)
 RANGES = [("uint8", 0, 255), ("uint8", 1, 255), ("int8", -128, 127), ("int8", -127, 100)]
@@ -16,7 +17,7 @@ RANGES += [("int8", -128, 99), ("uint8", 7, 22)]
 
 
 def ends(steps: int, real: type) -> np.ndarray:
-    """Rows of a least and a greatest element: halves, ordinary, tiny, subnormal, huge."""
+    """Rows of a minimum and a maximum: halves, ordinary, tiny, subnormal, huge."""
     halves = np.arange(-2, steps + 3) + 0.5  # a scale of 1, and zero points half way
     rows = [np.stack([-halves, steps - halves], axis=1)]
     info = np.finfo(real)
@@ -72,28 +73,32 @@ def test_hard_ranges(qmin: int, qmax: int, convention: str, real: type) -> None:
         hows += [(rule, False, False) for rule in (None, "max", "least_error")]
     for rule, include_zero, symmetric in hows:
         dtype = np.dtype(np.int8 if qmin < 0 else np.uint8)
-        keywords = {"qmin": qmin, "qmax": qmax, "convention": convention}
-        finite = np.isfinite(low) & np.isfinite(high)
-        scale, zero = np.full((2, low.size), np.nan)
-        scale[finite], zero[finite] = _reference.choose(
-            low[finite],
-            high[finite],
+        choice = Choice(
+            dtype,
             zero_point_from=rule,
             include_zero=include_zero,
             symmetric=symmetric,
-            dtype=dtype,
-            **keywords,
+            qmin=qmin,
+            qmax=qmax,
+            convention=convention,
+        )
+        finite = np.isfinite(low) & np.isfinite(high)
+        scale, zero = np.full((2, low.size), np.nan)
+        scale[finite], zero[finite] = _reference.choose(
+            low[finite], high[finite], **choice.keywords
         )
         valid = np.isfinite(scale) & (zero >= -(2.0**31)) & (zero < 2.0**31)
         valid &= include_zero | (low != high)
         if convention == "torch":
             valid &= np.isfinite(1 / scale.astype(real))
-        native = zp._backend.native_choice(rule, include_zero, symmetric, qmin, qmax, convention)
-        found = core.choose(low[valid], high[valid], native)
+        found = core.choose(low[valid], high[valid], choice.native)
         assert found[0].tobytes() == scale[valid].astype(real).tobytes()
         assert found[1].tobytes() == zero[valid].astype(np.int32).tobytes()
         for i in np.flatnonzero(~valid)[:: 1 + low.size // 50]:
-            assert core.choose(low[i : i + 1], high[i : i + 1], native) is None, (low[i], high[i])
+            assert core.choose(low[i : i + 1], high[i : i + 1], choice.native) is None, (
+                low[i],
+                high[i],
+            )
         assert 0 < valid.sum() < valid.size
 
 

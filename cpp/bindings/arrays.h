@@ -79,21 +79,17 @@ std::optional<zp::DType> dtype_of(py::handle array) {
     }
 }
 
-bool is_real(std::optional<zp::DType> dtype) {
-    return dtype == zp::DType::f32 || dtype == zp::DType::f64 || dtype == zp::DType::f16 ||
-           dtype == zp::DType::bf16;
-}
+bool is_real(std::optional<zp::DType> dtype) { return dtype && *dtype <= zp::DType::f64; }
 
 // NumPy's dtypes of fresh results.  Made with the module and never freed: a static of `empty_like`
 // would run Python under its guard, for which another thread may wait with what Python needs.
 struct {
-    py::handle f16, f32, f64, u8, i8;
+    py::handle f32, f64, u8, i8;
 } dtypes;
 
 void make_dtypes() {
-    dtypes = {py::dtype("float16").release(), py::dtype("float32").release(),
-              py::dtype("float64").release(), py::dtype("uint8").release(),
-              py::dtype("int8").release()};
+    dtypes = {py::dtype("float32").release(), py::dtype("float64").release(),
+              py::dtype("uint8").release(), py::dtype("int8").release()};
 }
 
 // ---- memory ----------------------------------------------------------------------------------
@@ -134,14 +130,13 @@ bool overlap(py::handle a, std::size_t a_bytes, py::handle b, std::size_t b_byte
     return first < second + b_bytes && second < first + a_bytes;
 }
 
-// A fresh array in the shape of another; bfloat16 where that has it.
+// A fresh array in the shape of another; of a narrow float only where that has it.
 py::object empty_like(py::handle array, zp::DType dtype) {
-    const py::handle descr = dtype == zp::DType::u8     ? dtypes.u8
-                             : dtype == zp::DType::i8   ? dtypes.i8
-                             : dtype == zp::DType::f32  ? dtypes.f32
-                             : dtype == zp::DType::f64  ? dtypes.f64
-                             : dtype == zp::DType::bf16 ? py::handle(proxy(array).descr)
-                                                        : dtypes.f16;
+    const py::handle descr = dtype == zp::DType::u8    ? dtypes.u8
+                             : dtype == zp::DType::i8  ? dtypes.i8
+                             : dtype == zp::DType::f32 ? dtypes.f32
+                             : dtype == zp::DType::f64 ? dtypes.f64
+                                                       : py::handle(proxy(array).descr);
     const auto& api = py::detail::npy_api::get();
     PyObject* result =
         api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.inc_ref().ptr(), proxy(array).nd,

@@ -108,4 +108,22 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
     return table;
 }
 
+// How this build was made, and what is in it.
+py::dict info() {
+    py::dict found;
+    found["compiler"] =
+#if defined(__clang__)
+        "Clang " __clang_version__;
+#elif defined(__GNUC__)
+        "GCC " __VERSION__;
+#elif defined(_MSC_VER)
+        "MSVC " PYBIND11_TOSTRING(_MSC_VER);
+#else
+        "unknown";
+#endif
+    found["isas"] = zp::compiled_isas();
+    found["kernels"] = zp::kernel_names();
+    return found;
+}
+
 }  // namespace

@@ -4,27 +4,6 @@
 #include "general.h"
 #include "parameters.h"
 
-namespace {
-
-py::dict info() {
-    py::dict found;
-    found["compiler"] =
-#if defined(__clang__)
-        "Clang " __clang_version__;
-#elif defined(__GNUC__)
-        "GCC " __VERSION__;
-#elif defined(_MSC_VER)
-        "MSVC " PYBIND11_TOSTRING(_MSC_VER);
-#else
-        "unknown";
-#endif
-    found["isas"] = zp::compiled_isas();
-    found["kernels"] = zp::kernel_names();
-    return found;
-}
-
-}  // namespace
-
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "The compiled core of zeropoint; used by zeropoint._backend alone.";
     make_dtypes();
@@ -37,7 +16,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     py::class_<NativeParams>(m, "Params");
     py::class_<zp::Choice>(m, "Choice");
 
-    m.def("info", &info);
     m.def("isas", &zp::isas);
     m.def("set_num_threads", &zp::set_num_threads);
     m.def("get_num_threads", &zp::get_num_threads);
@@ -63,4 +41,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("round_into", &round_into);
     m.def("min_max", &min_max);
     m.def("histogram", &histogram);
+    m.def("info", &info);
 }

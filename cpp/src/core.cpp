@@ -160,8 +160,7 @@ bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout&
 
 bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll poll) {
-    const bool half = x.dtype == DType::f16 || x.dtype == DType::bf16;
-    const DType inner = half ? DType::f32 : x.dtype;
+    const DType inner = x.dtype < DType::f32 ? DType::f32 : x.dtype;  // narrow floats come first
     Pipeline pipeline(isa);
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::saturate, inner, inner, tag(inner), tag(inner), low, high);

@@ -604,6 +604,18 @@ constexpr bool has_kernel(Op op, Tag a, Tag b) {
 #include "zeropoint/conventions.def"
 #undef ZEROPOINT_CONVENTION
 
+// Narrow floats are widened to f32, and rounded once from f32 and f64.
+constexpr bool converts_narrow_floats() {
+    for (int i = 0; i < static_cast<int>(Tag::f32); ++i) {
+        const Tag t = static_cast<Tag>(i);
+        if (!has_kernel(Op::convert, t, Tag::f32) || !has_kernel(Op::convert, Tag::f32, t) ||
+            !has_kernel(Op::convert, Tag::f64, t) || !has_kernel(Op::histogram, t, Tag::f32))
+            return false;
+    }
+    return true;
+}
+static_assert(converts_narrow_floats(), "a float lacks a row of convert or of histogram");
+
 }  // namespace
 
 #define ZP_JOIN2(a, b) a##b

@@ -165,9 +165,9 @@ def _holds_exactly(dtype: np.dtype[Any], value: int) -> bool:
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         return bool(info.min <= value <= info.max)
-    bits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[dtype.name]
+    bits, largest = _checks.FLOATS[dtype.name]
     int64 = _checks.INT64
-    if not int64.min <= value <= int64.max or (dtype.name == "float16" and abs(value) > 65504):
+    if not int64.min <= value <= int64.max or abs(value) > largest:
         return False
     magnitude = abs(value)
     trailing = (magnitude & -magnitude).bit_length() - 1 if magnitude else 0

@@ -11,7 +11,7 @@ import itertools
 import math
 import operator
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,13 @@ from ._reference import Array, widen
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
 INT32 = np.iinfo(np.int32)
 INT64 = np.iinfo(np.int64)
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
+#: the dtypes of data: bits of the significand, and the largest integer as far as int64 goes
+FLOATS = {
+    "float16": (11, 65504),
+    "bfloat16": (8, 2**63),
+    "float32": (24, 2**63),
+    "float64": (53, 2**63),
+}
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
@@ -65,10 +71,8 @@ def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
 
 def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     found = _dtype(dtype)
-    if found is None or found.name not in _FLOATS or not found.isnative:
-        raise TypeError(
-            f"{name} {shown(dtype)} is not supported; choose a native {_listed(_FLOATS)}"
-        )
+    if found is None or found.name not in FLOATS or not found.isnative:
+        raise TypeError(f"{name} {shown(dtype)} is not supported; choose a native {listed(FLOATS)}")
     return found
 
 
@@ -203,9 +207,9 @@ def _holds_bool(value: object, depth: int = _foreign.DEPTH) -> bool:
 def real_array(x: object, name: str = "x") -> Array:
     """`x` as an array of float16, bfloat16, float32 or float64; anything else is a TypeError."""
     found = array(x, name)
-    if found.dtype.name not in _FLOATS:
+    if found.dtype.name not in FLOATS:
         raise TypeError(
-            f"{name} has dtype {found.dtype} and must have {_listed(_FLOATS)}; "
+            f"{name} has dtype {found.dtype} and must have {listed(FLOATS)}; "
             f"{_foreign.conversion(x, found, name)}"
         )
     return found
@@ -214,7 +218,7 @@ def real_array(x: object, name: str = "x") -> Array:
 def number_array(x: object, name: str = "x") -> Array:
     """Like `real_array`, and integers too."""
     found = array(x, name)
-    if found.dtype.name not in _FLOATS + _INTEGERS:
+    if found.dtype.name not in (*FLOATS, *_INTEGERS):
         raise TypeError(
             f"{name} has dtype {found.dtype} and must have floats or integers; "
             f"{_foreign.conversion(x, found, name)}"
@@ -332,7 +336,7 @@ def scales(scale: Any, convention: str) -> Array:
             found = np.asarray(found, np.float64)
         if found.dtype == object:
             raise ValueError("scale is beyond float64: a scale must be finite and > 0")
-    elif found.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+    elif found.dtype.name not in FLOATS:
         raise TypeError(f"scale must be a real number or an array of them, not {shown(scale)}")
     plain = isinstance(scale, (int, float, list, tuple)) and not isinstance(scale, np.generic)
     keep = found.dtype == np.float64 and not plain
@@ -431,8 +435,9 @@ def printable(text: object, longest: int | None = None) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:-1]) + " or " + names[-1]
+def listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return ", ".join(others) + " or " + last
 
 
 def _described(value: object) -> str:

@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     dequantize.add_argument("-o", "--output", metavar="FILE", required=True)
     dequantize.add_argument(
         "--dtype",
-        choices=["float16", "bfloat16", "float32", "float64"],
+        choices=[*REALS.values()],
         help="of the values; default: that of each tensor before it was quantized",
     )
     for writes in quantize, dequantize:

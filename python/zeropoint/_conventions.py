@@ -1,8 +1,6 @@
 """The conventions: whose arithmetic `quantize` matches.  One table for the code, docs and tests.
 
-A fifth convention costs a row here, a line in `_reference.CODE`, and a struct in
-`cpp/src/scalar.h` with its rows in `cpp/src/kernels.def`.  The order is that of the core's
-`Convention`.
+The order is that of the core's `Convention`; CONTRIBUTING lists what a new one needs.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ seed, so a difference that was found once is found again.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +25,13 @@ from ._params import QuantParams
 from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
-try:
-    from ml_dtypes import bfloat16
-except ImportError:
-    _BFLOAT16: tuple[Any, ...] = ()
-else:
-    _BFLOAT16 = (np.dtype(bfloat16),)
+with contextlib.suppress(ImportError):  # after it NumPy knows the names of its dtypes
+    importlib.import_module("ml_dtypes")
 
 Generator = np.random.Generator
 
 #: the dtypes that are checked; bfloat16 only where ml_dtypes is installed
-REALS = tuple(np.dtype(t) for t in ("float16", *_BFLOAT16, "float32", "float64"))
+REALS = tuple(np.dtype(name) for name in _checks.FLOATS if name in np.sctypeDict)
 CODES = np.dtype(np.uint8), np.dtype(np.int8)
 INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8))
 
@@ -96,7 +94,8 @@ def run(backends: Sequence[str] | None = None) -> Iterator[Row]:
 def _is_run(kernel: str) -> bool:
     """Whether a kernel ("operation A B") is of an operation and of types that are checked."""
     operation, *types = kernel.split()
-    known = {"f16", "bf16", "f32", "f64", "even", "away", *CONVENTIONS}
+    known = {"even", "away", *CONVENTIONS}
+    known |= {name.replace("float", "f") for name in _checks.FLOATS}
     known |= {f"{dtype.kind}{8 * dtype.itemsize}" for dtype in INTEGERS}
     return operation in {*OPERATIONS, *_PARTS} and known.issuperset(types)
 
@@ -234,13 +233,8 @@ def _placed(rng: Generator, x: Array) -> Array:
     stride = int(rng.choice([1, 1, 1, 2, -1]))
     offset = int(rng.integers(4))
     memory = np.empty(x.size * abs(stride) + offset, x.dtype)
-    if stride == 1:
-        placed = memory[offset:].reshape(x.shape)
-    else:
-        steps = memory[offset :: abs(stride)][: x.size][:: 1 if stride > 0 else -1]
-        placed = np.lib.stride_tricks.as_strided(
-            steps, x.shape, [steps.strides[0] * (s // x.itemsize) for s in x.strides]
-        )
+    steps = memory[offset :: abs(stride)][: x.size][:: 1 if stride > 0 else -1]
+    placed = steps.reshape(x.shape)  # a view, since the steps are equal
     placed[...] = x
     return placed
 

@@ -38,7 +38,7 @@ import numpy as np
 from . import _checks, _patterns
 from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
-from ._files import npy, open_again, open_source, safetensors, tiles, work
+from ._files import SUFFIXES, npy, open_again, open_source, safetensors, tiles, work
 from ._files.quantized import (
     Quantized,
     assembled,
@@ -205,7 +205,7 @@ def quantize_file(
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
         that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
-    path, target = _paths(src, (".npy", ".npz", ".safetensors"), dst, (".safetensors",))
+    path, target = _paths(src, SUFFIXES, dst, (".safetensors",))
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
     choice = Choice.of(quantize_file, dtype, keywords)

@@ -56,12 +56,14 @@ PYTHON = [
 CPP = [
     *("cpp/src/" + name for name in ("scalar.h", "loops.cpp", "layout.cpp", "choose.cpp")),
     *("cpp/src/" + name for name in ("params.cpp", "core.cpp", "zeropoint.cpp")),
-    "cpp/bindings/module.cpp",
+    *("cpp/bindings/" + name for name in ("arrays.h", "gil.h", "parameters.h")),
+    *("cpp/bindings/" + name for name in ("fast.h", "general.h")),
 ]
 
 #: what runs for a mutant of C++; "!" is a program of tests/cpp
 KERNELS, CHOOSE, THREADS = "!kernels --every 10", "!choose", "!threads"
 STREAMED = "!ZEROPOINT_STREAM_FROM=0 kernels --every 10"
+BINDINGS = ("bindings", "golden", "boundaries", "bad_input", "params", "views", "observers")
 TRIED = {
     "scalar.h": (KERNELS, CHOOSE, "boundaries", "golden", "kernels", "observers"),
     "loops.cpp": (KERNELS, STREAMED, "boundaries", "golden", "observers", "kernels", "threads"),
@@ -70,7 +72,8 @@ TRIED = {
     "params.cpp": (KERNELS, "boundaries", "golden", "params", "host_state"),
     "core.cpp": (KERNELS, THREADS, "boundaries", "golden", "params", "kernels"),
     "zeropoint.cpp": ("cpp_package",),
-    "module.cpp": ("golden", "boundaries", "bad_input", "params", "views", "observers"),
+    "gil.h": (*BINDINGS, "threads", "host_process"),
+    **dict.fromkeys(("arrays.h", "parameters.h", "fast.h", "general.h"), BINDINGS),
 }
 #: for a mutant of Python that runs at import: by the first pattern that fits its file
 AT_IMPORT = {
@@ -101,7 +104,7 @@ class Excluded(NamedTuple):
 
 
 EXCLUDED = [
-    Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|_?shown|_listed|_told): ", "text for people"),
+    Excluded(r"\.py", r"^(\w+\.)?(__repr__|_seen|_?shown|listed|_told): ", "text for people"),
     Excluded(r"\.py", r"\berror = |\bcounted = |\btold = ", "the text of a message"),
     Excluded(r"_choice\.py", r"lru_cache|_by_the_core\(x, None, False", "speed alone"),
     Excluded(r"_checks\.py", r"^: _SHORT", "how much of a value a message shows"),
@@ -129,9 +132,10 @@ EXCLUDED = [
     Excluded(r"loops\.cpp", r"constexpr size_t (line|block|spare|turn|lanes|batch)", "sizes"),
     Excluded(r"layout\.cpp", r"constexpr std::size_t (slice|chunk|narrow|wide|worth)", "sizes"),
     Excluded(r"layout\.cpp", r"sysconf|cache\b|ZEROPOINT_STREAM|strtoull", "the size of a cache"),
-    Excluded(r"layout\.cpp", r"grid\.outer >= 8|shares_\.size = std::max|worth_a_thread", "speed"),
-    Excluded(r"module\.cpp", r"release_gil_from|between_looks|sleep_for", "when others get a turn"),
-    Excluded(r"module\.cpp", r"case |_MSC_VER|sizeof\(long\)", "another platform"),
+    Excluded(r"layout\.cpp", r"layout\.outer >= 8|worth_a_thread", "speed alone"),
+    Excluded(r"layout\.cpp", r"chunks_\.size = std::max", "sizes"),
+    Excluded(r"gil\.h", r"release_gil_from|between_looks|sleep_for", "when others get a turn"),
+    Excluded(r"(arrays|general)\.h", r"case |_MSC_VER|sizeof\(long\)", "another platform"),
 ]
 
 

@@ -181,7 +181,7 @@ def test_what_the_wheel_holds(wheels: list[Path], capsys: pytest.CaptureFixture[
 
 
 def headers() -> list[Path]:
-    return sorted((ROOT / "cpp/include").rglob("*.hpp"))
+    return sorted(path for path in (ROOT / "cpp/include").rglob("*") if path.is_file())
 
 
 def test_auditwheel(wheels: list[Path], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@
 
 namespace zeropoint::core {
 
+/// Floats by width, then integers.
 enum class DType : std::uint8_t { f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64 };
 std::size_t size_of(DType) noexcept;
 

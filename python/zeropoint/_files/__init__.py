@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .._checks import listed
 from . import likely, npy, npz, safetensors
 from .source import Header, Source, fault, opened, state_of
 
 _FORMATS = {".npy": npy.source, ".npz": npz.source, ".safetensors": safetensors.source}
+SUFFIXES = tuple(_FORMATS)
 _RECENT = 2e9  # ns in which a file may change twice, and its times only once
 _last: tuple[Path, tuple[int, ...], Header] | None = None
 
@@ -58,7 +60,7 @@ def open_again(path: Path, leave_out: Callable[[str], bool] | None = None) -> It
 
 def _check_suffix(path: Path) -> None:
     if path.suffix not in _FORMATS:
-        raise fault(path, "its name does not end in .npy, .npz or .safetensors", "pass such a file")
+        raise fault(path, f"its name does not end in {listed(SUFFIXES)}", "pass such a file")
 
 
 def _read(path: Path, file: BinaryIO, leave_out: Callable[[str], bool] | None) -> Source:

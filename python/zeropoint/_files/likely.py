@@ -26,7 +26,6 @@ _KINDS = (
     (rb"\x89HDF\r\n\x1a\n", "it is an HDF5 file", _CONVERT),
     (rb"\x1f\x8b\x08", "it is compressed with gzip", "decompress it first"),
 )
-_OWN = {".npy": "it is a .npy file", ".npz": "it is a zip archive, such as a .npz"}
 
 
 def what(head: bytes, suffix: str) -> tuple[str, str] | None:
@@ -35,7 +34,7 @@ def what(head: bytes, suffix: str) -> tuple[str, str] | None:
         return None  # a length below 4 GiB, so a damaged header
     for pattern, name, fix in _KINDS:
         if re.match(pattern, head, re.DOTALL):
-            return None if name == _OWN.get(suffix) else (name, fix)
+            return None if f"a {suffix}" in name else (name, fix)
     text = head.decode("utf-8", "ignore")
     if len(head) >= 8 and not re.search(r"[^\x20-\x7e\s]", text) and len(text) == len(head):
         return f"it is text, and starts with {text[:60]!r}", "look at it, and download it again"
