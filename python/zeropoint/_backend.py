@@ -15,12 +15,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from . import _conventions, _reference
+from ._checks import shown
 from ._chunks import channel_copies, contiguous, copy, unlike
 from ._reference import Array
 
@@ -43,7 +43,7 @@ def _refuse_subinterpreters() -> None:
         )
 
 
-_core: ModuleType | None = None
+_core: Any = None
 if importlib.util.find_spec(f"{__package__}._core") is not None:
     _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
@@ -107,15 +107,10 @@ def _state(name: str, verify: bool, chosen: bool) -> _State:
 def _named(name: object, source: str) -> str:
     if not isinstance(name, str) or name not in _ALL:
         raise ValueError(
-            f"{source} {_shown(name)} is not a backend of this machine; choose one of "
+            f"{source} {shown(name)} is not a backend of this machine; choose one of "
             f"{', '.join(_ALL)}"
         )
     return name
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def number_from_environment(name: str, fix: str) -> int | None:
@@ -127,7 +122,7 @@ def number_from_environment(name: str, fix: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 20 and int(text) < 2**64):
-        raise ValueError(f"{name} {_shown(text)} is not a whole number below 2^64; {fix}")
+        raise ValueError(f"{name} {shown(text)} is not a whole number below 2^64; {fix}")
     return int(text)
 
 
@@ -300,13 +295,11 @@ def elementwise(
     `kernel` is the core's function, `native` its further arguments; `reference` the same on
     NumPy.  Results go to `out`, or to a fresh C-contiguous array.
     """
-    state = _state_for_call()
-    expected = reference(x) if state.isa < 0 or state.verify else None
-    if state.isa < 0:
-        assert expected is not None
-        result = np.ascontiguousarray(expected) if x.ndim else expected
+    isa, expected = _isa_or_expected(reference, x)
+    if isa < 0:
+        result: Array = np.ascontiguousarray(expected) if x.ndim else expected
     else:
-        result = _run(kernel, state.isa, x, dtype, out, native, expected)
+        result = _run(kernel, isa, x, dtype, out, native, expected)
         if expected is not None:
             _compare(kernel, x, result, expected)
     if out is None:
@@ -319,15 +312,12 @@ def elementwise(
 @ieee
 def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
     """`_reference.min_max` on the current backend."""
-    state = _state_for_call()
-    expected = _reference.min_max(x, axis, block) if state.isa < 0 or state.verify else None
-    if state.isa < 0:
-        assert expected is not None
-        return expected
-    assert _core is not None
+    isa, expected = _isa_or_expected(_reference.min_max, x, axis, block)
+    if isa < 0:
+        return expected  # type: ignore[no-any-return]
     whole = x.flags.c_contiguous or block is not None
     chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [_core.min_max(state.isa, chunk, along, block or 0) for chunk, along in chunks]
+    found = [_core.min_max(isa, chunk, along, block or 0) for chunk, along in chunks]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:
@@ -339,19 +329,16 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
 @ieee
 def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
     """`_reference.histogram` on the current backend."""
-    state = _state_for_call()
-    expected = _reference.histogram(x, axis, exponents) if state.isa < 0 or state.verify else None
-    if state.isa < 0:
-        assert expected is not None
-        return expected
-    assert _core is not None
-    rows = _core.histogram(state.isa, contiguous(x), axis, exponents)
+    isa, expected = _isa_or_expected(_reference.histogram, x, axis, exponents)
+    if isa < 0:
+        return expected  # type: ignore[no-any-return]
+    rows = _core.histogram(isa, contiguous(x), axis, exponents)
     low, high, table = rows[:, 0].view(np.float64), rows[:, 1].view(np.float64), rows[:, 2:]
     if expected is not None:
-        meant = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
+        counted = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
         _compare("histogram", x, low, expected[0])
         _compare("histogram", x, high, expected[1])
-        _compare("histogram", x, table[meant], expected[2][meant])
+        _compare("histogram", x, table[counted], expected[2][counted])
     return low, high, table
 
 
@@ -359,7 +346,6 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
 def quotients(a: Array, b: Array) -> Array:
     """float32(a / b) for float64 arrays."""
     if current().isa >= 0:
-        assert _core is not None
         return np.asarray(_core.quotients(contiguous(a), contiguous(b)))
     with np.errstate(all="ignore"):
         return np.asarray((a / b).astype(np.float32))
@@ -371,7 +357,6 @@ def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array
     state = _state_for_call()
     found = None
     if state.isa >= 0 and native is not None:
-        assert _core is not None
         low, high = np.asarray(low, order="C"), np.asarray(high, order="C")
         found = _core.choose(low, high, native)
     if found is not None and not state.verify:
@@ -381,6 +366,13 @@ def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array
         _compare("choose_params", low, found[0], expected[0])
         _compare("choose_params", low, found[1], expected[1].astype(np.int32))
     return expected
+
+
+def _isa_or_expected(reference: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+    """The ISA's index or -1, and the reference's result where that is needed, else None."""
+    state = _state_for_call()
+    needed = state.isa < 0 or state.verify
+    return state.isa, reference(*arguments) if needed else None
 
 
 def _state_for_call() -> _State:
@@ -393,7 +385,7 @@ def _state_for_call() -> _State:
             "not be built at install time; install a C++ compiler and reinstall zeropoint (with "
             "ZEROPOINT_REQUIRE_CORE=1 to see what fails), or set ZEROPOINT_BACKEND=reference",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return current()
 
