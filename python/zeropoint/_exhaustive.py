@@ -44,10 +44,10 @@ ALL_ZERO_POINTS = tuple((0.1 * 2.0**-64, zero) for zero in range(256))
 SCALES = 100_000
 RANGES = 1_000_000
 
-#: elements a call: they stay in the L2 cache, and the core leaves them to the calling thread
+#: elements per call: they stay in the L2 cache, and the core leaves them to the calling thread
 CHUNK = 2**17
 CHUNKS = range(2**32 // CHUNK)
-_SHORT = 4096  # elements a run for which the core does not prove a product, so it divides
+_SHORT = 4096  # elements of a run for which the core does not prove a product, so it divides
 
 _EIGHT_TIMES = 0x0101010101010101  # a byte times this is a word of eight
 _INFINITY = 0x7F800000  # bits of float32's Inf; NaN lies above
@@ -66,7 +66,7 @@ def run(
     *,
     all_zero_points: bool = False,
 ) -> Iterator[Row]:
-    """Check every compiled backend, a row for each operation; `progress` gets (done, total).
+    """Check every compiled backend, a row per operation; `progress` gets (done, total).
 
     As many chunks run at a time as the library may use threads.
     """
@@ -95,8 +95,8 @@ def hours() -> float:
     stage = quantize_float32(backends, pairs, chunks, short_runs=False)
     start = time.perf_counter()
     rows(stage)
-    part = len(pairs) * len(chunks) / (len(ALL_ZERO_POINTS) * len(CHUNKS))
-    return (time.perf_counter() - start) / part / 3600
+    fraction = len(pairs) * len(chunks) / (len(ALL_ZERO_POINTS) * len(CHUNKS))
+    return (time.perf_counter() - start) / fraction / 3600
 
 
 def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> list[Row]:
@@ -146,7 +146,7 @@ class _Case(NamedTuple):
     params: QuantParams
     rows: QuantParams  #: the same for each row of a chunk in short runs
     starts: list[int]
-    codes: list[int]  #: as uint8, whatever the dtype
+    codes: list[int]  #: as uint8, for int8 too
 
 
 def _params(pairs: Sequence[tuple[float, int]]) -> Iterator[QuantParams]:
@@ -222,7 +222,7 @@ def quantize_float32(
         def oracle(
             backend: str, case: _Case, want: int | Array, data: Array, by: QuantParams
         ) -> None:
-            # what is not written must not look right
+            # an element that is not written must differ
             if isinstance(want, int):
                 codes.fill(want ^ 0xFF)
             else:
@@ -291,7 +291,7 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
         for backend in backends:
             name = f"quantize {x.dtype.name} {params.convention}"
             for data, how in ((x, params), (short, short_params)):
-                got = ~want  # what is not written must not look right
+                got = ~want  # an element that is not written must differ
                 with _backend.use_backend(backend):
                     _api.quantize(data, how, out=got.reshape(data.shape))
                 same = got == want
@@ -306,8 +306,8 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
 # ---------------------------------------------------------------------------------------------
 # dequantize: every code, every zero point
 
-_AT_ONCE = 2  # scales a call
-_IN_A_CHUNK = 50  # and in a chunk
+_AT_ONCE = 2  # scales per call
+_IN_A_CHUNK = 50  # and per chunk
 _DIFFERENCES = np.arange(-255, 256)  # q - z
 
 
@@ -440,34 +440,34 @@ def _hard_ranges() -> Array:
 
 
 def _random_ranges(n: int) -> Array:
-    """Of any exponents, of like ends, one-sided and narrow ones, in equal parts."""
+    """A quarter each: any exponents, similar ends, one-sided, narrow."""
     rng = np.random.default_rng(3)
-    part = -(-n // 4)
-    bits = rng.integers(0, _INFINITY, (part, 2), np.uint32) | (
-        rng.integers(0, 2, (part, 2), np.uint32) << np.uint32(31)
+    each = -(-n // 4)
+    bits = rng.integers(0, _INFINITY, (each, 2), np.uint32) | (
+        rng.integers(0, 2, (each, 2), np.uint32) << np.uint32(31)
     )
-    size = np.exp(rng.uniform(-80, 80, (part, 1)))
-    like = rng.normal(size=(part, 2)) * size
-    one_sided = rng.uniform(0, 1, (part, 2)) * size * rng.choice([-1.0, 1.0], (part, 1))
-    narrow = size * (1 + rng.uniform(0, 2.0**-20, (part, 2)))
+    size = np.exp(rng.uniform(-80, 80, (each, 1)))
+    like = rng.normal(size=(each, 2)) * size
+    one_sided = rng.uniform(0, 1, (each, 2)) * size * rng.choice([-1.0, 1.0], (each, 1))
+    narrow = size * (1 + rng.uniform(0, 2.0**-20, (each, 2)))
     kinds = bits.view(np.float32), *(kind.astype(np.float32) for kind in (like, one_sided, narrow))
     return np.sort(np.concatenate(kinds)[:n], axis=1)
 
 
 def _between(low: Array, high: Array, scale: Array, zero: Array) -> Array:
-    """Elements of each range, a row each: its ends, 0, half steps and others at random."""
+    """Elements of each range, a row per range: its ends, 0, half steps and others at random."""
     rng = np.random.default_rng(4)
     low, high, scale, zero = (v[:, None] for v in (low, high, scale, zero))
     half_steps = (rng.integers(-128, 256, (len(low), 6)) + 0.5) * scale.astype(np.float64)
-    part = rng.uniform(size=(len(low), _POINTS - 9))
-    others = low * (1 - part) + high * part  # in float64
+    place = rng.uniform(size=(len(low), _POINTS - 9))
+    others = low * (1 - place) + high * place  # in float64
     x = np.concatenate([half_steps, others], axis=1)
     x = np.clip(x, low, high).astype(np.float32)
     return np.concatenate([low, high, np.zeros_like(low), x], axis=1)
 
 
 def _broken_promise(params: QuantParams, x: Array, want: tuple[Array, Array]) -> str:
-    """What is wrong with the parameters for the elements `x`, a row each; empty if nothing is."""
+    """What is wrong with the parameters for `x`, a row per range; empty if nothing is."""
     scale, zero = np.asarray(params.scale), np.asarray(params.zero_point)
     good = np.isfinite(scale) & (scale > 0) & (zero >= params.qmin) & (zero <= params.qmax)
     if not good.all():
