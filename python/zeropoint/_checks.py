@@ -258,7 +258,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
 
 
 def elements_overlap(x: Array) -> bool | None:
-    """Whether elements of `x` share memory with each other; None where that takes long to find."""
+    """Whether elements of `x` overlap each other in memory; None where that takes long to find."""
     if x.size == 0 or x.flags.c_contiguous or x.flags.f_contiguous:
         return False
     axes = sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)
@@ -296,7 +296,7 @@ def finite(x: Array, name: str, shaped: bool = False) -> None:
         found = int(np.count_nonzero(bad))
         if found and not count:
             first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-            starts = (part.start for part in chunk if isinstance(part, slice))
+            starts = (along.start for along in chunk if isinstance(along, slice))
             offsets = itertools.zip_longest(first, starts, fillvalue=0)
             where = tuple(int(i) + start for i, start in offsets)
         count += found
@@ -368,7 +368,7 @@ def granularity(shape: tuple[int, ...], axis: int | None, block_size: int | None
     elif block_size is None:
         if len(shape) != 1:
             raise ValueError(
-                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale a channel"
+                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale per channel"
             )
     elif not shape:
         raise ValueError(
@@ -418,10 +418,9 @@ def shown(value: object) -> str:
 
 
 def printable(text: object, longest: int | None = None) -> str:
-    """`text` in one line that a terminal shows and does not obey; the rest as in `repr`: ``\\x1b``.
+    """`text` for a terminal, control characters as in `repr`; beyond `longest` it loses its middle.
 
-    For what others wrote, names in files say: it may move the cursor, or turn the text around.
-    What is longer than `longest` loses its middle.
+    Names in files are written by others, and could move the cursor or reverse the text.
     """
     text = str(text)
     if longest is not None and len(text) > longest:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.resources
 import io
 import json
@@ -50,7 +51,7 @@ exit codes:
 
 
 class _WrongUsage(Exception):
-    """What the parser cannot see."""
+    """Wrong usage that argparse cannot find."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Every name of a tensor can be printed, and there is something to print to."""
+    """Make every name of a tensor printable, and replace streams that are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # the process was started without it
@@ -274,8 +275,8 @@ class _PrintPath(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, const=const, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        prefix, *parts = self.const
-        path = importlib.resources.files("zeropoint").joinpath(*parts)
+        prefix, *names = self.const
+        path = importlib.resources.files("zeropoint").joinpath(*names)
         if not path.is_dir():
             parser.exit(
                 1,
@@ -342,37 +343,23 @@ class _Progress:
 def _quantize(options: argparse.Namespace) -> int:
     from . import files
 
-    with _bar(options) as progress:
-        done = files.quantize_file(
-            options.file,
-            options.output,
-            dtype=options.dtype,
-            progress=progress,
-            include=options.include,
-            exclude=options.exclude,
-            **_given_keywords(options),
-        )
-    return _print_summary(done, options)
+    keywords = {"include": options.include, "exclude": options.exclude, **_given_keywords(options)}
+    return _convert(functools.partial(files.quantize_file, **keywords), options)
 
 
 def _dequantize(options: argparse.Namespace) -> int:
     from . import files
 
-    with _bar(options) as progress:
-        done = files.dequantize_file(
-            options.file, options.output, progress=progress, dtype=options.dtype
-        )
-    return _print_summary(done, options)
+    return _convert(files.dequantize_file, options)
 
 
-def _bar(options: argparse.Namespace) -> contextlib.AbstractContextManager[_Progress | None]:
-    """A progress bar, where there is a terminal to show it."""
-    if options.quiet or not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    return _Progress(f"{options.run.__name__.strip('_')} {printable(options.file)}")
-
-
-def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
+def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) -> int:
+    """Quantize or dequantize a file, with a progress bar on a terminal, and print the summary."""
+    bar: contextlib.AbstractContextManager[_Progress | None] = contextlib.nullcontext()
+    if not options.quiet and sys.stderr.isatty():
+        bar = _Progress(f"{options.run.__name__.strip('_')} {printable(options.file)}")
+    with bar as progress:
+        done = function(options.file, options.output, progress=progress, dtype=options.dtype)
     done = _with_dtypes(done)
     if options.json:
         _print_json(done.to_dict())
@@ -407,7 +394,7 @@ def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
 
 
 def _dtype(label: str) -> str:
-    """NumPy's name of a dtype in a file's own words, which other commands use too."""
+    """NumPy's name of the dtype that a file calls `label`."""
     label = NUMPY.get(label, REALS.get(label, label))
     try:
         return np.dtype(label).name
@@ -607,7 +594,7 @@ def _print_rows(rows: list[Any]) -> None:
 
 
 def _agreed(yes: bool) -> bool:
-    """Say how long all zero points take, and ask, unless the answer is known."""
+    """Print how long all zero points take, and ask for confirmation unless `yes`."""
     from . import _exhaustive
 
     hours = _exhaustive.hours()

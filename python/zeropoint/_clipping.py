@@ -1,6 +1,6 @@
 """Which range to quantize, from histograms: the methods of `HistogramObserver.params`.
 
-Within a bin the data count as spread evenly.  Arrays have a row a channel.
+Within a bin the data count as spread evenly.  Arrays have a row per channel.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from ._reference import Array
 
-Range = tuple[Array, Array]  #: the ends of what is not clipped, one a channel
+Range = tuple[Array, Array]  #: the ends of what is not clipped, one per channel
 
 
 class Histograms(NamedTuple):
@@ -23,7 +23,7 @@ class Histograms(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The values that codes stand for: scale * first, ..., scale * last, one row a channel."""
+    """The values that codes stand for: scale * first, ..., scale * last, a row per channel."""
 
     scale: Array
     first: Array

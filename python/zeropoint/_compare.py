@@ -20,7 +20,7 @@ from .observers import HistogramObserver
 _CHUNK = 1 << 18  # elements in float64 at a time
 _CHANNELS = 1024  # whose codes are counted at a time
 _MOST = 0.9  # of the elements: what a few outliers do to the others must show
-_SAMPLE = 1 << 16  # elements that are looked at for different values
+_SAMPLE = 1 << 16  # elements among which different values are counted
 
 
 @_checks.initialised_once
@@ -117,15 +117,15 @@ def _chunks(
     """Chunks of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
     layout = params._check_fits(x.shape)
     # with an axis all at once, by the core: a chunk has not all of the parameters
-    values = None if layout.axis is None else dequantize(codes, params, dtype=finer)
+    whole = None if layout.axis is None else dequantize(codes, params, dtype=finer)
     both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
     for chunk in chunks(x.shape, _CHUNK):
-        part, q = x[chunk], codes[chunk]
+        values, q = x[chunk], codes[chunk]
         scale, zero = (layout.spread_over(p, chunk) for p in both)
-        code = unclipped(part, scale, zero, params.convention)
+        code = unclipped(values, scale, zero, params.convention)
         clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
-        back = dequantize(q, params, dtype=finer) if values is None else values[chunk]
-        yield part, q, back, clipped
+        back = dequantize(q, params, dtype=finer) if whole is None else whole[chunk]
+        yield values, q, back, clipped
 
 
 class _Sums:
@@ -192,7 +192,7 @@ def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int
 
 
 def _counts(x: Array, codes: Array) -> Array:
-    """How many nonzero elements have each code, as uint8; a row a channel (the first axis)."""
+    """How many nonzero elements have each code, as uint8; a row per channel (the first axis)."""
     counts = np.zeros(len(x) * 256, np.int64)
     row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
     for chunk in chunks(x.shape, _CHUNK):
@@ -253,14 +253,14 @@ class ComparisonRow:
         return self.rule if self.include_zero else f"{self.rule}, zero not included"
 
     @property
-    def share(self) -> float:
+    def few_fraction(self) -> float:
         """The fraction of the channels in which few codes are in use."""
         return self.stats.few_codes / self.stats.channels if self.stats else 0.0
 
     @property
     def few(self) -> bool:
         """Whether few codes are in use in so many channels that the data are ruined."""
-        return self.share > 1 - _MOST
+        return self.few_fraction > 1 - _MOST
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -305,7 +305,7 @@ class Comparison:
         if not lost or not lost[0].stats:
             return None
         text = lost[0].stats._few(f" in {self._numbers(lost)}")
-        helps = [row for row in self.rows if row.stats and row.share < lost[0].share]
+        helps = [row for row in self.rows if row.stats and row.few_fraction < lost[0].few_fraction]
         if not helps:
             return f"{text}; nothing that was tried here helps"
         return f"{text}; what helps: {self._numbers(helps)}"
@@ -366,7 +366,7 @@ class Comparison:
         return text if self.warning is None else f"Warning: {self.warning}.\n\n{text}"
 
     def _title(self, row: ComparisonRow) -> str:
-        """All that a row stands for."""
+        """The names of a row and of those with the same figures."""
         of_rules = [each for each in (row, *row.same) if each.method == "minmax"]
         with_zero = [each.rule for each in of_rules if each.include_zero]
         without = [each.rule for each in of_rules if not each.include_zero]
@@ -389,7 +389,7 @@ def _mse(row: ComparisonRow) -> float:
 
 
 def _decibels(worse: ComparisonRow, better: ComparisonRow) -> float:
-    """By how much the one is better; 0 where there is no such number."""
+    """By how much `better` is better; 0 where there is no such number."""
     a, b = _mse(worse), _mse(better)
     return 10 * math.log10(a / b) if b > 0 and 0 < a < math.inf else 0.0
 

@@ -98,7 +98,7 @@ def measured() -> dict[str, Any] | None:
     true = _nearest(unit, unit, chosen)
 
     def recall(values: Array) -> float:
-        """The share of the true neighbours that a search in `values` finds."""
+        """The fraction of the true neighbours that a search in `values` finds."""
         pairs = zip(true, _nearest(_unit(values), unit, chosen), strict=True)
         return float(np.mean([np.isin(*pair).mean() for pair in pairs]))
 
@@ -134,7 +134,7 @@ def measured() -> dict[str, Any] | None:
 def _embedding_table() -> tuple[Array, str] | None:
     """A trained array that pip can install, and its version; None where it is not installed.
 
-    The package is found, not imported: its own dependencies play no part.
+    The package is found, not imported, so its own dependencies are not needed.
     """
     from . import files
 

@@ -52,7 +52,7 @@ def read(x: Any, name: str, fill: int = 0) -> Array:
         return np.asarray(x)
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # whatever the library has for what is no array
+    except Exception as error:  # libraries raise many for what is no array
         raise TypeError(f"{name} cannot be viewed as an array: {error}") from error
 
 

@@ -35,7 +35,7 @@ class QuantParams:
     ----------
     scale
         Size of one step, in the unit of the data: finite and > 0.  A scalar; with `axis` a 1-D
-        array, one scale a channel; with `block_size` an array of the data's shape with `axis`
+        array, one scale per channel; with `block_size` an array of the data's shape with `axis`
         divided by `block_size`.  Python numbers and lists of them are stored as float32, NumPy
         scalars and arrays of any library keep float32 or float64 (float16 and bfloat16 widen to
         float32).
@@ -49,7 +49,7 @@ class QuantParams:
     axis
         The channel axis, or the axis that is cut into blocks; may be negative.
     block_size
-        Elements a block along `axis`, as in ONNX opset 21; the last block may be short.
+        Elements per block along `axis`, as in ONNX opset 21; the last block may be short.
     convention
         Whose bits: ``"numpy"``, ``"onnx"``, ``"torch"`` or ``"tflite"``, or an alias.
     include_zero
@@ -229,8 +229,7 @@ class QuantParams:
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact.
 
-        Blocks of data without elements have no scales, and only then it has their ``shape``, which
-        nested lists would lose.
+        ``shape`` is there only where there are no scales, because nested lists would lose it.
         """
         scale = np.asarray(self.scale)
         fields = self._fields()
@@ -274,7 +273,7 @@ class QuantParams:
             values["zero_point"] = 0
         return cls(**values)
 
-    # -- what the rest of the package asks ------------------------------------------------------
+    # -- for the rest of the package -------------------------------------------------------------
 
     def _recipe(self) -> dict[str, Any]:
         """All but scale and zero point, as keywords: those of a tile of the data."""
@@ -344,7 +343,7 @@ def _holds_only(value: Any, kinds: tuple[type, ...], depth: int = 64) -> bool:
 
 
 def _view(value: Any) -> Any:
-    """An array that is new each time: shape and dtype of an array can be set, read-only or not."""
+    """A new view each time, because shape and dtype of a read-only array can be set."""
     return value.view() if isinstance(value, np.ndarray) else value
 
 
@@ -389,7 +388,7 @@ def quantize(
     Parameters
     ----------
     x
-        float16, bfloat16, float32 or float64, any shape and strides: whatever NumPy can view.
+        float16, bfloat16, float32 or float64, any shape and strides: anything that NumPy can view.
     params
         The parameters; with an axis their length must fit `x`.
     out
@@ -511,7 +510,7 @@ def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None 
     )
 
 
-if not TYPE_CHECKING:  # to a reader they stay the functions above, which answer what is not plain
+if not TYPE_CHECKING:  # the functions above answer what the fast entries decline
     quantize, dequantize, fake_quantize = _backend.fast_entries(
         QuantParams, quantize, dequantize, fake_quantize
     )

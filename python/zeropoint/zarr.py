@@ -141,15 +141,14 @@ class AffineCodec(ArrayArrayCodec):
         object.__setattr__(self, "_validated", True)
 
     def resolve_metadata(self, chunk_spec: Any) -> Any:
-        """What the codecs that follow see: a chunk of codes."""
+        """The input of the codecs that follow: a chunk of codes."""
         dtype = UInt8() if self.params.dtype == np.uint8 else Int8()
         return replace(
             chunk_spec,
             dtype=dtype,
             fill_value=dtype.default_scalar(),
-            # A chunk of fill value never comes here.  A sharding codec as the serializer, after
-            # this one, would leave out a shard whose codes are all alike, to be read as the fill
-            # value of the floats.
+            # else a sharding codec after this one leaves out shards of equal codes, and they
+            # would be read as the fill value of the floats
             config=replace(chunk_spec.config, write_empty_chunks=True),
         )
 

@@ -77,7 +77,7 @@ def assembled(
 
 
 def _read_entries(source: Source) -> dict[str, dict[str, Any]]:
-    """The entries of the quantized tensors in the metadata, by name; read once a header."""
+    """The entries of the quantized tensors in the metadata, by name; read once per header."""
     if _VERSION not in source.metadata:
         return {}
     if source.metadata[_VERSION] != "1":
@@ -130,7 +130,7 @@ def quantized(source: Source) -> dict[str, Quantized]:
 
 
 def quantized_one(source: Source, name: str) -> Quantized | None:
-    """One of them, without a look at the others."""
+    """One of them; the others are not checked."""
     entry = _read_entries(source).get(name)
     return None if entry is None else _quantized(source, name, entry)
 

@@ -20,7 +20,7 @@ from .._reference import Array
 AGAIN = "make or copy the file again"
 LARGEST = np.iinfo(np.int64).max  # of one dimension
 DIMENSIONS = 64  # of one tensor, as in NumPy
-_WIDEST = 16  # bytes of an element
+_LARGEST_ITEM = 16  # bytes of an element
 _STEP = 1 << 20  # bytes of one read: what a decompressor may hold at once
 
 #: the dtypes of safetensors that NumPy has; the file's words name dtypes everywhere in this package
@@ -229,7 +229,7 @@ def check_shape(shape: tuple[Any, ...], path: Path, name: str) -> None:
             AGAIN,
         )
     # NumPy needs this of the dimensions that are not 0, even where one is
-    if math.prod(length for length in shape if length) > LARGEST // _WIDEST:
+    if math.prod(length for length in shape if length) > LARGEST // _LARGEST_ITEM:
         raise fault(path, f"tensor {name!r} has a shape that is too large: {shape}", AGAIN)
 
 

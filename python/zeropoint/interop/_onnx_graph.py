@@ -119,7 +119,7 @@ def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def constant(name: str, scope: Scope, what: str) -> Array:
-    """The value behind a name; `what` asks for it, in the error if it is not a constant."""
+    """The value behind a name; `what` uses it, says the error where it is not a constant."""
     tensor = _constant_tensor(name, scope)
     if tensor is None:
         raise ValueError(f"{what} takes {name!r}, which is not a constant but made at run time")

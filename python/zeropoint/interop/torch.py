@@ -232,7 +232,7 @@ def _target(out: Tensor | None) -> Any:
 def _result(array: Any, out: Tensor | None) -> Tensor:
     """`out`, or a tensor over the memory of `array`."""
     if out is not None:
-        torch.autograd.graph.increment_version(out)  # autograd does not see who wrote
+        torch.autograd.graph.increment_version(out)  # autograd does not see this write
         return out
     if array.dtype.kind == "V":  # bfloat16; dtype.name costs more than a small call
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
