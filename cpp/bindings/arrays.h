@@ -1,4 +1,4 @@
-// NumPy arrays as the core sees them: pointer, dtype, layout of memory.
+// NumPy arrays for the core: pointer, dtype, layout of memory.
 #pragma once
 
 #include <pybind11/numpy.h>

@@ -1,5 +1,5 @@
 // From a Layout to Jobs: the one walk over the layout, the staging of several kernels through L1,
-// threads, and the looks at Poll.
+// threads, and polling.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ namespace zeropoint::core {
 /// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
 struct Stage {
     Kernel kernel = nullptr;
-    std::size_t in_size = 0, out_size = 0;  // bytes an element
+    std::size_t in_size = 0, out_size = 0;  // bytes per element
     const void* scale = nullptr;
     const void* zero = nullptr;
     State state = {};
