@@ -71,7 +71,7 @@ def ieee(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resul
     """`function` in IEEE 754's default arithmetic, which the kernels take for themselves.
 
     For what Python and NumPy compute beside the kernels: the host may have set another rounding
-    mode, or have subnormal numbers flushed to zero.  Without the core nobody can ask.
+    mode, or have subnormal numbers flushed to zero.  Only the core can change that.
     """
     if _core is None:
         return function
@@ -184,9 +184,8 @@ def verify() -> Iterator[None]:
 def set_num_threads(n: int) -> None:
     """Threads that a large call may use, process-wide; 0 means the CPUs this process may use.
 
-    The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays never leave the
-    calling thread, and results have the same bits for any number.  The NumPy reference runs in the
-    calling thread whatever the number.
+    The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays, and the NumPy
+    reference, never leave the calling thread.  Results have the same bits for any number.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n must be an integer, not {type(n).__name__} {n!r}; pass 0 for automatic")
@@ -201,15 +200,11 @@ def get_num_threads() -> int:
     return int(_core.get_num_threads()) if _core else 1
 
 
-def _read_environment() -> None:
-    # the core reads this one by itself, at the first call, where it is too late for an error
-    number_from_environment("ZEROPOINT_STREAM_FROM", "give bytes, or unset it")
-    threads = number_from_environment("ZEROPOINT_NUM_THREADS", "use 0 for automatic")
-    if threads is not None:
-        set_num_threads(threads)
-
-
-_read_environment()
+# the core reads this one by itself, at the first call, where it is too late for an error
+number_from_environment("ZEROPOINT_STREAM_FROM", "give bytes, or unset it")
+_threads = number_from_environment("ZEROPOINT_NUM_THREADS", "use 0 for automatic")
+if _threads is not None:
+    set_num_threads(_threads)
 
 
 def core_info() -> dict[str, Any]:

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        code = int(options.run(options))
+        code = int(options.run(options) or 0)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(
-        run: Callable[[argparse.Namespace], int], text: str, example: str
+        run: Callable[[argparse.Namespace], int | None], text: str, example: str
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             run.__name__.strip("_"),
@@ -340,20 +340,20 @@ class _Progress:
 # Files
 
 
-def _quantize(options: argparse.Namespace) -> int:
+def _quantize(options: argparse.Namespace) -> None:
     from . import files
 
     keywords = {"include": options.include, "exclude": options.exclude, **_given_keywords(options)}
-    return _convert(functools.partial(files.quantize_file, **keywords), options)
+    _convert(functools.partial(files.quantize_file, **keywords), options)
 
 
-def _dequantize(options: argparse.Namespace) -> int:
+def _dequantize(options: argparse.Namespace) -> None:
     from . import files
 
-    return _convert(files.dequantize_file, options)
+    _convert(files.dequantize_file, options)
 
 
-def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) -> int:
+def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) -> None:
     """Quantize or dequantize a file, with a progress bar on a terminal, and print the summary."""
     bar: contextlib.AbstractContextManager[_Progress | None] = contextlib.nullcontext()
     if not options.quiet and sys.stderr.isatty():
@@ -363,9 +363,8 @@ def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) 
     done = _with_dtypes(done)
     if options.json:
         _print_json(done.to_dict())
-        return 0
-    if options.quiet:
-        return 0
+    if options.json or options.quiet:
+        return
     _print_pairs(
         {
             "source": f"{printable(done.source)} ({done.bytes_in:,} bytes)",
@@ -390,7 +389,6 @@ def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) 
     for name, why in done.left_out.items():
         print(f"left out: {printable(name, 200)}: {why}")
     print("\nerror: at most so much, half of the largest step, plus float rounding")
-    return 0
 
 
 def _dtype(label: str) -> str:
@@ -414,13 +412,13 @@ def _granularity(axis: int | None, block_size: int | None) -> str:
     return f"along axis {axis}" + (f" in blocks of {block_size}" if block_size else "")
 
 
-def _inspect(options: argparse.Namespace) -> int:
+def _inspect(options: argparse.Namespace) -> None:
     from . import files
 
     info = _with_dtypes(files.inspect_file(options.file))
     if options.json:
         _print_json(info.to_dict())
-        return 0
+        return
     print(f"{printable(info.path)}: {info.format}, {info.bytes:,} bytes")
     lines = [["tensor", "dtype", "shape", "bytes", ""]]
     for tensor in info.tensors:
@@ -435,10 +433,9 @@ def _inspect(options: argparse.Namespace) -> int:
         shape = str(list(tensor.shape))
         lines.append([printable(tensor.name, 200), tensor.dtype, shape, f"{tensor.bytes:,}", note])
     print(table(lines))
-    return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _compare(options: argparse.Namespace) -> None:
     from . import files
 
     name = options.tensor
@@ -466,14 +463,13 @@ def _compare(options: argparse.Namespace) -> int:
         _print_json(comparison.to_dict())
     else:
         print(comparison)
-    return 0
 
 
 # ---------------------------------------------------------------------------------------------
 # This machine
 
 
-def _info(options: argparse.Namespace) -> int:
+def _info(options: argparse.Namespace) -> None:
     core = _backend.core_info()
     facts = {
         "version": zp.__version__,
@@ -488,7 +484,7 @@ def _info(options: argparse.Namespace) -> int:
     }
     if options.json:
         _print_json(facts)
-        return 0
+        return
     native = f"{facts['kernels']} kernels by {facts['compiler']}, for {len(zp.backends()) - 1} ISAs"
     _print_pairs(
         {
@@ -501,7 +497,6 @@ def _info(options: argparse.Namespace) -> int:
             "NumPy": facts["numpy"],
         }
     )
-    return 0
 
 
 def _no_core() -> str:

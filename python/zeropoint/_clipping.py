@@ -119,8 +119,8 @@ def _clumps(h: Histograms) -> Array:
     """How many equal elements come together, about: the variance of the counts over their mean.
 
     That is 1 for n elements that fall into bins by chance, and k for n / k that count k times.
-    Beside its neighbours, since the data are not spread evenly: a lonely bin may be one clump.  So
-    may a steep peak, and n elements are taken for at least sqrt(n) / 3 different ones.
+    Both are of neighbouring bins, since the data are not spread evenly.  A lonely bin or a steep
+    peak may be one clump, so n elements count as at least sqrt(n) / 3 different ones.
     """
     counts, wide = h.counts.astype(np.float64), np.diff(h.edges, axis=1) > 0
     pairs = wide[:, 1:] & wide[:, :-1]

@@ -523,8 +523,7 @@ def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
 def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
     """The parameters for what lies between the percentiles.
 
-    Bins are equal, so beside a far outlier all the rest is in a few of them: what the percentiles
-    leave is counted again, until the bins are fine enough.
+    Beside a far outlier all else is in a few bins, so it is counted again until bins are fine.
     """
     observer = HistogramObserver(axis=axis).update(x)
     before = observer.params(method="minmax")
@@ -532,7 +531,7 @@ def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
         params = observer.params(method="percentile", percentile=percentile)
         if np.all(np.asarray(params.scale) * 4 > before.scale):
             return params
-        # by a step too much, for the zero point has been rounded
+        # a step wider, because the zero point has been rounded
         scale, zero = params._spread(params._check_fits(x.shape))
         low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
         x = np.clip(widen(x), low, high).astype(scale.dtype)

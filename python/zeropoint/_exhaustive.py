@@ -26,7 +26,7 @@ import numpy as np
 from . import _api, _backend, _reference
 from ._choice import RULES, Choice, ChoiceKeywords
 from ._conventions import CONVENTIONS
-from ._params import QuantParams
+from ._params import QuantParams, quantize_by_reference
 from ._reference import Array
 from ._selfcheck import CODES, REALS, Row
 
@@ -106,17 +106,15 @@ def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> l
     try:
         for done, chunk in enumerate(pool.map(stage.check, stage.chunks), 1):
             for row in chunk:
-                key = row.backend, row.operation
-                found[key] = _sum(found[key], row) if key in found else row
+                if old := found.get(row[:2]):
+                    names = "cases", "elements", "differences"
+                    sums = {name: getattr(old, name) + getattr(row, name) for name in names}
+                    row = row._replace(**sums, first=old.first or row.first)
+                found[row[:2]] = row
             progress(done)
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing more is begun
     return list(found.values())
-
-
-def _sum(a: Row, b: Row) -> Row:
-    cases, elements, differences = (x + y for x, y in zip(a[2:5], b[2:5], strict=True))
-    return Row(a.backend, a.operation, cases, elements, differences, a.first or b.first)
 
 
 def description(*, all_zero_points: bool = False) -> list[str]:
@@ -160,15 +158,7 @@ def _by_row(params: QuantParams, n: int) -> QuantParams:
 
 
 def _reference_codes(x: Array, params: QuantParams) -> Array:
-    return _reference.quantize(
-        x,
-        np.asarray(params.scale),
-        np.asarray(params.zero_point, np.int32),
-        qmin=params.qmin,
-        qmax=params.qmax,
-        convention=params.convention,
-        dtype=params.dtype,
-    )
+    return quantize_by_reference(x, params, params._check_fits(x.shape))
 
 
 def code_runs(params: QuantParams) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
@@ -206,7 +207,7 @@ class QuantParams:
         raise AttributeError("QuantParams is immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, tuple(self._fields().values())
+        return functools.partial(QuantParams, **self._fields()), ()
 
     @_backend.ieee
     def __repr__(self) -> str:
@@ -320,10 +321,6 @@ def _shown(value: Any, block_size: int | None, dtype: str = "") -> str:
     return f"<{dtype}{value.min()!s}..{value.max()!s}: {rest}>"
 
 
-def _rebuild(*values: Any) -> QuantParams:
-    return QuantParams(**dict(zip(_FIELDS, values, strict=True)))
-
-
 def _empty_shape(shape: object) -> tuple[int, ...]:
     """The shape that a dictionary gives for scales without elements; else ValueError."""
     if isinstance(shape, list) and 0 in shape and _holds_only(shape, (int,), 1):
@@ -425,11 +422,11 @@ def quantize(
         params.dtype,
         out,
         (params._native,),
-        lambda x: _quantize(x, params, layout),
+        lambda x: quantize_by_reference(x, params, layout),
     )
 
 
-def _quantize(x: Array, params: QuantParams, layout: Layout) -> Array:
+def quantize_by_reference(x: Array, params: QuantParams, layout: Layout) -> Array:
     how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
     return _reference.quantize(x, *params._spread(layout), **how)
 
@@ -506,7 +503,7 @@ def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None 
         x.dtype,
         out,
         (params._native,),
-        lambda x: _dequantize(_quantize(x, params, layout), params, layout, x.dtype),
+        lambda x: _dequantize(quantize_by_reference(x, params, layout), params, layout, x.dtype),
     )
 
 

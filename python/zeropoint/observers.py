@@ -572,10 +572,7 @@ def _check_finite(low: Array, x: Array, axis: int | None) -> None:
 
 
 def _chunks(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
-    """`x` in chunks of about `_CHUNK` elements, contiguous, each with its channel axis.
-
-    Nothing that is not contiguous is copied as a whole.
-    """
+    """`x` in contiguous chunks of about `_CHUNK` elements, each with its channel axis."""
     if axis is not None:
         axis = _checks.normal_axis(axis, x.ndim)
     if not x.flags.c_contiguous:
@@ -593,8 +590,8 @@ def _chunks(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
 def _exponents(low: Array, high: Array) -> Array:
     """For each channel the smallest k with which [low, high] spans at most BINS bins of 2**k.
 
-    And at least -126, and no bin is narrower than 2**-24 of the largest magnitude.  When a range
-    grows, so do all three bounds.
+    At least -126, and no bin is narrower than 2**-24 of the largest magnitude.  All three bounds
+    grow with the range.
     """
     low, high = np.atleast_1d(low).astype(np.float64), np.atleast_1d(high).astype(np.float64)
     magnitude = _exponent_above(np.maximum(-low, high))
