@@ -104,8 +104,7 @@ class AffineCodec(ArrayArrayCodec):
                 f"check_finite; it is {_checks.shown(configuration)}"
             )
         return cls(
-            QuantParams.from_dict(configuration["params"]),
-            configuration.get("check_finite", True),
+            QuantParams.from_dict(configuration["params"]), configuration.get("check_finite", True)
         )
 
     def to_dict(self) -> dict[str, Any]:

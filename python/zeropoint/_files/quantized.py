@@ -82,9 +82,7 @@ def _read_entries(source: Source) -> dict[str, dict[str, Any]]:
         return {}
     if source.metadata[_VERSION] != "1":
         raise fault(
-            source.path,
-            f"{_VERSION} {source.metadata[_VERSION]!r} is unknown",
-            "upgrade zeropoint",
+            source.path, f"{_VERSION} {source.metadata[_VERSION]!r} is unknown", "upgrade zeropoint"
         )
     if source.header.entries is None:
         source.header.entries = _entries(source)

@@ -218,15 +218,11 @@ def check_shape(shape: tuple[Any, ...], path: Path, name: str) -> None:
     """ValueError unless `shape`, read from a file, is one that an array can have."""
     if len(shape) > DIMENSIONS:
         raise fault(
-            path,
-            f"tensor {name!r} has {len(shape)} dimensions",
-            f"NumPy has at most {DIMENSIONS}",
+            path, f"tensor {name!r} has {len(shape)} dimensions", f"NumPy has at most {DIMENSIONS}"
         )
     if not all(type(length) is int and 0 <= length <= LARGEST for length in shape):
         raise fault(
-            path,
-            f"tensor {name!r} has a dimension that is not an integer in [0, 2^63)",
-            AGAIN,
+            path, f"tensor {name!r} has a dimension that is not an integer in [0, 2^63)", AGAIN
         )
     # NumPy needs this of the dimensions that are not 0, even where one is
     if math.prod(length for length in shape if length) > LARGEST // _LARGEST_ITEM:

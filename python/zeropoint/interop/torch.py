@@ -112,9 +112,7 @@ def _axis(module: Any) -> int | None:
     return getattr(getattr(module, "granularity", None), "axis", None)  # torchao's PerAxis
 
 
-def to_torch(
-    params: zp.QuantParams,
-) -> tuple[float | Tensor, int | Tensor, int, int, torch.dtype]:
+def to_torch(params: zp.QuantParams) -> tuple[float | Tensor, int | Tensor, int, int, torch.dtype]:
     """``(scale, zero_point, qmin, qmax, dtype)`` as torch's operators take them.
 
     Per tensor, scale and zero point are Python numbers; per channel a float32 and an int32 tensor.
