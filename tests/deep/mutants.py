@@ -127,15 +127,11 @@ EXCLUDED = [
     Excluded(r"core\.cpp", r"worth_a_proof|most_proofs|non_temporal", "speed alone"),
     Excluded(r"loops\.cpp", r"is_long|to_line|worth_tables =", "which of two equal ways"),
     Excluded(r"loops\.cpp", r"constexpr size_t (line|block|spare|turn|lanes|batch)", "sizes"),
-    Excluded(
-        r"layout\.cpp", r"constexpr std::size_t (until_poll|staged|narrow|wide|worth)", "sizes"
-    ),
+    Excluded(r"layout\.cpp", r"constexpr std::size_t (slice|chunk|narrow|wide|worth)", "sizes"),
     Excluded(r"layout\.cpp", r"sysconf|cache\b|ZEROPOINT_STREAM|strtoull", "the size of a cache"),
-    Excluded(
-        r"layout\.cpp", r"layout\.outer >= 8|chunks_\.size = std::max|worth_a_thread", "speed"
-    ),
-    Excluded(r"gil\.h", r"release_gil_from|between_checks|sleep_for", "when others get a turn"),
-    Excluded(r"(module\.cpp|arrays\.h)", r"_MSC_VER|sizeof\(long\)", "another platform"),
+    Excluded(r"layout\.cpp", r"grid\.outer >= 8|shares_\.size = std::max|worth_a_thread", "speed"),
+    Excluded(r"module\.cpp", r"release_gil_from|between_looks|sleep_for", "when others get a turn"),
+    Excluded(r"module\.cpp", r"case |_MSC_VER|sizeof\(long\)", "another platform"),
 ]
 
 
