@@ -27,7 +27,7 @@ bool is_array(py::handle object) {
 
 // ---- dtypes ----------------------------------------------------------------------------------
 
-// ml_dtypes' bfloat16 is known by its name, as in Python: nobody imports ml_dtypes for it.
+// ml_dtypes' bfloat16 is known by its name, as in Python, so that ml_dtypes is not imported.
 bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
     constexpr int first_user_type = 256;  // NPY_USERDEF, which pybind11 does not name
     static std::atomic<int> seen{-1};     // its type number

@@ -33,7 +33,7 @@ struct Tile {
     bool per_column;
 };
 
-// What the threads of one call have in common: chunks of about `size` elements, which they take in
+// Shared by the threads of one call: chunks of about `size` elements, which they take in
 // turn.
 struct Chunks {
     std::size_t size;

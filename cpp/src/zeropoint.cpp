@@ -250,7 +250,7 @@ core::Params checked(const AxisParams& p, DType code) {
         const float s = p.scale[i];
         const bool plain =
             s > 0x1p-126f && s < 0x1p127f && zeros[i] >= p.qmin && zeros[i] <= p.qmax;
-        if (plain) continue;  // no text is made for what is fine
+        if (plain) continue;  // texts are made for errors alone
         check_scale(s, p.convention, place());
         check_zero_point(zeros[i], p.qmin, p.qmax, p.include_zero, place());
     }

@@ -402,7 +402,7 @@ def _run(
         and not np.may_share_memory(out, source)
     )
     target = out if direct and out is not None else np.empty(x.shape, dtype)
-    if expected is not None:  # what is not written must not look right
+    if expected is not None:  # an element that is not written must differ
         target[...] = unlike(expected)
     getattr(_core, kernel)(isa, source, target.view(np.ndarray), *native)
     return target

@@ -1,4 +1,4 @@
-"""The one place for checks of arguments; what both backends get has passed through here.
+"""The one place for checks of arguments, above both backends.
 
 Every error names the argument, the value and the fix.
 """
@@ -73,7 +73,7 @@ def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
 
 
 def _dtype(dtype: object) -> np.dtype[Any] | None:
-    with contextlib.suppress(Exception):  # NumPy has many for what is no dtype
+    with contextlib.suppress(Exception):  # NumPy raises many kinds
         return np.dtype(dtype)  # type: ignore[call-overload, no-any-return]
     return None
 
@@ -413,7 +413,7 @@ def zero_points(zero_point: Any, shape: tuple[int, ...], low: int, high: int) ->
 
 
 def shown(value: object) -> str:
-    """`repr(value)` for an error, short: what comes from a file may be long, or nested deeply."""
+    """`repr(value)` for an error, short: values from files may be long, or nested deeply."""
     return printable(_SHORT.repr(value))
 
 

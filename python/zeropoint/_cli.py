@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed its help or what is wrong
+    except SystemExit as stop:  # argparse has printed its help or the error
         return int(stop.code or 0)
     if options.run is None:
         parser.print_help()
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # the reader has had enough; what is still in the buffer must not fail at exit
+        # the reader is gone, and flushing the buffer must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:

@@ -19,14 +19,14 @@ from .observers import HistogramObserver
 
 _CHUNK = 1 << 18  # elements in float64 at a time
 _CHANNELS = 1024  # whose codes are counted at a time
-_MOST = 0.9  # of the elements: what a few outliers do to the others must show
+_MOST = 0.9  # of the elements, so that a few outliers do not hide the others
 _SAMPLE = 1 << 16  # elements among which different values are counted
 
 
 @_checks.initialised_once
 @dataclass(frozen=True)
 class ErrorStats:
-    """What quantization did to an array; computed in float64, the same for every backend."""
+    """The error of quantizing an array; computed in float64, the same for every backend."""
 
     max_abs_error: float  #: largest |x' - x|, in the unit of x
     mean_abs_error: float
@@ -44,7 +44,7 @@ class ErrorStats:
 
     @property
     def warning(self) -> str | None:
-        """What the other figures do not show; None where there is nothing to warn of."""
+        """A problem that the other figures do not show, or None."""
         if not self.few_codes:
             return None
         return (
@@ -114,7 +114,7 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
 def _chunks(
     x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
 ) -> Iterator[tuple[Array, Array, Array, int]]:
-    """Chunks of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
+    """Chunks of about `_CHUNK` elements: x, codes, their values, how many are clipped."""
     layout = params._check_fits(x.shape)
     # with an axis all at once, by the core: a chunk has not all of the parameters
     whole = None if layout.axis is None else dequantize(codes, params, dtype=finer)
@@ -137,7 +137,7 @@ class _Sums:
         self.saturated = 0
         self.used = np.zeros(256, bool)
 
-    @np.errstate(all="ignore")  # what underflows does not count in a sum
+    @np.errstate(all="ignore")  # underflow does not matter in a sum
     def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
         a = x.astype(np.float64).ravel() / self.unit
         b = back.astype(np.float64).ravel() / self.unit
@@ -224,13 +224,13 @@ def _values_of_most(x: Array) -> int:
 _ROUNDING = 2.0**-12
 _IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
 _CLIPPED = 256  # channels at most for which ranges are searched: each takes some ms
-_TAILS = (1e-4, 1e-3, 1e-2)  # what is clipped at each end: the first that leaves many codes in use
+_TAILS = (1e-4, 1e-3, 1e-2)  # clipped at each end: the first that leaves many codes in use
 
 
 @_checks.initialised_once
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One way to choose the parameters, for uint8, and what it does to the data."""
+    """One way to choose the parameters, for uint8, and its error."""
 
     rule: str = "min"  #: or "max", "least_error", "symmetric"
     include_zero: bool = True
@@ -300,7 +300,7 @@ class Comparison:
 
     @property
     def warning(self) -> str | None:
-        """Where a rule leaves few codes in use: which one, and what helps."""
+        """Which rules leave few codes in use, and which rows help; or None."""
         lost = [row for row in self._asked if row.stats and row.stats.few_codes]
         if not lost or not lost[0].stats:
             return None
@@ -312,7 +312,7 @@ class Comparison:
 
     @property
     def advice(self) -> str:
-        """What to take, in a sentence."""
+        """The recommendation, in a sentence."""
         best, asked = self.best, self._asked
         rules = [row for row in asked if row.method == "minmax"]
         text = f"Best for this data: {self._title(best)}"

@@ -173,7 +173,7 @@ def _nearest(rows: Array, queries: Array, chosen: Array) -> Array:
 
 
 def measured_text(found: dict[str, Any]) -> str:
-    """The table, and what its columns mean."""
+    """The table and its columns explained."""
     lines = [["", "bytes", "largest error", "typical error", f"recall@{_NEAREST}", "ms"]]
     for row in found["rows"]:
         ms = "-" if row["seconds"] is None else f"{row['seconds'] * 1e3:.1f}"

@@ -118,7 +118,7 @@ def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> l
 
 
 def description(*, all_zero_points: bool = False) -> list[str]:
-    """What `run` goes through, in sentences."""
+    """What `run` checks, in sentences."""
     if all_zero_points:
         pairs = f"all 256 zero points with the scale {ALL_ZERO_POINTS[0][0]:.9g}, in long runs"
     else:

@@ -154,7 +154,7 @@ class QuantParams:
 
     def quantize(self, x: Any, *, out: Array | None = None, check_finite: bool = False) -> Array:
         """`zeropoint.quantize(x, self, out=out, check_finite=check_finite)`."""
-        if check_finite is False:  # what the fast entry takes
+        if check_finite is False:  # the fast entry takes no other keyword than out
             return quantize(x, self, out=out)
         return quantize(x, self, out=out, check_finite=check_finite)
 
@@ -345,7 +345,7 @@ def _view(value: Any) -> Any:
 
 
 def _frozen(x: Array) -> Array:
-    """The same values over memory that nobody can make writeable again."""
+    """A copy over memory that cannot be made writeable again."""
     return np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
 
 
@@ -354,7 +354,7 @@ def _frozen(x: Array) -> Array:
 
 
 def checked(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> QuantParams:
-    """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
+    """`params`, checked; `wrong`: further positional arguments of `call`, which are refused."""
     if not isinstance(params, QuantParams):
         given = zip(("scale", "zero_point"), (params, *wrong), strict=False)
         texts = [repr(v) if type(v) in (int, float) else name for name, v in given]

@@ -31,7 +31,7 @@ def widen(x: Array) -> Array:
     """float16 and bfloat16 become float32, exactly; anything else stays as it is."""
     if x.dtype.itemsize != 2 or x.dtype.kind in "iu":
         return x
-    with np.errstate(invalid="ignore"):  # a signalling NaN is no news
+    with np.errstate(invalid="ignore"):  # of signalling NaN
         return x.astype(np.float32)
 
 

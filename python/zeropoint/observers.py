@@ -33,7 +33,7 @@ _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
 
 
 class _Observer(abc.ABC):
-    """What both observers share: the range, and how observers are compared, merged and written."""
+    """Of both observers: the range, and how observers are compared, merged and written."""
 
     def __init__(self, *, axis: int | None = None) -> None:
         self._axis = _checks.axis(axis)
@@ -435,7 +435,7 @@ class HistogramObserver(_Observer):
         choice = Choice.of(HistogramObserver.params, dtype, keywords)
         low, high = self._range()
         if method != "minmax":
-            with np.errstate(all="ignore"):  # what overflows is never the smallest
+            with np.errstate(all="ignore"):  # an error that overflows is never the smallest
                 found = [
                     self._clipped(rows, method, percent, choice)
                     for rows in _rows_of(self._table, _ROWS)
@@ -470,7 +470,7 @@ class HistogramObserver(_Observer):
         return np.ldexp(low, unit), np.ldexp(high, unit)
 
     def _levels(self, unit: Array, choice: Choice, low: Array, high: Array) -> _clipping.Levels:
-        """What the codes will stand for if [low, high] is chosen."""
+        """The values of the codes if [low, high] is chosen."""
         scale, zero = _reference.choose(
             np.ldexp(low, unit).astype(self._precision),
             np.ldexp(high, unit).astype(self._precision),
@@ -678,7 +678,7 @@ def _without_zeros(counts: Array) -> list[int]:
 
 
 def _with_zeros(short: list[int], size: int) -> Array:
-    """What `_without_zeros` made `short` of, if that had `size` elements; else ValueError."""
+    """The inverse of `_without_zeros`; ValueError unless it has `size` elements."""
     total = sum(n for n in short if n > 0)
     filled = short and short[0] > 0 < short[-1] and 0 not in short
     if not filled or sum(max(-n, 1) for n in short) != size or total >= 2**63:

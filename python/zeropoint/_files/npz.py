@@ -128,7 +128,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iter
 
 @contextlib.contextmanager
 def _faults(path: Path, bounded: _Bounded | None = None) -> Iterator[None]:
-    """What `zipfile` raises on damaged archives, as the one error of this package."""
+    """Turn the errors of `zipfile` for damaged archives into ours."""
     try:
         yield
     except (

@@ -1,4 +1,4 @@
-"""What a quantized tensor is made of in a ``.safetensors`` file.
+"""How a quantized tensor is stored in a ``.safetensors`` file.
 
 For NAME: the codes ``NAME``, the scales ``NAME_scale``, the zero points ``NAME_zero_point``, and
 an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.

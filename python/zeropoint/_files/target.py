@@ -87,7 +87,7 @@ def _sync_directory(path: Path) -> None:
 
 
 class Region:
-    """The place of one tensor; what is written follows what was written before."""
+    """The place of one tensor, written front to back."""
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file, self._at = file, start

@@ -86,7 +86,7 @@ def from_torch(module: Any) -> zp.QuantParams:
         )
     try:
         scale, zero = (found.detach().cpu() for found in module.calculate_qparams())
-    except Exception as error:  # what placeholders raise is a bare Exception
+    except Exception as error:  # placeholders raise a bare Exception
         raise ValueError(f"{kind} has no parameters: {error}") from error
     axis = _axis(module)
     if zero.is_floating_point() or (axis is None and scale.numel() != 1):
@@ -141,7 +141,7 @@ def to_torch(params: zp.QuantParams) -> tuple[float | Tensor, int | Tensor, int,
             f"params has block_size {params.block_size}, and these operators have one scale per "
             "tensor or channel; use quantize of this module, or parameters without block_size"
         )
-    with np.errstate(over="ignore"):  # the constructor says what is lost
+    with np.errstate(over="ignore"):  # the constructor raises the error
         scale = np.asarray(params.scale, np.float32)
     found = zp.QuantParams(
         scale[()], params.zero_point, params.dtype, axis=params.axis,
