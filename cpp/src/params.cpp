@@ -10,17 +10,16 @@ namespace zeropoint::core {
 
 template <class T>
 Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin,
-               int qmax, DType code, Convention convention) {
+               int qmax, DType code, Convention convention)
+    : data_(std::make_unique<Data>()) {
     const FpGuard guard;  // the host may lose subnormal numbers in a conversion
-    const auto data = std::make_shared<Data>();
-    data->scale.assign(scale.begin(), scale.end());
-    data->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
-    data->zero_point = std::move(zero_point);
-    data->qmin = qmin;
-    data->qmax = qmax;
-    data->code = code;
-    data->convention = convention;
-    data_ = data;
+    data_->scale.assign(scale.begin(), scale.end());
+    data_->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
+    data_->zero_point = std::move(zero_point);
+    data_->qmin = qmin;
+    data_->qmax = qmax;
+    data_->code = code;
+    data_->convention = convention;
 }
 template Params::Params(const std::vector<float>&, std::vector<std::int32_t>, int, int, DType,
                         Convention);
@@ -97,16 +96,15 @@ void quotients(const double* a, const double* b, float* quotient, std::size_t n)
     for (std::size_t i = 0; i < n; ++i) quotient[i] = static_cast<float>(a[i] / b[i]);
 }
 
-Requantization::Requantization(const Params& params, const std::vector<float>& multiplier) {
+Requantization::Requantization(const Params& params, const std::vector<float>& multiplier)
+    : data_(std::make_unique<Data>()) {
     const Params::Data& p = params.data();
-    const auto data = std::make_shared<Data>();
-    data->stream.scale = multiplier;
-    if (multiplier.size() == 1) data->stream.scale.resize(p.size(), multiplier[0]);
-    data->stream.zero.assign(p.zero_point.begin(), p.zero_point.end());
-    data->qmin = p.qmin;
-    data->qmax = p.qmax;
-    data->code = p.code;
-    data_ = data;
+    data_->stream.scale = multiplier;
+    if (multiplier.size() == 1) data_->stream.scale.resize(p.size(), multiplier[0]);
+    data_->stream.zero.assign(p.zero_point.begin(), p.zero_point.end());
+    data_->qmin = p.qmin;
+    data_->qmax = p.qmax;
+    data_->code = p.code;
 }
 
 bool Params::usable_for(DType x) const {

@@ -354,7 +354,7 @@ def _frozen(x: Array) -> Array:
 
 
 def checked(params: object, wrong: tuple[Any, ...] = (), call: str = "") -> QuantParams:
-    """`params`, checked; `wrong`: further positional arguments of `call`, which are refused."""
+    """`params`, the last that may come by position; `wrong` are what came after it in `call`."""
     if not isinstance(params, QuantParams):
         given = zip(("scale", "zero_point"), (params, *wrong), strict=False)
         texts = [repr(v) if type(v) in (int, float) else name for name, v in given]

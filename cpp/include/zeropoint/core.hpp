@@ -133,7 +133,7 @@ public:
     const Data& data() const noexcept { return *data_; }
 
 private:
-    std::shared_ptr<const Data> data_;
+    std::shared_ptr<Data> data_;
 };
 
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
@@ -150,7 +150,7 @@ public:
     const Data& data() const noexcept { return *data_; }
 
 private:
-    std::shared_ptr<const Data> data_;
+    std::shared_ptr<Data> data_;
 };
 
 /// The ISAs this CPU can run, best first; functions below take an index into this list.
