@@ -13,7 +13,7 @@ namespace zeropoint::core {
 /// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
 struct Stage {
     Kernel kernel = nullptr;
-    std::size_t in_size = 0, out_size = 0;  // bytes per element
+    std::size_t in_size = 0, out_size = 0;  // bytes an element
     const void* scale = nullptr;
     const void* zero = nullptr;
     State state = {};
