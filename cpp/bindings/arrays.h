@@ -1,4 +1,4 @@
-// NumPy arrays as the core sees them: pointer, dtype, layout of memory.
+// NumPy arrays for the core: pointer, dtype, layout of memory.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -27,12 +27,12 @@ bool is_array(py::handle object) {
 
 // ---- dtypes ----------------------------------------------------------------------------------
 
-// ml_dtypes' bfloat16 is known by its name, as in Python: nobody imports ml_dtypes for it.
+// ml_dtypes' bfloat16 is known by its name, as in Python, so that ml_dtypes is not imported.
 bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
     constexpr int first_user_type = 256;  // NPY_USERDEF, which pybind11 does not name
     static std::atomic<int> seen{-1};     // its type number
+    if (descr->type_num < first_user_type) return false;  // -1 is that of other new dtypes
     if (descr->type_num == seen.load(std::memory_order_relaxed)) return true;
-    if (descr->type_num < first_user_type) return false;
     const auto* object = reinterpret_cast<const PyObject*>(descr);
     if (py::detail::array_descriptor2_proxy(object)->elsize != 2) return false;
     const std::string_view name = reinterpret_cast<PyTypeObject*>(descr->typeobj)->tp_name;
@@ -43,40 +43,21 @@ bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
 
 // None for an array that the core has no type for, or of foreign byte order.
 std::optional<zp::DType> dtype_of(py::handle array) {
-    using api = py::detail::npy_api;
+    using zp::DType;
+    constexpr DType c_long = sizeof(long) == 8 ? DType::i64 : DType::i32;
+    constexpr DType c_ulong = sizeof(long) == 8 ? DType::u64 : DType::u32;
+    // by NumPy's type number from NPY_BYTE, 1, to NPY_DOUBLE
+    static constexpr DType dtypes[] = {DType::i8,  DType::u8,  DType::i16, DType::u16,
+                                       DType::i32, DType::u32, c_long,     c_ulong,
+                                       DType::i64, DType::u64, DType::f32, DType::f64};
+    constexpr int half = 23;  // NPY_HALF, which pybind11 does not name
     const auto* descr = py::detail::array_descriptor_proxy(proxy(array).descr);
-    const char foreign = PY_LITTLE_ENDIAN ? '>' : '<';
-    switch (descr->byteorder == foreign ? -1 : descr->type_num) {
-        case 23:  // NPY_HALF, which pybind11 does not name
-            return zp::DType::f16;
-        case api::NPY_FLOAT_:
-            return zp::DType::f32;
-        case api::NPY_DOUBLE_:
-            return zp::DType::f64;
-        case api::NPY_BYTE_:
-            return zp::DType::i8;
-        case api::NPY_UBYTE_:
-            return zp::DType::u8;
-        case api::NPY_SHORT_:
-            return zp::DType::i16;
-        case api::NPY_USHORT_:
-            return zp::DType::u16;
-        case api::NPY_INT_:
-            return zp::DType::i32;
-        case api::NPY_UINT_:
-            return zp::DType::u32;
-        case api::NPY_LONG_:
-            return sizeof(long) == 8 ? zp::DType::i64 : zp::DType::i32;
-        case api::NPY_ULONG_:
-            return sizeof(long) == 8 ? zp::DType::u64 : zp::DType::u32;
-        case api::NPY_LONGLONG_:
-            return zp::DType::i64;
-        case api::NPY_ULONGLONG_:
-            return zp::DType::u64;
-        default:
-            if (descr->byteorder != foreign && is_bfloat16(descr)) return zp::DType::bf16;
-            return std::nullopt;
-    }
+    const int number = descr->type_num;
+    if (descr->byteorder == (PY_LITTLE_ENDIAN ? '>' : '<')) return std::nullopt;
+    if (number >= 1 && number <= 12) return dtypes[number - 1];
+    if (number == half) return DType::f16;
+    if (is_bfloat16(descr)) return DType::bf16;
+    return std::nullopt;
 }
 
 bool is_real(std::optional<zp::DType> dtype) { return dtype && *dtype <= zp::DType::f64; }

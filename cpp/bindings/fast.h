@@ -1,5 +1,5 @@
-// The fast path: one look at dtype, layout and parameters, then allocate and loop.  Whatever is not
-// plain is declined by returning None, and Python normalises or explains it.
+// The fast path: check dtype, layout and parameters once, then allocate and loop.  It declines what
+// is not plain by returning None, and Python converts it or explains the error.
 #pragma once
 
 #include <exception>
@@ -133,8 +133,8 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
 
 // The public quantize, dequantize and fake_quantize themselves.  pybind11's dispatch and a Python
 // frame would cost a small array twice what its loop does, so these three read their arguments by
-// hand: f(x, params), f(x, params, out=out).  Any other form, and whatever the fast path declines,
-// goes on to the Python function that they stand in for.
+// hand: f(x, params), f(x, params, out=out).  Other forms, and what the fast path declines, go to
+// the Python function that they replace.
 class FastEntry {
 public:
     using Fast = py::object (*)(std::size_t, py::handle, const NativeParams&, py::handle);

@@ -1,5 +1,5 @@
-// Behind Python's checks: plain arrays in, results written to a given array.  These check what
-// memory safety needs and nothing else.
+// Behind Python's checks: plain arrays in, results written to a given array.  Only memory
+// safety is checked here.
 #pragma once
 
 #include <pybind11/stl.h>

@@ -1,4 +1,4 @@
-// A call of the core: without the GIL where it is large, and with a look for Ctrl-C now and then.
+// A call of the core: without the GIL where it is large, and interrupted by Ctrl-C.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -52,22 +52,22 @@ void call(std::size_t n, Work&& work) {
     }
     // To take the GIL can mean to wait for a busy thread's turn, so only now and then.
     using Clock = std::chrono::steady_clock;
-    static constexpr auto between_looks = std::chrono::milliseconds(50);
-    struct Look {
+    static constexpr auto between_checks = std::chrono::milliseconds(50);
+    struct Context {
         WithoutGil released;
-        Clock::time_point next = Clock::now() + between_looks;
+        Clock::time_point next = Clock::now() + between_checks;
     };
-    const auto keep_going = [](void* context) {
-        auto& look = *static_cast<Look*>(context);
-        if (Clock::now() < look.next) return true;
-        const bool fine = look.released.no_signal();
-        look.next = Clock::now() + between_looks;
+    const auto keep_going = [](void* pointer) {
+        auto& context = *static_cast<Context*>(pointer);
+        if (Clock::now() < context.next) return true;
+        const bool fine = context.released.no_signal();
+        context.next = Clock::now() + between_checks;
         return fine;
     };
     bool finished;
     {
-        Look look;
-        finished = work(zp::Poll{keep_going, &look});
+        Context context;
+        finished = work(zp::Poll{keep_going, &context});
     }
     if (!finished) throw py::error_already_set();
 }

@@ -1,4 +1,4 @@
-// The Python module: what it has, and where that is.
+// The Python module: its table of contents.
 #include "arrays.h"
 #include "fast.h"
 #include "general.h"

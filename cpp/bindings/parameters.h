@@ -91,7 +91,7 @@ py::object choose(const py::array& low, const py::array& high, const zp::Choice&
         throw py::value_error("low and high must be plain arrays of one shape");
     py::array scale(dtype_of_precision(*dtype), shape_of(low));
     py::array zero(py::dtype("int32"), shape_of(low));
-    constexpr std::size_t step = std::size_t(1) << 20;  // between two looks for Ctrl-C: 20 ms
+    constexpr std::size_t step = std::size_t(1) << 20;  // between two checks for Ctrl-C: 20 ms
     const auto from = [&](const void* data, std::size_t i) {
         return static_cast<const char*>(data) + i * zp::size_of(*dtype);
     };

@@ -1,6 +1,6 @@
 // Stops the compiler where it says that a flag changes what the code means.  CMakeLists.txt undoes
 // such flags, so this is for those that come after its own (set for one source or target) and for
-// other builds.  Of contraction no compiler tells, and Clang of few but -ffast-math.
+// other builds.  No compiler says that it contracts, and Clang reports little but -ffast-math.
 #pragma once
 
 #if defined(__FAST_MATH__) || defined(_M_FP_FAST)

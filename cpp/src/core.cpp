@@ -59,7 +59,7 @@ public:
     void quantize(DType x, const Params::Data& p, const Layout& layout) {
         // the proof that spares the division costs about as much as so many divisions
         constexpr std::size_t worth_a_proof = 8192;
-        // nobody looks for Ctrl-C while they are made; and arrays with more runs of such a length
+        // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
         const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // or null

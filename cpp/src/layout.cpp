@@ -22,7 +22,7 @@ namespace zeropoint::core {
 
 namespace {
 
-constexpr std::size_t until_poll = std::size_t(1) << 20;  // elements between two looks at Poll
+constexpr std::size_t until_poll = std::size_t(1) << 20;  // elements between two polls
 constexpr std::size_t staged = 1024;                      // elements that go through L1 at a time
 constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
 constexpr std::size_t wide = 256;   // rows with repeated parameters are made at least this long
@@ -33,7 +33,7 @@ struct Tile {
     bool per_column;
 };
 
-// What the threads of one call have in common: chunks of about `size` elements, which they take in
+// Shared by the threads of one call: chunks of about `size` elements, which they take in
 // turn.
 struct Chunks {
     std::size_t size;
@@ -156,7 +156,7 @@ public:
           copies_(repeatable(stages, count) ? std::min(layout.outer, (wide + row_ - 1) / row_) : 1),
           original_(stages, stages + count),
           stages_(original_) {
-        if (copies_ * layout.inner == 1) return;  // long rows already: a parameter an element
+        if (copies_ * layout.inner == 1) return;  // long rows already: a parameter per element
         for (Stage& stage : stages_) {
             if (stage.scale) stage.scale = repeat(stage.scale, stage.parameter_size);
             if (stage.zero) stage.zero = repeat(stage.zero, stage.parameter_size);
@@ -190,7 +190,7 @@ private:
     std::vector<std::vector<char>> storage_;
 };
 
-// Every form of a layout as tiles: runs with one parameter each, or rows with one parameter an
+// Every form of a layout as tiles: runs with one parameter each, or rows with one parameter per
 // element.  `rows` of the array are one row of `cols` elements where parameters are repeated.
 template <class Visit>
 bool walk(const Layout& layout, std::size_t rows, std::size_t cols, Visit&& visit) {
@@ -298,7 +298,7 @@ std::size_t run_length(const Layout& layout) noexcept {
 
 namespace {
 
-// What one thread does of a call: its stages, with repeated parameters if there is memory for them.
+// The work of one thread: the stages, with repeated parameters if there is memory for them.
 class Worker {
 public:
     Worker(const Layout& layout, const Stage* stages, std::size_t count)
@@ -353,7 +353,7 @@ public:
             workers_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
             this);
         const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
-        Layout one;           // a parameter an element, in place of the short runs that fold is for
+        Layout one;  // a parameter per element, in place of the short runs that fold is for
         one.kind = Layout::Kind::channel;
         one.axis = layout_.parameters();
         one.inner = 1;

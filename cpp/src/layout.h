@@ -1,5 +1,5 @@
 // From a Layout to Jobs: the one walk over the layout, the staging of several kernels through L1,
-// threads, and the looks at Poll.
+// threads, and polling.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// One loop an operation.  This source is compiled once per ISA (see CMakeLists.txt) with
+// One loop per operation.  This source is compiled once per ISA (see CMakeLists.txt) with
 // ZEROPOINT_ISA set to its name; each object exports its table and nothing else.
 #include "scalar.h"
 #include "types.h"
@@ -45,7 +45,7 @@ inline void stream_line(char* to, const char* from) {
 #endif
 }
 
-// y[i] = f(i) for a block of elements; a function that knows a faster way has it as f.block.
+// y[i] = f(i) for a block of elements; f.block, where there is one, is faster.
 template <class F, class Y>
 inline auto fill(const F& f, size_t i, Y* y) -> decltype(f.block(i, y)) {
     f.block(i, y);
@@ -247,7 +247,7 @@ struct CodeByProduct {
 };
 #endif
 
-// quantize for long runs of float32: job.scale points to a Multiplier a row.
+// quantize for long runs of float32: job.scale points to a Multiplier per row.
 template <class, class Convention>
 void quantize_runs(const Job& job) noexcept {
     const f32* x = static_cast<const f32*>(job.in);
@@ -267,7 +267,7 @@ void quantize_runs(const Job& job) noexcept {
     }
 }
 
-// Fills job.out, a Multiplier a row, from scale and zero point.
+// Fills job.out, a Multiplier per row, from scale and zero point.
 template <class, class Convention>
 void certify(const Job& job) noexcept {
     Multiplier* multipliers = static_cast<Multiplier*>(job.out);
@@ -418,7 +418,7 @@ void min_max(const Job& job) noexcept {
 using zeropoint::core::Histogram;
 
 constexpr size_t bins = Histogram::bins;
-constexpr size_t spare = 32;           // places for zeros, see Looker
+constexpr size_t spare = 32;           // places for zeros, see Scanner
 constexpr size_t turn = 4000 * block;  // elements after which no count of 16 bits has overflowed
 constexpr size_t worth_tables = 4096;  // elements that pay for the clearing and adding of tables
 
@@ -438,20 +438,20 @@ inline const T* widened(const T* x, size_t, T*) {
     return x;
 }
 
-// A first look at a block: where its elements are counted, and minimum and maximum so far.
+// Scans blocks: where their elements are counted, and minimum and maximum so far.
 // Zeros, of which some data have many in a row, go to `spare` places in turn, because an increment
 // waits for the one before it if both are of the same place.
 template <class X, class T>
-class Looker {
+class Scanner {
 public:
-    Looker(const Histogram& h) : inverse_(inverse_width<T>(h.exponent)) {
+    Scanner(const Histogram& h) : inverse_(inverse_width<T>(h.exponent)) {
         for (size_t j = 0; j < spare; ++j) {
             lows_[j] = static_cast<T>(h.low);
             highs_[j] = static_cast<T>(h.high);
             nonfinites_[j] = 0;
         }
     }
-    void look(const X* x, u16* places) {
+    void scan(const X* x, u16* places) {
         alignas(line) T room[block];
         const T* y = widened(x, block, room);
         for (size_t i = 0; i < block; i += spare)
@@ -493,26 +493,25 @@ inline void add(const Tables& tables, Histogram& h) {
         h.counts[0] += u32(tables[0][k]) + tables[1][k] + tables[2][k] + tables[3][k];
 }
 
-// Whole blocks.  While one is counted the next is looked at: the first is a matter of stores, the
-// second of arithmetic, and a CPU does them at once.
+// Whole blocks.  One is counted, which is stores, while the next is scanned, which is arithmetic.
 template <class X, class T>
 void histogram_blocks(const X* x, size_t n, Histogram& h) {
-    Looker<X, T> looker(h);
+    Scanner<X, T> scanner(h);
     alignas(line) u16 places[2][block];
     alignas(line) Tables tables;
     for (size_t start = 0; start < n; start += turn) {
         const size_t end = n - start < turn ? n : start + turn;
         __builtin_memset(tables, 0, sizeof tables);
-        looker.look(x + start, places[0]);
+        scanner.scan(x + start, places[0]);
         for (size_t i = start, now = 0; i < end; i += block, now ^= 1) {
             for (size_t byte = 0; byte < block * sizeof(X); byte += line)
                 __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
-            if (i + block < end) looker.look(x + i + block, places[now ^ 1]);
+            if (i + block < end) scanner.scan(x + i + block, places[now ^ 1]);
             count_block(places[now], tables);
         }
         add(tables, h);
     }
-    looker.finish(h);
+    scanner.finish(h);
 }
 
 template <class X, class T>
@@ -539,7 +538,7 @@ void histogram_row(const X* x, size_t n, Histogram& h) {
     h.high = high;
 }
 
-// A histogram a column: few columns at a time, so that their histograms stay in the cache.
+// A histogram per column: few columns at a time, so that their histograms stay in the cache.
 template <class X, class T>
 void histogram_columns(const X* x, size_t rows, size_t stride, size_t cols, Histogram* h) {
     T inverses[block], lows[block], highs[block], room[block];
@@ -596,7 +595,7 @@ constexpr bool has_kernel(Op op, Tag a, Tag b) {
     return false;
 }
 
-// Every convention can quantize; the other rows of kernels.def are asked for before they are used.
+// Every convention can quantize; the other kernels may be null, and callers check.
 #define ZEROPOINT_CONVENTION(name)                                   \
     static_assert(has_kernel(Op::quantize, Tag::f32, Tag::name) &&   \
                       has_kernel(Op::quantize, Tag::f64, Tag::name), \

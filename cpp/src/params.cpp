@@ -30,9 +30,6 @@ template Params::Params(const std::vector<float>&, std::vector<std::int32_t>, in
                         Convention);
 template Params::Params(const std::vector<double>&, std::vector<std::int32_t>, int, int, DType,
                         Convention);
-Params::Params(Params&&) noexcept = default;
-Params& Params::operator=(Params&&) noexcept = default;
-Params::~Params() = default;
 
 std::size_t Params::size() const noexcept { return data_->size(); }
 DType Params::code() const noexcept { return data_->code; }
@@ -114,9 +111,6 @@ Requantization::Requantization(const Params& params, const std::vector<float>& m
     data_->qmax = p.qmax;
     data_->code = p.code;
 }
-Requantization::Requantization(Requantization&&) noexcept = default;
-Requantization& Requantization::operator=(Requantization&&) noexcept = default;
-Requantization::~Requantization() = default;
 
 bool Params::usable_for(DType x) const {
     if (x == DType::f64 || data_->precision == DType::f32) return true;

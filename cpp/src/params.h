@@ -10,7 +10,7 @@
 
 namespace zeropoint::core {
 
-/// Scale (or what stands for it) and zero point in one precision, one pair a parameter.
+/// Scale (or what stands for it) and zero point in one precision, one pair per parameter.
 template <class T>
 struct Stream {
     std::vector<T> scale, zero;

@@ -101,7 +101,7 @@ private:
             pause();
         }
         std::unique_lock<std::mutex> lock(sleep_);
-        ++sleepers_;  // before the last look: either we see the call or the caller sees us
+        ++sleepers_;  // before the last check: either we see the call or the caller sees us
         wake_.wait(lock, [&] { return call_.load() != seen; });
         --sleepers_;
         return call_.load();

@@ -193,7 +193,7 @@ inline u8 code_of(T x, T s, T z, T low, T high) {
 
 // ---- x / s without a division ----------------------------------------------------------------
 //
-// The product of x with 1/s in two parts, fma(x, ch, x * cl) with ch = RN(1/s), cl = RN(1/s - ch),
+// The product of x with 1/s in two terms, fma(x, ch, x * cl) with ch = RN(1/s), cl = RN(1/s - ch),
 // is for most s the correctly rounded quotient (Brisebarre and Muller, "Correctly rounded
 // multiplication by arbitrary precision constants", IEEE Transactions on Computers 57, 2008).
 // `certify` proves for one s that it gives the same codes as the division, for every x.
@@ -327,7 +327,7 @@ struct Convert<f32, f16> {
     }
 };
 
-// To float16 and bfloat16 from float32 or float64, for the parts that no instruction does.
+// To float16 and bfloat16 from float32 or float64, where no instruction does it.
 // `digits` is the stored significand of the target, `bias` its exponent bias, both in a 16-bit
 // word.
 template <class T, int digits, int bias>

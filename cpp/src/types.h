@@ -43,7 +43,7 @@ enum class Op : std::uint8_t {
     count
 };
 
-// How quantize_runs does without a division, one a parameter; made by certify (scalar.h).
+// How quantize_runs does without a division, one per parameter; made by certify (scalar.h).
 struct Multiplier {
     float scale, zero, ch, cl;
     float x_low, x_high;  // beyond these every code is the first or the last; x is clipped to them
@@ -59,8 +59,8 @@ struct Histogram {
     std::int64_t counts[bins];
 };
 
-// What a reduction has found so far, an element a parameter: min_max minima in the first array and
-// maxima in the second, histogram a Histogram in the first.
+// What a reduction has found so far, an element per parameter: min_max minima in the first array
+// and maxima in the second, histogram a Histogram in the first.
 using State = void* [2];
 
 // rows x cols contiguous elements.  Parameters and state: one per row, or with `per_column` one per

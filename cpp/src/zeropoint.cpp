@@ -1,4 +1,4 @@
-// What stands behind the typed API: the checks, their messages, and the chosen ISA.
+// The typed API: checks, their messages, and the chosen ISA.
 #include "zeropoint/zeropoint.hpp"
 
 #include <algorithm>
@@ -28,11 +28,16 @@ template <class... Words>
     throw std::invalid_argument(text.str());
 }
 
-template <class Enum, std::size_t n>
-[[noreturn]] void refuse_unknown(const char* what, Enum value, const char* const (&names)[n]) {
-    std::string choices;
-    for (const char* name : names) choices += (choices.empty() ? "" : ", ") + std::string(name);
-    refuse(what, " ", static_cast<int>(value), " is unknown; choose one of ", choices);
+template <class Names>
+std::string joined(const Names& names) {
+    std::string text;
+    for (const auto& name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+    return text;
+}
+
+template <class Enum, class Names>
+[[noreturn]] void refuse_unknown(const char* what, Enum value, const Names& names) {
+    refuse(what, " ", static_cast<int>(value), " is unknown; choose one of ", joined(names));
 }
 
 void check_recipe(std::int32_t qmin, std::int32_t qmax, Convention convention, bool include_zero,
@@ -174,7 +179,7 @@ void choose_all(const Ranges& ranges, const core::Choice& choice, float* scale,
     }
 }
 
-// float(acc_scale / scale), the quotient in double; one, or one a channel.
+// float(acc_scale / scale), the quotient in double; one, or one per channel.
 std::vector<float> multipliers(const std::vector<double>& acc_scale,
                                const std::vector<float>& scale, bool include_zero) {
     const FpGuard guard;
@@ -211,11 +216,9 @@ void set_isa(const std::string& name) {
     core::check_environment();
     const auto& all = core::isas();
     const auto found = name.empty() ? all.begin() : std::find(all.begin(), all.end(), name);
-    if (found == all.end()) {
-        std::string choices;
-        for (const std::string& one : all) choices += (choices.empty() ? "" : ", ") + one;
-        refuse("isa \"", name, "\" is not one that this machine can run; choose one of ", choices);
-    }
+    if (found == all.end())
+        refuse("isa \"", name, "\" is not one that this machine can run; choose one of ",
+               joined(all));
     chosen_isa = static_cast<std::size_t>(found - all.begin());
 }
 
@@ -247,7 +250,7 @@ core::Params checked(const AxisParams& p, DType code) {
         const float s = p.scale[i];
         const bool plain =
             s > 0x1p-126f && s < 0x1p127f && zeros[i] >= p.qmin && zeros[i] <= p.qmax;
-        if (plain) continue;  // no text is made for what is fine
+        if (plain) continue;  // texts are made for errors alone
         check_scale(s, p.convention, place());
         check_zero_point(zeros[i], p.qmin, p.qmax, p.include_zero, place());
     }

@@ -29,7 +29,7 @@ def requantize(
 
     ``M = float32(float64(acc_scale) / params.scale)``, the float multiplier of ONNX Runtime's and
     XNNPACK's requantization.  TFLite's fixed-point multiplier is another arithmetic and is not
-    matched.  The convention of `params` plays no part.
+    matched.  The convention of `params` has no effect.
 
     Parameters
     ----------

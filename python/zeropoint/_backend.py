@@ -15,12 +15,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from . import _conventions, _reference
+from ._checks import shown
 from ._chunks import channel_copies, contiguous, copy, unlike
 from ._reference import Array
 
@@ -43,7 +43,7 @@ def _refuse_subinterpreters() -> None:
         )
 
 
-_core: ModuleType | None = None
+_core: Any = None
 if importlib.util.find_spec(f"{__package__}._core") is not None:
     _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
@@ -71,7 +71,7 @@ def ieee(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resul
     """`function` in IEEE 754's default arithmetic, which the kernels take for themselves.
 
     For what Python and NumPy compute beside the kernels: the host may have set another rounding
-    mode, or have subnormal numbers flushed to zero.  Without the core nobody can ask.
+    mode, or have subnormal numbers flushed to zero.  Only the core can change that.
     """
     if _core is None:
         return function
@@ -107,15 +107,10 @@ def _state(name: str, verify: bool, chosen: bool) -> _State:
 def _named(name: object, source: str) -> str:
     if not isinstance(name, str) or name not in _ALL:
         raise ValueError(
-            f"{source} {_shown(name)} is not a backend of this machine; choose one of "
+            f"{source} {shown(name)} is not a backend of this machine; choose one of "
             f"{', '.join(_ALL)}"
         )
     return name
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def number_from_environment(name: str, fix: str) -> int | None:
@@ -127,7 +122,7 @@ def number_from_environment(name: str, fix: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 20 and int(text) < 2**64):
-        raise ValueError(f"{name} {_shown(text)} is not a whole number below 2^64; {fix}")
+        raise ValueError(f"{name} {shown(text)} is not a whole number below 2^64; {fix}")
     return int(text)
 
 
@@ -189,9 +184,8 @@ def verify() -> Iterator[None]:
 def set_num_threads(n: int) -> None:
     """Threads that a large call may use, process-wide; 0 means the CPUs this process may use.
 
-    The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays never leave the
-    calling thread, and results have the same bits for any number.  The NumPy reference runs in the
-    calling thread whatever the number.
+    The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays, and the NumPy
+    reference, never leave the calling thread.  Results have the same bits for any number.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n must be an integer, not {type(n).__name__} {n!r}; pass 0 for automatic")
@@ -206,15 +200,11 @@ def get_num_threads() -> int:
     return int(_core.get_num_threads()) if _core else 1
 
 
-def _read_environment() -> None:
-    # the core reads this one by itself, at the first call, where it is too late for an error
-    number_from_environment("ZEROPOINT_STREAM_FROM", "give bytes, or unset it")
-    threads = number_from_environment("ZEROPOINT_NUM_THREADS", "use 0 for automatic")
-    if threads is not None:
-        set_num_threads(threads)
-
-
-_read_environment()
+# the core reads this one by itself, at the first call, where it is too late for an error
+number_from_environment("ZEROPOINT_STREAM_FROM", "give bytes, or unset it")
+_threads = number_from_environment("ZEROPOINT_NUM_THREADS", "use 0 for automatic")
+if _threads is not None:
+    set_num_threads(_threads)
 
 
 def core_info() -> dict[str, Any]:
@@ -300,13 +290,11 @@ def elementwise(
     `kernel` is the core's function, `native` its further arguments; `reference` the same on
     NumPy.  Results go to `out`, or to a fresh C-contiguous array.
     """
-    state = _state_for_call()
-    expected = reference(x) if state.isa < 0 or state.verify else None
-    if state.isa < 0:
-        assert expected is not None
-        result = np.ascontiguousarray(expected) if x.ndim else expected
+    isa, expected = _isa_or_expected(reference, x)
+    if isa < 0:
+        result: Array = np.ascontiguousarray(expected) if x.ndim else expected
     else:
-        result = _run(kernel, state.isa, x, dtype, out, native, expected)
+        result = _run(kernel, isa, x, dtype, out, native, expected)
         if expected is not None:
             _compare(kernel, x, result, expected)
     if out is None:
@@ -319,15 +307,12 @@ def elementwise(
 @ieee
 def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
     """`_reference.min_max` on the current backend."""
-    state = _state_for_call()
-    expected = _reference.min_max(x, axis, block) if state.isa < 0 or state.verify else None
-    if state.isa < 0:
-        assert expected is not None
-        return expected
-    assert _core is not None
+    isa, expected = _isa_or_expected(_reference.min_max, x, axis, block)
+    if isa < 0:
+        return expected  # type: ignore[no-any-return]
     whole = x.flags.c_contiguous or block is not None
     chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [_core.min_max(state.isa, chunk, along, block or 0) for chunk, along in chunks]
+    found = [_core.min_max(isa, chunk, along, block or 0) for chunk, along in chunks]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:
@@ -339,19 +324,16 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
 @ieee
 def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Array, Array]:
     """`_reference.histogram` on the current backend."""
-    state = _state_for_call()
-    expected = _reference.histogram(x, axis, exponents) if state.isa < 0 or state.verify else None
-    if state.isa < 0:
-        assert expected is not None
-        return expected
-    assert _core is not None
-    rows = _core.histogram(state.isa, contiguous(x), axis, exponents)
+    isa, expected = _isa_or_expected(_reference.histogram, x, axis, exponents)
+    if isa < 0:
+        return expected  # type: ignore[no-any-return]
+    rows = _core.histogram(isa, contiguous(x), axis, exponents)
     low, high, table = rows[:, 0].view(np.float64), rows[:, 1].view(np.float64), rows[:, 2:]
     if expected is not None:
-        meant = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
+        counted = _reference.bins_spanned(low, high, exponents) <= _reference.BINS
         _compare("histogram", x, low, expected[0])
         _compare("histogram", x, high, expected[1])
-        _compare("histogram", x, table[meant], expected[2][meant])
+        _compare("histogram", x, table[counted], expected[2][counted])
     return low, high, table
 
 
@@ -359,7 +341,6 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
 def quotients(a: Array, b: Array) -> Array:
     """float32(a / b) for float64 arrays."""
     if current().isa >= 0:
-        assert _core is not None
         return np.asarray(_core.quotients(contiguous(a), contiguous(b)))
     with np.errstate(all="ignore"):
         return np.asarray((a / b).astype(np.float32))
@@ -371,7 +352,6 @@ def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array
     state = _state_for_call()
     found = None
     if state.isa >= 0 and native is not None:
-        assert _core is not None
         low, high = np.asarray(low, order="C"), np.asarray(high, order="C")
         found = _core.choose(low, high, native)
     if found is not None and not state.verify:
@@ -381,6 +361,13 @@ def choose(low: Array, high: Array, native: Any, **keywords: Any) -> tuple[Array
         _compare("choose_params", low, found[0], expected[0])
         _compare("choose_params", low, found[1], expected[1].astype(np.int32))
     return expected
+
+
+def _isa_or_expected(reference: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+    """The ISA's index or -1, and the reference's result where that is needed, else None."""
+    state = _state_for_call()
+    needed = state.isa < 0 or state.verify
+    return state.isa, reference(*arguments) if needed else None
 
 
 def _state_for_call() -> _State:
@@ -393,7 +380,7 @@ def _state_for_call() -> _State:
             "not be built at install time; install a C++ compiler and reinstall zeropoint (with "
             "ZEROPOINT_REQUIRE_CORE=1 to see what fails), or set ZEROPOINT_BACKEND=reference",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return current()
 
@@ -415,7 +402,7 @@ def _run(
         and not np.may_share_memory(out, source)
     )
     target = out if direct and out is not None else np.empty(x.shape, dtype)
-    if expected is not None:  # what is not written must not look right
+    if expected is not None:  # an element that is not written must differ
         target[...] = unlike(expected)
     getattr(_core, kernel)(isa, source, target.view(np.ndarray), *native)
     return target

@@ -1,4 +1,4 @@
-"""The one place for checks of arguments; what both backends get has passed through here.
+"""The one place for checks of arguments, above both backends.
 
 Every error names the argument, the value and the fix.
 """
@@ -77,7 +77,7 @@ def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
 
 
 def _dtype(dtype: object) -> np.dtype[Any] | None:
-    with contextlib.suppress(Exception):  # NumPy has many for what is no dtype
+    with contextlib.suppress(Exception):  # NumPy raises many kinds
         return np.dtype(dtype)  # type: ignore[call-overload, no-any-return]
     return None
 
@@ -262,7 +262,7 @@ def output(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array |
 
 
 def elements_overlap(x: Array) -> bool | None:
-    """Whether elements of `x` share memory with each other; None where that takes long to find."""
+    """Whether elements of `x` overlap each other in memory; None where that takes long to find."""
     if x.size == 0 or x.flags.c_contiguous or x.flags.f_contiguous:
         return False
     axes = sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)
@@ -300,7 +300,7 @@ def finite(x: Array, name: str, shaped: bool = False) -> None:
         found = int(np.count_nonzero(bad))
         if found and not count:
             first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-            starts = (part.start for part in chunk if isinstance(part, slice))
+            starts = (along.start for along in chunk if isinstance(along, slice))
             offsets = itertools.zip_longest(first, starts, fillvalue=0)
             where = tuple(int(i) + start for i, start in offsets)
         count += found
@@ -372,7 +372,7 @@ def granularity(shape: tuple[int, ...], axis: int | None, block_size: int | None
     elif block_size is None:
         if len(shape) != 1:
             raise ValueError(
-                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale a channel"
+                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale per channel"
             )
     elif not shape:
         raise ValueError(
@@ -417,15 +417,14 @@ def zero_points(zero_point: Any, shape: tuple[int, ...], low: int, high: int) ->
 
 
 def shown(value: object) -> str:
-    """`repr(value)` for an error, short: what comes from a file may be long, or nested deeply."""
+    """`repr(value)` for an error, short: values from files may be long, or nested deeply."""
     return printable(_SHORT.repr(value))
 
 
 def printable(text: object, longest: int | None = None) -> str:
-    """`text` in one line that a terminal shows and does not obey; the rest as in `repr`: ``\\x1b``.
+    """`text` for a terminal, control characters as in `repr`; beyond `longest` it loses its middle.
 
-    For what others wrote, names in files say: it may move the cursor, or turn the text around.
-    What is longer than `longest` loses its middle.
+    Names in files are written by others, and could move the cursor or reverse the text.
     """
     text = str(text)
     if longest is not None and len(text) > longest:

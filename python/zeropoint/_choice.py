@@ -56,10 +56,7 @@ class Choice:
 
     @staticmethod
     def of(function: Callable[..., Any], dtype: Any, keywords: ChoiceKeywords) -> Choice:
-        """What a call of `function` asks for.
-
-        Remembered: to check the keywords takes longer than a small array.
-        """
+        """The choice of a call of `function`; cached, as checks take longer than a small array."""
         try:
             # a tensor is an integer too, whose value may change
             if not keywords or (
@@ -113,8 +110,7 @@ class Choice:
     def params(
         self, low: Array, high: Array, axis: int | None = None, block_size: int | None = None
     ) -> QuantParams:
-        """The parameters for data that lie in [low, high]: float32 or float64 arrays, 0-d without
-        an axis, else in the shape of the parameters."""
+        """The parameters for data in [low, high]: float arrays in the shape of the parameters."""
         constant = low == high
         if not self.include_zero and np.any(constant):
             value = low[np.unravel_index(int(np.argmax(constant)), low.shape)]
@@ -151,7 +147,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def shows(keywords: type[ChoiceKeywords]) -> Callable[[_Function], _Function]:
-    """A decorator: help() shows what ``**keywords`` are, with the defaults of `Choice`."""
+    """A decorator: help() lists the ``**keywords`` with the defaults of `Choice`."""
     defaults = {each.name: each.default for each in fields(Choice)}
     shown = [
         inspect.Parameter(
@@ -282,7 +278,7 @@ def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
         float16, bfloat16, float32 or float64.
     channel_axis
         The axis that is kept (NumPy's ``axis`` is the one that goes): the results are 1-D, one
-        element a channel.
+        element per channel.
 
     Returns
     -------
@@ -312,7 +308,7 @@ def range_of(
     """Minimum and maximum in the shape of the parameters; ValueError for NaN, Inf and no data."""
     _, axis, block_size = _checks.layout(x.shape, axis, block_size, name)
     if x.size == 0:
-        raise ValueError(f"x has no data (shape {x.shape}); pass at least one element a channel")
+        raise ValueError(f"x has no data (shape {x.shape}); pass at least one element per channel")
     low, high = _backend.min_max(x, axis, block_size)
     if np.isnan(low).any():
         _checks.finite(x, "x", shaped=axis is not None)

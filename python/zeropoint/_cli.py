@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.resources
 import io
 import json
@@ -50,7 +51,7 @@ exit codes:
 
 
 class _WrongUsage(Exception):
-    """What the parser cannot see."""
+    """Wrong usage that argparse cannot find."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,19 +60,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed its help or what is wrong
+    except SystemExit as stop:  # argparse has printed its help or the error
         return int(stop.code or 0)
     if options.run is None:
         parser.print_help()
         return 0
     try:
-        code = int(options.run(options))
+        code = int(options.run(options) or 0)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # the reader has had enough; what is still in the buffer must not fail at exit
+        # the reader is gone, and flushing the buffer must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Every name of a tensor can be printed, and there is something to print to."""
+    """Make every name of a tensor printable, and replace streams that are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # the process was started without it
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(
-        run: Callable[[argparse.Namespace], int], text: str, example: str
+        run: Callable[[argparse.Namespace], int | None], text: str, example: str
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             run.__name__.strip("_"),
@@ -274,8 +275,8 @@ class _PrintPath(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, const=const, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        prefix, *parts = self.const
-        path = importlib.resources.files("zeropoint").joinpath(*parts)
+        prefix, *names = self.const
+        path = importlib.resources.files("zeropoint").joinpath(*names)
         if not path.is_dir():
             parser.exit(
                 1,
@@ -339,46 +340,31 @@ class _Progress:
 # Files
 
 
-def _quantize(options: argparse.Namespace) -> int:
+def _quantize(options: argparse.Namespace) -> None:
     from . import files
 
-    with _bar(options) as progress:
-        done = files.quantize_file(
-            options.file,
-            options.output,
-            dtype=options.dtype,
-            progress=progress,
-            include=options.include,
-            exclude=options.exclude,
-            **_given_keywords(options),
-        )
-    return _print_summary(done, options)
+    keywords = {"include": options.include, "exclude": options.exclude, **_given_keywords(options)}
+    _convert(functools.partial(files.quantize_file, **keywords), options)
 
 
-def _dequantize(options: argparse.Namespace) -> int:
+def _dequantize(options: argparse.Namespace) -> None:
     from . import files
 
-    with _bar(options) as progress:
-        done = files.dequantize_file(
-            options.file, options.output, progress=progress, dtype=options.dtype
-        )
-    return _print_summary(done, options)
+    _convert(files.dequantize_file, options)
 
 
-def _bar(options: argparse.Namespace) -> contextlib.AbstractContextManager[_Progress | None]:
-    """A progress bar, where there is a terminal to show it."""
-    if options.quiet or not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    return _Progress(f"{options.run.__name__.strip('_')} {printable(options.file)}")
-
-
-def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
+def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) -> None:
+    """Quantize or dequantize a file, with a progress bar on a terminal, and print the summary."""
+    bar: contextlib.AbstractContextManager[_Progress | None] = contextlib.nullcontext()
+    if not options.quiet and sys.stderr.isatty():
+        bar = _Progress(f"{options.run.__name__.strip('_')} {printable(options.file)}")
+    with bar as progress:
+        done = function(options.file, options.output, progress=progress, dtype=options.dtype)
     done = _with_dtypes(done)
     if options.json:
         _print_json(done.to_dict())
-        return 0
-    if options.quiet:
-        return 0
+    if options.json or options.quiet:
+        return
     _print_pairs(
         {
             "source": f"{printable(done.source)} ({done.bytes_in:,} bytes)",
@@ -403,11 +389,10 @@ def _print_summary(done: FileSummary, options: argparse.Namespace) -> int:
     for name, why in done.left_out.items():
         print(f"left out: {printable(name, 200)}: {why}")
     print("\nerror: at most so much, half of the largest step, plus float rounding")
-    return 0
 
 
 def _dtype(label: str) -> str:
-    """NumPy's name of a dtype in a file's own words, which other commands use too."""
+    """NumPy's name of the dtype that a file calls `label`."""
     label = NUMPY.get(label, REALS.get(label, label))
     try:
         return np.dtype(label).name
@@ -427,13 +412,13 @@ def _granularity(axis: int | None, block_size: int | None) -> str:
     return f"along axis {axis}" + (f" in blocks of {block_size}" if block_size else "")
 
 
-def _inspect(options: argparse.Namespace) -> int:
+def _inspect(options: argparse.Namespace) -> None:
     from . import files
 
     info = _with_dtypes(files.inspect_file(options.file))
     if options.json:
         _print_json(info.to_dict())
-        return 0
+        return
     print(f"{printable(info.path)}: {info.format}, {info.bytes:,} bytes")
     lines = [["tensor", "dtype", "shape", "bytes", ""]]
     for tensor in info.tensors:
@@ -448,10 +433,9 @@ def _inspect(options: argparse.Namespace) -> int:
         shape = str(list(tensor.shape))
         lines.append([printable(tensor.name, 200), tensor.dtype, shape, f"{tensor.bytes:,}", note])
     print(table(lines))
-    return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _compare(options: argparse.Namespace) -> None:
     from . import files
 
     name = options.tensor
@@ -479,14 +463,13 @@ def _compare(options: argparse.Namespace) -> int:
         _print_json(comparison.to_dict())
     else:
         print(comparison)
-    return 0
 
 
 # ---------------------------------------------------------------------------------------------
 # This machine
 
 
-def _info(options: argparse.Namespace) -> int:
+def _info(options: argparse.Namespace) -> None:
     core = _backend.core_info()
     facts = {
         "version": zp.__version__,
@@ -501,7 +484,7 @@ def _info(options: argparse.Namespace) -> int:
     }
     if options.json:
         _print_json(facts)
-        return 0
+        return
     native = f"{facts['kernels']} kernels by {facts['compiler']}, for {len(zp.backends()) - 1} ISAs"
     _print_pairs(
         {
@@ -514,7 +497,6 @@ def _info(options: argparse.Namespace) -> int:
             "NumPy": facts["numpy"],
         }
     )
-    return 0
 
 
 def _no_core() -> str:
@@ -607,7 +589,7 @@ def _print_rows(rows: list[Any]) -> None:
 
 
 def _agreed(yes: bool) -> bool:
-    """Say how long all zero points take, and ask, unless the answer is known."""
+    """Print how long all zero points take, and ask for confirmation unless `yes`."""
     from . import _exhaustive
 
     hours = _exhaustive.hours()

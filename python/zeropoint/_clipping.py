@@ -1,6 +1,6 @@
 """Which range to quantize, from histograms: the methods of `HistogramObserver.params`.
 
-Within a bin the data count as spread evenly.  Arrays have a row a channel.
+Within a bin the data count as spread evenly.  Arrays have a row per channel.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from ._reference import Array
 
-Range = tuple[Array, Array]  #: the ends of what is not clipped, one a channel
+Range = tuple[Array, Array]  #: the ends of what is not clipped, one per channel
 
 
 class Histograms(NamedTuple):
@@ -23,7 +23,7 @@ class Histograms(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The values that codes stand for: scale * first, ..., scale * last, one row a channel."""
+    """The values that codes stand for: scale * first, ..., scale * last, a row per channel."""
 
     scale: Array
     first: Array
@@ -119,8 +119,8 @@ def _clumps(h: Histograms) -> Array:
     """How many equal elements come together, about: the variance of the counts over their mean.
 
     That is 1 for n elements that fall into bins by chance, and k for n / k that count k times.
-    Beside its neighbours, since the data are not spread evenly: a lonely bin may be one clump.  So
-    may a steep peak, and n elements are taken for at least sqrt(n) / 3 different ones.
+    Both are of neighbouring bins, since the data are not spread evenly.  A lonely bin or a steep
+    peak may be one clump, so n elements count as at least sqrt(n) / 3 different ones.
     """
     counts, wide = h.counts.astype(np.float64), np.diff(h.edges, axis=1) > 0
     pairs = wide[:, 1:] & wide[:, :-1]

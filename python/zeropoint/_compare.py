@@ -19,14 +19,14 @@ from .observers import HistogramObserver
 
 _CHUNK = 1 << 18  # elements in float64 at a time
 _CHANNELS = 1024  # whose codes are counted at a time
-_MOST = 0.9  # of the elements: what a few outliers do to the others must show
-_SAMPLE = 1 << 16  # elements that are looked at for different values
+_MOST = 0.9  # of the elements, so that a few outliers do not hide the others
+_SAMPLE = 1 << 16  # elements among which different values are counted
 
 
 @_checks.initialised_once
 @dataclass(frozen=True)
 class ErrorStats:
-    """What quantization did to an array; computed in float64, the same for every backend."""
+    """The error of quantizing an array; computed in float64, the same for every backend."""
 
     max_abs_error: float  #: largest |x' - x|, in the unit of x
     mean_abs_error: float
@@ -44,7 +44,7 @@ class ErrorStats:
 
     @property
     def warning(self) -> str | None:
-        """What the other figures do not show; None where there is nothing to warn of."""
+        """A problem that the other figures do not show, or None."""
         if not self.few_codes:
             return None
         return (
@@ -114,18 +114,18 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
 def _chunks(
     x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
 ) -> Iterator[tuple[Array, Array, Array, int]]:
-    """Chunks of about `_CHUNK` elements: x, codes, what these stand for, how many are clipped."""
+    """Chunks of about `_CHUNK` elements: x, codes, their values, how many are clipped."""
     layout = params._check_fits(x.shape)
     # with an axis all at once, by the core: a chunk has not all of the parameters
-    values = None if layout.axis is None else dequantize(codes, params, dtype=finer)
+    whole = None if layout.axis is None else dequantize(codes, params, dtype=finer)
     both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
     for chunk in chunks(x.shape, _CHUNK):
-        part, q = x[chunk], codes[chunk]
+        values, q = x[chunk], codes[chunk]
         scale, zero = (layout.spread_over(p, chunk) for p in both)
-        code = unclipped(part, scale, zero, params.convention)
+        code = unclipped(values, scale, zero, params.convention)
         clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
-        back = dequantize(q, params, dtype=finer) if values is None else values[chunk]
-        yield part, q, back, clipped
+        back = dequantize(q, params, dtype=finer) if whole is None else whole[chunk]
+        yield values, q, back, clipped
 
 
 class _Sums:
@@ -137,7 +137,7 @@ class _Sums:
         self.saturated = 0
         self.used = np.zeros(256, bool)
 
-    @np.errstate(all="ignore")  # what underflows does not count in a sum
+    @np.errstate(all="ignore")  # underflow does not matter in a sum
     def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
         a = x.astype(np.float64).ravel() / self.unit
         b = back.astype(np.float64).ravel() / self.unit
@@ -192,7 +192,7 @@ def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int
 
 
 def _counts(x: Array, codes: Array) -> Array:
-    """How many nonzero elements have each code, as uint8; a row a channel (the first axis)."""
+    """How many nonzero elements have each code, as uint8; a row per channel (the first axis)."""
     counts = np.zeros(len(x) * 256, np.int64)
     row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
     for chunk in chunks(x.shape, _CHUNK):
@@ -224,13 +224,13 @@ def _values_of_most(x: Array) -> int:
 _ROUNDING = 2.0**-12
 _IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
 _CLIPPED = 256  # channels at most for which ranges are searched: each takes some ms
-_TAILS = (1e-4, 1e-3, 1e-2)  # what is clipped at each end: the first that leaves many codes in use
+_TAILS = (1e-4, 1e-3, 1e-2)  # clipped at each end: the first that leaves many codes in use
 
 
 @_checks.initialised_once
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One way to choose the parameters, for uint8, and what it does to the data."""
+    """One way to choose the parameters, for uint8, and its error."""
 
     rule: str = "min"  #: or "max", "least_error", "symmetric"
     include_zero: bool = True
@@ -253,14 +253,14 @@ class ComparisonRow:
         return self.rule if self.include_zero else f"{self.rule}, zero not included"
 
     @property
-    def share(self) -> float:
+    def few_fraction(self) -> float:
         """The fraction of the channels in which few codes are in use."""
         return self.stats.few_codes / self.stats.channels if self.stats else 0.0
 
     @property
     def few(self) -> bool:
         """Whether few codes are in use in so many channels that the data are ruined."""
-        return self.share > 1 - _MOST
+        return self.few_fraction > 1 - _MOST
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -300,19 +300,19 @@ class Comparison:
 
     @property
     def warning(self) -> str | None:
-        """Where a rule leaves few codes in use: which one, and what helps."""
+        """Which rules leave few codes in use, and which rows help; or None."""
         lost = [row for row in self._asked if row.stats and row.stats.few_codes]
         if not lost or not lost[0].stats:
             return None
         text = lost[0].stats._few(f" in {self._numbers(lost)}")
-        helps = [row for row in self.rows if row.stats and row.share < lost[0].share]
+        helps = [row for row in self.rows if row.stats and row.few_fraction < lost[0].few_fraction]
         if not helps:
             return f"{text}; nothing that was tried here helps"
         return f"{text}; what helps: {self._numbers(helps)}"
 
     @property
     def advice(self) -> str:
-        """What to take, in a sentence."""
+        """The recommendation, in a sentence."""
         best, asked = self.best, self._asked
         rules = [row for row in asked if row.method == "minmax"]
         text = f"Best for this data: {self._title(best)}"
@@ -366,7 +366,7 @@ class Comparison:
         return text if self.warning is None else f"Warning: {self.warning}.\n\n{text}"
 
     def _title(self, row: ComparisonRow) -> str:
-        """All that a row stands for."""
+        """The names of a row and of those with the same figures."""
         of_rules = [each for each in (row, *row.same) if each.method == "minmax"]
         with_zero = [each.rule for each in of_rules if each.include_zero]
         without = [each.rule for each in of_rules if not each.include_zero]
@@ -389,7 +389,7 @@ def _mse(row: ComparisonRow) -> float:
 
 
 def _decibels(worse: ComparisonRow, better: ComparisonRow) -> float:
-    """By how much the one is better; 0 where there is no such number."""
+    """By how much `better` is better; 0 where there is no such number."""
     a, b = _mse(worse), _mse(better)
     return 10 * math.log10(a / b) if b > 0 and 0 < a < math.inf else 0.0
 
@@ -523,8 +523,7 @@ def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
 def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
     """The parameters for what lies between the percentiles.
 
-    Bins are equal, so beside a far outlier all the rest is in a few of them: what the percentiles
-    leave is counted again, until the bins are fine enough.
+    Beside a far outlier all else is in a few bins, so it is counted again until bins are fine.
     """
     observer = HistogramObserver(axis=axis).update(x)
     before = observer.params(method="minmax")
@@ -532,7 +531,7 @@ def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
         params = observer.params(method="percentile", percentile=percentile)
         if np.all(np.asarray(params.scale) * 4 > before.scale):
             return params
-        # by a step too much, for the zero point has been rounded
+        # a step wider, because the zero point has been rounded
         scale, zero = params._spread(params._check_fits(x.shape))
         low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
         x = np.clip(widen(x), low, high).astype(scale.dtype)

@@ -98,7 +98,7 @@ def measured() -> dict[str, Any] | None:
     true = _nearest(unit, unit, chosen)
 
     def recall(values: Array) -> float:
-        """The share of the true neighbours that a search in `values` finds."""
+        """The fraction of the true neighbours that a search in `values` finds."""
         pairs = zip(true, _nearest(_unit(values), unit, chosen), strict=True)
         return float(np.mean([np.isin(*pair).mean() for pair in pairs]))
 
@@ -134,7 +134,7 @@ def measured() -> dict[str, Any] | None:
 def _embedding_table() -> tuple[Array, str] | None:
     """A trained array that pip can install, and its version; None where it is not installed.
 
-    The package is found, not imported: its own dependencies play no part.
+    The package is found, not imported, so its own dependencies are not needed.
     """
     from . import files
 
@@ -173,7 +173,7 @@ def _nearest(rows: Array, queries: Array, chosen: Array) -> Array:
 
 
 def measured_text(found: dict[str, Any]) -> str:
-    """The table, and what its columns mean."""
+    """The table and its columns explained."""
     lines = [["", "bytes", "largest error", "typical error", f"recall@{_NEAREST}", "ms"]]
     for row in found["rows"]:
         ms = "-" if row["seconds"] is None else f"{row['seconds'] * 1e3:.1f}"

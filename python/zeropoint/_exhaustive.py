@@ -26,7 +26,7 @@ import numpy as np
 from . import _api, _backend, _reference
 from ._choice import RULES, Choice, ChoiceKeywords
 from ._conventions import CONVENTIONS
-from ._params import QuantParams
+from ._params import QuantParams, quantize_by_reference
 from ._reference import Array
 from ._selfcheck import CODES, REALS, Row
 
@@ -44,10 +44,10 @@ ALL_ZERO_POINTS = tuple((0.1 * 2.0**-64, zero) for zero in range(256))
 SCALES = 100_000
 RANGES = 1_000_000
 
-#: elements a call: they stay in the L2 cache, and the core leaves them to the calling thread
+#: elements per call: they stay in the L2 cache, and the core leaves them to the calling thread
 CHUNK = 2**17
 CHUNKS = range(2**32 // CHUNK)
-_SHORT = 4096  # elements a run for which the core does not prove a product, so it divides
+_SHORT = 4096  # elements of a run for which the core does not prove a product, so it divides
 
 _EIGHT_TIMES = 0x0101010101010101  # a byte times this is a word of eight
 _INFINITY = 0x7F800000  # bits of float32's Inf; NaN lies above
@@ -66,7 +66,7 @@ def run(
     *,
     all_zero_points: bool = False,
 ) -> Iterator[Row]:
-    """Check every compiled backend, a row for each operation; `progress` gets (done, total).
+    """Check every compiled backend, a row per operation; `progress` gets (done, total).
 
     As many chunks run at a time as the library may use threads.
     """
@@ -95,8 +95,8 @@ def hours() -> float:
     stage = quantize_float32(backends, pairs, chunks, short_runs=False)
     start = time.perf_counter()
     rows(stage)
-    part = len(pairs) * len(chunks) / (len(ALL_ZERO_POINTS) * len(CHUNKS))
-    return (time.perf_counter() - start) / part / 3600
+    fraction = len(pairs) * len(chunks) / (len(ALL_ZERO_POINTS) * len(CHUNKS))
+    return (time.perf_counter() - start) / fraction / 3600
 
 
 def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> list[Row]:
@@ -106,21 +106,19 @@ def rows(stage: Stage, progress: Callable[[int], None] = lambda done: None) -> l
     try:
         for done, chunk in enumerate(pool.map(stage.check, stage.chunks), 1):
             for row in chunk:
-                key = row.backend, row.operation
-                found[key] = _sum(found[key], row) if key in found else row
+                if old := found.get(row[:2]):
+                    names = "cases", "elements", "differences"
+                    sums = {name: getattr(old, name) + getattr(row, name) for name in names}
+                    row = row._replace(**sums, first=old.first or row.first)
+                found[row[:2]] = row
             progress(done)
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing more is begun
     return list(found.values())
 
 
-def _sum(a: Row, b: Row) -> Row:
-    cases, elements, differences = (x + y for x, y in zip(a[2:5], b[2:5], strict=True))
-    return Row(a.backend, a.operation, cases, elements, differences, a.first or b.first)
-
-
 def description(*, all_zero_points: bool = False) -> list[str]:
-    """What `run` goes through, in sentences."""
+    """What `run` checks, in sentences."""
     if all_zero_points:
         pairs = f"all 256 zero points with the scale {ALL_ZERO_POINTS[0][0]:.9g}, in long runs"
     else:
@@ -146,7 +144,7 @@ class _Case(NamedTuple):
     params: QuantParams
     rows: QuantParams  #: the same for each row of a chunk in short runs
     starts: list[int]
-    codes: list[int]  #: as uint8, whatever the dtype
+    codes: list[int]  #: as uint8, for int8 too
 
 
 def _params(pairs: Sequence[tuple[float, int]]) -> Iterator[QuantParams]:
@@ -160,15 +158,7 @@ def _by_row(params: QuantParams, n: int) -> QuantParams:
 
 
 def _reference_codes(x: Array, params: QuantParams) -> Array:
-    return _reference.quantize(
-        x,
-        np.asarray(params.scale),
-        np.asarray(params.zero_point, np.int32),
-        qmin=params.qmin,
-        qmax=params.qmax,
-        convention=params.convention,
-        dtype=params.dtype,
-    )
+    return quantize_by_reference(x, params, params._check_fits(x.shape))
 
 
 def code_runs(params: QuantParams) -> tuple[list[int], list[int]]:
@@ -222,7 +212,7 @@ def quantize_float32(
         def oracle(
             backend: str, case: _Case, want: int | Array, data: Array, by: QuantParams
         ) -> None:
-            # what is not written must not look right
+            # an element that is not written must differ
             if isinstance(want, int):
                 codes.fill(want ^ 0xFF)
             else:
@@ -291,7 +281,7 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
         for backend in backends:
             name = f"quantize {x.dtype.name} {params.convention}"
             for data, how in ((x, params), (short, short_params)):
-                got = ~want  # what is not written must not look right
+                got = ~want  # an element that is not written must differ
                 with _backend.use_backend(backend):
                     _api.quantize(data, how, out=got.reshape(data.shape))
                 same = got == want
@@ -306,8 +296,8 @@ def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]])
 # ---------------------------------------------------------------------------------------------
 # dequantize: every code, every zero point
 
-_AT_ONCE = 2  # scales a call
-_IN_A_CHUNK = 50  # and in a chunk
+_AT_ONCE = 2  # scales per call
+_IN_A_CHUNK = 50  # and per chunk
 _DIFFERENCES = np.arange(-255, 256)  # q - z
 
 
@@ -440,34 +430,34 @@ def _hard_ranges() -> Array:
 
 
 def _random_ranges(n: int) -> Array:
-    """Of any exponents, of like ends, one-sided and narrow ones, in equal parts."""
+    """A quarter each: any exponents, similar ends, one-sided, narrow."""
     rng = np.random.default_rng(3)
-    part = -(-n // 4)
-    bits = rng.integers(0, _INFINITY, (part, 2), np.uint32) | (
-        rng.integers(0, 2, (part, 2), np.uint32) << np.uint32(31)
+    each = -(-n // 4)
+    bits = rng.integers(0, _INFINITY, (each, 2), np.uint32) | (
+        rng.integers(0, 2, (each, 2), np.uint32) << np.uint32(31)
     )
-    size = np.exp(rng.uniform(-80, 80, (part, 1)))
-    like = rng.normal(size=(part, 2)) * size
-    one_sided = rng.uniform(0, 1, (part, 2)) * size * rng.choice([-1.0, 1.0], (part, 1))
-    narrow = size * (1 + rng.uniform(0, 2.0**-20, (part, 2)))
+    size = np.exp(rng.uniform(-80, 80, (each, 1)))
+    like = rng.normal(size=(each, 2)) * size
+    one_sided = rng.uniform(0, 1, (each, 2)) * size * rng.choice([-1.0, 1.0], (each, 1))
+    narrow = size * (1 + rng.uniform(0, 2.0**-20, (each, 2)))
     kinds = bits.view(np.float32), *(kind.astype(np.float32) for kind in (like, one_sided, narrow))
     return np.sort(np.concatenate(kinds)[:n], axis=1)
 
 
 def _between(low: Array, high: Array, scale: Array, zero: Array) -> Array:
-    """Elements of each range, a row each: its ends, 0, half steps and others at random."""
+    """Elements of each range, a row per range: its ends, 0, half steps and others at random."""
     rng = np.random.default_rng(4)
     low, high, scale, zero = (v[:, None] for v in (low, high, scale, zero))
     half_steps = (rng.integers(-128, 256, (len(low), 6)) + 0.5) * scale.astype(np.float64)
-    part = rng.uniform(size=(len(low), _POINTS - 9))
-    others = low * (1 - part) + high * part  # in float64
+    place = rng.uniform(size=(len(low), _POINTS - 9))
+    others = low * (1 - place) + high * place  # in float64
     x = np.concatenate([half_steps, others], axis=1)
     x = np.clip(x, low, high).astype(np.float32)
     return np.concatenate([low, high, np.zeros_like(low), x], axis=1)
 
 
 def _broken_promise(params: QuantParams, x: Array, want: tuple[Array, Array]) -> str:
-    """What is wrong with the parameters for the elements `x`, a row each; empty if nothing is."""
+    """What is wrong with the parameters for `x`, a row per range; empty if nothing is."""
     scale, zero = np.asarray(params.scale), np.asarray(params.zero_point)
     good = np.isfinite(scale) & (scale > 0) & (zero >= params.qmin) & (zero <= params.qmax)
     if not good.all():

@@ -1,4 +1,4 @@
-"""What to install where something is missing: the one place that knows where from."""
+"""The one place that says how to install what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of other libraries as NumPy arrays: the one place that reads what is no plain ndarray.
+"""Arrays of other libraries as NumPy arrays: the one place that reads anything but plain ndarrays.
 
 It views their memory where NumPy can, and refuses what NumPy would misread: memory without data,
 missing values, masks.  No library is imported: that of an object is loaded already.
@@ -52,7 +52,7 @@ def read(x: Any, name: str, fill: int = 0) -> Array:
         return np.asarray(x)
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # whatever the library has for what is no array
+    except Exception as error:  # libraries raise many kinds
         raise TypeError(f"{name} cannot be viewed as an array: {error}") from error
 
 
@@ -89,7 +89,7 @@ def tensor(x: Any, name: str) -> Array:
         bits = is_bfloat16 and not (x.requires_grad or _dispatches(x))
         found: Array = (x.view(torch.int16) if bits else x).numpy()
         there = not found.size or (not found.flags.owndata and _in_storage(x, found))
-    except Exception as error:  # torch has many for what it does not export
+    except Exception as error:  # torch raises many kinds
         raise TypeError(_no_memory(x, name, error)) from error
     if not there:
         raise TypeError(
@@ -100,7 +100,7 @@ def tensor(x: Any, name: str) -> Array:
 
 
 def _dispatches(x: Any) -> bool:
-    """Whether a class of tensors says for itself what an operation gives."""
+    """Whether a class of tensors overrides operations."""
     plain = sys.modules["torch"].Tensor.__torch_dispatch__
     return type(x).__torch_dispatch__ is not plain
 
@@ -115,7 +115,7 @@ def _in_storage(x: Any, found: Array) -> bool:
 
 
 def _no_memory(x: Any, name: str, error: Exception) -> str:
-    """Why torch does not give the memory of a tensor, and what helps."""
+    """Why torch does not give the memory of a tensor, and the fix."""
     if x.is_meta:
         return f"{name} is on device meta and has no data; pass a tensor that has"
     if not x.is_cpu:
@@ -244,7 +244,7 @@ def _flat(x: Any, name: str) -> tuple[Any, str] | None:
 
 
 # ---------------------------------------------------------------------------------------------
-# What helps where an array has another dtype
+# How to convert an array of another dtype
 
 
 def conversion(x: Any, found: Array, name: str) -> str:

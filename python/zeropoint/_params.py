@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
@@ -35,7 +36,7 @@ class QuantParams:
     ----------
     scale
         Size of one step, in the unit of the data: finite and > 0.  A scalar; with `axis` a 1-D
-        array, one scale a channel; with `block_size` an array of the data's shape with `axis`
+        array, one scale per channel; with `block_size` an array of the data's shape with `axis`
         divided by `block_size`.  Python numbers and lists of them are stored as float32, NumPy
         scalars and arrays of any library keep float32 or float64 (float16 and bfloat16 widen to
         float32).
@@ -49,7 +50,7 @@ class QuantParams:
     axis
         The channel axis, or the axis that is cut into blocks; may be negative.
     block_size
-        Elements a block along `axis`, as in ONNX opset 21; the last block may be short.
+        Elements per block along `axis`, as in ONNX opset 21; the last block may be short.
     convention
         Whose bits: ``"numpy"``, ``"onnx"``, ``"torch"`` or ``"tflite"``, or an alias.
     include_zero
@@ -153,7 +154,7 @@ class QuantParams:
 
     def quantize(self, x: Any, *, out: Array | None = None, check_finite: bool = False) -> Array:
         """`zeropoint.quantize(x, self, out=out, check_finite=check_finite)`."""
-        if check_finite is False:  # what the fast entry takes
+        if check_finite is False:  # the fast entry takes no other keyword than out
             return quantize(x, self, out=out)
         return quantize(x, self, out=out, check_finite=check_finite)
 
@@ -206,7 +207,7 @@ class QuantParams:
         raise AttributeError("QuantParams is immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, tuple(self._fields().values())
+        return functools.partial(QuantParams, **self._fields()), ()
 
     @_backend.ieee
     def __repr__(self) -> str:
@@ -229,8 +230,7 @@ class QuantParams:
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact.
 
-        Blocks of data without elements have no scales, and only then it has their ``shape``, which
-        nested lists would lose.
+        ``shape`` is there only where there are no scales, because nested lists would lose it.
         """
         scale = np.asarray(self.scale)
         fields = self._fields()
@@ -274,7 +274,7 @@ class QuantParams:
             values["zero_point"] = 0
         return cls(**values)
 
-    # -- what the rest of the package asks ------------------------------------------------------
+    # -- for the rest of the package -------------------------------------------------------------
 
     def _recipe(self) -> dict[str, Any]:
         """All but scale and zero point, as keywords: those of a tile of the data."""
@@ -322,10 +322,6 @@ def _shown(value: Any, block_size: int | None, dtype: str = "") -> str:
     return f"<{dtype}{value.min()!s}..{value.max()!s}: {rest}>"
 
 
-def _rebuild(*values: Any) -> QuantParams:
-    return QuantParams(**dict(zip(_FIELDS, values, strict=True)))
-
-
 def _empty_shape(shape: object) -> tuple[int, ...]:
     """The shape that a dictionary gives for scales without elements; else ValueError."""
     if isinstance(shape, list) and 0 in shape and _holds_only(shape, (int,), 1):
@@ -345,12 +341,12 @@ def _holds_only(value: Any, kinds: tuple[type, ...], depth: int = 64) -> bool:
 
 
 def _view(value: Any) -> Any:
-    """An array that is new each time: shape and dtype of an array can be set, read-only or not."""
+    """A new view each time, because shape and dtype of a read-only array can be set."""
     return value.view() if isinstance(value, np.ndarray) else value
 
 
 def _frozen(x: Array) -> Array:
-    """The same values over memory that nobody can make writeable again."""
+    """A copy over memory that cannot be made writeable again."""
     return np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
 
 
@@ -392,7 +388,7 @@ def quantize(
     Parameters
     ----------
     x
-        float16, bfloat16, float32 or float64, any shape and strides: whatever NumPy can view.
+        float16, bfloat16, float32 or float64, any shape and strides: anything that NumPy can view.
     params
         The parameters; with an axis their length must fit `x`.
     out
@@ -429,11 +425,11 @@ def quantize(
         params.dtype,
         out,
         (params._native,),
-        lambda x: _quantize(x, params, layout),
+        lambda x: quantize_by_reference(x, params, layout),
     )
 
 
-def _quantize(x: Array, params: QuantParams, layout: Layout) -> Array:
+def quantize_by_reference(x: Array, params: QuantParams, layout: Layout) -> Array:
     how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
     return _reference.quantize(x, *params._spread(layout), **how)
 
@@ -510,11 +506,11 @@ def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None 
         x.dtype,
         out,
         (params._native,),
-        lambda x: _dequantize(_quantize(x, params, layout), params, layout, x.dtype),
+        lambda x: _dequantize(quantize_by_reference(x, params, layout), params, layout, x.dtype),
     )
 
 
-if not TYPE_CHECKING:  # to a reader they stay the functions above, which answer what is not plain
+if not TYPE_CHECKING:  # the functions above answer what the fast entries decline
     quantize, dequantize, fake_quantize = _backend.fast_entries(
         QuantParams, quantize, dequantize, fake_quantize
     )

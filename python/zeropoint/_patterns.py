@@ -46,7 +46,7 @@ def matches(patterns: Iterable[str], name: str) -> bool:
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
-    """What an error says of the names that are like `wanted`, or of the first few."""
+    """For an error: the names that are like `wanted`, or the first few."""
     known = [name for name in names if len(name) <= _LONGEST][:_MOST]
     plain: dict[str, str] = {}
     for name in known:

@@ -31,7 +31,7 @@ def widen(x: Array) -> Array:
     """float16 and bfloat16 become float32, exactly; anything else stays as it is."""
     if x.dtype.itemsize != 2 or x.dtype.kind in "iu":
         return x
-    with np.errstate(invalid="ignore"):  # a signalling NaN is no news
+    with np.errstate(invalid="ignore"):  # of signalling NaN
         return x.astype(np.float32)
 
 
@@ -285,14 +285,12 @@ def choose(
         if rule == "max":
             zero_point = from_max
         elif rule == "least_error":
-            ends = [
-                np.maximum(
-                    _round_trip_error(low, scale, z, qmin, qmax, convention, dtype),
-                    _round_trip_error(high, scale, z, qmin, qmax, convention, dtype),
-                )
+            how = {"qmin": qmin, "qmax": qmax, "convention": convention, "dtype": dtype}
+            errors = [
+                np.maximum(*(_round_trip_error(end, scale, z, **how) for end in (low, high)))
                 for z in (from_max, from_min)
             ]
-            zero_point = np.where(ends[0] < ends[1], from_max, from_min)
+            zero_point = np.where(errors[0] < errors[1], from_max, from_min)
         elif rule is None and convention == "onnx":
             zero_point = np.clip(np.rint(qmin - low / scale), qmin, qmax)
         elif rule is None and convention == "torch":
@@ -335,17 +333,9 @@ def smallest_at_least(exact: Fraction, dtype: np.dtype[Any]) -> Any:
     return guess
 
 
-def _round_trip_error(
-    end: Array,
-    scale: Array,
-    zero_point: Array,
-    qmin: int,
-    qmax: int,
-    convention: str,
-    dtype: np.dtype[Any],
-) -> Array:
+def _round_trip_error(end: Array, scale: Array, zero_point: Array, **how: Any) -> Array:
     """How far `end` moves when it is quantized and dequantized, the difference in float64."""
-    q = quantize(end, scale, zero_point, qmin=qmin, qmax=qmax, convention=convention, dtype=dtype)
+    q = quantize(end, scale, zero_point, **how)
     back = dequantize(q, scale, zero_point, dtype=scale.dtype)
     return np.asarray(np.abs(back.astype(np.float64) - end.astype(np.float64)))
 

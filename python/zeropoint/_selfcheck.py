@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ _SPECIAL += [
 # Kernels with no function of their own: conversion stands before and after the other loops, and
 # long runs of shared parameters are quantized without the division where a proof allows it.
 # Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
-_PARTS = "convert", "certify", "quantize_runs"
+_WITHIN = "convert", "certify", "quantize_runs"
 
 
 class Row(NamedTuple):
@@ -77,7 +77,7 @@ class _Case(NamedTuple):
 
 
 def run(backends: Sequence[str] | None = None) -> Iterator[Row]:
-    """Check the compiled `backends` (all of them by default), a row for each operation.
+    """Check the compiled `backends` (all of them by default), a row per operation.
 
     Raises RuntimeError if the core has a kernel that no operation here would run.
     """
@@ -86,7 +86,7 @@ def run(backends: Sequence[str] | None = None) -> Iterator[Row]:
         raise RuntimeError(f"no operation of the self-check runs these kernels: {unknown}")
     for backend in _backend.backends() if backends is None else backends:
         if backend == "reference":
-            continue  # the reference cannot oracle itself
+            continue  # the reference cannot be its own oracle
         for operation, cases in OPERATIONS.items():
             yield _row(backend, operation, cases())
 
@@ -97,7 +97,7 @@ def _is_run(kernel: str) -> bool:
     known = {"even", "away", *CONVENTIONS}
     known |= {name.replace("float", "f") for name in _checks.FLOATS}
     known |= {f"{dtype.kind}{8 * dtype.itemsize}" for dtype in INTEGERS}
-    return operation in {*OPERATIONS, *_PARTS} and known.issuperset(types)
+    return operation in {*OPERATIONS, *_WITHIN} and known.issuperset(types)
 
 
 def _row(backend: str, operation: str, cases: Iterator[_Case]) -> Row:
@@ -116,8 +116,8 @@ def _row(backend: str, operation: str, cases: Iterator[_Case]) -> Row:
 def _problem(backend: str, case: _Case) -> str:
     """What differs; empty where nothing does.
 
-    Under `verify` calls take the general path, so a second one tries the fast path as well; and a
-    third into memory where every byte is wrong, because fresh memory may hold an earlier result.
+    Under `verify` calls take the general path, so a second one takes the fast path, and a third
+    writes over wrong bytes, because fresh memory may hold an earlier result.
     """
     with _backend.use_backend(backend):
         try:
@@ -152,15 +152,18 @@ def _layouts(n: int) -> list[Layout]:
     ]
 
 
+_KINDS = range(len(_layouts(0)))
+
+
 def _parameters(layout: Layout) -> tuple[int, ...]:
     return _checks.layout(*layout).params_shape
 
 
-#: runs long enough for whatever the core does only for those
+#: with runs so long that the core quantizes them without the division
 _LONG = Layout((20_011,)), Layout((2, 8_201), 0), Layout((20_011,), 0, 8_209)
 
 
-def _shared(combinations: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+def _with_sizes(combinations: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Every combination with every fifth size, in turn.
 
     The numbers of dtypes, layouts and so on have no factor 5, so each of them meets all sizes.
@@ -168,6 +171,12 @@ def _shared(combinations: Iterator[Any]) -> Iterator[tuple[int, Any]]:
     for i, combination in enumerate(combinations):
         for n in _SIZES[i % 5 :: 5]:
             yield n, combination
+
+
+def _with_layouts(kinds: Iterable[int], *choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """(layout, one of each of the choices), in every combination of a kind of layout and these."""
+    for n, (kind, *rest) in _with_sizes(itertools.product(kinds, *choices)):
+        yield _layouts(n)[kind], *rest
 
 
 def _choose(
@@ -245,15 +254,10 @@ def _placed(rng: Generator, x: Array) -> Array:
 
 def _quantize(function: Callable[..., Array]) -> Iterator[_Case]:
     rng = np.random.default_rng(1)
-    layouts = range(len(_layouts(0)))
-    for n, (kind, convention, codes, real) in _shared(
-        itertools.product(layouts, CONVENTIONS, CODES, REALS)
+    choices = CONVENTIONS, CODES, REALS
+    for layout, convention, codes, real in itertools.chain(
+        _with_layouts(_KINDS, *choices), itertools.product(_LONG, *choices)
     ):
-        layout = _layouts(n)[kind]
-        params = _choose(rng, layout, codes, convention, real)
-        x = _placed(rng, _near_half_steps(rng, params, layout.shape, real))
-        yield _Case(x.size, partial(function, x, params))
-    for layout, convention, codes, real in itertools.product(_LONG, CONVENTIONS, CODES, REALS):
         params = _choose(rng, layout, codes, convention, real)
         x = _placed(rng, _near_half_steps(rng, params, layout.shape, real))
         yield _Case(x.size, partial(function, x, params))
@@ -261,11 +265,7 @@ def _quantize(function: Callable[..., Array]) -> Iterator[_Case]:
 
 def _dequantize() -> Iterator[_Case]:
     rng = np.random.default_rng(2)
-    layouts = range(len(_layouts(0)))
-    for n, (kind, convention, codes, real) in _shared(
-        itertools.product(layouts, CONVENTIONS, CODES, REALS)
-    ):
-        layout = _layouts(n)[kind]
+    for layout, convention, codes, real in _with_layouts(_KINDS, CONVENTIONS, CODES, REALS):
         params = _choose(rng, layout, codes, convention, real)
         q = _placed(rng, rng.integers(0, 256, layout.shape, np.uint8).view(codes))
         dtype = None if real == np.float32 else real  # None takes the fast path
@@ -274,8 +274,7 @@ def _dequantize() -> Iterator[_Case]:
 
 def _requantize() -> Iterator[_Case]:
     rng = np.random.default_rng(3)
-    for n, (kind, codes) in _shared(itertools.product((0, 1, 2, 3) * 8, CODES)):
-        layout = _layouts(n)[kind]
+    for layout, codes in _with_layouts((0, 1, 2, 3) * 8, CODES):
         params = _choose(rng, layout, codes, "onnx", np.dtype(np.float32))
         # steps of the accumulator far finer than the codes'; by 2 every other one is a half step
         acc_scale = np.asarray(params.scale, np.float64) / rng.choice([2.0, 1000.0, 3e6, 1e7])
@@ -294,21 +293,21 @@ def _saturate() -> Iterator[_Case]:
     integers = [np.dtype(name) for name in ("int16", "int32", "int64")]
     wide = itertools.product((*REALS, *integers) * 4, [(-128, 127), (0, 255), (-3, 5)])
     codes = itertools.product(CODES * 4, [(0, 127), (3, 100), (5, 5)])
-    for n, (real, (low, high)) in _shared(itertools.chain(wide, codes)):
+    for n, (real, (low, high)) in _with_sizes(itertools.chain(wide, codes)):
         x = _placed(rng, _numbers(rng, n, real))
         yield _Case(n, partial(_api.saturate, x, low, high))
 
 
 def _saturate_cast() -> Iterator[_Case]:
     rng = np.random.default_rng(5)
-    for n, (real, codes) in _shared(itertools.product((*REALS, *INTEGERS) * 4, CODES)):
+    for n, (real, codes) in _with_sizes(itertools.product((*REALS, *INTEGERS) * 4, CODES)):
         x = _placed(rng, _numbers(rng, n, real))
         yield _Case(n, partial(_api.saturate_cast, x, codes))
 
 
 def _round() -> Iterator[_Case]:
     rng = np.random.default_rng(6)
-    for n, (real, ties) in _shared(itertools.product(REALS * 4, ("even", "away"))):
+    for n, (real, ties) in _with_sizes(itertools.product(REALS * 4, ("even", "away"))):
         x = _placed(rng, _numbers(rng, n, real))
         yield _Case(n, partial(_api.round, x, ties=ties))
 
@@ -326,11 +325,7 @@ def _numbers(rng: Generator, n: int, dtype: np.dtype[Any]) -> Array:
 def _min_max() -> Iterator[_Case]:
     """Per tensor and channel by `min_max`; blocks by `choose_params`, the only way to them."""
     rng = np.random.default_rng(7)
-    kinds = range(len(_layouts(0)))
-    for n, (kind, special, real) in _shared(
-        itertools.product(kinds, ("none", "finite", "any") * 2, REALS)
-    ):
-        layout = _layouts(n)[kind]
+    for layout, special, real in _with_layouts(_KINDS, ("none", "finite", "any") * 2, REALS):
         x = (rng.standard_normal(layout.shape) * 100).astype(real)
         if special != "none":
             x = _special(rng, x)
@@ -354,13 +349,11 @@ def _histogram() -> Iterator[_Case]:
     """The table of a `HistogramObserver`, which counts finite data of any range."""
     rng = np.random.default_rng(9)
     kinds = [kind for kind, layout in enumerate(_layouts(0)) if layout.block is None]
-    shapes = [
-        (_layouts(n)[kind], real)
-        for n, (kind, real) in _shared(itertools.product(kinds * 5, REALS))
-    ]
-    for layout, real in itertools.chain(shapes, itertools.product(_LONG[:2], REALS)):
+    for layout, real in itertools.chain(
+        _with_layouts(kinds * 5, REALS), itertools.product(_LONG[:2], REALS)
+    ):
         if math.prod(_parameters(layout)) > 64:
-            continue  # a channel takes 32 KiB
+            continue  # each channel takes 32 KiB
         x = _special(rng, (rng.standard_normal(layout.shape) * 100).astype(real))
         x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
         yield _Case(x.size, partial(_counted, x, layout.axis), has_out=False)
@@ -373,12 +366,8 @@ def _counted(x: Array, axis: int | None) -> Array:
 def _quantize_dynamic() -> Iterator[_Case]:
     """Range, choice of parameters and codes; the bytes of all three."""
     rng = np.random.default_rng(8)
-    kinds = range(len(_layouts(0)))
     rules = ("max", "min", "least_error", "default", "symmetric")
-    for n, (kind, codes, convention, real) in _shared(
-        itertools.product(kinds, CODES, CONVENTIONS, REALS)
-    ):
-        layout = _layouts(n)[kind]
+    for layout, codes, convention, real in _with_layouts(_KINDS, CODES, CONVENTIONS, REALS):
         rule = str(rng.choice(rules))
         scale = 10.0 ** rng.integers(-6, 4)
         x = ((rng.standard_normal(layout.shape) + rng.integers(-2, 3)) * scale).astype(real)
@@ -398,8 +387,8 @@ def _dynamic(x: Array, codes: np.dtype[Any], keywords: dict[str, Any]) -> Array:
         q, params = _api.quantize_dynamic(x, codes, **keywords)
     except ValueError:  # no data
         return np.empty(0)
-    parts = q, np.asarray(params.scale), np.asarray(params.zero_point)
-    return np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8)
+    results = q, np.asarray(params.scale), np.asarray(params.zero_point)
+    return np.frombuffer(b"".join(result.tobytes() for result in results), np.uint8)
 
 
 OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {

@@ -80,7 +80,7 @@ def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
         a = _whole_blocks(a, kept[0], block_size)
         kept = tuple(range(a.ndim))
     ends = functools.partial(range_of, axis=axis, block_size=block_size)
-    found = _reduced(a, ends, _widest, kept)
+    found = _reduced(a, ends, _joined_ranges, kept)
     if found is None:
         raise ValueError(f"a has no data (shape {a.shape}); pass at least one element per channel")
     low, high = (np.block(_each(found, operator.itemgetter(end)).tolist()) for end in (0, 1))
@@ -131,11 +131,11 @@ def observe(a: Any, observer: _Observer) -> _Observer:
     return observer
 
 
-# What is measured of a chunk, and how such measures are joined: the range, and an observer
+# What is measured of a chunk and how results are joined: the range, and an observer
 
 
 @_backend.ieee
-def _widest(ranges: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+def _joined_ranges(ranges: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     lows, highs = zip(*ranges, strict=True)
     return np.minimum.reduce(lows), np.maximum.reduce(highs)
 
@@ -145,7 +145,7 @@ def _filled(x: Array, *, fresh: Callable[[], Any]) -> Any:
 
 
 def _merged(observers: Sequence[Any], *, fresh: Callable[[], Any]) -> Any:
-    # Into a new one: what Dask holds must stay as it is, it may be asked for again.
+    # into a new one, because Dask may use what it holds again
     return functools.reduce(lambda merged, each: merged.merge(each), observers, fresh())
 
 
@@ -229,7 +229,7 @@ def _joined(
 ) -> Array:
     measured = [measured for measured, _ in records.flat if measured is not None]
     faults = [fault for _, faults in records.flat for fault in faults]
-    # with a fault there will be no result, and what was measured beside it is not needed
+    # with a fault there will be no result
     return _cell((join(measured) if measured and not faults else None, faults), records.ndim)
 
 

@@ -83,7 +83,7 @@ _Progress = Callable[[int, int], object]
 @_checks.initialised_once
 @dataclass(frozen=True)
 class TensorSummary:
-    """What became of one tensor."""
+    """The result for one tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -101,7 +101,7 @@ class TensorSummary:
 @_checks.initialised_once
 @dataclass(frozen=True)
 class FileSummary:
-    """What `quantize_file` or `dequantize_file` did."""
+    """The result of `quantize_file` or `dequantize_file`."""
 
     source: str
     target: str
@@ -134,7 +134,7 @@ class TensorInfo:
 @_checks.initialised_once
 @dataclass(frozen=True)
 class FileInfo:
-    """What a file holds."""
+    """The contents of a file."""
 
     path: str
     format: str  #: ``"npy"``, ``"npz"`` or ``"safetensors"``
@@ -289,7 +289,7 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """What a ``.npy``, ``.npz`` or ``.safetensors`` file holds; reads little but its headers.
+    """The contents of a ``.npy``, ``.npz`` or ``.safetensors`` file; reads little but its headers.
 
     Raises
     ------
@@ -544,18 +544,18 @@ def _reason_to_keep(
 
 
 def _reason_not_worth_it(planned: TensorSummary) -> str | None:
-    """Why scales beside the codes defeat the purpose, or None; one scale is what was asked for."""
+    """Why codes and scales save nothing, or None; one scale per tensor is always taken."""
     if planned.axis is None or planned.bytes_out < planned.bytes_in:
         return None
     return f"it would not get smaller: {planned.bytes_in} -> {planned.bytes_out} bytes"
 
 
 # ---------------------------------------------------------------------------------------------
-# What becomes of each tensor
+# One job per tensor
 
 
 class _Job(NamedTuple):
-    """A tensor of the source, and what is made of it."""
+    """A tensor of the source, and the tensors written for it."""
 
     summary: TensorSummary  #: all but the error bound
     outputs: dict[str, tuple[str, tuple[int, ...]]]  #: dtype (word) and shape, by name
@@ -661,7 +661,7 @@ def _check_some_are_quantized(source: Source, jobs: list[_Job]) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Doing it
+# The file as a whole
 
 
 def _run(
@@ -672,7 +672,7 @@ def _run(
     target: Path,
     progress: _Progress | None,
 ) -> FileSummary:
-    """Write the target; what was done."""
+    """Do the jobs: write the target."""
     outputs = {name: output for job in jobs for name, output in job.outputs.items()}
     if Path(dst).suffix == ".npy":
         head, starts = _npy_header(source, outputs)

@@ -27,13 +27,13 @@ METHODS = ("minmax", "percentile", "mse", "entropy")
 _MIN_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
 _DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude
 _CHUNK = 1 << 21  # elements counted at a time, and counted again where the range outgrows the bins
-_FEW = 128  # elements a channel that are counted one by one
+_FEW = 128  # elements per channel that are counted one by one
 _ROWS = 8  # channels whose ranges are searched at a time
 _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
 
 
 class _Observer(abc.ABC):
-    """What both observers share: the range, and how observers are compared, merged and written."""
+    """Of both observers: the range, and how observers are compared, merged and written."""
 
     def __init__(self, *, axis: int | None = None) -> None:
         self._axis = _checks.axis(axis)
@@ -51,6 +51,11 @@ class _Observer(abc.ABC):
     @property
     def _empty(self) -> bool:
         return isinstance(self._low, float) and self._low > self._high
+
+    @property
+    def _ends(self) -> tuple[Array, Array]:
+        """Minimum and maximum of each channel; of one where there is no axis."""
+        return np.atleast_1d(self._low), np.atleast_1d(self._high)
 
     # -- the data -------------------------------------------------------------------------------
 
@@ -264,7 +269,7 @@ class HistogramObserver(_Observer):
 
     def __init__(self, *, axis: int | None = None) -> None:
         super().__init__(axis=axis)
-        # a row a channel: k, and how many elements are in bin t, at 1 + t % BINS
+        # a row per channel: k, and how many elements are in bin t, at 1 + t % BINS
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
     def _take(self, x: Array) -> None:
@@ -283,7 +288,7 @@ class HistogramObserver(_Observer):
         self._absorb(fresh)
 
     def _count_few(self, x: Array) -> None:
-        """Take in few elements a channel: to clear and to add a table of their own takes longer."""
+        """Take in elements so few that a table of their own would take longer."""
         axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)
         low, high = (np.atleast_1d(end) for end in _backend.min_max(x, axis, None))
         _check_finite(low, x, axis)
@@ -297,11 +302,7 @@ class HistogramObserver(_Observer):
         np.add.at(self._table, (rows, 1 + places), 1)
 
     def _count(self, chunk: Array, axis: int | None, whole: Array) -> None:
-        """Take in a chunk of `whole`.
-
-        Its range is found while it is counted: one look at the data will do, but where its range
-        turns out to need wider bins.
-        """
+        """Take in a chunk of `whole`, in one pass unless its range needs wider bins."""
         if self._empty:
             low, high = _backend.min_max(chunk, axis, None)
             _check_finite(low, whole, axis)
@@ -338,27 +339,25 @@ class HistogramObserver(_Observer):
                 )
                 if (mine + theirs >= 2**63).any():
                     raise ValueError(
-                        "other has too many elements: counts go to 2**63 - 1 a channel"
+                        "other has too many elements: counts go to 2**63 - 1 per channel"
                     )
         self._absorb(other)
 
     def _absorb(self, other: Self) -> None:
         """As `_join`, of counts that do not overflow.
 
-        The tables are joined some channels at a time, between which Ctrl-C is answered, and not in
-        place: what an interrupt leaves is the observer as it was.
+        Some channels at a time, so that Ctrl-C is answered, and not in place, so that it leaves the
+        observer as it was.
         """
-        ends = np.atleast_1d(other._low), np.atleast_1d(other._high)
+        ends = other._ends
         joined = np.empty_like(other._table)
         if self._empty:
             for rows in _rows_of(joined):
                 joined[rows] = other._table[rows]
         else:
-            before = np.atleast_1d(self._low), np.atleast_1d(self._high)
-            exponents = self._table[:, 0]
+            before, exponents = self._ends, self._table[:, 0]
             if not self._holds(*ends):
-                after = np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])
-                exponents = _exponents(*after)
+                exponents = self._exponents_with(*ends)
             for rows in _rows_of(joined):
                 mine, theirs = self._table[rows].copy(), other._table[rows].copy()
                 _widen(mine, before[0][rows], before[1][rows], exponents[rows])
@@ -382,9 +381,11 @@ class HistogramObserver(_Observer):
     def _reach(self, low: Array, high: Array) -> None:
         """Make the bins wide enough for [low, high] too; there are data already."""
         if not self._holds(low, high):
-            before = np.atleast_1d(self._low), np.atleast_1d(self._high)
-            after = np.minimum(before[0], low), np.maximum(before[1], high)
-            _widen(self._table, *before, _exponents(*after))
+            _widen(self._table, *self._ends, self._exponents_with(low, high))
+
+    def _exponents_with(self, low: Array, high: Array) -> Array:
+        """The exponents for the range so far and [low, high]."""
+        return _exponents(np.minimum(self._ends[0], low), np.maximum(self._ends[1], high))
 
     @shows(ChoiceKeywords)
     @_backend.ieee
@@ -434,10 +435,10 @@ class HistogramObserver(_Observer):
         choice = Choice.of(HistogramObserver.params, dtype, keywords)
         low, high = self._range()
         if method != "minmax":
-            with np.errstate(all="ignore"):  # what overflows is never the smallest
+            with np.errstate(all="ignore"):  # an error that overflows is never the smallest
                 found = [
-                    self._clipped(slice(row, row + _ROWS), method, percent, choice)
-                    for row in range(0, len(self._table), _ROWS)
+                    self._clipped(rows, method, percent, choice)
+                    for rows in _rows_of(self._table, _ROWS)
                 ]
                 ends = np.concatenate(found, axis=1).astype(low.dtype)
             new_low, new_high = (end.reshape(low.shape) for end in ends)
@@ -450,7 +451,8 @@ class HistogramObserver(_Observer):
     def _clipped(self, rows: slice, method: str, percent: float, choice: Choice) -> _clipping.Range:
         """The range that a method finds for some channels."""
         # each in a unit of its own: squares of large numbers would overflow
-        unit = _exponent_above(np.atleast_1d(np.maximum(-self._low, self._high))[rows])
+        low, high = self._ends
+        unit = _exponent_above(np.maximum(-low, high)[rows])
         h = self._histograms(rows, unit)
         if method == "percentile":
             low, high = _clipping.percentile(h, percent)
@@ -468,7 +470,7 @@ class HistogramObserver(_Observer):
         return np.ldexp(low, unit), np.ldexp(high, unit)
 
     def _levels(self, unit: Array, choice: Choice, low: Array, high: Array) -> _clipping.Levels:
-        """What the codes will stand for if [low, high] is chosen."""
+        """The values of the codes if [low, high] is chosen."""
         scale, zero = _reference.choose(
             np.ldexp(low, unit).astype(self._precision),
             np.ldexp(high, unit).astype(self._precision),
@@ -483,7 +485,7 @@ class HistogramObserver(_Observer):
         """Some channels' bins in order, or those of abs(x); edges in units of 2**unit."""
         exponents, counts = self._table[rows, :1], self._table[rows, 1:]
         first, last = (ends[rows, None] for ends in self._bins())
-        low, high = (np.atleast_1d(end)[rows] for end in (self._low, self._high))
+        low, high = (end[rows] for end in self._ends)
 
         def count(bins: Array) -> Array:
             found = np.take_along_axis(counts, bins % BINS, axis=1)
@@ -535,8 +537,7 @@ class HistogramObserver(_Observer):
 
     def _bins(self) -> tuple[Array, Array]:
         """The first and the last bin of each channel."""
-        ends = (np.atleast_1d(end) for end in (self._low, self._high))
-        first, last = (bin_number(end, self._table[:, 0]).astype(np.int64) for end in ends)
+        first, last = (bin_number(end, self._table[:, 0]).astype(np.int64) for end in self._ends)
         return first, last
 
     def _fill(self, fields: dict[str, Any]) -> None:
@@ -550,7 +551,7 @@ class HistogramObserver(_Observer):
             exponents, counts = [exponents], [counts]
         _numbers(exponents, "exponent", 1, int)
         _numbers(counts, "counts", 2, int)
-        expected = _exponents(self._low, self._high)
+        expected = _exponents(*self._ends)
         if exponents != expected.tolist():
             raise ValueError(f"exponent must be {expected.tolist()} for this min and max")
         if len(counts) != len(exponents):
@@ -571,10 +572,7 @@ def _check_finite(low: Array, x: Array, axis: int | None) -> None:
 
 
 def _chunks(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
-    """`x` in chunks of about `_CHUNK` elements, contiguous, each with its channel axis.
-
-    Nothing that is not contiguous is copied as a whole.
-    """
+    """`x` in contiguous chunks of about `_CHUNK` elements, each with its channel axis."""
     if axis is not None:
         axis = _checks.normal_axis(axis, x.ndim)
     if not x.flags.c_contiguous:
@@ -589,11 +587,11 @@ def _chunks(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
         yield x[start : start + step], axis
 
 
-def _exponents(low: Any, high: Any) -> Array:
+def _exponents(low: Array, high: Array) -> Array:
     """For each channel the smallest k with which [low, high] spans at most BINS bins of 2**k.
 
-    And at least -126, and no bin is narrower than 2**-24 of the largest magnitude.  When a range
-    grows, so do all three bounds.
+    At least -126, and no bin is narrower than 2**-24 of the largest magnitude.  All three bounds
+    grow with the range.
     """
     low, high = np.atleast_1d(low).astype(np.float64), np.atleast_1d(high).astype(np.float64)
     magnitude = _exponent_above(np.maximum(-low, high))
@@ -622,10 +620,10 @@ def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
         np.add.at(row, 1 + joined % BINS, counts)
 
 
-def _rows_of(table: Array) -> Iterator[slice]:
-    """Some channels at a time, so many that they take a few ms."""
-    for start in range(0, len(table), _SOME):
-        yield slice(start, start + _SOME)
+def _rows_of(table: Array, some: int = _SOME) -> Iterator[slice]:
+    """Some channels at a time: `_SOME` take a few ms."""
+    for start in range(0, len(table), some):
+        yield slice(start, start + some)
 
 
 def _percent(value: object) -> float:
@@ -680,7 +678,7 @@ def _without_zeros(counts: Array) -> list[int]:
 
 
 def _with_zeros(short: list[int], size: int) -> Array:
-    """What `_without_zeros` made `short` of, if that had `size` elements; else ValueError."""
+    """The inverse of `_without_zeros`; ValueError unless it has `size` elements."""
     total = sum(n for n in short if n > 0)
     filled = short and short[0] > 0 < short[-1] and 0 not in short
     if not filled or sum(max(-n, 1) for n in short) != size or total >= 2**63:

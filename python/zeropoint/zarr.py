@@ -104,8 +104,7 @@ class AffineCodec(ArrayArrayCodec):
                 f"check_finite; it is {_checks.shown(configuration)}"
             )
         return cls(
-            QuantParams.from_dict(configuration["params"]),
-            configuration.get("check_finite", True),
+            QuantParams.from_dict(configuration["params"]), configuration.get("check_finite", True)
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,15 +140,14 @@ class AffineCodec(ArrayArrayCodec):
         object.__setattr__(self, "_validated", True)
 
     def resolve_metadata(self, chunk_spec: Any) -> Any:
-        """What the codecs that follow see: a chunk of codes."""
+        """The input of the codecs that follow: a chunk of codes."""
         dtype = UInt8() if self.params.dtype == np.uint8 else Int8()
         return replace(
             chunk_spec,
             dtype=dtype,
             fill_value=dtype.default_scalar(),
-            # A chunk of fill value never comes here.  A sharding codec as the serializer, after
-            # this one, would leave out a shard whose codes are all alike, to be read as the fill
-            # value of the floats.
+            # else a sharding codec after this one leaves out shards of equal codes, and they
+            # would be read as the fill value of the floats
             config=replace(chunk_spec.config, write_empty_chunks=True),
         )
 

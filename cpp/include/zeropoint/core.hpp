@@ -121,9 +121,6 @@ public:
     template <class T>  // float or double
     Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
            DType code, Convention convention);
-    Params(Params&&) noexcept;
-    Params& operator=(Params&&) noexcept;
-    ~Params();
 
     std::size_t size() const noexcept;
     DType code() const noexcept;
@@ -137,7 +134,7 @@ public:
     const Data& data() const noexcept { return *data_; }
 
 private:
-    std::unique_ptr<Data> data_;
+    std::shared_ptr<Data> data_;
 };
 
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
@@ -149,15 +146,12 @@ void quotients(const double* a, const double* b, float* quotient, std::size_t n)
 class Requantization {
 public:
     Requantization(const Params& params, const std::vector<float>& multiplier);
-    Requantization(Requantization&&) noexcept;
-    Requantization& operator=(Requantization&&) noexcept;
-    ~Requantization();
 
     struct Data;
     const Data& data() const noexcept { return *data_; }
 
 private:
-    std::unique_ptr<Data> data_;
+    std::shared_ptr<Data> data_;
 };
 
 /// The ISAs this CPU can run, best first; functions below take an index into this list.

@@ -60,7 +60,7 @@ struct Params {
     bool include_zero = true;
 };
 
-/// Parameters along an axis: one pair a channel (block_size 0), or one for every `block_size`
+/// Parameters along an axis: one pair per channel (block_size 0), or one for every `block_size`
 /// elements along the axis, in the array's own order with the axis divided by block_size (rounded
 /// up), as in ONNX opset 21.
 struct AxisParams {
@@ -74,7 +74,7 @@ struct AxisParams {
 
 using Shape = std::vector<std::size_t>;
 
-// ---- what the templates stand on ---------------------------------------------------------------
+// ---- for the templates -------------------------------------------------------------------------
 
 namespace detail {
 
@@ -96,6 +96,14 @@ constexpr DType code_dtype() {
     static_assert(std::is_same_v<Q, std::uint8_t> || std::is_same_v<Q, std::int8_t>,
                   "codes are std::uint8_t or std::int8_t");
     return std::is_same_v<Q, std::uint8_t> ? DType::u8 : DType::i8;
+}
+template <class X>
+constexpr ConstView view(const X* x) {
+    return {x, real_dtype<X>()};
+}
+template <class X>
+constexpr View view(X* x) {
+    return {x, real_dtype<X>()};
 }
 template <class Q>
 constexpr int first_code = std::is_signed_v<Q> ? -128 : 0;
@@ -159,7 +167,7 @@ Params make_params(float scale, std::int32_t zero_point,
 /// include_zero.
 template <class Q, class X>
 Params choose_params(const X* x, std::size_t n, const Choice<Q>& how) {
-    return detail::choose({x, detail::real_dtype<X>()}, n, detail::code_dtype<Q>(), how);
+    return detail::choose(detail::view(x), n, detail::code_dtype<Q>(), how);
 }
 template <class Q, class X>
 Params choose_params(const X* x, std::size_t n, ZeroPointFrom from = ZeroPointFrom::min,
@@ -173,15 +181,14 @@ Params choose_params(const X* x, std::size_t n, ZeroPointFrom from = ZeroPointFr
 template <class Q, class X>
 AxisParams choose_params(const X* x, const Shape& shape, std::size_t axis,
                          std::size_t block_size = 0, const Choice<Q>& how = {}) {
-    return detail::choose({x, detail::real_dtype<X>()}, shape, axis, block_size,
-                          detail::code_dtype<Q>(), how);
+    return detail::choose(detail::view(x), shape, axis, block_size, detail::code_dtype<Q>(), how);
 }
 
 /// Minimum and maximum of n elements; a zero is +0.  Throws std::invalid_argument for no data, NaN,
 /// Inf.
 template <class X>
 std::pair<float, float> min_max(const X* x, std::size_t n) {
-    return detail::min_max({x, detail::real_dtype<X>()}, n);
+    return detail::min_max(detail::view(x), n);
 }
 
 // ---- prepared operations -----------------------------------------------------------------------
@@ -196,19 +203,16 @@ public:
 
     template <class X>
     void quantize(const X* x, Q* q, std::size_t n) const noexcept {
-        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, core::Layout::tensor(n),
-                       params_);
+        core::quantize(detail::isa(), detail::view(x), q, core::Layout::tensor(n), params_);
     }
     template <class X>
     void dequantize(const Q* q, X* x, std::size_t n) const noexcept {
-        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, core::Layout::tensor(n),
-                         params_);
+        core::dequantize(detail::isa(), q, detail::view(x), core::Layout::tensor(n), params_);
     }
     /// dequantize(quantize(x)) in one pass; y may be x.
     template <class X>
     void fake_quantize(const X* x, X* y, std::size_t n) const noexcept {
-        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, core::Layout::tensor(n),
-                            params_);
+        core::fake_quantize(detail::isa(), detail::view(x), y, core::Layout::tensor(n), params_);
     }
 
 private:
@@ -226,16 +230,16 @@ public:
 
     template <class X>
     void quantize(const X* x, Q* q) const noexcept {
-        core::quantize(detail::isa(), {x, detail::real_dtype<X>()}, q, layout_, params_);
+        core::quantize(detail::isa(), detail::view(x), q, layout_, params_);
     }
     template <class X>
     void dequantize(const Q* q, X* x) const noexcept {
-        core::dequantize(detail::isa(), q, {x, detail::real_dtype<X>()}, layout_, params_);
+        core::dequantize(detail::isa(), q, detail::view(x), layout_, params_);
     }
     /// dequantize(quantize(x)) in one pass; y may be x.
     template <class X>
     void fake_quantize(const X* x, X* y) const noexcept {
-        core::fake_quantize(detail::isa(), {x, detail::real_dtype<X>()}, y, layout_, params_);
+        core::fake_quantize(detail::isa(), detail::view(x), y, layout_, params_);
     }
 
 private:
@@ -337,21 +341,20 @@ AxisParams quantize_dynamic(const X* x, Q* q, const Shape& shape, std::size_t ax
 template <class X>
 void saturate(const X* x, X* y, std::size_t n, std::int64_t qmin, std::int64_t qmax) {
     detail::check_bounds(qmin, qmax);
-    core::saturate(detail::isa(), {x, detail::real_dtype<X>()}, y, n, qmin, qmax);
+    core::saturate(detail::isa(), detail::view(x), y, n, qmin, qmax);
 }
 /// The nearest integers, halves to even or away from 0; NaN, Inf and the sign of 0 pass through; y
 /// may be x.
 enum class Ties { even, away };
 template <class X>
 void round(const X* x, X* y, std::size_t n, Ties ties = Ties::even) noexcept {
-    core::round(detail::isa(), {x, detail::real_dtype<X>()}, y, n, ties == Ties::away);
+    core::round(detail::isa(), detail::view(x), y, n, ties == Ties::away);
 }
 /// Rounds halves to even, clips to the range of Q, casts: never wraps.  NaN becomes the minimum of
 /// Q.
 template <class Q, class X>
 void saturate_cast(const X* x, Q* q, std::size_t n) noexcept {
-    core::saturate_cast(detail::isa(), {x, detail::real_dtype<X>()}, {q, detail::code_dtype<Q>()},
-                        n);
+    core::saturate_cast(detail::isa(), detail::view(x), {q, detail::code_dtype<Q>()}, n);
 }
 
 }  // namespace zeropoint

@@ -1,4 +1,4 @@
-"""What `zeropoint.files` is made of: tensors in files, read and written tile by tile.
+"""Behind `zeropoint.files`: tensors in files, read and written tile by tile.
 
 - `source`: what a file holds, and the elements of each tensor in their order; the headers are read
   by `npy`, `npz` and `safetensors`, which trust nothing in them (`jsontext` reads JSON)

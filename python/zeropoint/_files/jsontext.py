@@ -1,4 +1,4 @@
-"""JSON read value by value: memory is what the caller keeps, not what the text could make.
+"""JSON read value by value, so that memory does not grow with a hostile text.
 
 The grammar is that of RFC 8259, with the limits of the safetensors library's parser: nesting of
 127, and numbers that fit a float64.
@@ -42,7 +42,7 @@ class Reader:
     """
 
     def __init__(self, raw: bytes, path: Path, what: str) -> None:
-        self.at = 0  #: what comes next; a caller may go on behind what it has read itself
+        self.at = 0  #: the next byte to read; a caller may move it past its own reads
         self.raw = raw
         self._path, self._what = path, what
         self._depth, self._left, self._skippable = 0, 0, _SKIPPED

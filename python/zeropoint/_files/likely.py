@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-HEAD = 512  # bytes to look at
+HEAD = 512  # bytes to examine
 
 _CONVERT = "convert it to .npy, .npz or .safetensors"
 _KINDS = (

@@ -29,7 +29,7 @@ _FIELD = re.compile(
 
 
 class NoArrayError(Exception):
-    """What was found in place of an array of plain numbers, and what to do."""
+    """There is no array of plain numbers: what was found instead, and the fix."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what, fix)

@@ -65,7 +65,7 @@ def _flawed(info: zipfile.ZipInfo, name: str, flaw: str) -> Tensor:
 
 
 def _check_disjoint(archive: zipfile.ZipFile, file: _Bounded, path: Path) -> None:
-    """ValueError if members share bytes: then a small file could hold any amount of data."""
+    """ValueError if members overlap: then a small file could hold any amount of data."""
     end, before = 0, ""
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -128,7 +128,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iter
 
 @contextlib.contextmanager
 def _faults(path: Path, bounded: _Bounded | None = None) -> Iterator[None]:
-    """What `zipfile` raises on damaged archives, as the one error of this package."""
+    """Turn the errors of `zipfile` for damaged archives into ours."""
     try:
         yield
     except (

@@ -1,4 +1,4 @@
-"""What a quantized tensor is made of in a ``.safetensors`` file.
+"""How a quantized tensor is stored in a ``.safetensors`` file.
 
 For NAME: the codes ``NAME``, the scales ``NAME_scale``, the zero points ``NAME_zero_point``, and
 an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.
@@ -77,14 +77,12 @@ def assembled(
 
 
 def _read_entries(source: Source) -> dict[str, dict[str, Any]]:
-    """The entries of the quantized tensors in the metadata, by name; read once a header."""
+    """The entries of the quantized tensors in the metadata, by name; read once per header."""
     if _VERSION not in source.metadata:
         return {}
     if source.metadata[_VERSION] != "1":
         raise fault(
-            source.path,
-            f"{_VERSION} {source.metadata[_VERSION]!r} is unknown",
-            "upgrade zeropoint",
+            source.path, f"{_VERSION} {source.metadata[_VERSION]!r} is unknown", "upgrade zeropoint"
         )
     if source.header.entries is None:
         source.header.entries = _entries(source)
@@ -130,7 +128,7 @@ def quantized(source: Source) -> dict[str, Quantized]:
 
 
 def quantized_one(source: Source, name: str) -> Quantized | None:
-    """One of them, without a look at the others."""
+    """One of them; the others are not checked."""
     entry = _read_entries(source).get(name)
     return None if entry is None else _quantized(source, name, entry)
 

@@ -1,4 +1,4 @@
-"""What a file of tensors holds, and the elements of each in the order of the file."""
+"""Files of tensors: their headers, and the elements of each tensor in the order of the file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .._reference import Array
 AGAIN = "make or copy the file again"
 LARGEST = np.iinfo(np.int64).max  # of one dimension
 DIMENSIONS = 64  # of one tensor, as in NumPy
-_WIDEST = 16  # bytes of an element
-_STEP = 1 << 20  # bytes of one read: what a decompressor may hold at once
+_LARGEST_ITEM = 16  # bytes of an element
+_STEP = 1 << 20  # bytes of one read, which a decompressor holds at once
 
 #: the dtypes of safetensors that NumPy has; the file's words name dtypes everywhere in this package
 NUMPY = {
@@ -84,7 +84,7 @@ def moving_dtype(word: str | None) -> np.dtype[Any]:
 
 
 def real_dtype(name: str) -> np.dtype[Any]:
-    """One of `REALS` as NumPy's dtype; ImportError where bfloat16 needs what is not installed."""
+    """One of `REALS` as NumPy's dtype; ImportError for bfloat16 without ml_dtypes."""
     if name != "bfloat16":
         return np.dtype(name)
     try:
@@ -135,7 +135,7 @@ def memory(values: Array) -> memoryview:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The regular file at `path`; what was opened is looked at, since a name can change hands."""
+    """The regular file at `path`; checked once open, since the name may be given to another."""
     flags = os.O_RDONLY  # without O_NONBLOCK the open of a FIFO waits for a writer
     for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
         flags |= getattr(os, name, 0)
@@ -165,18 +165,18 @@ def size_of(file: BinaryIO) -> int:
 
 
 def state_of(file: BinaryIO) -> tuple[int, ...]:
-    """What differs once a file was written to: the time of a change of state cannot be set."""
+    """It changes when the file is written to: st_ctime cannot be set."""
     found = os.fstat(file.fileno())
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class Header:
-    """What a file says it holds."""
+    """The tensors and metadata of a file."""
 
     def __init__(self, tensors: list[Tensor], metadata: dict[str, str] | None = None) -> None:
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.metadata = metadata or {}
-        #: what `quantized` reads in the metadata, once it has
+        #: of the quantized tensors, once `quantized` has read them
         self.entries: dict[str, dict[str, Any]] | None = None
 
 
@@ -218,18 +218,14 @@ def check_shape(shape: tuple[Any, ...], path: Path, name: str) -> None:
     """ValueError unless `shape`, read from a file, is one that an array can have."""
     if len(shape) > DIMENSIONS:
         raise fault(
-            path,
-            f"tensor {name!r} has {len(shape)} dimensions",
-            f"NumPy has at most {DIMENSIONS}",
+            path, f"tensor {name!r} has {len(shape)} dimensions", f"NumPy has at most {DIMENSIONS}"
         )
     if not all(type(length) is int and 0 <= length <= LARGEST for length in shape):
         raise fault(
-            path,
-            f"tensor {name!r} has a dimension that is not an integer in [0, 2^63)",
-            AGAIN,
+            path, f"tensor {name!r} has a dimension that is not an integer in [0, 2^63)", AGAIN
         )
     # NumPy needs this of the dimensions that are not 0, even where one is
-    if math.prod(length for length in shape if length) > LARGEST // _WIDEST:
+    if math.prod(length for length in shape if length) > LARGEST // _LARGEST_ITEM:
         raise fault(path, f"tensor {name!r} has a shape that is too large: {shape}", AGAIN)
 
 

@@ -87,7 +87,7 @@ def _sync_directory(path: Path) -> None:
 
 
 class Region:
-    """The place of one tensor; what is written follows what was written before."""
+    """The place of one tensor, written front to back."""
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file, self._at = file, start
@@ -106,8 +106,7 @@ def region(
 ) -> Iterator[Region]:
     """The region from byte `start` of a tensor of dtype `word` and of `shape`.
 
-    In Fortran order the elements go to a scratch file without a name, beside the target, and at
-    the end from there into C order; they are reported.
+    Elements in Fortran order go through an unnamed file beside the target; they are reported.
     """
     if not fortran or len(shape) < 2:
         yield Region(out, start)
@@ -126,7 +125,7 @@ def _transpose(
     other way round; so the edges of a tile grow from both sides to about the same length.
     """
     edges = _edges(shape)
-    buffer = np.empty(math.prod(edges), f"u{width}")  # the bits, whatever they mean
+    buffer = np.empty(math.prod(edges), f"u{width}")  # bits of any dtype
     for corner in itertools.product(*map(range, [0] * len(shape), shape, edges)):
         tile = [
             range(first, min(first + edge, length))

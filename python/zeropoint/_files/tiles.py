@@ -27,10 +27,7 @@ def _unit(layout: Layout) -> int:
 
 
 def _shortest_chunk(layout: Layout) -> int:
-    """The elements of the shortest stretch of the file that has its parameters to itself.
-
-    Per channel that is one channel if the axis is the first one, else everything.
-    """
+    """Elements of the shortest run in the file whose parameters nothing else has."""
     if layout.axis is None or (layout.block is None and layout.outer > 1):
         return layout.size
     return _unit(layout) * layout.inner

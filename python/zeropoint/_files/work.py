@@ -1,4 +1,4 @@
-"""The work on one tensor: its elements are read in order, and what comes out fills regions.
+"""The work on one tensor: its elements are read in order, and the results fill regions.
 
 Each function returns the size of the largest step, or None where nothing was quantized; Inf where a
 value became Inf.
@@ -105,7 +105,7 @@ def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
 def _chunks(
     tensor: Tensor, whole: Layout, source: Source, report: Report
 ) -> Iterator[tuple[Layout, _Passes]]:
-    """The chunks of a tensor, each with what goes through its tiles as often as one likes.
+    """The chunks of a tensor, each with a function that iterates over its tiles.
 
     Where chunks are too long for the memory the whole tensor is one, and read again each time.
     """

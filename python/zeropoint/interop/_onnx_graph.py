@@ -24,7 +24,7 @@ except ImportError as error:
 Array = np.ndarray[Any, np.dtype[Any]]
 Model: TypeAlias = onnx.ModelProto | str | os.PathLike[str]
 
-#: how many inputs and outputs a node has at minimum, of the operators that are looked into
+#: how many inputs and outputs a node has at minimum, of the operators that are read
 _ARITY = {
     "QuantizeLinear": (2, 1),
     "DequantizeLinear": (2, 1),
@@ -59,7 +59,7 @@ _Maker: TypeAlias = onnx.TensorProto | onnx.SparseTensorProto | onnx.NodeProto
 
 
 class Scope(NamedTuple):
-    """A graph, and what the names in it mean: its own first, then those of the graphs around it."""
+    """A graph, and the scope of its names: its own first, then those of the graphs around it."""
 
     graph: onnx.GraphProto
     makers: ChainMap[str, _Maker]
@@ -89,7 +89,7 @@ def scopes(graph: onnx.GraphProto, outer: Scope | None = None) -> Iterator[Scope
 
 
 def _makers(graph: onnx.GraphProto) -> dict[str, _Maker]:
-    """What makes each tensor of a graph: an initializer or a node, and never two of them."""
+    """The initializer or node that makes each tensor of a graph; ValueError where two do."""
     made: list[tuple[str, _Maker]] = [(tensor.name, tensor) for tensor in graph.initializer]
     made += [(sparse.values.name, sparse) for sparse in graph.sparse_initializer]
     found: dict[str, _Maker] = {}
@@ -119,7 +119,7 @@ def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def constant(name: str, scope: Scope, what: str) -> Array:
-    """The value behind a name; `what` asks for it, in the error if it is not a constant."""
+    """The value behind a name; `what` uses it, says the error where it is not a constant."""
     tensor = _constant_tensor(name, scope)
     if tensor is None:
         raise ValueError(f"{what} takes {name!r}, which is not a constant but made at run time")

@@ -308,7 +308,7 @@ def _delete(items: Any, unwanted: list[bool]) -> None:
 @_checks.initialised_once
 @dataclass(frozen=True)
 class Weight:
-    """A float tensor of a model, and what became of it."""
+    """A float tensor of a model, before and after quantization."""
 
     name: str
     shape: tuple[int, ...]

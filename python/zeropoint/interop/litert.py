@@ -223,7 +223,7 @@ def _dtype(value: Any, name: str) -> np.dtype[Any]:
         if value is not None:  # which NumPy takes for float64
             found: np.dtype[Any] = np.dtype(value)
             return found
-    except Exception:  # NumPy has many for what is no dtype
+    except Exception:  # NumPy raises many kinds
         pass
     raise TypeError(
         f"tensor {name!r} has dtype {_checks.shown(value)}, which NumPy does not know; pass "

@@ -19,15 +19,7 @@ from typing import TYPE_CHECKING, Any
 import zeropoint as zp
 
 from .. import _checks
-from ._onnx_graph import (
-    Model,
-    Scope,
-    is_linear,
-    linear_maker,
-    load,
-    node_params,
-    scopes,
-)
+from ._onnx_graph import Model, Scope, is_linear, linear_maker, load, node_params, scopes
 from ._onnx_weights import Report, Weight, quantize_weights, report
 
 if TYPE_CHECKING:  # where onnx is missing, _onnx_graph says so

@@ -86,7 +86,7 @@ def from_torch(module: Any) -> zp.QuantParams:
         )
     try:
         scale, zero = (found.detach().cpu() for found in module.calculate_qparams())
-    except Exception as error:  # what placeholders raise is a bare Exception
+    except Exception as error:  # placeholders raise a bare Exception
         raise ValueError(f"{kind} has no parameters: {error}") from error
     axis = _axis(module)
     if zero.is_floating_point() or (axis is None and scale.numel() != 1):
@@ -112,9 +112,7 @@ def _axis(module: Any) -> int | None:
     return getattr(getattr(module, "granularity", None), "axis", None)  # torchao's PerAxis
 
 
-def to_torch(
-    params: zp.QuantParams,
-) -> tuple[float | Tensor, int | Tensor, int, int, torch.dtype]:
+def to_torch(params: zp.QuantParams) -> tuple[float | Tensor, int | Tensor, int, int, torch.dtype]:
     """``(scale, zero_point, qmin, qmax, dtype)`` as torch's operators take them.
 
     Per tensor, scale and zero point are Python numbers; per channel a float32 and an int32 tensor.
@@ -143,7 +141,7 @@ def to_torch(
             f"params has block_size {params.block_size}, and these operators have one scale per "
             "tensor or channel; use quantize of this module, or parameters without block_size"
         )
-    with np.errstate(over="ignore"):  # the constructor says what is lost
+    with np.errstate(over="ignore"):  # the constructor raises the error
         scale = np.asarray(params.scale, np.float32)
     found = zp.QuantParams(
         scale[()], params.zero_point, params.dtype, axis=params.axis,
@@ -232,7 +230,7 @@ def _target(out: Tensor | None) -> Any:
 def _result(array: Any, out: Tensor | None) -> Tensor:
     """`out`, or a tensor over the memory of `array`."""
     if out is not None:
-        torch.autograd.graph.increment_version(out)  # autograd does not see who wrote
+        torch.autograd.graph.increment_version(out)  # autograd does not see this write
         return out
     if array.dtype.kind == "V":  # bfloat16; dtype.name costs more than a small call
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
