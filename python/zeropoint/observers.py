@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, Unpack
+from typing import Any, Never, Self, Unpack
 
 import numpy as np
 
@@ -35,7 +35,13 @@ _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
 class _Observer(abc.ABC):
     """Of both observers: the range, and how observers are compared, merged and written."""
 
-    def __init__(self, *, axis: int | None = None) -> None:
+    def __init__(self, *wrong: Never, axis: int | None = None) -> None:
+        if wrong:
+            name = type(self).__name__
+            raise TypeError(
+                f"{name} takes no argument but axis, and that by keyword; the dtype of the codes "
+                f"goes to params: {name}().update(x).params({_checks.shown(wrong[0])})"
+            )
         self._axis = _checks.axis(axis)
         self._precision = np.dtype(np.float32)
         # float, or a float64 array of the channels, which holds both precisions; no data is the
@@ -267,8 +273,8 @@ class HistogramObserver(_Observer):
         The channel axis, as in `MinMaxObserver`.  A channel takes 32 KiB.
     """
 
-    def __init__(self, *, axis: int | None = None) -> None:
-        super().__init__(axis=axis)
+    def __init__(self, *wrong: Never, axis: int | None = None) -> None:
+        super().__init__(*wrong, axis=axis)
         # a row per channel: k, and how many elements are in bin t, at 1 + t % BINS
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
