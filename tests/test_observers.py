@@ -306,12 +306,6 @@ def test_observers_in_threads() -> None:
     assert merged(found, lambda n: n // 2) == zp.HistogramObserver().update(np.concatenate(parts))
 
 
-@pytest.mark.parametrize("kind", [zp.MinMaxObserver, zp.HistogramObserver])
-def test_a_dtype_belongs_to_params(kind: Any) -> None:
-    with pytest.raises(TypeError, match=r"by keyword; .* goes to params: .*\.params\('int8'\)"):
-        kind("int8")
-
-
 def test_verify_catches_a_wrong_histogram(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = _reference.bin_number
     monkeypatch.setattr(_reference, "bin_number", lambda x, k: np.where(x == 0.5, 1, right(x, k)))
@@ -434,7 +428,7 @@ def test_bad_merges() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_arguments(kind: Any) -> None:
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match=r"by keyword; .* goes to params: .*\.params\('int8'\)"):
         kind("int8")
     with pytest.raises(TypeError, match="axis must be an integer"):
         kind(axis=1.0)
