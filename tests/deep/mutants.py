@@ -134,7 +134,7 @@ EXCLUDED = [
     Excluded(r"layout\.cpp", r"sysconf|cache\b|ZEROPOINT_STREAM|strtoull", "the size of a cache"),
     Excluded(r"layout\.cpp", r"layout\.outer >= 8|worth_a_thread", "speed alone"),
     Excluded(r"layout\.cpp", r"chunks_\.size = std::max", "sizes"),
-    Excluded(r"gil\.h", r"release_gil_from|between_looks|sleep_for", "when others get a turn"),
+    Excluded(r"gil\.h", r"release_gil_from|between_checks|sleep_for", "when others get a turn"),
     Excluded(r"(arrays|general)\.h", r"case |_MSC_VER|sizeof\(long\)", "another platform"),
 ]
 
