@@ -59,7 +59,9 @@ def client() -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture(params=["threads", "workers"])
+@pytest.fixture(
+    params=["threads", pytest.param("workers", marks=pytest.mark.slow("a cluster of processes"))]
+)
 def scheduler(request: pytest.FixtureRequest) -> Iterator[None]:
     """Computes on Dask's threads, and on two worker processes."""
     if request.param == "threads":

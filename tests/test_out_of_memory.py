@@ -177,6 +177,7 @@ def failing_malloc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+@pytest.mark.slow("each allocation of each call fails once")
 def test_every_allocation_of_every_call_in_python(failing_malloc: Path, note: Any) -> None:
     how = {
         "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {failing_malloc}",
