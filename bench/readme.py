@@ -83,7 +83,7 @@ def _where(head: dict[str, Any]) -> str:
     notes = ". ".join(f"{name}: {note}" for name, note in head["notes"].items())
     return (
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {caches}; zeropoint compiled by "
-        f"{ours.get('compiler', 'nobody (NumPy alone)')}, backend {_backend(head)}; {peers}; "
+        f"{ours.get('compiler', 'no compiler (NumPy alone)')}, backend {_backend(head)}; {peers}; "
         f"{head['date'][:10]}, commit {head['commit']}. "
         f"Command: `{head['command']}`. {notes}."
     )

@@ -59,7 +59,7 @@ def test_another_type_of_two_bytes_is_not_bfloat16() -> None:
 
 
 def test_out_is_looked_at_before_the_data() -> None:
-    # the data lie on a page that nobody may read: who does dies
+    # the data lie on a page without the right to read, so that a read ends the process
     code = """
     import mmap, numpy as np
     from zeropoint import _backend
