@@ -22,7 +22,16 @@ ALLOWED = {
     "src/types.h": {"arithmetic.h", "zeropoint/conventions.def"},
     "src/scalar.h": {"types.h"},
     "src/fpstate.h": {"arithmetic.h"},
-    "src/loops.cpp": {"scalar.h", "types.h", "kernels.def", "zeropoint/conventions.def"},
+    "src/loops/run.h": {"scalar.h", "types.h"},
+    "src/loops/lanes.h": {"loops/run.h"},
+    "src/loops/quantize.h": {"loops/lanes.h"},
+    "src/loops/elements.h": {"loops/run.h"},
+    "src/loops/min_max.h": {"loops/run.h"},
+    "src/loops/histogram.h": {"loops/elements.h", "loops/min_max.h"},
+    "src/loops.cpp": {
+        *("loops/elements.h", "loops/histogram.h", "loops/min_max.h", "loops/quantize.h"),
+        *("kernels.def", "zeropoint/conventions.def"),
+    },
     "src/targets.h": {"types.h"},
     "src/targets.cpp": {"targets.h"},
     "src/params.h": {"types.h", "zeropoint/core.hpp"},
@@ -86,8 +95,9 @@ def test_only_loops_gets_isa_flags() -> None:
 
 def test_files_with_isa_flags_use_no_inline_functions_of_std() -> None:
     # a weak symbol compiled for AVX-512 could be the one that the linker keeps for every CPU
-    for name in ("src/loops.cpp", "src/scalar.h", "src/types.h"):
-        text = (CPP / name).read_text()
+    loops = [CPP / "src/loops.cpp", CPP / "src/scalar.h", CPP / "src/types.h"]
+    for path in (*loops, *(CPP / "src/loops").iterdir()):
+        text = path.read_text()
         assert set(re.findall(r"#include <(.+)>", text)) <= {
             "cstddef",
             "cstdint",

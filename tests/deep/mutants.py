@@ -54,7 +54,8 @@ PYTHON = [
     *(PY + "_files/" + name for name in ("target.py", "tiles.py", "quantized.py", "work.py")),
 ]
 CPP = [
-    *("cpp/src/" + name for name in ("scalar.h", "loops.cpp", "layout.cpp", "choose.cpp")),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "cpp/src/loops").glob("*.h"))),
+    *("cpp/src/" + name for name in ("scalar.h", "layout.cpp", "choose.cpp")),
     *("cpp/src/" + name for name in ("params.cpp", "core.cpp", "zeropoint.cpp")),
     *("cpp/bindings/" + name for name in ("arrays.h", "gil.h", "parameters.h")),
     *("cpp/bindings/" + name for name in ("fast.h", "general.h")),
@@ -66,7 +67,7 @@ STREAMED = "!ZEROPOINT_STREAM_FROM=0 kernels --every 10"
 BINDINGS = ("bindings", "golden", "boundaries", "bad_input", "params", "views", "observers")
 TRIED = {
     "scalar.h": (KERNELS, CHOOSE, "boundaries", "golden", "kernels", "observers"),
-    "loops.cpp": (KERNELS, STREAMED, "boundaries", "golden", "observers", "kernels", "threads"),
+    "loops": (KERNELS, STREAMED, "boundaries", "golden", "observers", "kernels", "threads"),
     "layout.cpp": (KERNELS, THREADS, "!host", "boundaries", "layouts", "threads", "kernels"),
     "choose.cpp": (CHOOSE, "boundaries", "golden", "choice", "params"),
     "params.cpp": (KERNELS, "boundaries", "golden", "params", "host_state"),
@@ -128,8 +129,8 @@ EXCLUDED = [
     Excluded(r"choose\.cpp", r"0x1p-900", "any small number keeps the sign"),
     Excluded(r"\.cpp", r"__builtin_prefetch|\bahead\b|byte < ", "prefetching: speed alone"),
     Excluded(r"core\.cpp", r"worth_a_proof|most_proofs|non_temporal", "speed alone"),
-    Excluded(r"loops\.cpp", r"is_long|to_line|worth_tables =", "which of two equal ways"),
-    Excluded(r"loops\.cpp", r"constexpr size_t (line|block|spare|turn|lanes|batch)", "sizes"),
+    Excluded(r"loops/.*", r"is_long|to_line|worth_tables =", "which of two equal ways"),
+    Excluded(r"loops/.*", r"constexpr size_t (line|block|spare|turn|lanes|batch)", "sizes"),
     Excluded(r"layout\.cpp", r"constexpr std::size_t (slice|chunk|narrow|wide|worth)", "sizes"),
     Excluded(r"layout\.cpp", r"sysconf|cache\b|ZEROPOINT_STREAM|strtoull", "the size of a cache"),
     Excluded(r"layout\.cpp", r"layout\.outer >= 8|worth_a_thread", "speed alone"),
@@ -705,7 +706,8 @@ class Worker:
                 self._copy.build()
             except SystemExit:
                 return "none: the compiler refuses it"
-            return self._run(TRIED[Path(mutant.file).name])
+            path = Path(mutant.file)
+            return self._run(TRIED.get(path.name) or TRIED[path.parent.name])
 
     def _run(self, names: tuple[str, ...]) -> str | None:
         for name in names:
