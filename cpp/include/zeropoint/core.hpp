@@ -162,8 +162,8 @@ std::vector<std::string> compiled_isas();
 std::vector<std::string> kernel_names();
 
 /// Threads that a large call may use, process-wide; 0 means the CPUs that this process may use
-/// (affinity and cgroup).  Results are the same bits for any number.  A call waits for none that has
-/// not got a CPU in time: the others do its part.
+/// (affinity and cgroup).  Results are the same bits for any number.  A call waits for none that
+/// has not got a CPU in time: the others do its part.
 void set_num_threads(std::size_t n) noexcept;
 std::size_t get_num_threads() noexcept;
 
