@@ -17,48 +17,47 @@ namespace {
 
 // `Run` is a core function.
 template <class Run>
-py::object fast(std::size_t isa, py::handle x, const NativeParams& params, py::handle out,
-                zp::DType source, zp::DType target, bool in_place, Run&& run) {
+py::object fast(std::size_t isa, py::handle x, const std::optional<zp::ConstView>& from,
+                const NativeParams& params, py::handle out, zp::DType target, bool in_place,
+                Run&& run) {
     check_isa(isa);
     const auto layout = params.layout(x);
     if (!layout) return py::none();
-    const std::size_t n = layout->size();
-    py::object result = target_for(x, n * zp::size_of(source), out, n, target, in_place);
+    py::object result = target_for(x, out, target, in_place);
     if (!result) return py::none();
-    const zp::ConstView from{proxy(x).data, source};
-    const zp::View to{proxy(result).data, target};
-    call(n, [&](zp::Poll poll) { return run(from, to, *layout, poll); });
+    const zp::View to{proxy(result).data, target, memory_of(result)};
+    call(layout->size(), [&](zp::Poll poll) { return run(*from, to, *layout, poll); });
     return result;
 }
 
 py::object quantize(std::size_t isa, py::handle x, const NativeParams& params, py::handle out) {
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || !params.core.usable_for(*dtype)) return py::none();
-    return fast(isa, x, params, out, *dtype, params.core.code(), false,
+    const auto from = is_array(x) ? real_view_of(x) : std::nullopt;
+    if (!from || !params.core.usable_for(from->dtype)) return py::none();
+    return fast(isa, x, from, params, out, params.core.code(), false,
                 [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::quantize(isa, from, to.data, layout, params.core, poll);
+                    return zp::quantize(isa, from, to, layout, params.core, poll);
                 });
 }
 
 py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& params,
                          py::handle out) {
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || !params.core.usable_for(*dtype)) return py::none();
-    return fast(isa, x, params, out, *dtype, *dtype, true,
+    const auto from = is_array(x) ? real_view_of(x) : std::nullopt;
+    if (!from || !params.core.usable_for(from->dtype)) return py::none();
+    return fast(isa, x, from, params, out, from->dtype, true,
                 [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::fake_quantize(isa, from, to.data, layout, params.core, poll);
+                    return zp::fake_quantize(isa, from, to, layout, params.core, poll);
                 });
 }
 
 py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params, py::handle out) {
-    if (!is_array(q) || !has_flags(q, plain_flags)) return py::none();
-    if (dtype_of(q) != params.core.code()) return py::none();
+    const auto from = is_array(q) ? view_of(q) : std::nullopt;
+    if (!from || from->dtype != params.core.code()) return py::none();
     std::optional<zp::DType> target = zp::DType::f32;
     if (is_array(out)) target = dtype_of(out);
     if (!is_real(target)) return py::none();
-    return fast(isa, q, params, out, params.core.code(), *target, false,
+    return fast(isa, q, from, params, out, *target, false,
                 [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::dequantize(isa, from.data, to, layout, params.core, poll);
+                    return zp::dequantize(isa, from, to, layout, params.core, poll);
                 });
 }
 
@@ -68,15 +67,15 @@ struct Range {
     py::array low, high;
 };
 
-Range range_of(std::size_t isa, py::handle x, zp::DType dtype, const zp::Layout& layout) {
-    const py::dtype real = dtype_of_precision(dtype);
+Range range_of(std::size_t isa, py::handle x, const zp::ConstView& from, const zp::Layout& layout) {
+    const py::dtype real = dtype_of_precision(from.dtype);
     const auto shape =
         layout.parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
     Range range{py::array(real, shape), py::array(real, shape)};
-    call(layout.size(), [&, from = proxy(x).data, low = range.low.mutable_data(),
-                         high = range.high.mutable_data()](zp::Poll poll) {
-        return zp::min_max(isa, {from, dtype}, low, high, layout, poll);
-    });
+    call(layout.size(),
+         [&, low = range.low.mutable_data(), high = range.high.mutable_data()](zp::Poll poll) {
+             return zp::min_max(isa, from, low, high, layout, poll);
+         });
     return range;
 }
 
@@ -93,10 +92,10 @@ bool holds_nan(const py::array& array) {
 
 py::object fast_min_max(std::size_t isa, py::handle x, Axis axis) {
     check_isa(isa);
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    const auto layout = dtype ? layout_of(x, axis, 0) : std::nullopt;
+    const auto from = is_array(x) ? real_view_of(x) : std::nullopt;
+    const auto layout = from ? layout_of(x, axis, 0) : std::nullopt;
     if (!layout || layout->size() == 0) return py::none();
-    Range range = range_of(isa, x, *dtype, *layout);
+    Range range = range_of(isa, x, *from, *layout);
     if (holds_nan(range.low)) return py::none();
     return py::make_tuple(std::move(range.low), std::move(range.high));
 }
@@ -106,26 +105,27 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
                                bool is_signed, const zp::Choice& choice, Axis axis,
                                std::size_t block) {
     check_isa(isa);
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    const auto layout = dtype ? layout_of(x, axis, block) : std::nullopt;
+    const auto from = is_array(x) ? real_view_of(x) : std::nullopt;
+    const auto layout = from ? layout_of(x, axis, block) : std::nullopt;
     if (!layout || layout->size() == 0) return py::none();
-    const std::size_t n = layout->size();
     const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
     py::object codes = py::none();
-    if (with_codes) codes = target_for(x, n * zp::size_of(*dtype), out, n, code, false);
+    if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return py::none();
 
-    const Range range = range_of(isa, x, *dtype, *layout);
+    const Range range = range_of(isa, x, *from, *layout);
     const py::object chosen = choose(range.low, range.high, choice);
     if (chosen.is_none()) return py::none();
     const auto pair = py::reinterpret_borrow<py::tuple>(chosen);
-    const auto make = *dtype == zp::DType::f64 ? &native_params<double> : &native_params<float>;
+    const auto make =
+        from->dtype == zp::DType::f64 ? &native_params<double> : &native_params<float>;
     NativeParams params = make(pair[0].cast<py::array>(), pair[1].cast<py::array>(), choice.qmin,
                                choice.qmax, is_signed, choice.convention, axis, block);
     if (with_codes)
-        call(n, [&, from = proxy(x).data, to = proxy(codes).data](zp::Poll poll) {
-            return zp::quantize(isa, {from, *dtype}, to, *layout, params.core, poll);
-        });
+        call(layout->size(),
+             [&, to = zp::View{proxy(codes).data, code, memory_of(codes)}](zp::Poll poll) {
+                 return zp::quantize(isa, *from, to, *layout, params.core, poll);
+             });
     return py::make_tuple(std::move(codes), pair[0], pair[1], py::cast(std::move(params)));
 }
 

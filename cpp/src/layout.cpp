@@ -13,6 +13,7 @@
 
 #include "fpstate.h"
 #include "pool.h"
+#include "tiles.h"
 
 #if defined(__unix__)
 #include <unistd.h>
@@ -23,15 +24,9 @@ namespace zeropoint::core {
 namespace {
 
 constexpr std::size_t until_poll = std::size_t(1) << 20;  // elements between two polls
-constexpr std::size_t staged = 1024;                      // elements that go through L1 at a time
-constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
-constexpr std::size_t wide = 256;   // rows with repeated parameters are made at least this long
-
-// `rows` x `cols` contiguous elements from `element` on, parameters from `parameter` on.
-struct Tile {
-    std::size_t element, rows, cols, parameter;
-    bool per_column;
-};
+constexpr std::size_t in_place = 256;  // rows of views from which on are not copied to L1 first
+constexpr std::size_t narrow = 32;     // runs shorter than this are not worth a loop of their own
+constexpr std::size_t wide = 256;      // rows with repeated parameters are made at least this long
 
 // Shared by the threads of one call: chunks of about `size` elements, which they take in
 // turn.
@@ -44,12 +39,14 @@ struct Chunks {
 class Runner {
 public:
     Runner(const void* in, void* out, const Stage* stages, std::size_t count, Chunks& chunks,
-           Poll poll)
+           Poll poll, const Walk* walk)
         : in_(static_cast<const char*>(in)),
           out_(static_cast<char*>(out)),
           stages_(stages),
           count_(count),
-          limit_(count > 1 ? staged : std::min(until_poll, chunks.size)),
+          walk_(walk),
+          moves_(walk && std::min(walk->in.run(), walk->out.run()) < in_place),
+          limit_(count > 1 || moves_ ? staged : std::min(until_poll, chunks.size)),
           chunks_(chunks),
           poll_(poll) {}
 
@@ -78,34 +75,44 @@ public:
 
 private:
     void execute(const Tile& tile) {
-        const void* in = in_ + tile.element * stages_[0].in_size;
-        for (std::size_t i = 0; i < count_; ++i) {
-            const Stage& stage = stages_[i];
-            const bool last = i + 1 == count_;
-            void* out = !last  ? buffers_[i % 2]
-                        : out_ ? out_ + tile.element * stage.out_size
-                               : nullptr;
-            const std::size_t offset = tile.parameter * stage.parameter_size;
-            stage.kernel({in,
-                          out,
-                          tile.rows,
-                          tile.cols,
-                          at(stage.scale, offset),
-                          at(stage.zero, offset),
-                          {at(stage.state[0], offset), at(stage.state[1], offset)},
-                          tile.per_column,
-                          stage.low,
-                          stage.high,
-                          stage.non_temporal});
-            in = out;
+        if (walk_) {
+            if (moves_)
+                execute_beside(tile);
+            else
+                execute_by_rows(tile);
+            return;
+        }
+        run_stages(stages_, count_, tile, in_ + tile.element * stages_[0].in_size,
+                   out_ ? out_ + tile.element * stages_[count_ - 1].out_size : nullptr, buffers_);
+    }
+
+    // The rows of a view are long: a piece of one after the other, where it lies.
+    void execute_by_rows(const Tile& tile) {
+        for (std::size_t r = 0; r < tile.rows; ++r) {
+            for (std::size_t c = 0; c < tile.cols;) {
+                const std::size_t element = tile.element + r * tile.cols + c;
+                std::size_t in_left, out_left;
+                const char* in = walk_->in.at(element, &in_left);
+                char* out = walk_->out.at(element, &out_left);
+                const std::size_t n = std::min({tile.cols - c, in_left, out_left});
+                const Tile piece{element, 1, n, tile.parameter + (tile.per_column ? c : r),
+                                 tile.per_column};
+                run_stages(stages_, count_, piece, in, out, buffers_);
+                c += n;
+            }
         }
     }
 
-    static const void* at(const void* first, std::size_t offset) {
-        return first ? static_cast<const char*>(first) + offset : nullptr;
-    }
-    static void* at(void* first, std::size_t offset) {
-        return first ? static_cast<char*>(first) + offset : nullptr;
+    // Elements of a view that are not beside each other are moved there, and back.
+    void execute_beside(const Tile& tile) {
+        const std::size_t n = tile.rows * tile.cols;
+        std::size_t left;
+        const bool gathers = !walk_->in.plain(), scatters = !walk_->out.plain();
+        char* in = gathers ? buffers_[1] : walk_->in.at(tile.element, &left);
+        char* out = scatters ? buffers_[(count_ - 1) % 2] : walk_->out.at(tile.element, &left);
+        if (gathers) walk_->in.move(tile.element, n, in, false);
+        run_stages(stages_, count_, tile, in, out, buffers_);
+        if (scatters) walk_->out.move(tile.element, n, out, true);
     }
 
     bool is_mine(std::size_t chunk) {
@@ -128,11 +135,14 @@ private:
     const char* in_;
     char* out_;
     const Stage* stages_;
-    std::size_t count_, limit_;
+    std::size_t count_;
+    const Walk* walk_;
+    bool moves_;
+    std::size_t limit_;
     Chunks& chunks_;
     Poll poll_;
     std::size_t seen_ = 0, chunk_ = 0, taken_ = 0, since_poll_ = 0;
-    alignas(64) char buffers_[2][staged * sizeof(double)];
+    alignas(64) Buffers buffers_;
 };
 
 bool repeatable(const Stage* stages, std::size_t count) noexcept {
@@ -258,7 +268,36 @@ const Setting& stream_from() noexcept {
     return setting;
 }
 
+const void* at(const void* first, std::size_t offset) {
+    return first ? static_cast<const char*>(first) + offset : nullptr;
+}
+void* at(void* first, std::size_t offset) {
+    return first ? static_cast<char*>(first) + offset : nullptr;
+}
+
 }  // namespace
+
+void run_stages(const Stage* stages, std::size_t count, const Tile& tile, const char* first,
+                char* results, Buffers& buffers) noexcept {
+    const void* in = first;
+    for (std::size_t i = 0; i < count; ++i) {
+        const Stage& stage = stages[i];
+        void* out = i + 1 < count ? buffers[i % 2] : results;
+        const std::size_t offset = tile.parameter * stage.parameter_size;
+        stage.kernel({in,
+                      out,
+                      tile.rows,
+                      tile.cols,
+                      at(stage.scale, offset),
+                      at(stage.zero, offset),
+                      {at(stage.state[0], offset), at(stage.state[1], offset)},
+                      tile.per_column,
+                      stage.low,
+                      stage.high,
+                      stage.non_temporal});
+        in = out;
+    }
+}
 
 void check_environment() {
     if (stream_from().valid) return;
@@ -301,21 +340,24 @@ namespace {
 // The work of one thread: the stages, with repeated parameters if there is memory for them.
 class Worker {
 public:
-    Worker(const Layout& layout, const Stage* stages, std::size_t count)
-        : layout_(layout), stages_(stages), count_(count) {}
+    Worker(const Layout& layout, const Stage* stages, std::size_t count, const Walk* walk)
+        : layout_(layout), stages_(stages), count_(count), walk_(walk) {}
     void repeat_parameters() {
+        if (walk_ && walk_->transposes()) return;
         if (goes_by_rows(layout_, repeatable(stages_, count_)))
             repeated_.emplace(layout_, stages_, count_);
     }
     bool run(const void* in, void* out, Chunks& chunks, Poll poll) noexcept {
         const FpGuard guard;
         bool finished;
-        if (repeated_) {
-            Runner runner(in, out, repeated_->stages(), count_, chunks, poll);
+        if (walk_ && walk_->transposes()) {
+            finished = run_tiles(chunks, poll);
+        } else if (repeated_) {
+            Runner runner(in, out, repeated_->stages(), count_, chunks, poll, walk_);
             finished = walk(layout_, repeated_->rows(), repeated_->cols(), runner);
             repeated_->fold();
         } else {
-            Runner runner(in, out, stages_, count_, chunks, poll);
+            Runner runner(in, out, stages_, count_, chunks, poll, walk_);
             finished = walk(layout_, 0, 0, runner);
         }
         fence_streams();
@@ -323,9 +365,24 @@ public:
     }
 
 private:
+    bool run_tiles(Chunks& chunks, Poll poll) noexcept {  // placeholder until spans
+        Tiles tiles(*walk_, stages_, count_);
+        std::size_t since = 0;
+        for (std::size_t t; (t = chunks.next.fetch_add(1)) < tiles.count();) {
+            tiles.execute(t);
+            since += layout_.size() / tiles.count();
+            if (since >= until_poll && poll.keep_going) {
+                since = 0;
+                if (!poll.keep_going(poll.context)) chunks.stop = true;
+            }
+            if (chunks.stop) return false;
+        }
+        return true;
+    }
     const Layout& layout_;
     const Stage* stages_;
     std::size_t count_;
+    const Walk* walk_;
     std::optional<Repeated> repeated_;
 };
 
@@ -334,7 +391,7 @@ private:
 class Call {
 public:
     Call(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
-         std::size_t threads, Poll poll)
+         std::size_t threads, Poll poll, const Walk* walk)
         : layout_(layout), in_(in), out_(out), poll_(poll) {
         chunks_.size = std::max(staged, layout.size() / (threads * 8));
         for (std::size_t t = 0; t < threads; ++t) {
@@ -345,7 +402,7 @@ public:
                     if (state) state = copy(state, stage.parameter_size);
         }
         for (const auto& own : stages_)
-            workers_.emplace_back(layout, own.data(), count).repeat_parameters();
+            workers_.emplace_back(layout, own.data(), count, walk).repeat_parameters();
     }
 
     bool run() {
@@ -387,7 +444,7 @@ private:
 }  // namespace
 
 bool run(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
-         Poll poll) noexcept {
+         Poll poll, const Walk* walk) noexcept {
     if (layout.size() == 0) return true;
     // a thread takes some microseconds to wake up: it is worth about so many bytes
     constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
@@ -400,11 +457,11 @@ bool run(const Layout& layout, const void* in, void* out, const Stage* stages, s
     // Memory that is short costs threads, or long rows, and never the result.
     std::optional<Call> call;
     try {
-        if (threads > 1) call.emplace(layout, in, out, stages, count, threads, poll);
+        if (threads > 1) call.emplace(layout, in, out, stages, count, threads, poll, walk);
     } catch (const std::bad_alloc&) {
     }
     if (call) return call->run();
-    Worker alone(layout, stages, count);
+    Worker alone(layout, stages, count, walk);
     try {
         alone.repeat_parameters();
     } catch (const std::bad_alloc&) {

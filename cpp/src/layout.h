@@ -5,9 +5,12 @@
 #include <cstddef>
 
 #include "types.h"
+#include "views.h"
 #include "zeropoint/core.hpp"
 
 namespace zeropoint::core {
+
+constexpr std::size_t staged = 1024;  // elements that go through L1 at a time
 
 /// A kernel and its parameters: `scale`, `zero` and `state` point to one element of
 /// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
@@ -26,6 +29,20 @@ struct Stage {
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
 
+/// `rows` x `cols` contiguous elements from `element` on, parameters from `parameter` on.
+struct Tile {
+    std::size_t element, rows, cols, parameter;
+    bool per_column;
+};
+
+/// What one stage hands on to the next: `staged` elements of any type.
+using Buffers = char[2][staged * sizeof(double)];
+
+/// Runs the stages over a tile whose elements are at `in`, at most `staged` of them if there are
+/// several stages.  Results go to `out`, null for reductions.
+void run_stages(const Stage* stages, std::size_t count, const Tile&, const char* in, char* out,
+                Buffers& buffers) noexcept;
+
 /// Bytes read and written from which on non-temporal stores are better.
 std::size_t non_temporal_from() noexcept;
 
@@ -33,8 +50,9 @@ std::size_t non_temporal_from() noexcept;
 std::size_t run_length(const Layout&) noexcept;
 
 /// Runs the stages, in several threads if it is worth while, one after the other over the whole
-/// layout, a chunk at a time if there are several. False if `poll` stopped it.
-bool run(const Layout&, const void* in, void* out, const Stage* stages, std::size_t count,
-         Poll) noexcept;
+/// layout, a chunk at a time if there are several. False if `poll` stopped it.  `walk` says where
+/// the elements are, unless they lie at `in` and `out` side by side.
+bool run(const Layout&, const void* in, void* out, const Stage* stages, std::size_t count, Poll,
+         const Walk* walk) noexcept;
 
 }  // namespace zeropoint::core
