@@ -145,7 +145,10 @@ struct Extent {
         const auto& p = proxy(array);
         first = last = reinterpret_cast<std::uintptr_t>(p.data);
         for (int i = 0; i < p.nd; ++i) {
-            if (p.dimensions[i] == 0) return;
+            if (p.dimensions[i] == 0) {
+                last = first;
+                return;
+            }
             const auto reach = static_cast<std::uintptr_t>(p.strides[i] * (p.dimensions[i] - 1));
             (p.strides[i] < 0 ? first : last) += reach;
         }

@@ -110,7 +110,7 @@ public:
         Stage& last = stages_[count_ - 1];
         last.non_temporal =
             layout_.size() * (stages_[0].in_size + last.out_size) > non_temporal_from();
-        return core::run(layout_, in_, out_, stages_, count_, poll, walk_ ? &*walk_ : nullptr);
+        return core::run(layout_, {in_, out_, walk_ ? &*walk_ : nullptr}, stages_, count_, poll);
     }
 
 private:
@@ -251,8 +251,8 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& lay
     std::fill(low, low + n, std::numeric_limits<T>::infinity());
     std::fill(high, high + n, -std::numeric_limits<T>::infinity());
     Pipeline pipeline(isa, layout, input(x));
-    pipeline.convert(x.dtype, inner);
-    Stage& stage = pipeline.add(Op::min_max, inner, inner, tag(inner), tag(inner));
+    Stage& stage = pipeline.add(Op::min_max, x.dtype, inner, tag(x.dtype), tag(inner));
+    stage.out_size = 0;
     stage.state[0] = low;
     stage.state[1] = high;
     stage.parameter_size = sizeof(T);

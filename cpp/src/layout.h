@@ -49,10 +49,15 @@ std::size_t non_temporal_from() noexcept;
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
 std::size_t run_length(const Layout&) noexcept;
 
+/// Where the elements are: side by side from `in` and `out` on, or where `walk` says.
+struct Places {
+    const void* in;
+    void* out;
+    const Walk* walk;
+};
+
 /// Runs the stages, in several threads if it is worth while, one after the other over the whole
-/// layout, a chunk at a time if there are several. False if `poll` stopped it.  `walk` says where
-/// the elements are, unless they lie at `in` and `out` side by side.
-bool run(const Layout&, const void* in, void* out, const Stage* stages, std::size_t count, Poll,
-         const Walk* walk) noexcept;
+/// layout, a chunk at a time if there are several. False if `poll` stopped it.
+bool run(const Layout&, const Places&, const Stage* stages, std::size_t count, Poll) noexcept;
 
 }  // namespace zeropoint::core
