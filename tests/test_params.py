@@ -380,7 +380,11 @@ def test_dynamic_looks_at_out_before_the_data(
 
     monkeypatch.setattr(_backend, "min_max", counted)
     x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
-    out = np.zeros((2, 6), np.uint8)[:, ::2]
+
+    class Subclass(np.ndarray[Any, Any]):  # which the builtin leaves to Python
+        pass
+
+    out = np.zeros((2, 3), np.uint8).view(Subclass)
     codes, params = zp.quantize_dynamic(x, out=out)
     assert codes is out
     assert out.tolist() == params.quantize(x).tolist()
@@ -472,7 +476,8 @@ def test_help_shows_the_keywords_and_their_defaults(function: Any, others: list[
     for name in _choice.ChoiceKeywords.__annotations__:
         given = keywords[name].default
         assert getattr(_choice.Choice(**{name: given}), name) == getattr(choice, name)
-    assert "include_zero: bool = True" in pydoc.plain(pydoc.render_doc(function))
+    shown = pydoc.plain(pydoc.render_doc(function))  # of a builtin without the types
+    assert "include_zero: bool = True" in shown or "include_zero=True" in shown
 
 
 def test_a_choice_is_remembered_by_type_and_value() -> None:

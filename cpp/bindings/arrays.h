@@ -44,13 +44,14 @@ bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
     return true;
 }
 
-bool is_swapped(py::handle array) {
-    const auto* descr = py::detail::array_descriptor_proxy(proxy(array).descr);
-    return descr->byteorder == (PY_LITTLE_ENDIAN ? '>' : '<');
+bool is_swapped_descr(py::handle dtype) {
+    return py::detail::array_descriptor_proxy(dtype.ptr())->byteorder ==
+           (PY_LITTLE_ENDIAN ? '>' : '<');
 }
+bool is_swapped(py::handle array) { return is_swapped_descr(proxy(array).descr); }
 
-// In whatever byte order; none for an array that the core has no type for.
-std::optional<zp::DType> any_dtype_of(py::handle array) {
+// In whatever byte order; none for one that the core has no type for.
+std::optional<zp::DType> any_dtype_of(py::handle dtype) {
     using zp::DType;
     constexpr DType c_long = sizeof(long) == 8 ? DType::i64 : DType::i32;
     constexpr DType c_ulong = sizeof(long) == 8 ? DType::u64 : DType::u32;
@@ -59,7 +60,7 @@ std::optional<zp::DType> any_dtype_of(py::handle array) {
                                        DType::i32, DType::u32, c_long,     c_ulong,
                                        DType::i64, DType::u64, DType::f32, DType::f64};
     constexpr int half = 23;  // NPY_HALF, which pybind11 does not name
-    const auto* descr = py::detail::array_descriptor_proxy(proxy(array).descr);
+    const auto* descr = py::detail::array_descriptor_proxy(dtype.ptr());
     const int number = descr->type_num;
     if (number >= 1 && number <= 12) return dtypes[number - 1];
     if (number == half) return DType::f16;
@@ -67,29 +68,37 @@ std::optional<zp::DType> any_dtype_of(py::handle array) {
     return std::nullopt;
 }
 
-// None also for an array of foreign byte order.
-std::optional<zp::DType> dtype_of(py::handle array) {
-    return is_swapped(array) ? std::nullopt : any_dtype_of(array);
+// None also for one of foreign byte order.
+std::optional<zp::DType> dtype_of_descr(py::handle dtype) {
+    return is_swapped_descr(dtype) ? std::nullopt : any_dtype_of(dtype);
 }
+std::optional<zp::DType> dtype_of(py::handle array) { return dtype_of_descr(proxy(array).descr); }
 
 bool is_real(std::optional<zp::DType> dtype) { return dtype && *dtype <= zp::DType::f64; }
 
-// NumPy's dtypes of fresh results.  Made with the module and never freed: a static of `empty_like`
-// would run Python under its guard, for which another thread may wait with what Python needs.
+// NumPy's dtypes of fresh results, and types of numbers.  Made with the module and never freed: a
+// static of `empty_like` would run Python under its guard, for which another thread may wait with
+// what Python needs.
 struct {
-    py::handle f32, f64, u8, i8;
+    py::handle f32, f64, u8, i8, i32;
+    py::handle u8_name;
 } dtypes;
+struct {
+    py::handle f32, f64;
+} types;
 
 void make_dtypes() {
     dtypes = {py::dtype("float32").release(), py::dtype("float64").release(),
-              py::dtype("uint8").release(), py::dtype("int8").release()};
+              py::dtype("uint8").release(),   py::dtype("int8").release(),
+              py::dtype("int32").release(),   py::str("uint8").release()};
+    types = {py::object(dtypes.f32.attr("type")).release(),
+             py::object(dtypes.f64.attr("type")).release()};
 }
 
 // ---- memory ----------------------------------------------------------------------------------
 
 constexpr int plain_flags =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-constexpr int out_flags = plain_flags | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
 bool has_flags(py::handle array, int flags) { return (proxy(array).flags & flags) == flags; }
 
@@ -130,13 +139,18 @@ zp::Memory memory_of(py::handle array) {
 
 // Any ndarray as input of the core, none where that has no type for it; and one of real numbers.
 std::optional<zp::ConstView> view_of(py::handle array) {
-    const auto dtype = any_dtype_of(array);
+    if (!array || !is_array(array)) return std::nullopt;
+    const auto dtype = any_dtype_of(proxy(array).descr);
     if (!dtype) return std::nullopt;
     return zp::ConstView{proxy(array).data, *dtype, memory_of(array)};
 }
 std::optional<zp::ConstView> real_view_of(py::handle array) {
     const auto view = view_of(array);
     return view && is_real(view->dtype) ? view : std::nullopt;
+}
+
+zp::View target_view(py::handle array, zp::DType dtype) {
+    return {proxy(array).data, dtype, memory_of(array)};
 }
 
 // The bytes from the first that an array has to the one after the last.
@@ -184,19 +198,20 @@ bool lies_apart(py::handle array) {
     return true;
 }
 
-// A fresh array in the shape of another, in native byte order; of a narrow float only where that
-// has it.
-py::object empty_like(py::handle array, zp::DType dtype) {
-    py::object descr = py::reinterpret_borrow<py::object>(dtype == zp::DType::u8    ? dtypes.u8
-                                                          : dtype == zp::DType::i8  ? dtypes.i8
-                                                          : dtype == zp::DType::f32 ? dtypes.f32
-                                                          : dtype == zp::DType::f64
-                                                              ? dtypes.f64
-                                                              : py::handle(proxy(array).descr));
-    if (dtype < zp::DType::f32 && is_swapped(array)) descr = descr.attr("newbyteorder")("=");
+// A fresh array in the shape of another; `descr` is NumPy's form of the dtype, which may be null
+// for codes, float32, float64 and the dtype of the other, but for its byte order.
+py::object empty_like(py::handle array, zp::DType dtype, py::handle descr) {
+    if (!descr)
+        descr = dtype == zp::DType::u8    ? dtypes.u8
+                : dtype == zp::DType::i8  ? dtypes.i8
+                : dtype == zp::DType::f32 ? dtypes.f32
+                : dtype == zp::DType::f64 ? dtypes.f64
+                                          : py::handle(proxy(array).descr);
+    py::object native;
+    if (is_swapped_descr(descr)) descr = native = descr.attr("newbyteorder")("=");
     const auto& api = py::detail::npy_api::get();
     PyObject* result =
-        api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.release().ptr(), proxy(array).nd,
+        api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.inc_ref().ptr(), proxy(array).nd,
                                   proxy(array).dimensions, nullptr, nullptr, 0, nullptr);
     if (!result) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(result);
@@ -204,8 +219,9 @@ py::object empty_like(py::handle array, zp::DType dtype) {
 
 // Where results go: `out`, or a fresh array if it is None.  Null where `out` cannot be written at
 // once: it must be an ndarray like `x` but of `dtype`, and disjoint from it (`in_place`: or x).
-py::object target_for(py::handle x, py::handle out, zp::DType dtype, bool in_place) {
-    if (out.is_none()) return empty_like(x, dtype);
+py::object target_for(py::handle x, py::handle out, zp::DType dtype, bool in_place,
+                      py::handle descr = {}) {
+    if (out.is_none()) return empty_like(x, dtype, descr);
     const bool fine = is_array(out) && dtype_of(out) == dtype &&
                       has_flags(out, py::detail::npy_api::NPY_ARRAY_WRITEABLE_) &&
                       same_shape(out, x) && lies_apart(out) &&
