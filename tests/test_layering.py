@@ -26,7 +26,7 @@ ALLOWED = {
     "src/loops/lanes.h": {"loops/run.h"},
     "src/loops/quantize.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/elements.h": {"loops/run.h"},
-    "src/loops/min_max.h": {"loops/run.h"},
+    "src/loops/min_max.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/histogram.h": {"loops/elements.h", "loops/min_max.h"},
     "src/loops.cpp": {
         *("loops/elements.h", "loops/histogram.h", "loops/min_max.h", "loops/quantize.h"),
@@ -53,8 +53,13 @@ ALLOWED = {
     "bindings/gil.h": {"zeropoint/core.hpp"},
     "bindings/parameters.h": {"arrays.h"},
     "bindings/fast.h": {"arrays.h", "gil.h", "parameters.h"},
+    "bindings/entries.h": set(),
+    "bindings/objects.h": {"arrays.h", "parameters.h"},
+    "bindings/calls.h": {
+        *("arrays.h", "entries.h", "fast.h", "gil.h", "objects.h", "parameters.h"),
+    },
     "bindings/general.h": {"arrays.h", "fast.h", "gil.h", "parameters.h"},
-    "bindings/module.cpp": {"arrays.h", "fast.h", "general.h", "parameters.h"},
+    "bindings/module.cpp": {"arrays.h", "calls.h", "fast.h", "general.h", "parameters.h"},
 }
 
 

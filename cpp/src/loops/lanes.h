@@ -84,6 +84,27 @@ struct Lanes {
     static I truncated(F v) { return ZP_VECTOR(cvttps_epi32)(v); }
     static F real(I v) { return ZP_VECTOR(cvtepi32_ps)(v); }
 
+    template <class X>
+    static F load(const X* x) {
+        return load(x, 0, All{});
+    }
+    static void store(f32* y, F v) { store(y, 0, v, All{}); }
+    // The first m < n elements, and in the other lanes x[0].
+    template <class X>
+    static F first(const X* x, size_t m) {
+        alignas(line) f32 room[n];
+        for (size_t j = 0; j < n; ++j) room[j] = Convert<f32, X>::of(x[j < m ? j : 0]);
+        return load(room);
+    }
+#if defined(__AVX512BW__)
+    static F first(const f32* x, size_t m) {
+        return _mm512_mask_loadu_ps(all(x[0]), static_cast<__mmask16>((1u << m) - 1), x);
+    }
+    static bool any_nan(F v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) != 0; }
+#else
+    static bool any_nan(F v) { return _mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)) != 0; }
+#endif
+
     // packing works within 128 bits; `in_order` in the end
     static I words(i16 v) { return ZP_VECTOR(set1_epi16)(v); }
     static I bytes(i8 v) { return ZP_VECTOR(set1_epi8)(v); }
