@@ -24,7 +24,7 @@ ALLOWED = {
     "src/fpstate.h": {"arithmetic.h"},
     "src/loops/run.h": {"scalar.h", "types.h"},
     "src/loops/lanes.h": {"loops/run.h"},
-    "src/loops/quantize.h": {"loops/lanes.h"},
+    "src/loops/quantize.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/elements.h": {"loops/run.h"},
     "src/loops/min_max.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/strided.h": {"loops/run.h"},
