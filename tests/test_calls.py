@@ -244,8 +244,11 @@ def test_bounds_that_each_dtype_holds(native: str, dtype: Any) -> None:
 
 @pytest.mark.parametrize(
     "acc_scale",
-    [0.0, -1.0, np.nan, np.inf, 1e-60, 1e60, True, "1", None, 2**53 + 1, [1e-3], np.ones((1, 6))]
-    + [np.ones(5), np.array([1, 1, 1, 0, 1, 1.0]), np.array([1, 1, 1, 1e60, 1, 1])],
+    [
+        *(0.0, -1.0, np.nan, np.inf, 1e-60, 1e60, True, "1", None, 2**53 + 1, [1e-3]),
+        *(np.ones((1, 6)), np.ones(5)),
+        *(np.array([1, 1, 1, 0, 1, 1.0]), np.array([1, 1, 1, 1e60, 1, 1])),
+    ],
     ids=str,
 )
 def test_steps_of_accumulators_that_python_looks_at(native: str, acc_scale: Any) -> None:
@@ -299,10 +302,13 @@ def test_what_is_declined_is_pythons(
         assert outcome(lambda f=function: f(*arguments, **keywords)) == expected
 
 
-def test_an_interrupt_in_a_dtype_is_not_an_explanation() -> None:
+def test_an_interrupt_in_a_dtype_is_not_an_explanation(native: str) -> None:
+    asked = []
+
     class Asked:
         @property
         def dtype(self) -> Never:
+            asked.append(1)
             raise KeyboardInterrupt
 
     for call in (
@@ -310,8 +316,10 @@ def test_an_interrupt_in_a_dtype_is_not_an_explanation() -> None:
         lambda: zp.saturate_cast(X, Asked()),
         lambda: zp.QuantParams(0.1, 3, Asked()),
     ):
+        asked.clear()
         with pytest.raises(KeyboardInterrupt):
             call()
+        assert asked == [1]
 
 
 @pytest.mark.parametrize("name", [n for n in zp.__all__ if callable(getattr(zp, n))])
