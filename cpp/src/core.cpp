@@ -84,8 +84,7 @@ public:
     }
     bool run(const Layout& layout, const void* in, void* out, Poll poll) {
         Stage& last = stages_[count_ - 1];
-        last.non_temporal =
-            layout.size() * (stages_[0].in_size + last.out_size) > non_temporal_from();
+        last.non_temporal = stores_past_caches(layout, stages_[0], last, out);
         return core::run(layout, in, out, stages_, count_, poll);
     }
 

@@ -26,8 +26,9 @@ struct Stage {
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
 
-/// Bytes read and written from which on non-temporal stores are better.
-std::size_t non_temporal_from() noexcept;
+/// Whether non-temporal stores are better for a call that ends in `out`.
+bool stores_past_caches(const Layout&, const Stage& first, const Stage& last,
+                        const void* out) noexcept;
 
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
 std::size_t run_length(const Layout&) noexcept;
