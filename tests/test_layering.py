@@ -63,8 +63,9 @@ ALLOWED = {
     "bindings/fast.h": {"arrays.h", "gil.h", "parameters.h"},
     "bindings/entries.h": set(),
     "bindings/objects.h": {"arrays.h", "parameters.h"},
+    "bindings/constructor.h": {"arrays.h", "entries.h", "objects.h", "parameters.h"},
     "bindings/calls.h": {
-        *("arrays.h", "entries.h", "fast.h", "gil.h", "objects.h", "parameters.h"),
+        *("arrays.h", "constructor.h", "entries.h", "fast.h", "gil.h", "objects.h", "parameters.h"),
     },
     "bindings/general.h": {"arrays.h", "fast.h", "gil.h", "parameters.h"},
     "bindings/module.cpp": {"arrays.h", "calls.h", "fast.h", "general.h", "parameters.h"},
