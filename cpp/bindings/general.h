@@ -108,6 +108,36 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
     return table;
 }
 
+// The sums as an array, how many elements are clipped, the counts of codes of some channels, and
+// which codes zeros have.
+py::tuple errors(std::size_t isa, const py::array& source, const NativeParams& params,
+                 double inverse_unit, bool sums, std::size_t first, std::size_t channels) {
+    check_isa(isa);
+    const auto dtype = plain_real(source);
+    const auto layout = params.layout(source);
+    if (!dtype || !layout)
+        throw py::value_error("errors needs real data in a plain array that the parameters fit");
+    // more channels would not stay in the cache, and their places not in 32 bits
+    constexpr std::size_t most = 4096;
+    if (channels > most || first > layout->axis || channels > layout->axis - first ||
+        (sums && channels && channels != layout->axis))
+        throw py::value_error("no such channels");
+    py::array counts(py::dtype("int64"), std::vector<std::size_t>{channels, 256});
+    py::array zeros(py::dtype("uint8"), std::vector<std::size_t>{256});
+    zp::Errors found;
+    found.sums = sums;
+    found.inverse_unit = inverse_unit;
+    found.first = first;
+    found.channels = channels;
+    found.counts = static_cast<std::int64_t*>(counts.mutable_data());
+    found.zeros = static_cast<std::uint8_t*>(zeros.mutable_data());
+    const zp::ConstView x{source.data(), *dtype};
+    call(layout->size(),
+         [&](zp::Poll poll) { return zp::errors(isa, x, *layout, params.core, found, poll); });
+    return py::make_tuple(found.worst, found.absolute, found.noise, found.signal, found.back,
+                          found.dot, found.clipped, std::move(counts), std::move(zeros));
+}
+
 // How this build was made, and what is in it.
 py::dict info() {
     py::dict found;

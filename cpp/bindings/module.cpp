@@ -41,5 +41,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("round_into", &round_into);
     m.def("min_max", &min_max);
     m.def("histogram", &histogram);
+    m.def("errors", &errors);
     m.def("info", &info);
 }

@@ -191,6 +191,15 @@ inline u8 code_of(T x, T s, T z, T low, T high) {
     return Convention::round(clamp(w, Convention::bound(low, z), Convention::bound(high, z)), z);
 }
 
+// Whether the code of x before it was clipped lies outside [low, high]; that of a NaN does.
+template <class Convention, class T>
+inline bool is_clipped(T x, T s, T z, T low, T high) {
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    const T near = Convention::nearest(
+        clamp(w, Convention::bound(low - 1, z), Convention::bound(high + 1, z)));
+    return near < Convention::bound(low, z) || near > Convention::bound(high, z);
+}
+
 // ---- x / s without a division ----------------------------------------------------------------
 //
 // The product of x with 1/s in two terms, fma(x, ch, x * cl) with ch = RN(1/s), cl = RN(1/s - ch),

@@ -337,6 +337,44 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
     return low, high, table
 
 
+class Errors(NamedTuple):
+    """What quantizing an array does to it; sums in a unit, see `_reference.errors`."""
+
+    worst: float
+    absolute: float
+    noise: float
+    signal: float
+    back: float
+    dot: float
+    clipped: int
+    counts: Array  #: nonzero elements with each code, a row per channel
+    of_zeros: Array  #: for each code whether a zero has it
+
+
+@ieee
+def errors(
+    x: Array,
+    native: Any,
+    unit: float,
+    sums: bool,
+    channels: tuple[int, int],
+    reference: Callable[[], tuple[Any, ...]],
+) -> Errors:
+    """`_reference.errors`, `clipped` and `code_counts` on the current backend.
+
+    The counts are of some channels, from one to before another; with `sums` of all or of none.
+    """
+    isa, expected = _isa_or_expected(reference)
+    if isa < 0:
+        return Errors(*expected)
+    first, end = channels
+    found = Errors(*_core.errors(isa, contiguous(x), native, 1 / unit, sums, first, end - first))
+    if expected is not None:
+        for got, want in zip(found, expected, strict=True):
+            _compare("errors", x, np.asarray(got), np.asarray(want))
+    return found
+
+
 @ieee
 def quotients(a: Array, b: Array) -> Array:
     """float32(a / b) for float64 arrays."""

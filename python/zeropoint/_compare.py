@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _checks
-from ._backend import ieee
+from . import _backend, _checks, _reference
+from ._backend import Errors, ieee
 from ._choice import RULES, choose_params, min_max
-from ._chunks import chunks
-from ._params import QuantParams, checked, dequantize, quantize
-from ._reference import Array, unclipped, widen, working_dtype
+from ._layout import Layout, Tile
+from ._params import QuantParams, checked
+from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver
 
-_CHUNK = 1 << 18  # elements in float64 at a time
-_CHANNELS = 1024  # whose codes are counted at a time
+_CHANNELS = 256  # whose codes are counted at a time, so that the counts stay in the cache
 _MOST = 0.9  # of the elements, so that a few outliers do not hide the others
 _SAMPLE = 1 << 16  # elements among which different values are counted
 
@@ -101,104 +100,126 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     """
     params = checked(params, call="zp.error_stats(x, ")
     x = _checks.real_array(x)
-    low, high = min_max(x)
-    codes = quantize(x, params)
-    # back in the precision of the scale or of x, whichever is finer: no rounding is added
-    finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
-    sums = _Sums(max(abs(float(low)), abs(float(high))))
-    for chunk in _chunks(x, codes, params, finer):
-        sums.add(*chunk)
-    return sums.stats(x.size, *_codes_in_use(x, codes, params))
-
-
-def _chunks(
-    x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
-) -> Iterator[tuple[Array, Array, Array, int]]:
-    """Chunks of about `_CHUNK` elements: x, codes, their values, how many are clipped."""
     layout = params._check_fits(x.shape)
-    # with an axis all at once, by the core: a chunk has not all of the parameters
-    whole = None if layout.axis is None else dequantize(codes, params, dtype=finer)
-    both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
-    for chunk in chunks(x.shape, _CHUNK):
-        values, q = x[chunk], codes[chunk]
-        scale, zero = (layout.spread_over(p, chunk) for p in both)
-        code = unclipped(values, scale, zero, params.convention)
-        clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
-        back = dequantize(q, params, dtype=finer) if whole is None else whole[chunk]
-        yield values, q, back, clipped
+    working = working_dtype(x.dtype)
+    params._check_precision(working)
+    unit = _unit(x) if working == np.float64 else 1.0
+    measured = _Measured(x, params, layout, unit)
+    channels = layout.length
+    few_channels = channels <= _CHANNELS
+    found = measured(True, (0, channels if few_channels else 0))
+    if not math.isfinite(found.signal) or x.size == 0:
+        min_max(x)  # tells
+    starts = range(0, 0 if few_channels else channels, _CHANNELS)
+    groups = ((i, measured(False, (i, min(i + _CHANNELS, channels)))) for i in starts)
+    counted = [(0, found)] if few_channels else groups
+    return _stats(found, x.size, unit, *_codes_in_use(x, params, layout.axis, counted))
 
 
-class _Sums:
-    """Running sums in units of a power of two near the largest |x|, so that no square overflows."""
+def _unit(x: Array) -> float:
+    """A power of two near the largest |x|, so that no square of a float64 overflows."""
+    peak = max(abs(float(end)) for end in min_max(x))
+    return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
 
-    def __init__(self, peak: float) -> None:
-        self.unit = math.ldexp(1.0, min(math.frexp(peak)[1], 1023))
-        self.worst = self.absolute = self.noise = self.signal = self.back = self.dot = 0.0
-        self.saturated = 0
-        self.used = np.zeros(256, bool)
 
-    @np.errstate(all="ignore")  # underflow does not matter in a sum
-    def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
-        a = x.astype(np.float64).ravel() / self.unit
-        b = back.astype(np.float64).ravel() / self.unit
-        error = np.abs(b - a)
-        self.worst = max(self.worst, float(error.max()))
-        self.absolute += float(error.sum())
-        self.noise += float((error * error).sum())
-        self.signal += float((a * a).sum())
-        self.back += float((b * b).sum())
-        self.dot += float((a * b).sum())
-        self.saturated += saturated
-        self.used[codes.view(np.uint8)] = True
+class _Measured(NamedTuple):
+    """The error of an array, and the codes in use."""
 
-    def stats(self, n: int, codes_of_most: int, few_codes: int, channels: int) -> ErrorStats:
-        if self.noise == 0:
-            sqnr = math.inf
-        elif not math.isfinite(self.noise):  # a value beyond the dtype became Inf
-            sqnr = -math.inf
-        else:
-            sqnr = 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
-        norms = math.sqrt(self.signal) * math.sqrt(self.back)
-        cosine = min(1.0, self.dot / norms) if norms else float(self.signal == self.back)
-        if not math.isfinite(norms):
-            cosine = 0.0
-        return ErrorStats(
-            max_abs_error=self.worst * self.unit,
-            mean_abs_error=self.absolute / n * self.unit,
-            mse=self.noise / n * self.unit * self.unit,
-            sqnr_db=sqnr,
-            cosine=cosine,
-            saturated=self.saturated,
-            codes_used=int(np.count_nonzero(self.used)),
-            codes_of_most=codes_of_most,
-            few_codes=few_codes,
-            channels=channels,
+    x: Array
+    params: QuantParams
+    layout: Layout
+    unit: float
+
+    def __call__(self, sums: bool, channels: tuple[int, int]) -> Errors:
+        return _backend.errors(
+            self.x,
+            self.params._native,
+            self.unit,
+            sums,
+            channels,
+            lambda: self._by_reference(sums, channels),
         )
 
+    def _by_reference(self, sums: bool, channels: tuple[int, int]) -> tuple[Any, ...]:
+        params, axis = self.params, self.layout.axis
+        tile: Tile = (...,)
+        if axis is not None and not sums:
+            tile = (*[slice(None)] * axis, slice(*channels))
+        x = self.x[tile]
+        scale, zero = (
+            self.layout.spread_over(p, tile)
+            for p in (np.asarray(params._scale), np.asarray(params._zero_point, np.int32))
+        )
+        how = params.qmin, params.qmax, params.convention
+        qmin, qmax, convention = how
+        codes = _reference.quantize(
+            *(x, scale, zero),
+            qmin=qmin,
+            qmax=qmax,
+            convention=convention,
+            dtype=params.dtype,
+        )
+        added: tuple[float, ...] = (0.0,) * 6
+        clipped = 0
+        if sums:
+            # in the precision of the scale or of x, whichever is finer: no rounding is added
+            finer = np.promote_types(scale.dtype, working_dtype(x.dtype))
+            back = _reference.dequantize(codes, scale, zero, dtype=finer)
+            added = _reference.errors(x, back, self.unit)
+            clipped = _reference.clipped(x, scale, zero, *how)
+        if channels[0] == channels[1]:
+            counts, of_zeros = np.zeros((0, 256), np.int64), np.zeros(256, np.uint8)
+        else:
+            counts, of_zeros = _reference.code_counts(x, codes, axis)
+        return *added, clipped, counts, of_zeros
 
-def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int, int]:
-    """`codes_of_most`, `few_codes` and `channels` of `ErrorStats`."""
-    axis = params._check_fits(x.shape).axis
-    x, codes = (v[None] if axis is None else np.moveaxis(v, axis, 0) for v in (x, codes))
+
+def _stats(
+    found: Errors, n: int, unit: float, codes_used: int, codes_of_most: int, few: int, channels: int
+) -> ErrorStats:
+    if found.noise == 0:
+        sqnr = math.inf
+    elif not math.isfinite(found.noise):  # a value beyond the dtype became Inf
+        sqnr = -math.inf
+    else:
+        sqnr = 10 * math.log10(found.signal / found.noise) if found.signal else -math.inf
+    norms = math.sqrt(found.signal) * math.sqrt(found.back)
+    cosine = min(1.0, found.dot / norms) if norms else float(found.signal == found.back)
+    if not math.isfinite(norms):
+        cosine = 0.0
+    return ErrorStats(
+        max_abs_error=found.worst * unit,
+        mean_abs_error=found.absolute / n * unit,
+        mse=found.noise / n * unit * unit,
+        sqnr_db=sqnr,
+        cosine=cosine,
+        saturated=found.clipped,
+        codes_used=codes_used,
+        codes_of_most=codes_of_most,
+        few_codes=few,
+        channels=channels,
+    )
+
+
+def _codes_in_use(
+    x: Array, params: QuantParams, axis: int | None, groups: Iterable[tuple[int, Errors]]
+) -> tuple[int, int, int, int]:
+    """`codes_used`, `codes_of_most`, `few_codes` and `channels` of `ErrorStats`.
+
+    `groups` are the counts of some channels each, with the number of the first.
+    """
+    x = x[None] if axis is None else np.moveaxis(x, axis, 0)
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
-    most, few = np.zeros(len(x), np.int64), 0
-    for start in range(0, len(x), _CHANNELS):
-        group = slice(start, start + _CHANNELS)
-        counts = _counts(x[group], codes[group])
-        most[group] = found = _fewest(counts)
-        for i in np.flatnonzero((found < enough) & (counts.sum(axis=1) > 2 * found)):
-            few += _values_of_most(x[start + i]) >= 2 * found[i]
-    return int(np.sort(most)[len(most) // 2]), int(few), len(x)
-
-
-def _counts(x: Array, codes: Array) -> Array:
-    """How many nonzero elements have each code, as uint8; a row per channel (the first axis)."""
-    counts = np.zeros(len(x) * 256, np.int64)
-    row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
-    for chunk in chunks(x.shape, _CHUNK):
-        found = codes.view(np.uint8)[chunk] + np.broadcast_to(row, x.shape)[chunk]
-        counts += np.bincount(found[x[chunk] != 0], minlength=counts.size)
-    return counts.reshape(-1, 256)
+    most, few, used = np.zeros(len(x), np.int64), 0, np.zeros(256, bool)
+    for first, group in groups:
+        used |= group.of_zeros != 0
+        used |= group.counts.any(axis=0)
+        found = _fewest(group.counts)
+        most[first : first + len(found)] = found
+        for i in np.flatnonzero((found < enough) & (group.counts.sum(axis=1) > 2 * found)):
+            few += _values_of_most(x[first + i]) >= 2 * found[i]
+    middle = int(np.sort(most)[len(most) // 2])
+    return int(np.count_nonzero(used)), middle, int(few), len(x)
 
 
 def _fewest(counts: Array) -> Array:

@@ -201,6 +201,24 @@ constexpr std::size_t histogram_row = 3 + 4096;
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
                void* table, const Layout&, Poll = {});
 
+/// What becomes of x by x' = dequantize(quantize(x)).  The sums are those of _reference.errors, to
+/// the bit, whatever threads there are.
+struct Errors {
+    bool sums = true;         ///< whether the sums are wanted ...
+    double inverse_unit = 1;  ///< ... where x is f64 in units of a power of two, 1 / inverse_unit
+    double worst = 0, absolute = 0;                   ///< of |x' - x|, maximum and sum
+    double noise = 0, signal = 0, back = 0, dot = 0;  ///< (x' - x)^2, x^2, x'^2, x x'
+    std::int64_t clipped = 0;  ///< elements whose code lay outside [qmin, qmax]
+
+    /// Of the channels (positions along the axis) `first` to first + channels - 1: how many nonzero
+    /// elements have each code, as a byte, in a row of 256 for each channel; and for each code
+    /// whether a zero has it.  If there are sums: of all channels, or none.
+    std::size_t first = 0, channels = 0;
+    std::int64_t* counts = nullptr;
+    std::uint8_t* zeros = nullptr;
+};
+bool errors(std::size_t isa, ConstView x, const Layout&, const Params&, Errors&, Poll = {});
+
 /// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
 struct Choice {
     ZeroPointFrom zero_point_from = ZeroPointFrom::default_rule;
