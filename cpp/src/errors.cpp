@@ -17,7 +17,11 @@ constexpr std::size_t chunk = ErrorSums::chunk;
 constexpr std::size_t slice = 64 * chunk;  // elements that one thread takes: a power of two chunks
 constexpr std::size_t narrow = 64;         // runs shorter than this have their parameters spread
 constexpr std::size_t codes = 256;
-// Tables of one channel: an increment waits for the one before it if both are of the same count.
+// From the counts of one channel to those of the next: not a power of two, for a load waits for an
+// earlier store whose address has the same low bits.
+constexpr std::size_t row = codes + 8;
+// Of one channel there are several tables, in turn: an increment waits for the one before it if
+// both are of the same count.
 constexpr std::size_t tables = 4;
 
 ErrorSums both(const ErrorSums& a, const ErrorSums& b) noexcept {
@@ -140,12 +144,12 @@ public:
         tile_.codes = room.codes;
         tile_.rows = room.rows;
         tile_.counts = counts;
-        tile_.spare = static_cast<std::uint32_t>(std::max(errors.channels, tables) * codes);
+        tile_.spare = static_cast<std::uint32_t>(std::max(errors.channels, tables) * row);
         std::fill_n(zeros, codes, std::uint8_t(0));
         tile_.zeros = zeros;
         if (errors.channels == 1)
             for (std::size_t i = 0; i < chunk; ++i)
-                room.rows[i] = static_cast<std::uint32_t>(i % tables * codes);
+                room.rows[i] = static_cast<std::uint32_t>(i % tables * row);
     }
 
     // Elements `begin` to `end` of the channels asked for; these are consecutive in C order if all
@@ -263,8 +267,8 @@ private:
     }
 
     void set_rows(std::size_t channel, const Run& run) {
-        const auto first = static_cast<std::uint32_t>(channel * codes);
-        const auto step = static_cast<std::uint32_t>(Cursor::channels_differ(layout_) ? codes : 0);
+        const auto first = static_cast<std::uint32_t>(channel * row);
+        const auto step = static_cast<std::uint32_t>(Cursor::channels_differ(layout_) ? row : 0);
         std::uint32_t* rows = room_.rows + run.begin;
         for (std::size_t i = 0; i < run.length; ++i)
             rows[i] = first + static_cast<std::uint32_t>(i) * step;
@@ -289,8 +293,7 @@ public:
         const std::size_t slices = (n_ + slice - 1) / slice;
         const std::size_t threads = std::max<std::size_t>(1, std::min(get_num_threads(), slices));
         if (errors.sums) sums_.resize(slices);
-        table_ =
-            errors.channels ? std::max(errors.channels, tables) * codes + ErrorTile::spares : 0;
+        table_ = errors.channels ? std::max(errors.channels, tables) * row + ErrorTile::spares : 0;
         counts_.resize(threads * table_);
         rooms_.reset(new Room[threads]);
         workers_.reserve(threads);
@@ -319,9 +322,10 @@ public:
         for (std::size_t t = 0; t < workers_.size() && errors_.channels; ++t) {
             const std::int64_t* counts = counts_.data() + t * table_;
             const std::size_t copies = errors_.channels == 1 ? tables : 1;
-            for (std::size_t copy = 0; copy < copies; ++copy)
-                for (std::size_t k = 0; k < errors_.channels * codes; ++k)
-                    errors_.counts[k] += counts[copy * codes + k];
+            const std::size_t rows = std::max(errors_.channels, tables);
+            for (std::size_t i = 0; i < rows; ++i)
+                for (std::size_t k = 0; k < codes; ++k)
+                    errors_.counts[i % errors_.channels * codes + k] += counts[i * row + k];
             for (std::size_t k = 0; k < codes; ++k) errors_.zeros[k] |= workers_[t].zeros[k];
         }
         return true;

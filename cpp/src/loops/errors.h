@@ -1,18 +1,17 @@
 // What error_stats adds up: errors, clipped codes, and how often each code is in use.
 #pragma once
 
-#include "loops/run.h"
+#include "loops/lanes.h"
 
 namespace {
 
 using zeropoint::core::ErrorSums;
 using zeropoint::core::ErrorTile;
 
-// GCC keeps running sums in registers only if they are vectors from the start.
-#if defined(__AVX512F__)
-constexpr size_t vector_bytes = 64;
-#elif defined(__AVX__)
-constexpr size_t vector_bytes = 32;
+// GCC keeps running sums in registers only if they are vectors from the start, and needs to be told
+// the instructions that widen, take a maximum, and multiply and add.
+#if defined(ZP_HAS_LANES)
+constexpr size_t vector_bytes = sizeof(Floats);
 #else
 constexpr size_t vector_bytes = 16;
 #endif
@@ -21,33 +20,50 @@ typedef f64 Doubles __attribute__((vector_size(vector_bytes)));
 typedef u64 DoubleBits __attribute__((vector_size(vector_bytes)));
 typedef f32 Singles __attribute__((vector_size(vector_bytes / 2)));
 
-// `doubles` elements in units of 1 / inverse; float32 needs no unit, for no square overflows
-inline Doubles in_units(const f32* x, f64) {
-    Singles v;
+template <class V, class T>
+inline V loaded(const T* x) {
+    V v;
     __builtin_memcpy(&v, x, sizeof v);
-    return __builtin_convertvector(v, Doubles);
+    return v;
 }
-inline Doubles in_units(const f64* x, f64 inverse) {
-    Doubles v;
-    __builtin_memcpy(&v, x, sizeof v);
-    return v * inverse;
+#if defined(ZP_HAS_LANES)
+inline Doubles widened(Singles v) { return ZP_VECTOR(cvtps_pd)(v); }
+inline Doubles larger(Doubles a, Doubles b) { return ZP_VECTOR(max_pd)(a, b); }
+inline Doubles plus_product(Doubles sum, Doubles a, Doubles b) {
+    return ZP_VECTOR(fmadd_pd)(a, b, sum);
 }
+#else
+inline Doubles widened(Singles v) { return __builtin_convertvector(v, Doubles); }
+inline Doubles larger(Doubles a, Doubles b) { return a > b ? a : b; }  // b if either is NaN
+inline Doubles plus_product(Doubles sum, Doubles a, Doubles b) { return sum + a * b; }
+#endif
 
-// Lane by lane, for a vector's lanes of the chunk's; every sum has an order of its own, so products
-// are rounded before they are added.
+// Lane by lane, for a vector's lanes of the chunk's.  Products are rounded before they are added;
+// those of float32 are exact, so that one rounding less is the same.
 struct Sums {
     Doubles worst{}, absolute{}, noise{}, signal{}, back{}, dot{};
 
-    template <class T>
-    void add(const T* x, const T* y, f64 inverse) {
-        const Doubles a = in_units(x, inverse), b = in_units(y, inverse), e = b - a;
-        const Doubles magnitude = (Doubles)((DoubleBits)e & ~(u64(1) << 63));
-        worst = magnitude > worst ? magnitude : worst;
-        absolute += magnitude;
-        noise += e * e;
+    void add(const f32* x, const f32* y, f64) {  // no square overflows, so there is no unit
+        const Doubles a = widened(loaded<Singles>(x)), b = widened(loaded<Singles>(y));
+        add_error(b - a);
+        signal = plus_product(signal, a, a);
+        back = plus_product(back, b, b);
+        dot = plus_product(dot, a, b);
+    }
+    void add(const f64* x, const f64* y, f64 inverse) {
+        const Doubles a = loaded<Doubles>(x) * inverse, b = loaded<Doubles>(y) * inverse;
+        add_error(b - a);
         signal += a * a;
         back += b * b;
         dot += a * b;
+    }
+
+private:
+    void add_error(Doubles e) {
+        const Doubles magnitude = (Doubles)((DoubleBits)e & ~(u64(1) << 63));
+        worst = larger(magnitude, worst);
+        absolute += magnitude;
+        noise += e * e;
     }
 };
 
@@ -95,17 +111,21 @@ void tally(const Job& job) noexcept {
     ErrorTile& tile = *static_cast<ErrorTile*>(job.state[0]);
     const T* x = static_cast<const T*>(job.in);
     const size_t n = job.cols;
+    const u8* codes = tile.codes;
+    const u32* rows = tile.rows;
+    const u32 spare = tile.spare;
     u32 places[ErrorSums::chunk], zeros = 0;
     for (size_t i = 0; i < n; ++i) {
-        const u32 spare = tile.spare + static_cast<u32>(i) % ErrorTile::spares;
-        places[i] = x[i] == 0 ? spare : tile.rows[i] + tile.codes[i];
+        const u32 place = rows[i] + codes[i];
+        const u32 no_place = spare + static_cast<u32>(i) % ErrorTile::spares;
+        places[i] = x[i] == 0 ? no_place : place;
         zeros |= x[i] == 0;
     }
     i64* counts = tile.counts;
     for (size_t i = 0; i < n; ++i) ++counts[places[i]];
     if (!zeros) return;
     for (size_t i = 0; i < n; ++i)
-        if (x[i] == 0) tile.zeros[tile.codes[i]] = 1;
+        if (x[i] == 0) tile.zeros[codes[i]] = 1;
 }
 
 template <class X, class Convention>
