@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint._reference import working_dtype
 
 from .exact import half_steps, neighbours
 
@@ -75,6 +76,26 @@ def test_other_operations(isa: str, dtype: np.dtype[Any]) -> None:
         finite = np.where(np.isfinite(x), x, np.asarray(1, dtype)).astype(dtype)
         if size:
             zp.min_max(finite)
+
+
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+def test_nonfinite_values_of_min_max(native: str, dtype: np.dtype[Any]) -> None:
+    """A NaN or an Inf anywhere spoils both results of its own row or column, and no other."""
+    core = zp._backend._core
+    for n in (1, 3, 15, 16, 17, 33, 95, 300):
+        for rows in (1, 3, 37):
+            x = RNG.normal(size=(rows, n)).astype(dtype)
+            low, high = (f(x.astype(working_dtype(dtype)), 1) for f in (np.min, np.max))
+            for element in range(0, x.size, max(1, x.size // 97)):
+                row, column = divmod(element, n)
+                for bad in (np.nan, -np.nan, np.inf, -np.inf):
+                    y = x.copy()
+                    y[row, column] = bad
+                    for axis, z in ((0, y), (1, np.ascontiguousarray(y.T))):
+                        found = core.min_max(zp.backends().index(native), z, axis, 0)
+                        for got, want in zip(found, (low, high), strict=True):
+                            assert np.isnan(got).tolist() == (np.arange(rows) == row).tolist()
+                            assert np.delete(got, row).tolist() == np.delete(want, row).tolist()
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])

@@ -26,7 +26,7 @@ ALLOWED = {
     "src/loops/lanes.h": {"loops/run.h"},
     "src/loops/quantize.h": {"loops/lanes.h"},
     "src/loops/elements.h": {"loops/run.h"},
-    "src/loops/min_max.h": {"loops/run.h"},
+    "src/loops/min_max.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/errors.h": {"loops/lanes.h"},
     "src/loops/histogram.h": {"loops/elements.h", "loops/min_max.h"},
     "src/loops.cpp": {

@@ -4,7 +4,9 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "arrays.h"
@@ -108,34 +110,26 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
     return table;
 }
 
-// The sums as an array, how many elements are clipped, the counts of codes of some channels, and
-// which codes zeros have.
+// The sums, how many elements are clipped, which codes are used, and by channel how many elements
+// are not zero and how many codes most of these have.
 py::tuple errors(std::size_t isa, const py::array& source, const NativeParams& params,
-                 double inverse_unit, bool sums, std::size_t first, std::size_t channels) {
+                 double inverse_unit) {
     check_isa(isa);
     const auto dtype = plain_real(source);
     const auto layout = params.layout(source);
-    if (!dtype || !layout)
+    if (!dtype || !layout || layout->size() == 0)
         throw py::value_error("errors needs real data in a plain array that the parameters fit");
-    // more channels would not stay in the cache, and their places not in 32 bits
-    constexpr std::size_t most = 4096;
-    if (channels > most || first > layout->axis || channels > layout->axis - first ||
-        (sums && channels && channels != layout->axis))
-        throw py::value_error("no such channels");
-    py::array counts(py::dtype("int64"), std::vector<std::size_t>{channels, 256});
-    py::array zeros(py::dtype("uint8"), std::vector<std::size_t>{256});
+    py::array nonzero(py::dtype("int64"), layout->axis), most(py::dtype("int64"), layout->axis);
     zp::Errors found;
-    found.sums = sums;
     found.inverse_unit = inverse_unit;
-    found.first = first;
-    found.channels = channels;
-    found.counts = static_cast<std::int64_t*>(counts.mutable_data());
-    found.zeros = static_cast<std::uint8_t*>(zeros.mutable_data());
+    found.nonzero = static_cast<std::int64_t*>(nonzero.mutable_data());
+    found.most = static_cast<std::int64_t*>(most.mutable_data());
     const zp::ConstView x{source.data(), *dtype};
     call(layout->size(),
          [&](zp::Poll poll) { return zp::errors(isa, x, *layout, params.core, found, poll); });
+    const auto used = std::count(std::begin(found.used), std::end(found.used), 1);
     return py::make_tuple(found.worst, found.absolute, found.noise, found.signal, found.back,
-                          found.dot, found.clipped, std::move(counts), std::move(zeros));
+                          found.dot, found.clipped, used, std::move(nonzero), std::move(most));
 }
 
 // How this build was made, and what is in it.

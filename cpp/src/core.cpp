@@ -229,8 +229,8 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& lay
     std::fill(low, low + n, std::numeric_limits<T>::infinity());
     std::fill(high, high + n, -std::numeric_limits<T>::infinity());
     Pipeline pipeline(isa);
-    pipeline.convert(x.dtype, inner);
-    Stage& stage = pipeline.add(Op::min_max, inner, inner, tag(inner), tag(inner));
+    Stage& stage = pipeline.add(Op::min_max, x.dtype, inner, tag(x.dtype), tag(inner));
+    stage.out_size = 0;
     stage.state[0] = low;
     stage.state[1] = high;
     stage.parameter_size = sizeof(T);

@@ -33,47 +33,66 @@ struct Tile {
     bool per_column;
 };
 
-// Shared by the threads of one call: chunks of about `size` elements, which they take in
-// turn.
-struct Chunks {
-    std::size_t size;
-    std::atomic<std::size_t> next{0};
-    std::atomic<bool> stop{false};
+// Elements from `first` on, up to but not including `last`.  A tile belongs to the span in which it
+// starts.
+struct Span {
+    std::size_t first, last;
+};
+
+// Asks the caller's poll now and then whether to go on.
+class Polls {
+public:
+    explicit Polls(Poll poll) : poll_(poll) {}
+    bool go_on(std::size_t elements) {
+        since_ += elements;
+        if (since_ < until_poll || !poll_.keep_going) return true;
+        since_ = 0;
+        return poll_.keep_going(poll_.context);
+    }
+
+private:
+    Poll poll_;
+    std::size_t since_ = 0;
 };
 
 class Runner {
 public:
-    Runner(const void* in, void* out, const Stage* stages, std::size_t count, Chunks& chunks,
-           Poll poll)
+    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages.
+    Runner(const void* in, void* out, const Stage* stages, std::size_t count, std::size_t limit,
+           Span span)
         : in_(static_cast<const char*>(in)),
           out_(static_cast<char*>(out)),
           stages_(stages),
           count_(count),
-          limit_(count > 1 ? staged : std::min(until_poll, chunks.size)),
-          chunks_(chunks),
-          poll_(poll) {}
+          limit_(count > 1 ? staged : limit),
+          span_(span) {}
 
-    // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns.
-    // Every thread walks over all of them and executes those of its chunks.
-    bool operator()(const Tile& whole) {
-        if (whole.cols == 0) return true;
+    // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns;
+    // the same ones whatever the span is.  Executes those of the span.
+    void operator()(const Tile& whole) {
+        const std::size_t n = whole.rows * whole.cols;
+        if (n == 0) return;
+        if (n <= limit_) {
+            if (whole.element >= span_.first && whole.element < span_.last) execute(whole);
+            return;
+        }
         const std::size_t rows_at_once = std::max<std::size_t>(1, limit_ / whole.cols);
         const std::size_t cols_at_once = std::min(whole.cols, limit_);
-        for (std::size_t r = 0; r < whole.rows; r += rows_at_once) {
-            for (std::size_t c = 0; c < whole.cols; c += cols_at_once) {
+        const std::size_t before = span_.first - std::min(span_.first, whole.element);
+        std::size_t r = before / whole.cols / rows_at_once * rows_at_once;
+        std::size_t c = (before - r * whole.cols) % whole.cols / cols_at_once * cols_at_once;
+        for (; r < whole.rows; r += rows_at_once, c = 0) {
+            for (; c < whole.cols; c += cols_at_once) {
                 Tile tile = whole;
+                tile.element += r * whole.cols + c;
+                if (tile.element < span_.first) continue;
+                if (tile.element >= span_.last) return;
                 tile.rows = std::min(rows_at_once, whole.rows - r);
                 tile.cols = std::min(cols_at_once, whole.cols - c);
-                tile.element += r * whole.cols + c;
                 tile.parameter += whole.per_column ? c : r;
-                const bool mine = is_mine(seen_ / chunks_.size);
-                seen_ += tile.rows * tile.cols;
-                if (!mine) continue;
                 execute(tile);
-                if (!go_on(tile.rows * tile.cols)) return false;
             }
         }
-        return true;
     }
 
 private:
@@ -108,30 +127,11 @@ private:
         return first ? static_cast<char*>(first) + offset : nullptr;
     }
 
-    bool is_mine(std::size_t chunk) {
-        while (taken_ <= chunk) {
-            chunk_ = chunks_.next.fetch_add(1, std::memory_order_relaxed);
-            taken_ = chunk_ + 1;
-        }
-        return chunk_ == chunk;
-    }
-
-    bool go_on(std::size_t n) {
-        since_poll_ += n;
-        if (since_poll_ >= until_poll && poll_.keep_going) {
-            since_poll_ = 0;
-            if (!poll_.keep_going(poll_.context)) chunks_.stop = true;
-        }
-        return !chunks_.stop.load(std::memory_order_relaxed);
-    }
-
     const char* in_;
     char* out_;
     const Stage* stages_;
     std::size_t count_, limit_;
-    Chunks& chunks_;
-    Poll poll_;
-    std::size_t seen_ = 0, chunk_ = 0, taken_ = 0, since_poll_ = 0;
+    Span span_;
     alignas(64) char buffers_[2][staged * sizeof(double)];
 };
 
@@ -192,8 +192,10 @@ private:
 
 // Every form of a layout as tiles: runs with one parameter each, or rows with one parameter per
 // element.  `rows` of the array are one row of `cols` elements where parameters are repeated.
+// Visits, in the order of memory, at least the tiles of which a part belongs to the span, and not
+// many more.
 template <class Visit>
-bool walk(const Layout& layout, std::size_t rows, std::size_t cols, Visit&& visit) {
+void walk(const Layout& layout, std::size_t rows, std::size_t cols, Span span, Visit&& visit) {
     const std::size_t plane = layout.axis * layout.inner;
     switch (layout.kind) {
         case Layout::Kind::tensor:
@@ -201,37 +203,34 @@ bool walk(const Layout& layout, std::size_t rows, std::size_t cols, Visit&& visi
         case Layout::Kind::channel:
             if (rows) {
                 const std::size_t whole = layout.outer / rows, rest = layout.outer % rows;
-                return visit(Tile{0, whole, cols, 0, true}) &&
-                       visit(Tile{whole * cols, 1, rest * plane, 0, true});
+                visit(Tile{0, whole, cols, 0, true});
+                return visit(Tile{whole * cols, 1, rest * plane, 0, true});
             }
-            for (std::size_t o = 0; o < layout.outer; ++o)
-                if (!visit(Tile{o * plane, layout.axis, layout.inner, 0, false})) return false;
-            return true;
+            for (std::size_t o = span.first / plane; o * plane < span.last; ++o)
+                visit(Tile{o * plane, layout.axis, layout.inner, 0, false});
+            return;
         case Layout::Kind::block:
             if (layout.inner == 1 && layout.axis % layout.block == 0)
                 return visit(Tile{0, layout.outer * layout.blocks(), layout.block, 0, false});
-            for (std::size_t o = 0; o < layout.outer; ++o) {
+            for (std::size_t o = span.first / plane; o * plane < span.last; ++o) {
                 const std::size_t first = o * layout.blocks();
                 const std::size_t whole = layout.axis / layout.block,
                                   rest = layout.axis % layout.block;
                 if (layout.inner == 1) {
-                    if (!visit(Tile{o * plane, whole, layout.block, first, false}) ||
-                        !visit(
-                            Tile{o * plane + whole * layout.block, 1, rest, first + whole, false}))
-                        return false;
+                    visit(Tile{o * plane, whole, layout.block, first, false});
+                    visit(Tile{o * plane + whole * layout.block, 1, rest, first + whole, false});
                     continue;
                 }
-                for (std::size_t b = 0; b < layout.blocks(); ++b) {
+                const std::size_t step = layout.block * layout.inner;
+                std::size_t b = (span.first - std::min(span.first, o * plane)) / step;
+                for (; b < layout.blocks() && o * plane + b * step < span.last; ++b) {
                     const std::size_t start = b * layout.block;
-                    if (!visit(Tile{o * plane + start * layout.inner,
-                                    std::min(layout.block, layout.axis - start), layout.inner,
-                                    (first + b) * layout.inner, true}))
-                        return false;
+                    visit(Tile{o * plane + start * layout.inner,
+                               std::min(layout.block, layout.axis - start), layout.inner,
+                               (first + b) * layout.inner, true});
                 }
             }
-            return true;
     }
-    return true;
 }
 
 // A whole number in the environment: unset where the variable is or is empty, and not valid where
@@ -301,32 +300,75 @@ namespace {
 // The work of one thread: the stages, with repeated parameters if there is memory for them.
 class Worker {
 public:
-    Worker(const Layout& layout, const Stage* stages, std::size_t count)
-        : layout_(layout), stages_(stages), count_(count) {}
+    Worker(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
+           std::size_t limit)
+        : layout_(layout), in_(in), out_(out), stages_(stages), count_(count), limit_(limit) {}
     void repeat_parameters() {
         if (goes_by_rows(layout_, repeatable(stages_, count_)))
             repeated_.emplace(layout_, stages_, count_);
     }
-    bool run(const void* in, void* out, Chunks& chunks, Poll poll) noexcept {
+    void run(Span span) noexcept {
         const FpGuard guard;
-        bool finished;
-        if (repeated_) {
-            Runner runner(in, out, repeated_->stages(), count_, chunks, poll);
-            finished = walk(layout_, repeated_->rows(), repeated_->cols(), runner);
-            repeated_->fold();
-        } else {
-            Runner runner(in, out, stages_, count_, chunks, poll);
-            finished = walk(layout_, 0, 0, runner);
-        }
+        if (repeated_)
+            walk(layout_, repeated_->rows(), repeated_->cols(), span,
+                 Runner(in_, out_, repeated_->stages(), count_, limit_, span));
+        else
+            walk(layout_, 0, 0, span, Runner(in_, out_, stages_, count_, limit_, span));
         fence_streams();
-        return finished;
+    }
+    /// Joins what reductions have found for the copies of a parameter.
+    void finish() noexcept {
+        const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
+        if (repeated_) repeated_->fold();
     }
 
 private:
     const Layout& layout_;
+    const void* in_;
+    void* out_;
     const Stage* stages_;
-    std::size_t count_;
+    std::size_t count_, limit_;
     std::optional<Repeated> repeated_;
+};
+
+// Chunks of one size that the threads of a call share.  Each has a range of its own, the same one
+// in every call of that shape, so that its part of the data may still be in its CPU's caches.  It
+// takes them from the front; when it has done its own, it takes those of others from the back.
+class Chunks {
+public:
+    Chunks(std::size_t elements, std::size_t threads) : elements_(elements), ranges_(threads) {
+        // small enough that nobody waits long for the last one, large enough to be worth a
+        // hand-over
+        const std::size_t wanted = std::min(largest, elements / (threads * 8));
+        size_ = std::max(staged, (wanted + staged - 1) / staged * staged);
+        const std::size_t count = (elements + size_ - 1) / size_;
+        for (std::size_t t = 0; t < threads; ++t)
+            ranges_[t].left = count * t / threads << 32 | count * (t + 1) / threads;
+    }
+    std::size_t size() const { return size_; }
+    /// An empty span where nothing is left.
+    Span next(std::size_t thread) noexcept {
+        for (std::size_t i = 0; i < ranges_.size(); ++i) {
+            auto& left = ranges_[(thread + i) % ranges_.size()].left;
+            std::uint64_t now = left.load(std::memory_order_relaxed);
+            while (now >> 32 < (now & end)) {
+                const std::uint64_t taken = i == 0 ? now + front : now - 1;
+                if (!left.compare_exchange_weak(now, taken, std::memory_order_relaxed)) continue;
+                const std::size_t first = (i == 0 ? now >> 32 : taken & end) * size_;
+                return {first, std::min(elements_, first + size_)};
+            }
+        }
+        return {0, 0};
+    }
+
+private:
+    static constexpr std::size_t largest = std::size_t(1) << 16;
+    static constexpr std::uint64_t front = std::uint64_t(1) << 32, end = front - 1;
+    struct alignas(64) Range {               // one cache line each
+        std::atomic<std::uint64_t> left{0};  // the first chunk, and the one after the last
+    };
+    std::size_t elements_, size_;
+    std::vector<Range> ranges_;
 };
 
 // A call in several threads.  Each has a state of its own, folded in the end.  All memory is taken
@@ -335,8 +377,7 @@ class Call {
 public:
     Call(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
          std::size_t threads, Poll poll)
-        : layout_(layout), in_(in), out_(out), poll_(poll) {
-        chunks_.size = std::max(staged, layout.size() / (threads * 8));
+        : layout_(layout), poll_(poll), chunks_(layout.size(), threads) {
         for (std::size_t t = 0; t < threads; ++t) {
             stages_.emplace_back(stages, stages + count);
             if (t == 0) continue;
@@ -345,14 +386,16 @@ public:
                     if (state) state = copy(state, stage.parameter_size);
         }
         for (const auto& own : stages_)
-            workers_.emplace_back(layout, own.data(), count).repeat_parameters();
+            workers_.emplace_back(layout, in, out, own.data(), count, chunks_.size())
+                .repeat_parameters();
     }
 
     bool run() {
         run_in_threads(
-            workers_.size(), [](void* self, std::size_t t) { static_cast<Call*>(self)->work(t); },
-            this);
-        const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
+            workers_.size(),
+            [](void* self, std::size_t t) { return static_cast<Call*>(self)->work(t); }, this);
+        for (Worker& worker : workers_) worker.finish();
+        const FpGuard guard;
         Layout one;  // a parameter per element, in place of the short runs that fold is for
         one.kind = Layout::Kind::channel;
         one.axis = layout_.parameters();
@@ -361,12 +404,17 @@ public:
             for (std::size_t i = 0; i < stages_[t].size(); ++i)
                 if (const auto fold = stages_[t][i].fold)
                     fold(one, 1, stages_[t][i].state, stages_[0][i].state);
-        return !chunks_.stop;
+        return !stop_;
     }
 
 private:
-    void work(std::size_t thread) noexcept {
-        workers_[thread].run(in_, out_, chunks_, thread == 0 ? poll_ : Poll{});
+    bool work(std::size_t thread) noexcept {
+        if (stop_.load(std::memory_order_relaxed)) return false;
+        const Span span = chunks_.next(thread);
+        if (span.first == span.last) return false;
+        workers_[thread].run(span);
+        if (thread == 0 && !poll_.go_on(span.last - span.first)) stop_ = true;
+        return true;
     }
     void* copy(const void* from, std::size_t size) {
         const char* bytes = static_cast<const char*>(from);
@@ -375,10 +423,9 @@ private:
     }
 
     const Layout& layout_;
-    const void* in_;
-    void* out_;
-    Poll poll_;
-    Chunks chunks_{};
+    Polls poll_;
+    Chunks chunks_;
+    std::atomic<bool> stop_{false};
     std::vector<std::vector<Stage>> stages_;
     std::vector<std::vector<char>> copies_;
     std::deque<Worker> workers_;
@@ -404,14 +451,20 @@ bool run(const Layout& layout, const void* in, void* out, const Stage* stages, s
     } catch (const std::bad_alloc&) {
     }
     if (call) return call->run();
-    Worker alone(layout, stages, count);
+    Worker alone(layout, in, out, stages, count, until_poll);
     try {
         alone.repeat_parameters();
     } catch (const std::bad_alloc&) {
     }
-    Chunks all;
-    all.size = layout.size();
-    return alone.run(in, out, all, poll);
+    Polls polls(poll);
+    bool finished = true;
+    for (std::size_t i = 0; finished && i < layout.size(); i += until_poll) {
+        const Span span{i, std::min(layout.size(), i + until_poll)};
+        alone.run(span);
+        finished = polls.go_on(span.last - span.first);
+    }
+    alone.finish();
+    return finished;
 }
 
 }  // namespace zeropoint::core

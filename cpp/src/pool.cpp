@@ -26,8 +26,9 @@ namespace {
 
 constexpr std::size_t max_threads = 64;
 
-// About 20 us of waiting awake: a sleeping thread takes longer than that to come back.
-constexpr int spins = 1 << 12;
+// Some 20 us of waiting awake: a sleeping thread takes longer than that to come back.  Whoever
+// waits longer than a moment offers the CPU to others, who may be those that it waits for.
+constexpr int moment = 1 << 7, awake = 1 << 8;
 
 inline void pause() noexcept {
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -37,46 +38,84 @@ inline void pause() noexcept {
 #endif
 }
 
+inline void wait_awake(int turn) noexcept { turn < moment ? pause() : std::this_thread::yield(); }
+
+// How a call is handed to the helpers.  `door_` is one word: the number of the call, how many
+// helpers have a place in it, and how many are inside.
+//
+// - The caller, who alone has the pool (`taken_`), writes `work_` and `context_`, and then opens
+// the
+//   door: the next number, places for as many as it wants, nobody inside.
+// - Helper i comes in, by a compare-exchange that adds one to those inside, if it sees a number
+// that
+//   it has not worked for and more than i places.  Only inside does it read `work_` and `context_`.
+//   It does one piece of the work and goes out again, then comes in for the next.
+// - When the caller finds no work left it shuts the door, that is, takes away all places, and waits
+//   until nobody is inside.
+//
+// So a helper that never wakes, or whom the system puts aside between two pieces, is not waited
+// for. Whoever comes late finds another word: numbers do not come again (2^48 calls), so its
+// compare-exchange fails, and it touches nothing of a call that is over.  The opening store and the
+// helper's compare-exchange, and its going out and the caller's last look, are release and acquire:
+// each sees what the other wrote.  Every change in between is a read-modify-write, which keeps that
+// order.
+//
+// A fork by the caller's own thread, from a signal's handler, shuts the door first.  In the child
+// no helper exists: whether the door is open or shut, nobody is inside it and nobody comes in.
 class Pool {
 public:
-    void run(std::size_t threads, void (*work)(void*, std::size_t), void* context) {
+    void run(std::size_t threads, Work work, void* context) {
         // not a mutex: in a signal's handler the thread that has the pool may come here again
-        if (taken_.exchange(true, std::memory_order_acquire)) return work(context, 0);
+        if (taken_.exchange(true, std::memory_order_acquire)) return alone(work, context);
         owner_ = std::this_thread::get_id();
         start(std::min(threads, max_threads) - 1);
-        const std::size_t helpers = std::min(started_, threads - 1);
         work_ = work;
         context_ = context;
-        running_.store(helpers, std::memory_order_relaxed);
-        // the number of the call and of its helpers change together, so that a thread that comes
-        // late can tell whether this call is its own
-        call_.store(((call_.load(std::memory_order_relaxed) >> 8) + 1) << 8 | helpers);
+        const std::uint64_t number = (door_.load(std::memory_order_relaxed) / one_call) + 1;
+        door_.store(number * one_call + std::min(started_, threads - 1) * one_place);
         if (sleepers_.load() > 0) {
             const std::lock_guard<std::mutex> lock(sleep_);
             wake_.notify_all();
         }
-        work(context, 0);
-        await_helpers();
+        alone(work, context);
+        shut_door();
         owner_ = std::thread::id();
         taken_.store(false, std::memory_order_release);
     }
 
-    // Before a fork.  Where a signal's handler forks in mid-call, the child goes on with the call
-    // in this thread alone: the helpers must have done what they took, for nobody else will.
-    void prepare_fork() const noexcept {
-        if (owner_ == std::this_thread::get_id()) await_helpers();
+    void prepare_fork() noexcept {
+        if (owner_ == std::this_thread::get_id()) shut_door();
     }
 
 private:
-    void await_helpers() const noexcept {
-        for (int i = 0; running_.load(std::memory_order_acquire) > 0; ++i)
-            i < spins ? pause() : std::this_thread::yield();
+    static constexpr std::uint64_t one_inside = 1, one_place = 1 << 8, one_call = 1 << 16;
+    static_assert(max_threads < one_place, "so many have places, and are inside");
+
+    static std::uint64_t places(std::uint64_t door) { return door % one_call / one_place; }
+    static std::uint64_t inside(std::uint64_t door) { return door % one_place; }
+
+    static void alone(Work work, void* context) {
+        while (work(context, 0)) continue;
+    }
+
+    void shut_door() noexcept {
+        door_.fetch_and(~(one_call - one_place), std::memory_order_relaxed);
+        for (int i = 0; inside(door_.load(std::memory_order_acquire)) > 0; ++i) wait_awake(i);
+    }
+
+    bool come_in(std::size_t helper, std::uint64_t number) noexcept {
+        std::uint64_t door = door_.load(std::memory_order_relaxed);
+        while (door / one_call == number && helper < places(door))
+            if (door_.compare_exchange_weak(door, door + one_inside, std::memory_order_acquire,
+                                            std::memory_order_relaxed))
+                return true;
+        return false;
     }
 
     void start(std::size_t wanted) {
         while (started_ < wanted) {
             try {
-                std::thread(&Pool::serve, this, started_, call_.load()).detach();
+                std::thread(&Pool::serve, this, started_, door_.load() / one_call).detach();
             } catch (const std::exception&) {
                 return;  // no more threads, or no memory for one, to be had: fewer do the work
             }
@@ -84,37 +123,36 @@ private:
         }
     }
 
-    void serve(std::size_t number, std::uint64_t seen) {
+    void serve(std::size_t helper, std::uint64_t number) {
         for (;;) {
-            seen = next_call(seen);
-            if (number < (seen & 0xFF)) {
-                work_(context_, number + 1);
-                running_.fetch_sub(1, std::memory_order_release);
+            number = next_call(number);
+            for (bool more = true; more && come_in(helper, number);) {
+                more = work_(context_, helper + 1);
+                door_.fetch_sub(one_inside, std::memory_order_release);
             }
         }
     }
 
-    std::uint64_t next_call(std::uint64_t seen) {
-        for (int i = 0; i < spins; ++i) {
-            const std::uint64_t call = call_.load(std::memory_order_acquire);
-            if (call != seen) return call;
-            pause();
+    std::uint64_t next_call(std::uint64_t last) {
+        const auto number = [&] { return door_.load() / one_call; };
+        for (int i = 0; i < awake; ++i) {
+            if (const std::uint64_t now = number(); now != last) return now;
+            wait_awake(i);
         }
         std::unique_lock<std::mutex> lock(sleep_);
         ++sleepers_;  // before the last check: either we see the call or the caller sees us
-        wake_.wait(lock, [&] { return call_.load() != seen; });
+        wake_.wait(lock, [&] { return number() != last; });
         --sleepers_;
-        return call_.load();
+        return number();
     }
 
     std::atomic<bool> taken_{false};
     // Not a thread_local: memory for one is taken at its first use, and its lack ends the process.
     std::atomic<std::thread::id> owner_{std::thread::id()};
     std::size_t started_ = 0;
-    void (*work_)(void*, std::size_t) = nullptr;
+    Work work_ = nullptr;
     void* context_ = nullptr;
-    std::atomic<std::size_t> running_{0};
-    std::atomic<std::uint64_t> call_{0};  // its number, and in the low byte its helpers
+    std::atomic<std::uint64_t> door_{0};
     std::atomic<int> sleepers_{0};
     std::mutex sleep_;
     std::condition_variable wake_;
@@ -131,7 +169,7 @@ Pool* pool() noexcept {  // null where there is no memory for one
     if (!registered) {
         const int error = pthread_atfork(
             [] {
-                if (const Pool* parents = the_pool.load(std::memory_order_acquire))
+                if (Pool* parents = the_pool.load(std::memory_order_acquire))
                     parents->prepare_fork();
             },
             nullptr, [] { the_pool.store(nullptr, std::memory_order_release); });
@@ -187,10 +225,9 @@ std::size_t get_num_threads() noexcept {
     return n ? n : automatic;
 }
 
-void run_in_threads(std::size_t threads, void (*work)(void*, std::size_t), void* context) noexcept {
-    Pool* const found = threads < 2 ? nullptr : pool();
-    if (!found) return work(context, 0);
-    found->run(threads, work, context);
+void run_in_threads(std::size_t threads, Work work, void* context) noexcept {
+    if (Pool* const found = pool()) return found->run(threads, work, context);
+    while (work(context, 0)) continue;
 }
 
 }  // namespace zeropoint::core

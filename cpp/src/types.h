@@ -77,7 +77,7 @@ struct ErrorTile {
     ErrorSums sums;
     const std::uint8_t* codes;
     const std::uint32_t* rows;  // for each element, where the counts of its channel begin
-    std::int64_t* counts;       // of the nonzero elements with each code
+    std::uint32_t* counts;      // of the nonzero elements with each code
     std::uint32_t spare;        // where `spares` counts are that nobody reads
     std::uint8_t* zeros;        // for each code, whether an element that is zero has it
     static constexpr std::uint32_t spares = 64;

@@ -347,28 +347,18 @@ class Errors(NamedTuple):
     back: float
     dot: float
     clipped: int
-    counts: Array  #: nonzero elements with each code, a row per channel
-    of_zeros: Array  #: for each code whether a zero has it
+    codes_used: int
+    nonzero: Array  #: elements of each channel that are not zero
+    most: Array  #: how many codes most of these have
 
 
 @ieee
-def errors(
-    x: Array,
-    native: Any,
-    unit: float,
-    sums: bool,
-    channels: tuple[int, int],
-    reference: Callable[[], tuple[Any, ...]],
-) -> Errors:
-    """`_reference.errors`, `clipped` and `code_counts` on the current backend.
-
-    The counts are of some channels, from one to before another; with `sums` of all or of none.
-    """
+def errors(x: Array, native: Any, unit: float, reference: Callable[[], tuple[Any, ...]]) -> Errors:
+    """`_reference.errors`, `clipped` and `codes_in_use` on the current backend."""
     isa, expected = _isa_or_expected(reference)
     if isa < 0:
         return Errors(*expected)
-    first, end = channels
-    found = Errors(*_core.errors(isa, contiguous(x), native, 1 / unit, sums, first, end - first))
+    found = Errors(*_core.errors(isa, contiguous(x), native, 1 / unit))
     if expected is not None:
         for got, want in zip(found, expected, strict=True):
             _compare("errors", x, np.asarray(got), np.asarray(want))

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from . import _backend, _checks, _reference
 from ._backend import Errors, ieee
 from ._choice import RULES, choose_params, min_max
-from ._layout import Layout, Tile
-from ._params import QuantParams, checked
+from ._layout import Layout
+from ._params import QuantParams, checked, quantize_by_reference
 from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver
 
-_CHANNELS = 256  # whose codes are counted at a time, so that the counts stay in the cache
-_MOST = 0.9  # of the elements, so that a few outliers do not hide the others
 _SAMPLE = 1 << 16  # elements among which different values are counted
 
 
@@ -104,16 +101,12 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     working = working_dtype(x.dtype)
     params._check_precision(working)
     unit = _unit(x) if working == np.float64 else 1.0
-    measured = _Measured(x, params, layout, unit)
-    channels = layout.length
-    few_channels = channels <= _CHANNELS
-    found = measured(True, (0, channels if few_channels else 0))
-    if not math.isfinite(found.signal) or x.size == 0:
+    if x.size == 0:
         min_max(x)  # tells
-    starts = range(0, 0 if few_channels else channels, _CHANNELS)
-    groups = ((i, measured(False, (i, min(i + _CHANNELS, channels)))) for i in starts)
-    counted = [(0, found)] if few_channels else groups
-    return _stats(found, x.size, unit, *_codes_in_use(x, params, layout.axis, counted))
+    found = _backend.errors(x, params._native, unit, lambda: _by_reference(x, params, layout, unit))
+    if not math.isfinite(found.signal):
+        min_max(x)  # tells
+    return _stats(x, params, layout.axis, unit, found)
 
 
 def _unit(x: Array) -> float:
@@ -122,60 +115,22 @@ def _unit(x: Array) -> float:
     return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
 
 
-class _Measured(NamedTuple):
-    """The error of an array, and the codes in use."""
-
-    x: Array
-    params: QuantParams
-    layout: Layout
-    unit: float
-
-    def __call__(self, sums: bool, channels: tuple[int, int]) -> Errors:
-        return _backend.errors(
-            self.x,
-            self.params._native,
-            self.unit,
-            sums,
-            channels,
-            lambda: self._by_reference(sums, channels),
-        )
-
-    def _by_reference(self, sums: bool, channels: tuple[int, int]) -> tuple[Any, ...]:
-        params, axis = self.params, self.layout.axis
-        tile: Tile = (...,)
-        if axis is not None and not sums:
-            tile = (*[slice(None)] * axis, slice(*channels))
-        x = self.x[tile]
-        scale, zero = (
-            self.layout.spread_over(p, tile)
-            for p in (np.asarray(params._scale), np.asarray(params._zero_point, np.int32))
-        )
-        how = params.qmin, params.qmax, params.convention
-        qmin, qmax, convention = how
-        codes = _reference.quantize(
-            *(x, scale, zero),
-            qmin=qmin,
-            qmax=qmax,
-            convention=convention,
-            dtype=params.dtype,
-        )
-        added: tuple[float, ...] = (0.0,) * 6
-        clipped = 0
-        if sums:
-            # in the precision of the scale or of x, whichever is finer: no rounding is added
-            finer = np.promote_types(scale.dtype, working_dtype(x.dtype))
-            back = _reference.dequantize(codes, scale, zero, dtype=finer)
-            added = _reference.errors(x, back, self.unit)
-            clipped = _reference.clipped(x, scale, zero, *how)
-        if channels[0] == channels[1]:
-            counts, of_zeros = np.zeros((0, 256), np.int64), np.zeros(256, np.uint8)
-        else:
-            counts, of_zeros = _reference.code_counts(x, codes, axis)
-        return *added, clipped, counts, of_zeros
+def _by_reference(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
+    scale, zero = params._spread(layout)
+    codes = quantize_by_reference(x, params, layout)
+    # in the precision of the scale or of x, whichever is finer: no rounding is added
+    finer = np.promote_types(scale.dtype, working_dtype(x.dtype))
+    back = _reference.dequantize(codes, scale, zero, dtype=finer)
+    clipped = _reference.clipped(x, scale, zero, params.qmin, params.qmax, params.convention)
+    return (
+        *_reference.errors(x, back, unit),
+        clipped,
+        *_reference.codes_in_use(x, codes, layout.axis),
+    )
 
 
 def _stats(
-    found: Errors, n: int, unit: float, codes_used: int, codes_of_most: int, few: int, channels: int
+    x: Array, params: QuantParams, axis: int | None, unit: float, found: Errors
 ) -> ErrorStats:
     if found.noise == 0:
         sqnr = math.inf
@@ -189,43 +144,26 @@ def _stats(
         cosine = 0.0
     return ErrorStats(
         max_abs_error=found.worst * unit,
-        mean_abs_error=found.absolute / n * unit,
-        mse=found.noise / n * unit * unit,
+        mean_abs_error=found.absolute / x.size * unit,
+        mse=found.noise / x.size * unit * unit,
         sqnr_db=sqnr,
         cosine=cosine,
         saturated=found.clipped,
-        codes_used=codes_used,
-        codes_of_most=codes_of_most,
-        few_codes=few,
-        channels=channels,
+        codes_used=found.codes_used,
+        codes_of_most=int(np.sort(found.most)[len(found.most) // 2]),
+        few_codes=_few_codes(x, params, axis, found),
+        channels=len(found.most),
     )
 
 
-def _codes_in_use(
-    x: Array, params: QuantParams, axis: int | None, groups: Iterable[tuple[int, Errors]]
-) -> tuple[int, int, int, int]:
-    """`codes_used`, `codes_of_most`, `few_codes` and `channels` of `ErrorStats`.
-
-    `groups` are the counts of some channels each, with the number of the first.
-    """
+def _few_codes(x: Array, params: QuantParams, axis: int | None, found: Errors) -> int:
+    """`few_codes` of `ErrorStats`."""
     x = x[None] if axis is None else np.moveaxis(x, axis, 0)
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
-    most, few, used = np.zeros(len(x), np.int64), 0, np.zeros(256, bool)
-    for first, group in groups:
-        used |= group.of_zeros != 0
-        used |= group.counts.any(axis=0)
-        found = _fewest(group.counts)
-        most[first : first + len(found)] = found
-        for i in np.flatnonzero((found < enough) & (group.counts.sum(axis=1) > 2 * found)):
-            few += _values_of_most(x[first + i]) >= 2 * found[i]
-    middle = int(np.sort(most)[len(most) // 2])
-    return int(np.count_nonzero(used)), middle, int(few), len(x)
-
-
-def _fewest(counts: Array) -> Array:
-    """How many of the counts of each row, the largest first, make up most of their sum."""
-    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
-    return np.asarray((sums < _MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
+    suspects = (found.most < enough) & (found.nonzero > 2 * found.most)
+    return sum(
+        _values_of_most(x[i]) >= 2 * int(found.most[i]) for i in suspects.nonzero()[0].tolist()
+    )
 
 
 def _values_of_most(x: Array) -> int:
@@ -235,7 +173,7 @@ def _values_of_most(x: Array) -> int:
         x = x[np.unravel_index(index, x.shape)]
     values, counts = np.unique(x.astype(np.float64), return_counts=True)
     counts = counts[values != 0]
-    return int(_fewest(counts)) if counts.size else 0
+    return int(_reference.fewest(counts)) if counts.size else 0
 
 
 # ---------------------------------------------------------------------------------------------
@@ -281,7 +219,7 @@ class ComparisonRow:
     @property
     def few(self) -> bool:
         """Whether few codes are in use in so many channels that the data are ruined."""
-        return self.few_fraction > 1 - _MOST
+        return self.few_fraction > 1 - _reference.MOST
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -71,12 +71,5 @@ def round_into(isa: int, source: Array, target: Array, ties_away: bool, /) -> No
 def min_max(isa: int, source: Array, axis: int | None, block: int, /) -> tuple[Array, Array]: ...
 def histogram(isa: int, source: Array, axis: int | None, exponents: Array, /) -> Array: ...
 def errors(
-    isa: int,
-    source: Array,
-    params: Params,
-    inverse_unit: float,
-    sums: bool,
-    first: int,
-    channels: int,
-    /,
-) -> tuple[float, float, float, float, float, float, int, Array, Array]: ...
+    isa: int, source: Array, params: Params, inverse_unit: float, /
+) -> tuple[float, float, float, float, float, float, int, int, Array, Array]: ...

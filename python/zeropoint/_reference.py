@@ -272,16 +272,22 @@ def clipped(x: Array, scale: Array, zero: Array, qmin: int, qmax: int, conventio
     return int(np.count_nonzero(~((code >= qmin) & (code <= qmax))))
 
 
-def code_counts(x: Array, codes: Array, axis: int | None) -> tuple[Array, Array]:
-    """How many nonzero elements have each code, as uint8; and which codes the zeros have.
+MOST = 0.9  # of the nonzero elements, so that a few outliers do not hide the others
 
-    A row of the counts for each index along the axis, one row where that is None.
-    """
-    zero, codes = x == 0, codes.view(np.uint8)
+
+def codes_in_use(x: Array, codes: Array, axis: int | None) -> tuple[int, Array, Array]:
+    """How many codes are in use; and for each index along the axis (one where that is None) how
+    many elements are not zero, and the fewest codes that most of these have."""
     rows = 1 if axis is None else x.shape[axis]
-    place = codes + 256 * spread(np.arange(rows), x.shape, axis, None)
-    counts = np.bincount(place[~zero], minlength=rows * 256).reshape(-1, 256)
-    return counts, (np.bincount(codes[zero], minlength=256) > 0).astype(np.uint8)
+    place = codes.view(np.uint8) + 256 * spread(np.arange(rows), x.shape, axis, None)
+    counts = np.bincount(place[x != 0], minlength=rows * 256).reshape(-1, 256)
+    return int(np.unique(codes).size), counts.sum(axis=1), fewest(counts)
+
+
+def fewest(counts: Array) -> Array:
+    """How many of the counts of each row, the largest first, make up most of their sum."""
+    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
+    return np.asarray((sums < MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,12 +1,20 @@
 // The same bits for any number of threads, from many callers at once, while the number changes,
-// and in children of a process that has threads.
+// while threads of the pool do not get a CPU, and in children of a process that has threads.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "check.hpp"
 #include "sample.hpp"
+
+#if defined(__linux__)
+#include <dirent.h>
+#include <sys/syscall.h>
+#endif
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <signal.h>
@@ -85,6 +93,66 @@ void test_callers(const std::vector<Sample>& samples) {
     check(plausible, "get_num_threads while it changes");
 }
 
+#if defined(__linux__)
+// What the handler of a signal does to a thread of the pool: nothing, until it may go on.
+std::atomic<bool> held{false};
+std::atomic<int> holding{0};
+void hold(int) {
+    ++holding;
+    while (held) usleep(1000);
+    --holding;
+}
+
+std::vector<int> other_threads() {
+    std::vector<int> found;
+    DIR* tasks = opendir("/proc/self/task");
+    while (const dirent* entry = readdir(tasks))
+        if (const int id = std::atoi(entry->d_name); id > 0 && id != getpid()) found.push_back(id);
+    closedir(tasks);
+    return found;
+}
+
+template <class Condition>
+bool within(std::chrono::seconds time, const Condition& condition) {
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (!condition() && std::chrono::steady_clock::now() < end) usleep(1000);
+    return condition();
+}
+
+// The system may put a thread of the pool aside for as long as it likes: calls end without it.
+// Later it finds that they are over.
+void test_threads_that_do_not_wake() {
+    const Sample sample(call_of(Op::quantize, DType::f32, DType::u8, tensor(480007)), 10);
+    const Parameters p(sample.call);
+    const std::size_t isa = options.isas[0];
+    core::set_num_threads(3);
+    for (int round = 0; round < 3; ++round) {
+        check_right(sample, p, isa, ", which starts the pool");
+        usleep(50000);  // they sleep, and no one holds a lock
+        struct sigaction action = {}, before = {};
+        action.sa_handler = hold;
+        sigaction(SIGUSR1, &action, &before);
+        held = true;
+        const std::vector<int> threads = other_threads();
+        for (const int id : threads) syscall(SYS_tgkill, getpid(), id, SIGUSR1);
+        // a sanitizer's thread does not take the signal
+        within(std::chrono::seconds(2), [&] { return holding == int(threads.size()); });
+        check(holding >= 2, "the pool's threads are held");
+        std::atomic<int> done{0};
+        std::thread caller([&] {
+            for (; done < 5; ++done) check_right(sample, p, isa, " while no helper wakes");
+        });
+        check(within(std::chrono::seconds(20), [&] { return done == 5; }),
+              "calls that end though no helper wakes");
+        held = false;
+        caller.join();
+        check(within(std::chrono::seconds(20), [] { return holding == 0; }), "they go on");
+        sigaction(SIGUSR1, &before, nullptr);
+        for (int i = 0; i < 20; ++i) check_right(sample, p, isa, ", late helpers among it");
+    }
+}
+#endif
+
 #if defined(ZEROPOINT_TEST_HAS_FORK)
 // Makes a child that calls the core twice: the second time it has a pool of its own.
 bool child_is_right(const Sample& sample) {
@@ -115,6 +183,9 @@ void test_threads() {
     const std::vector<Sample> samples = large_samples();
     test_any_number(samples);
     test_callers(samples);
+#if defined(__linux__)
+    test_threads_that_do_not_wake();
+#endif
     core::set_num_threads(0);
 }
 

@@ -121,7 +121,7 @@ void tally(const Job& job) noexcept {
         places[i] = x[i] == 0 ? no_place : place;
         zeros |= x[i] == 0;
     }
-    i64* counts = tile.counts;
+    u32* counts = tile.counts;
     for (size_t i = 0; i < n; ++i) ++counts[places[i]];
     if (!zeros) return;
     for (size_t i = 0; i < n; ++i)

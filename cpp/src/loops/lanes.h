@@ -23,8 +23,42 @@ struct Lanes {
     using I = Integers;
     static constexpr size_t n = sizeof(F) / sizeof(f32);
     static F load(const f32* x) { return ZP_VECTOR(loadu_ps)(x); }
+    static void store(f32* y, F v) { ZP_VECTOR(storeu_ps)(y, v); }
+#if defined(__AVX512BW__)
+    static F load(const f16* x) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+    }
+    static F load(const bf16* x) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+    }
+#else
+    static F load(const f16* x) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+    }
+    static F load(const bf16* x) {
+        const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+    }
+#endif
+    // The first m < n elements, and in the other lanes x[0].
+    template <class X>
+    static F first(const X* x, size_t m) {
+        alignas(line) f32 room[n];
+        for (size_t j = 0; j < n; ++j) room[j] = Convert<f32, X>::of(x[j < m ? j : 0]);
+        return load(room);
+    }
+#if defined(__AVX512BW__)
+    static F first(const f32* x, size_t m) {
+        return _mm512_mask_loadu_ps(all(x[0]), static_cast<__mmask16>((1u << m) - 1), x);
+    }
+    static bool any_nan(F v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) != 0; }
+#else
+    static bool any_nan(F v) { return _mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)) != 0; }
+#endif
     static F all(f32 v) { return ZP_VECTOR(set1_ps)(v); }
     static F min(F a, F b) { return ZP_VECTOR(min_ps)(a, b); }  // b if either is NaN
+    static F max(F a, F b) { return ZP_VECTOR(max_ps)(a, b); }
     static F add(F a, F b) { return ZP_VECTOR(add_ps)(a, b); }
     static F mul(F a, F b) { return ZP_VECTOR(mul_ps)(a, b); }
     static F fma(F a, F b, F c) { return ZP_VECTOR(fmadd_ps)(a, b, c); }
