@@ -279,7 +279,8 @@ def codes_in_use(x: Array, codes: Array, axis: int | None) -> tuple[int, Array, 
     """How many codes are in use; and for each index along the axis (one where that is None) how
     many elements are not zero, and the fewest codes that most of these have."""
     rows = 1 if axis is None else x.shape[axis]
-    place = codes.view(np.uint8) + 256 * spread(np.arange(rows), x.shape, axis, None)
+    row = 0 if axis is None else spread(np.arange(rows), x.shape, axis, None)
+    place = np.asarray(codes.view(np.uint8) + 256 * row)
     counts = np.bincount(place[x != 0], minlength=rows * 256).reshape(-1, 256)
     return int(np.unique(codes).size), counts.sum(axis=1), fewest(counts)
 
