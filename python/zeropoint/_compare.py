@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 
 from . import _backend, _checks, _reference
 from ._backend import Errors, ieee
-from ._choice import RULES, choose_params, min_max
+from ._choice import RULES, Choice, min_max, range_of
 from ._layout import Layout
 from ._params import QuantParams, checked, quantize_by_reference
-from ._reference import Array, widen, working_dtype
+from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
 _SAMPLE = 1 << 16  # elements among which different values are counted
@@ -98,21 +99,25 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     params = checked(params, call="zp.error_stats(x, ")
     x = _checks.real_array(x)
     layout = params._check_fits(x.shape)
-    working = working_dtype(x.dtype)
-    params._check_precision(working)
-    unit = _unit(x) if working == np.float64 else 1.0
+    params._check_precision(working_dtype(x.dtype))
     if x.size == 0:
         min_max(x)  # tells
+    return _measured(x, params, layout, _unit(x))
+
+
+def _unit(x: Array) -> float:
+    """In which the sums are taken, so that no square overflows: a power of two."""
+    if working_dtype(x.dtype) == np.float32:
+        return 1.0
+    peak = max(abs(float(end)) for end in min_max(x))
+    return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
+
+
+def _measured(x: Array, params: QuantParams, layout: Layout, unit: float) -> ErrorStats:
     found = _backend.errors(x, params._native, unit, lambda: _by_reference(x, params, layout, unit))
     if not math.isfinite(found.signal):
         min_max(x)  # tells
     return _stats(x, params, layout.axis, unit, found)
-
-
-def _unit(x: Array) -> float:
-    """A power of two near the largest |x|, so that no square of a float64 overflows."""
-    peak = max(abs(float(end)) for end in min_max(x))
-    return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
 
 
 def _by_reference(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
@@ -435,6 +440,10 @@ class _Rows(list[ComparisonRow]):
     def __init__(self, x: Array, axis: int | None, block_size: int | None) -> None:
         self.x, self.axis, self.block_size = x, axis, block_size
         self.known: dict[Any, ErrorStats] = {}
+        # of a granularity, or of the data: what several rows need
+        self.range = functools.cache(functools.partial(range_of, x))
+        self.observer = functools.cache(lambda axis: HistogramObserver(axis=axis).update(x))
+        self.unit = functools.cache(lambda: _unit(x))
 
     def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
@@ -447,8 +456,10 @@ class _Rows(list[ComparisonRow]):
             row = replace(row, problem=str(error))
         else:
             key = *(np.asarray(p).tobytes() for p in (params.scale, params.zero_point)), row.axis
-            stats = self.known.get(key) or error_stats(self.x, params)
-            self.known[key] = stats
+            stats = self.known.get(key)
+            if stats is None:
+                layout = params._check_fits(self.x.shape)
+                stats = self.known[key] = _measured(self.x, params, layout, self.unit())
             row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
             if other.axis == row.axis and _alike(other, row):
@@ -458,18 +469,17 @@ class _Rows(list[ComparisonRow]):
 
     def _chosen(self, row: ComparisonRow) -> QuantParams:
         if row.percentile is not None:
-            return _inner_params(self.x, row.axis, row.percentile)
+            return _inner_params(self.x, self.observer(row.axis), row.percentile)
         if row.method != "minmax":
-            return HistogramObserver(axis=row.axis).update(self.x).params(method=row.method)
+            return self.observer(row.axis).params(method=row.method)
         symmetric = row.rule == "symmetric"
-        return choose_params(
-            self.x,
+        choice = Choice(
             zero_point_from=None if symmetric else row.rule,
             include_zero=row.include_zero,
             symmetric=symmetric,
-            axis=row.axis,
-            block_size=row.block_size,
         )
+        ends = self.range(row.axis, row.block_size)
+        return choice.params(*ends, row.axis, row.block_size)
 
 
 def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
@@ -479,19 +489,18 @@ def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
     return all(math.isclose(*pair, rel_tol=_ROUNDING) for pair in zip(*figures, strict=True))
 
 
-def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
-    """The parameters for what lies between the percentiles.
+def _inner_params(x: Array, observer: HistogramObserver, percentile: float) -> QuantParams:
+    """The parameters for what lies between the percentiles; `observer` has seen `x`.
 
     Beside a far outlier all else is in a few bins, so it is counted again until bins are fine.
     """
-    observer = HistogramObserver(axis=axis).update(x)
     before = observer.params(method="minmax")
     while True:
         params = observer.params(method="percentile", percentile=percentile)
         if np.all(np.asarray(params.scale) * 4 > before.scale):
             return params
         # a step wider, because the zero point has been rounded
-        scale, zero = params._spread(params._check_fits(x.shape))
+        scale, zero = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
         low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
-        x = np.clip(widen(x), low, high).astype(scale.dtype)
-        observer, before = HistogramObserver(axis=axis).update(x), params
+        observer, before = HistogramObserver(axis=params.axis), params
+        observer._take_clipped(x, low.astype(scale.dtype), high.astype(scale.dtype))
