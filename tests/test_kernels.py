@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint._layout import Layout
 from zeropoint._reference import working_dtype
 
 from .exact import half_steps, neighbours
@@ -228,6 +229,40 @@ def test_products_give_the_codes_of_the_quotient(isa: str, dtype: str, conventio
     far.quantize(np.resize(half_steps(steps + 10**6, 0.1), 9000))
 
 
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
+def test_errors(isa: str, convention: str, dtype: np.dtype[Any]) -> None:
+    """Every size, granularity and precision of the scale; some zeros, some codes clipped."""
+    shapes = [(size,) for size in SIZES[1:]] + SHAPES
+    for i, shape in enumerate(shapes):
+        x = np.resize(sample(int(np.prod(shape)), dtype), shape)
+        x = np.where(np.isfinite(x) & (RNG.random(shape) > 0.1), x, np.asarray(0, dtype))
+        for axis in (None, *range(len(shape))):
+            block = (None, None, 3, 64)[(i + (axis or 0)) % 4] if axis is not None else None
+            layout = Layout(shape, axis, block).params_shape
+            scale = RNG.uniform(0.01, 0.1, layout).astype(np.float64 if i % 3 else np.float32)
+            zero = RNG.integers(1, 256, layout)
+            params = zp.QuantParams(
+                *(scale, zero if layout else int(zero)),
+                qmin=i % 2,
+                axis=axis,
+                block_size=block,
+                convention=convention,
+            )
+            zp.error_stats(x.astype(dtype), params)
+
+
+@pytest.mark.parametrize(
+    "shape", [(70_000, 3), (3, 70_000), (300, 1300), (1300, 300), (2, 2000, 70)]
+)
+def test_errors_of_many_channels(isa: str, shape: tuple[int, ...]) -> None:
+    """More channels than are counted at once, more elements than one thread takes at a time."""
+    x = RNG.normal(size=shape).astype(np.float32)
+    for axis in range(len(shape)):
+        zp.error_stats(x, zp.choose_params(x, axis=axis))
+        zp.error_stats(x, zp.choose_params(x, axis=axis, block_size=100))
+
+
 def test_every_kernel_is_a_known_operation() -> None:
     if zp.backends() == ("reference",):
         pytest.skip("the core is absent")
@@ -237,7 +272,8 @@ def test_every_kernel_is_a_known_operation() -> None:
     quantize = {"quantize", "quantize_runs", "certify"}
     rest = {"dequantize", "fake_quantize", "convert", "saturate", "round", "min_max", "histogram"}
     moved = {"gather", "scatter", "transpose", "swap_bytes"}
-    assert operations == quantize | rest | moved
+    measured = {"clipped", "errors", "tally"}
+    assert operations == quantize | rest | moved | measured
 
 
 def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:

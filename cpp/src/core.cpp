@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "errors.h"
 #include "fpstate.h"
 #include "layout.h"
 #include "params.h"
@@ -110,6 +111,15 @@ public:
         else
             bind(stage, p.dequantizer<double>());
     }
+    void clipped(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::clipped, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
+        if (x == DType::f32)
+            bind(stage, p.quantizer<float>());
+        else
+            bind(stage, p.quantizer<double>());
+    }
+    // The only stage; none where there is nothing to do.
+    Stage only() const { return count_ ? stages_[0] : Stage{}; }
     bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
         last.non_temporal = stores_past_caches(layout_, stages_[0], last, out_);
@@ -318,6 +328,28 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     stage.unrepeatable = true;
     stage.fold = fold_histograms;
     return pipeline.run(poll);
+}
+
+bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& params,
+            Errors& errors, Poll poll) {
+    const DType inner = working(x.dtype), finer = std::max(inner, params.precision());
+    const auto stage = [&](auto&& add) {
+        Pipeline pipeline(isa, layout, Array{});
+        add(pipeline);
+        return pipeline.only();
+    };
+    const Params::Data& p = params.data();
+    ErrorStages stages;
+    stages.widen = stage([&](Pipeline& to) { to.convert(x.dtype, inner); });
+    stages.quantize = stage([&](Pipeline& to) { to.quantize(inner, p); });
+    stages.clipped = stage([&](Pipeline& to) { to.clipped(inner, p); });
+    stages.dequantize = stage([&](Pipeline& to) { to.dequantize(p); });
+    stages.refine = stage([&](Pipeline& to) { to.convert(inner, finer); });
+    stages.refine_back = stage([&](Pipeline& to) { to.convert(params.precision(), finer); });
+    const Table& table = *targets().at(isa).table;
+    stages.errors = table.at(Op::errors, tag(finer), tag(finer));
+    stages.tally = table.at(Op::tally, tag(inner), tag(inner));
+    return measure(layout, x.data, stages, errors, poll);
 }
 
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {
