@@ -57,14 +57,17 @@ private:
 
 class Runner {
 public:
-    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages.
+    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages, or
+    /// to the stage's groups.
     Runner(const void* in, void* out, const Stage* stages, std::size_t count, std::size_t limit,
            Span span)
         : in_(static_cast<const char*>(in)),
           out_(static_cast<char*>(out)),
           stages_(stages),
           count_(count),
-          limit_(count > 1 ? staged : limit),
+          limit_(count > 1       ? staged
+                 : stages->group ? std::min(limit, stages->group)
+                                 : limit),
           span_(span) {}
 
     // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns;
@@ -76,8 +79,10 @@ public:
             if (whole.element >= span_.first && whole.element < span_.last) execute(whole);
             return;
         }
-        const std::size_t rows_at_once = std::max<std::size_t>(1, limit_ / whole.cols);
-        const std::size_t cols_at_once = std::min(whole.cols, limit_);
+        const bool uncut = stages_->group && whole.per_column;
+        const std::size_t rows_at_once =
+            uncut ? whole.rows : std::max<std::size_t>(1, limit_ / whole.cols);
+        const std::size_t cols_at_once = stages_->group ? whole.cols : std::min(whole.cols, limit_);
         const std::size_t before = span_.first - std::min(span_.first, whole.element);
         std::size_t r = before / whole.cols / rows_at_once * rows_at_once;
         std::size_t c = (before - r * whole.cols) % whole.cols / cols_at_once * cols_at_once;
@@ -115,7 +120,8 @@ private:
                           tile.per_column,
                           stage.low,
                           stage.high,
-                          stage.non_temporal});
+                          stage.non_temporal,
+                          stage.context});
             in = out;
         }
     }

@@ -75,6 +75,7 @@ struct Job {
     bool per_column = false;
     std::int64_t low = 0, high = 0;
     bool non_temporal = false;  // store results so that they do not pass through the caches
+    void* context = nullptr;    // no kernel's: what a function in a kernel's place has to know
 };
 
 using Kernel = void (*)(const Job&) noexcept;
