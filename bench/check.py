@@ -13,13 +13,15 @@ import numpy as np
 
 import zeropoint as zp
 
+from . import operations
 from .jobs import MI, Array, Case
+from .operations import Result
 
 if TYPE_CHECKING:
     from .systems.base import Call
 
-#: codes, or values; codes, scales and zero points (dynamic); minimum and maximum (min_max)
-Result = tuple[Array, ...]
+
+SENTINEL = 91
 
 
 class Arithmetic(NamedTuple):
@@ -40,30 +42,24 @@ ANY = Arithmetic("any", lambda case: _reference(case, case.job.convention))
 
 
 def _reference(case: Case, name: str) -> Result:
-    operation = case.job.operation
+    """zeropoint's own function on the NumPy reference."""
+    # its result has the dtype of float16 data only if that is asked for
+    how = {"dtype": case.job.real} if case.job.operation == "dequantize" else {}
     with zp.use_backend("reference"):
-        if operation == "min_max":
-            low, high = zp.min_max(case.x)
-            return np.asarray(low), np.asarray(high)
-        if operation == "quantize_dynamic":
-            params = zp.choose_params(case.x, case.job.codes, axis=case.job.axis, convention=name)
-            codes = in_chunks(case, lambda x: zp.quantize(x, params))
-            return codes, np.asarray(params.scale), np.asarray(params.zero_point)
-        params = case.params(name)
-        if operation == "dequantize":
-            return (in_chunks(case, lambda q: zp.dequantize(q, params, dtype=case.job.real)),)
-        function = {"quantize": zp.quantize, "fake_quantize": zp.fake_quantize}[operation]
-        return (in_chunks(case, lambda x: function(x, params)),)
+        if case.job.operation in operations.ELEMENTWISE:
+            return (in_chunks(case, lambda part: operations.call(case, name, part, **how)()),)
+        return operations.arrays(operations.call(case, name, case.source)())
 
 
 def in_chunks(case: Case, function: Callable[[Array], Array]) -> Array:
     """`function` of the case's data, chunk by chunk: its temporaries must not fill the memory."""
     source = case.source
-    if source.ndim != 1:
+    if case.job.axis is not None or case.size <= MI:
         return function(source)
     result = np.empty_like(case.out)
-    for start in range(0, len(source), MI):
-        result[start : start + MI] = function(source[start : start + MI])
+    rows = max(1, MI * len(source) // case.size)
+    for start in range(0, len(source), rows):
+        result[start : start + rows] = function(source[start : start + rows])
     return result
 
 
@@ -82,14 +78,15 @@ class Oracle:
 
     def verdict(self, call: Call) -> Verdict:
         """Run the call once, and compare."""
-        if self._case.job.operation != "min_max":
-            self._case.out.view(np.uint8).fill(0xA5)  # what another system left must not count
+        if self._case.job.has_out:
+            self._case.out.fill(SENTINEL)  # what another system left must not count
         got = call.result(call.run())
         own = self._expected(call.arithmetic)
         wrong, another = _differences(got, own), 0
         if not call.arithmetic.exact and _next_codes(got, own):
             wrong, another = 0, wrong
-        asked = ANY if call.arithmetic is ANY else convention(self._case.job.convention)
+        by_convention = self._case.job.by_convention and call.arithmetic is not ANY
+        asked = convention(self._case.job.convention) if by_convention else ANY
         return Verdict(wrong, _differences(got, self._expected(asked)), another)
 
     def _expected(self, arithmetic: Arithmetic) -> Result:
@@ -112,7 +109,7 @@ def _differences(got: Result, expected: Result) -> int:
     for a, b in zip(got, expected, strict=True):
         if a.shape != b.shape:
             return max(a.size, b.size)
-        count += int(np.count_nonzero(a != b))
+        count += int(np.count_nonzero((a != b) & ((a == a) | (b == b))))  # NaN is NaN
         if b.dtype.kind == "f":
             count += int(np.count_nonzero((a == 0) & (np.signbit(a) != np.signbit(b))))
     return count

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.preset:
         options = parser.parse_args([*PRESETS[options.preset], *given])
-    sizes = sorted({*options.sizes, HUGE} if options.huge else {*options.sizes})
+    sizes = options.sizes
+    if options.huge:
+        sizes = (*(sizes or SIZES), HUGE)
 
     skips = Skips()
     systems = installed(options.systems, skips)
@@ -113,9 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sizes",
         type=_sizes,
-        default=SIZES,
-        help="comma-separated numbers of elements such as 1,1000,64Ki,1Mi (default: 1, 1 Ki, "
-        "64 Ki, 1 Mi, 64 Mi)",
+        help="comma-separated numbers of elements such as 1,1000,64Ki,1Mi; jobs with sizes of "
+        "their own are measured at those of them (default: every job's own)",
     )
     parser.add_argument("--huge", action="store_true", help="1 Gi elements too (needs 16 GB)")
     parser.add_argument(
@@ -130,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds",
         type=_positive,
-        default=0.5,
-        help="time for each system in each cell (default: 0.5)",
+        default=0.2,
+        help="time for each system in each cell (default: 0.2)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the run here")
     choice = parser.add_mutually_exclusive_group()
@@ -169,7 +170,7 @@ def _matching(text: str, names: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _sizes(text: str) -> list[int]:
+def _sizes(text: str) -> tuple[int, ...]:
     units = {"Ki": KI, "Mi": MI, "Gi": GI}
     sizes = []
     for size in text.split(","):
@@ -177,7 +178,7 @@ def _sizes(text: str) -> list[int]:
         if not digits.strip().isdecimal() or int(digits) < 1:
             raise argparse.ArgumentTypeError(f"{size!r} is not a size such as 1000, 64Ki, 1Mi")
         sizes.append(int(digits) * unit)
-    return sizes
+    return tuple(sorted(set(sizes)))
 
 
 def _threads(text: str) -> list[int]:

@@ -1,22 +1,85 @@
 """What is measured: the table of jobs, and the data of one job at one size.
 
-A new job is a new entry of `JOBS`.
+A new job is a new entry of `JOBS`.  A new operation is also an entry of `operations.OPERATIONS`.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import zeropoint as zp
 
+from .loads import BUSY, CALLER
+
 Array = np.ndarray[Any, np.dtype[Any]]
+Shape = tuple[int, ...]
 
 KI, MI, GI = 1 << 10, 1 << 20, 1 << 30
+SIZES = (1, KI, 64 * KI, MI, 16 * MI, 64 * MI)
+HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
+
+#: operations that write their result into `out`, where one is given
+WITH_OUT = frozenset(("quantize", "dequantize", "fake_quantize", "quantize_dynamic"))
+WITH_OUT |= {"requantize", "saturate", "saturate_cast", "round"}
+TO_CODES = frozenset(("quantize", "quantize_dynamic", "requantize", "saturate_cast"))
+#: operations whose result depends on the convention
+BY_CONVENTION = frozenset(["quantize", "fake_quantize", "quantize_dynamic", "choose_params"])
+#: what a job is compared with, if not with the same operation: per tensor, float32, contiguous
+UNITS = {
+    **dict.fromkeys(
+        ("requantize", "saturate", "saturate_cast", "round", "flip_signedness"), "quantize"
+    ),
+    **dict.fromkeys(("choose_params", "QuantParams"), "quantize"),
+    **dict.fromkeys(("error_stats", "compare"), "min_max"),
+    **dict.fromkeys(("MinMaxObserver", "HistogramObserver"), "min_max"),
+}
+
+# ---------------------------------------------------------------------------------------------
+# How an array lies in memory: each function makes, from a function that makes a C-contiguous array
+# of a shape, the array that a job sees.
+
+Make = Callable[[Shape], Any]
+
+
+def _nhwc(make: Make, shape: Shape) -> Any:
+    """Images with their channels last, as views of images with their channels first."""
+    n, h, w, c = shape
+    return make((n, c, h, w)).transpose(0, 2, 3, 1)
+
+
+def _every_other(make: Make, shape: Shape) -> Any:
+    return make((*shape[:-1], 2 * shape[-1]))[..., ::2]
+
+
+def _crop(make: Make, shape: Shape) -> Any:
+    n, h, w, c = shape
+    return make((n, h + 32, w + 32, c))[:, 16:-16, 16:-16]
+
+
+def _big_endian(make: Make, shape: Shape) -> Any:
+    made = make(shape)
+    return made.astype(made.dtype.newbyteorder(">"))
+
+
+def _list(make: Make, shape: Shape) -> Any:
+    return make(shape).tolist()
+
+
+VIEWS: dict[str, Callable[[Make, Shape], Any]] = {
+    "": lambda make, shape: make(shape),
+    "NCHW seen as NHWC": _nhwc,
+    "x[..., ::2]": _every_other,
+    "crop": _crop,
+    "big-endian": _big_endian,
+    "list": _list,
+}
 
 
 @dataclass(frozen=True)
@@ -30,28 +93,57 @@ class Job:
     codes: str = "uint8"
     axis: int | None = None  #: with an axis (or two dimensions) the data is a square matrix
     block: int | None = None
+    shape: Shape | None = None  #: of the data, if it has a shape of its own
+    view: str = ""  #: how the data lies in memory, a name in `VIEWS`
+    sizes: tuple[int, ...] = SIZES  #: where it is measured, if nobody asks for others
+    load: str = ""  #: what else the machine does meanwhile, of `loads`
+    keywords: tuple[tuple[str, Any], ...] = ()  #: more arguments of zeropoint's function
 
     @property
     def title(self) -> str:
         """What the job does, for the heading of a table."""
-        what = {
+        text = {
             "quantize": f"{self.real} -> {self.codes}",
             "dequantize": f"{self.codes} -> {self.real}",
             "fake_quantize": f"{self.real} -> {self.codes} -> {self.real}",
             "quantize_dynamic": f"{self.real} -> {self.codes}, parameters chosen",
-            "min_max": self.real,
-        }[self.operation]
+            "requantize": f"int32 -> {self.codes}",
+            "saturate_cast": f"{self.real} -> {self.codes}",
+            "flip_signedness": f"{self.codes} -> int8",
+            "QuantParams": "scale and zero point",
+        }.get(self.operation, self.real)
         if self.block is not None:
-            what += f", one scale per block of {self.block} along axis {self.axis}"
+            text += f", one scale per block of {self.block} along axis {self.axis}"
         elif self.axis is not None:
-            what += f", one scale per index of axis {self.axis}"
-        same_in_all = self.operation in ("dequantize", "min_max")
-        return what if same_in_all else f"{what}, {self.convention} convention"
+            text += f", one scale per index of axis {self.axis}"
+        if self.shape is not None:
+            text += f", shape {self.shape}"
+        text += "".join(f", {name}={value!r}" for name, value in self.keywords)
+        text += "".join(f", {what}" for what in (self.view, self.load) if what)
+        return f"{text}, {self.convention} convention" if self.by_convention else text
+
+    @property
+    def by_convention(self) -> bool:
+        return self.operation in BY_CONVENTION
+
+    @property
+    def has_out(self) -> bool:
+        return self.operation in WITH_OUT
+
+    @property
+    def plain(self) -> Job:
+        """What our speed is compared with: the same per tensor, on contiguous float32."""
+        operation = UNITS.get(self.operation, self.operation)
+        return Job("plain", operation, self.convention, codes=self.codes)
+
+    @property
+    def plain_is_itself(self) -> bool:
+        return replace(self.plain, name=self.name, sizes=self.sizes, load=self.load) == self
 
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
         """Bytes that each pass over the data must read and write, per element."""
-        real = np.dtype(self.real).itemsize
+        real = dtype_of(self.real).itemsize
         if self.operation == "quantize_dynamic" and self.axis is None:
             return ((real, 0), (real, 1))  # all data is read before its range is known
         return {
@@ -59,13 +151,44 @@ class Job:
             "dequantize": ((1, real),),
             "fake_quantize": ((real, real),),
             "quantize_dynamic": ((real, 1),),  # a row stays in cache between its two passes
-            "min_max": ((real, 0),),
-        }[self.operation]
+            "requantize": ((4, 1),),
+            "saturate": ((real, real),),
+            "saturate_cast": ((real, 1),),
+            "round": ((real, real),),
+            "flip_signedness": ((1, 1),),
+            "QuantParams": (),
+        }.get(self.operation, ((real, 0),))
 
     @property
     def bytes_per_element(self) -> int:
         return sum(read + write for read, write in self.passes)
 
+    def sizes_of(self, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Where it is measured: any size that is asked for, unless the job has its own ones."""
+        if self.shape is not None:
+            own: tuple[int, ...] = (math.prod(self.shape),)
+        elif asked is None or self.sizes != SIZES:
+            own = self.sizes
+        else:
+            return asked
+        return own if asked is None else tuple(size for size in own if size in asked)
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    if name == "bfloat16":
+        name = importlib.import_module("ml_dtypes").bfloat16
+    return np.dtype(name)
+
+
+def _small(name: str, operation: str, **how: Any) -> Job:
+    """A job whose fixed cost is asked for: one element."""
+    return Job(name, operation, **{"sizes": (1,), **how})
+
+
+IMAGES, MAPS = (8, 224, 224, 3), (5, 56, 56, 64)
+FEATURES, FILTERS, POINTWISE = (1, 64, 56, 56), (64, 3, 7, 7), (2048, 512, 1, 1)
+EMBEDDINGS, WEIGHTS = (100_000, 384), (4096, 4096)
+SQUARE = (1024, 1024)
 
 JOBS = (
     Job("quantize", "quantize"),
@@ -84,10 +207,59 @@ JOBS = (
     Job("block32_axis0", "quantize", codes="int8", axis=0, block=32),
     Job("float16", "quantize", real="float16"),
     Job("dequantize_float16", "dequantize", real="float16"),
+    # layouts
+    Job("nhwc3", "quantize", shape=IMAGES, view="NCHW seen as NHWC"),
+    Job("nhwc64", "quantize", shape=MAPS, view="NCHW seen as NHWC"),
+    Job("nhwc3_dequantize", "dequantize", shape=IMAGES, view="NCHW seen as NHWC"),
+    Job("every_other", "quantize", shape=SQUARE, view="x[..., ::2]"),
+    Job("crop", "quantize", shape=IMAGES, view="crop"),
+    Job("big_endian", "quantize", shape=(MI,), view="big-endian"),
+    # one scale for each channel, row, column or block of shapes as in networks
+    Job("features", "quantize", codes="int8", axis=1, shape=FEATURES),
+    Job("filters", "quantize", codes="int8", axis=0, shape=FILTERS),
+    Job("pointwise", "quantize", codes="int8", axis=0, shape=POINTWISE),
+    Job("channels3_last", "quantize", codes="int8", axis=3, shape=IMAGES),
+    Job("channels64_last", "quantize", codes="int8", axis=3, shape=MAPS),
+    Job("embeddings_rows", "quantize", codes="int8", axis=0, shape=EMBEDDINGS),
+    Job("embeddings_columns", "quantize", codes="int8", axis=1, shape=EMBEDDINGS),
+    Job("dynamic_features", "quantize_dynamic", axis=1, shape=FEATURES),
+    Job("dynamic_filters", "quantize_dynamic", axis=0, shape=FILTERS),
+    Job("dynamic_pointwise", "quantize_dynamic", axis=0, shape=POINTWISE),
+    Job("dynamic_embeddings_rows", "quantize_dynamic", axis=0, shape=EMBEDDINGS),
+    Job("dynamic_embeddings_columns", "quantize_dynamic", axis=1, shape=EMBEDDINGS),
+    Job("dynamic_block32", "quantize_dynamic", axis=1, block=32, shape=SQUARE),
+    Job("dynamic_block64", "quantize_dynamic", axis=1, block=64, shape=SQUARE),
+    Job("dynamic_block128", "quantize_dynamic", axis=1, block=128, shape=SQUARE),
+    Job("dynamic_float16_rows", "quantize_dynamic", real="float16", axis=0, shape=WEIGHTS),
+    Job("dynamic_bfloat16_rows", "quantize_dynamic", real="bfloat16", axis=0, shape=WEIGHTS),
+    # the machine is not ours alone
+    Job("quantize_busy", "quantize", sizes=(256 * KI, MI, 4 * MI, 16 * MI), load=BUSY),
+    Job("quantize_callers", "quantize", sizes=(64 * KI, MI, 16 * MI), load=CALLER),
+    # what a call costs
+    _small("requantize", "requantize", sizes=(1, 64 * MI)),
+    _small("saturate", "saturate"),
+    _small("saturate_cast", "saturate_cast"),
+    _small("round", "round"),
+    _small("flip_signedness", "flip_signedness"),
+    _small("choose_params", "choose_params"),
+    _small("QuantParams", "QuantParams"),
+    _small("QuantParams_axis", "QuantParams", axis=0, shape=(64, 1)),
+    _small("MinMaxObserver", "MinMaxObserver"),
+    _small("HistogramObserver", "HistogramObserver", sizes=(1, 64 * KI, 64 * MI)),
+    _small("error_stats", "error_stats", sizes=(1, 64 * KI, 64 * MI)),
+    _small("compare", "compare", sizes=(1, 64 * KI, 64 * MI)),
+    _small("bfloat16", "quantize", real="bfloat16"),
+    _small("check_finite", "quantize", keywords=(("check_finite", True),)),
+    _small("dequantize_bfloat16", "dequantize", real="bfloat16"),
+    _small("strided_view", "quantize", shape=(40,), view="x[..., ::2]"),
+    _small("a_list", "quantize", shape=(40,), view="list"),
 )
 
-SIZES = (1, KI, 64 * KI, MI, 64 * MI)
-HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
+_JOBS = {job.name: job for job in JOBS}
+
+
+def job_named(name: str) -> Job:
+    return _JOBS[name]
 
 
 class Case:
@@ -100,42 +272,72 @@ class Case:
     def __init__(self, job: Job, size: int) -> None:
         self.job, self.size = job, size
         side = math.isqrt(size)
-        self.shape: tuple[int, ...] = (size,) if job.axis is None else (side, side)
+        self.shape = job.shape or ((size,) if job.axis is None else (side, side))
+
+    def plain(self) -> Case:
+        """The same number of elements, for the job that this one is compared with."""
+        return Case(self.job.plain, self.size)
+
+    def to_check(self) -> Case:
+        """Where the result is compared with the reference's: smaller, where that takes minutes."""
+        slow = self.job.operation == "compare" and self.size > MI
+        return Case(replace(self.job, shape=None), MI) if slow else self
 
     def why_not(self) -> str | None:
         """Why this job cannot run at this size, None if it can."""
         if self.size >= HUGE and (
-            self.job.axis is not None or self.job.operation == "fake_quantize"
+            self.job.axis is not None or self.job.operation not in ("quantize", "dequantize")
         ):
             return "1 Gi elements would need more than 16 GB"
-        if self.job.axis is None:
+        try:
+            dtype_of(self.job.real)
+        except ImportError as error:
+            return str(error)
+        if self.job.axis is None or self.job.shape is not None:
             return None
         if math.prod(self.shape) != self.size or self.shape[0] % (self.job.block or 2):
             return f"size {self.size} is no square matrix with whole blocks"
         return None
 
-    @cached_property
-    def x(self) -> Array:
-        """Real values, of which about one in a hundred saturates."""
-        values = np.random.default_rng(1).standard_normal(self.shape, np.float32)
+    def _make_x(self, shape: Shape) -> Array:
+        if self.job.operation == "requantize":
+            return np.random.default_rng(1).integers(-(1 << 20), 1 << 20, shape, np.int32)
+        values = np.random.default_rng(1).standard_normal(shape, np.float32)
         values *= np.float32(0.4)
-        return values.astype(self.job.real, copy=False)
+        return values.astype(dtype_of(self.job.real), copy=False)
+
+    def _make_q(self, shape: Shape) -> Array:
+        return np.random.default_rng(2).integers(0, 256, shape, np.uint8).view(self.job.codes)
 
     @cached_property
-    def q(self) -> Array:
+    def x(self) -> Any:
+        """Real values, of which about one in a hundred saturates (for requantize, sums)."""
+        return VIEWS[self.job.view](self._make_x, self.shape)
+
+    @cached_property
+    def q(self) -> Any:
         """Codes."""
-        codes = np.random.default_rng(2).integers(0, 256, self.shape, np.uint8)
-        return codes.view(self.job.codes)
+        return VIEWS[self.job.view](self._make_q, self.shape)
 
     @property
-    def source(self) -> Array:
-        return self.q if self.job.operation == "dequantize" else self.x
+    def source(self) -> Any:
+        return self.q if self.job.operation in ("dequantize", "flip_signedness") else self.x
 
     @cached_property
     def out(self) -> Array:
-        """Where systems that can write to a given array put their result."""
-        to_codes = self.job.operation in ("quantize", "quantize_dynamic")
-        return np.empty(self.shape, self.job.codes if to_codes else self.job.real)
+        """Where systems that can write to a given array put their result.
+
+        It lies in memory as the data, where that is possible.
+        """
+        return np.empty_like(self.source, self.out_dtype)
+
+    def new_out(self) -> Array:
+        """A result as one comes that was not given: C-contiguous."""
+        return np.empty(self.shape, self.out_dtype)
+
+    @property
+    def out_dtype(self) -> np.dtype[Any]:
+        return dtype_of(self.job.codes if self.job.operation in TO_CODES else self.job.real)
 
     def params(self, convention: str) -> zp.QuantParams:
         return zp.QuantParams(
@@ -153,7 +355,7 @@ class Case:
         return int(info.min), int(info.max)
 
     @cached_property
-    def _parameter_shape(self) -> tuple[int, ...]:
+    def _parameter_shape(self) -> Shape:
         if self.job.axis is None:
             return ()
         if self.job.block is None:
@@ -166,7 +368,8 @@ class Case:
     def scale(self) -> Any:
         """float32; rounded to float16 where the data is, for ONNX wants both in one dtype."""
         if self.job.axis is None:
-            return np.float32(np.dtype(self.job.real).type(0.0078))
+            real = np.dtype("float16" if self.job.real == "float16" else "float32")
+            return np.float32(real.type(0.0078))
         return np.random.default_rng(3).uniform(0.004, 0.012, self._parameter_shape).astype("f4")
 
     @cached_property
@@ -176,14 +379,50 @@ class Case:
         return np.random.default_rng(4).integers(-20, 21, self._parameter_shape, np.int32)
 
     @cached_property
-    def broadcast(self) -> tuple[tuple[int, ...], Any, Any]:
+    def broadcast(self) -> tuple[Shape, Any, Any]:
         """A shape for the data, and float32 scale and zero point that broadcast against it."""
         scale, zero = self.scale, np.float32(self.zero_point)
-        if self.job.axis is None:
+        axis, block = self.job.axis, self.job.block
+        if axis is None:
             return self.shape, scale, zero
-        if self.job.block is None:
-            column = (-1, 1) if self.job.axis == 0 else (1, -1)
-            return self.shape, scale.reshape(column), zero.reshape(column)
-        at = self.job.axis + 1
-        shape = (*scale.shape[:at], self.job.block, *scale.shape[at:])
+        if block is None:
+            along = [1] * len(self.shape)
+            along[axis] = -1
+            return self.shape, scale.reshape(along), zero.reshape(along)
+        at = axis + 1
+        shape = (*scale.shape[:at], block, *scale.shape[at:])
         return shape, np.expand_dims(scale, at), np.expand_dims(zero, at)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The data as rows that have their parameters in common, or as runs that each have one."""
+        scale, zero = self.scale, np.asarray(self.zero_point, np.float32)
+        axis, block = self.job.axis, self.job.block
+        assert axis is not None
+        before, after = math.prod(self.shape[:axis]), math.prod(self.shape[axis + 1 :])
+        if block is not None:
+            groups = before * self.shape[axis] // block
+            by_column, shape = after > 1, (groups, block, after)
+            parameters = (groups, after if by_column else 1)
+        elif after > 1:
+            by_column, shape = False, (before * self.shape[axis], 1, after)
+            scale, zero = np.tile(scale, before), np.tile(zero, before)
+            parameters = (before * self.shape[axis], 1)
+        else:
+            by_column, shape = True, (1, before, self.shape[axis])
+            parameters = (1, self.shape[axis])
+        if not by_column:
+            shape = (shape[0], 1, math.prod(shape[1:]))
+        return Runs(by_column, shape, scale.reshape(parameters), zero.reshape(parameters))
+
+
+class Runs(NamedTuple):
+    """Data in three dimensions, (groups, rows, elements), with float32 scale and zero point.
+
+    These are (groups, elements) `by_column`, else (groups, 1), and then a group has one row.
+    """
+
+    by_column: bool
+    shape: Shape
+    scale: Array
+    zero: Array

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 from .check import Oracle, Verdict
 from .jobs import Case, Job
+from .loads import BUSY, CALLER, SecondCaller, busy_cpus
 from .systems import SYSTEMS, Call, Declined, System
 from .timing import Best, Timed, best_times
 
@@ -37,6 +40,8 @@ class Row:
     vs_numpy: float | None  #: against NumPy by hand
     of_bare_loop: float | None
     another: int = 0
+    of_plain: float | None = None  #: against ours per tensor on contiguous float32
+    median_seconds: float | None = None
 
 
 class Skips:
@@ -72,7 +77,7 @@ def installed(names: Sequence[str], skips: Skips) -> list[System]:
 def run(
     systems: Sequence[System],
     jobs: Sequence[Job],
-    sizes: Sequence[int],
+    sizes: tuple[int, ...] | None,
     threads: Sequence[int],
     seconds: float,
     skips: Skips,
@@ -80,15 +85,15 @@ def run(
 ) -> Iterator[list[Row]]:
     """Measure; yields the rows of each cell as it is done."""
     for job in jobs:
-        for size in sizes:
+        for size in job.sizes_of(sizes):
             case = Case(job, size)
             if reason := case.why_not():
                 skips.add("everybody", reason, job.name)
                 continue
-            oracle = Oracle(case)
+            entrance = Entrance(case)
             for count in threads:
                 progress(f"{job.name}, size {size}, threads {count}")
-                cell = _Cell(case, count, oracle)
+                cell = _Cell(entrance, count)
                 for system in systems:
                     cell.enter(system, skips)
                 rows = cell.measure(seconds)
@@ -96,42 +101,48 @@ def run(
                     yield rows
 
 
-@dataclass(frozen=True)
-class _Entry:
+class Entry(NamedTuple):
+    """A system's call that has been checked."""
+
     system: System
     call: Call
     verdict: Verdict
+    threads: int
+
+    def timed(self) -> Timed:
+        return Timed(self.call.run, partial(self.system.context, self.threads))
 
 
-class _Cell:
-    def __init__(self, case: Case, threads: int, oracle: Oracle) -> None:
-        self._case, self._threads, self._oracle = case, threads, oracle
-        self._entries: dict[str, _Entry] = {}
+class Entrance:
+    """Who comes through has prepared its call for a case, and its result has been compared."""
 
-    def enter(self, system: System, skips: Skips) -> None:
-        """Prepare and check a system's call.  A peer that fails is left out, ours must not."""
+    def __init__(self, case: Case) -> None:
+        self.case, self._to_check = case, case.to_check()
+        self._oracle = Oracle(self._to_check)
+
+    def enter(self, system: System, threads: int) -> Entry | str:
+        """The call, or why there is none.  A peer may fail, zeropoint must not."""
+        case = self.case
+        if case.job.load == CALLER and system.role == "peer":
+            return "not called from two threads at once"
         try:
-            call = system.prepare(self._case, self._threads)
-            with system.context(self._threads):
-                verdict = self._verdict(system, call)
+            call = system.prepare(case, threads)
+            checked = call if self._to_check is case else system.prepare(self._to_check, threads)
+            with system.context(threads):
+                verdict = self._verdict(system, checked)
         except Declined as reason:
-            if system.role != "yardstick":
-                skips.add(system.name, str(reason), self._case.job.name)
-            return
+            return str(reason)
         except Exception as error:
             if system.role == "ours":
                 raise
             message = str(error).splitlines() or [""]
-            skips.add(
-                system.name, f"failed: {type(error).__name__}: {message[0]}", self._case.job.name
-            )
-            return
+            return f"failed: {type(error).__name__}: {message[0]}"
         if system.role == "ours" and verdict.wrong:
             raise OursIsWrong(
-                f"{system.name}, {self._case.job.name}, size {self._case.size}, threads "
-                f"{self._threads}: {verdict.wrong} elements are not the reference's"
+                f"{system.name}, {case.job.name}, size {case.size}, threads {threads}: "
+                f"{verdict.wrong} elements are not the reference's"
             )
-        self._entries[system.name] = _Entry(system, call, verdict)
+        return Entry(system, call, verdict, threads)
 
     def _verdict(self, system: System, call: Call) -> Verdict:
         if system.role == "yardstick":
@@ -139,12 +150,43 @@ class _Cell:
             return Verdict(0, 0)
         return self._oracle.verdict(call)
 
+
+def times_of(entries: Mapping[Any, Entry], case: Case, seconds: float) -> dict[Any, Best]:
+    """The times of these calls, while the machine does what the case's job says."""
+    timed = {key: entry.timed() for key, entry in entries.items()}
+    rest = any(entry.threads > 1 for entry in entries.values())
+    with contextlib.ExitStack() as stack:
+        if case.job.load == BUSY:
+            stack.enter_context(busy_cpus())
+        if case.job.load == CALLER:
+            for key, entry in entries.items():
+                other = entry.system.prepare(Case(case.job, case.size), entry.threads)
+                second = SecondCaller(other.run, entry.system.context(entry.threads))
+                stack.callback(second.end)
+                timed[key] = Timed(entry.call.run, partial(_both, entry, second))
+        return best_times(timed, seconds, rest=rest)
+
+
+@contextlib.contextmanager
+def _both(entry: Entry, second: SecondCaller) -> Iterator[None]:
+    with entry.system.context(entry.threads), second.calling():
+        yield
+
+
+class _Cell:
+    def __init__(self, entrance: Entrance, threads: int) -> None:
+        self._case, self._threads, self._entrance = entrance.case, threads, entrance
+        self._entries: dict[str, Entry] = {}
+
+    def enter(self, system: System, skips: Skips) -> None:
+        entry = self._entrance.enter(system, self._threads)
+        if isinstance(entry, Entry):
+            self._entries[system.name] = entry
+        elif system.role != "yardstick":
+            skips.add(system.name, entry, self._case.job.name)
+
     def measure(self, seconds: float) -> list[Row]:
-        timed = {
-            name: Timed(entry.call.run, partial(entry.system.context, self._threads))
-            for name, entry in self._entries.items()
-        }
-        times = best_times(timed, seconds, rest=self._threads > 1)
+        times = times_of(self._entries, self._case, seconds)
         rivals = [times[name].seconds for name in self._entries if self._is_rival(name)]
         fastest = min(rivals, default=None)
         numpy, bare = (
@@ -174,16 +216,27 @@ class _Cell:
                 vs_fastest_peer=ratio(fastest, times[name]),
                 vs_numpy=ratio(numpy, times[name]),
                 of_bare_loop=ratio(bare, times[name]),
+                of_plain=self._of_plain(name, times),
+                median_seconds=_rounded(times[name].median),
                 another=entry.verdict.another,
             )
             for name, entry in self._entries.items()
         ]
 
+    def _of_plain(self, name: str, times: Mapping[str, Best]) -> float | None:
+        if self._entries[name].system.role != "ours":
+            return None
+        plain = "plain-fresh" if name == "zeropoint-fresh" else "plain"
+        return _rounded(times[plain].seconds / times[name].seconds) if plain in times else None
+
     def _is_rival(self, name: str) -> bool:
-        """Counts as a fastest peer: right, and for one element from array to array like us."""
-        entry = self._entries[name]
-        one_element_inside = self._case.size == 1 and not entry.system.moves_arrays
-        return entry.system.role == "peer" and not entry.verdict.wrong and not one_element_inside
+        return is_rival(self._entries[name], self._case.size)
+
+
+def is_rival(entry: Entry, size: int) -> bool:
+    """Counts as a fastest peer: right, and for one element from array to array like us."""
+    one_element_inside = size == 1 and not entry.system.moves_arrays
+    return entry.system.role == "peer" and not entry.verdict.wrong and not one_element_inside
 
 
 def _rounded(value: float) -> float:

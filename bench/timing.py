@@ -7,6 +7,7 @@ only add time, the shortest time of a system is its truest.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from timeit import Timer
 from typing import Any
 
 MIN_ROUNDS = 3
+LONG = 10.0  # s; who needs as much is not asked again
 SAMPLE = 2e-3  # s; far above the clock's resolution and the cost of waking a thread pool
 REST = 5e-3  # s; the pools of OpenMP and ONNX Runtime spin for a while before they sleep
 
@@ -25,8 +27,7 @@ class Timed:
     def __init__(
         self, run: Callable[[], Any], context: Callable[[], AbstractContextManager[Any]]
     ) -> None:
-        self.best = float("inf")  #: s a call
-        self.samples = 0
+        self.times: list[float] = []  #: s a call, of each sample
         self._timer, self._context = Timer(run), context
         self._spent = 0.0
 
@@ -34,20 +35,21 @@ class Timed:
         """Take a sample; False when the time is used up."""
         started = time.perf_counter()
         # The first sample is one call; from then on as many as fill the time of a sample.
-        calls = max(1, round(SAMPLE / self.best))
+        calls = max(1, round(SAMPLE / min(self.times))) if self.times else 1
         with self._context():
             if calls > 1:
                 self._timer.timeit(1)  # the data back into the cache, the pool awake
-            self.best = min(self.best, self._timer.timeit(calls) / calls)
-        self.samples += 1
+            self.times.append(self._timer.timeit(calls) / calls)
         self._spent += time.perf_counter() - started
-        return self.samples < MIN_ROUNDS or self._spent < seconds
+        few = len(self.times) < MIN_ROUNDS and self._spent < LONG
+        return few or self._spent < seconds
 
 
 @dataclass(frozen=True)
 class Best:
     seconds: float
     samples: int
+    median: float  #: what a caller sees on a machine that has other work, too
 
 
 def best_times(timed: Mapping[str, Timed], seconds: float, rest: bool) -> dict[str, Best]:
@@ -63,4 +65,7 @@ def best_times(timed: Mapping[str, Timed], seconds: float, rest: bool) -> dict[s
                 time.sleep(REST)
             if not running[name].take(seconds):
                 del running[name]
-    return {name: Best(each.best, each.samples) for name, each in timed.items()}
+    return {
+        name: Best(min(each.times), len(each.times), statistics.median(each.times))
+        for name, each in timed.items()
+    }

@@ -61,14 +61,13 @@ def test_another_type_of_two_bytes_is_not_bfloat16() -> None:
 def test_out_is_looked_at_before_the_data() -> None:
     # the data lie on a page without the right to read, so that a read ends the process
     code = """
-    import mmap, numpy as np
-    from zeropoint import _backend
-    from zeropoint._choice import Choice
-    core = _backend._core
+    import inspect, mmap, numpy as np, zeropoint as zp
+    def quantize_dynamic(*_, **__): ...
+    quantize_dynamic.__signature__ = inspect.signature(zp.quantize_dynamic)
+    (dynamic,) = zp._backend.builtins(quantize_dynamic)
     x = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE, prot=0), np.float32)
-    choice = Choice().native
     for out in (np.empty(2 * x.size, np.uint8)[::2], np.empty(x.size, np.int8), [0] * x.size):
-        print(core.choose_and_quantize(0, x, out, True, False, choice, None, 0))
+        print(dynamic(x, out=out))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
@@ -89,8 +88,7 @@ def test_requantize_makes_no_parameters(backend: str, monkeypatch: pytest.Monkey
 
 def make_choice(**changes: Any) -> Any:
     """The core's, of keywords that nothing has checked."""
-    _, *fields = (Choice().keywords | changes).values()
-    return CORE.make_choice(*fields)
+    return CORE.make_choice(*(Choice().keywords | changes).values())
 
 
 def test_names_are_those_of_the_core() -> None:
@@ -119,8 +117,7 @@ def test_a_core_of_another_version(tmp_path: Path, conventions: str) -> None:
         textwrap.dedent("""
         isas = lambda: ["baseline"]
         enter_ieee = lambda: 0
-        leave_ieee = fast_min_max = choose_and_quantize = lambda *_: None
-        make_fast_entries = lambda state, kind, functions, docs: functions
+        leave_ieee = lambda *_: None
         """)
         + conventions
     )

@@ -2,10 +2,10 @@
 
 from .base import Call, Declined, System
 from .litert import LiteRT
-from .numba import Numba
+from .numba import Numba, NumbaFresh
 from .numpy import NumPyByHand, NumPyWithOut
-from .onnxruntime import ONNXRuntime
-from .ours import FORCED, Best, BestFresh
+from .onnxruntime import ONNXRuntime, ONNXRuntimeFresh
+from .ours import FORCED, Best, BestFresh, Plain, PlainFresh
 from .torch import Torch
 from .yardsticks import BareLoop, Rint
 
@@ -13,10 +13,14 @@ SYSTEMS: tuple[type[System], ...] = (
     Best,
     BestFresh,
     *FORCED,
+    Plain,
+    PlainFresh,
     NumPyByHand,
     NumPyWithOut,
     Numba,
+    NumbaFresh,
     ONNXRuntime,
+    ONNXRuntimeFresh,
     Torch,
     LiteRT,
     BareLoop,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from ..check import Arithmetic, Result
+from ..check import Arithmetic
 from ..jobs import Case
+from ..operations import Result
+
+STRIDED = "NCHW seen as NHWC", "x[..., ::2]", "crop"
 
 
 class Declined(Exception):
@@ -37,11 +40,15 @@ class System:
     package: str  #: the distribution whose version is recorded
     note: str = ""  #: what a reader of the run should know of the system
     moves_arrays: ClassVar[bool] = True  #: False: a call passes no array
+    views: ClassVar[Sequence[str]] = ()  #: what it takes, of `jobs.VIEWS`
 
     def prepare(self, case: Case, threads: int) -> Call:
-        method = getattr(self, case.job.operation, None)
+        job = case.job
+        if job.keywords or (job.view and job.view not in self.views):
+            raise Declined("takes no such array or keyword")
+        method = getattr(self, job.operation, None)
         if method is None:
-            raise Declined(f"has no {case.job.operation}")
+            raise Declined("has no such function")
         call: Call = method(case, threads)
         return call
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..check import ANY, convention
-from ..jobs import Case
-from .base import Call, Declined, System, float32_only, module
+from ..jobs import Array, Case, Runs
+from .base import STRIDED, Call, Declined, System, float32_only, module
 
 ONE = np.float32(1)
 ZERO = np.float32(0)
@@ -26,6 +26,8 @@ LANES = 128  # running minima; a single one is a chain of operations, which no c
 class Numba(System):
     name = "numba"
     package = "numba"
+    views = STRIDED
+    gives_out: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._numba = module("numba")
@@ -50,32 +52,53 @@ class Numba(System):
         return self._compiled[key]
 
     def quantize(self, case: Case, threads: int) -> Call:
-        scale, zero = case.scale, np.asarray(case.zero_point, np.float32)[()]
-        args: tuple[Any, ...]
         if case.job.axis is None:
-            loop = self._loop(_quantize, case, threads)
-            args = (case.x, scale, zero, *_ends(case), case.out)
-        elif (case.job.axis == 0) == (case.job.block is None):  # one scale for each run of a row
-            loop = self._loop(_quantize_runs, case, threads)
-            scale, zero = (a.reshape(case.shape[0], -1) for a in (scale, zero))
-            runs = (*scale.shape, -1)
-            args = (case.x.reshape(runs), scale, zero, *_ends(case), case.out.reshape(runs))
-        else:  # one scale for each column, of all rows or of a block of them
-            loop = self._loop(_quantize_columns, case, threads)
-            scale, zero = (a.reshape(-1, case.shape[1]) for a in (scale, zero))
-            rows = case.shape[0] // len(scale)
-            args = (case.x, scale, zero, rows, *_ends(case), case.out)
+            parameters = case.scale, np.float32(case.zero_point), *_ends(case)
+            return self._per_tensor(_quantize, _quantize_4d, case, threads, parameters)
+        runs = case.runs
+        by_column = runs.by_column
+        loop = self._loop(_quantize_columns if by_column else _quantize_runs, case, threads)
+        x, out = (a.reshape(_rows(runs)) for a in (case.x, case.out))
+        args = (x, runs.scale, runs.zero, runs.shape[1], *_ends(case), out)
         return Call(partial(loop, *args), lambda _: (case.out,), convention(case.job.convention))
 
     def dequantize(self, case: Case, threads: int) -> Call:
-        loop = self._loop(_dequantize, case, threads)
-        args = (case.q, case.scale, np.float32(case.zero_point), case.out)
-        return Call(partial(loop, *args), lambda _: (case.out,), ANY)
+        parameters = case.scale, np.float32(case.zero_point)
+        return self._per_tensor(_dequantize, _dequantize_4d, case, threads, parameters)
 
     def fake_quantize(self, case: Case, threads: int) -> Call:
-        loop = self._loop(_fake_quantize, case, threads)
-        args = (case.x, case.scale, np.float32(case.zero_point), *_ends(case), case.out)
-        return Call(partial(loop, *args), lambda _: (case.out,), convention(case.job.convention))
+        parameters = case.scale, np.float32(case.zero_point), *_ends(case)
+        return self._per_tensor(_fake_quantize, None, case, threads, parameters)
+
+    def _per_tensor(
+        self,
+        flat: Callable[..., Any],
+        nested: Callable[..., Any] | None,
+        case: Case,
+        threads: int,
+        parameters: tuple[Any, ...],
+    ) -> Call:
+        """One loop over memory where data and result lie alike, else one for each dimension."""
+        source, out = case.source, case.out if self.gives_out else case.new_out()
+        views = _in_memory_order(source, out)
+        if views is None:
+            if nested is None:
+                raise Declined("has no loop for this layout")
+            flat, views = nested, (_in_4d(source), _in_4d(out))
+        loop = self._loop(flat, case, threads)
+        arithmetic = convention(case.job.convention) if case.job.by_convention else ANY
+        if self.gives_out:
+            run = partial(loop, views[0], *parameters, views[1])
+            return Call(run, lambda _: (out,), arithmetic)
+
+        shape, dtype = views[1].shape, out.dtype
+
+        def fresh() -> Array:
+            result: Array = np.empty(shape, dtype)
+            loop(views[0], *parameters, result)
+            return result
+
+        return Call(fresh, lambda result: (result.reshape(case.shape),), arithmetic)
 
     def quantize_dynamic(self, case: Case, threads: int) -> Call:
         arithmetic = convention(case.job.convention)
@@ -86,14 +109,57 @@ class Numba(System):
                 lambda r: (case.out, np.asarray(r[0]), np.asarray(r[1])),
                 arithmetic,
             )
-        loop = self._loop(_dynamic_rows, case, threads)
-        scale, zero = np.empty(case.shape[0], np.float32), np.empty(case.shape[0], np.float32)
-        args = (case.x, *_ends(case), case.out, scale, zero)
-        return Call(partial(loop, *args), lambda _: (case.out, scale, zero), arithmetic)
+        runs, shape = case.runs, case.scale.shape
+        if runs.scale.size != case.scale.size:
+            raise Declined("has no loop for ranges of several runs each")
+        if runs.by_column and len(runs.scale) > 1:
+            raise Declined("has no loop for ranges of blocks of rows")
+        scale, zero = np.empty_like(runs.scale), np.empty_like(runs.scale)
+        loop = self._loop(_dynamic_columns if runs.by_column else _dynamic_runs, case, threads)
+        x, out = (a.reshape(_rows(runs)) for a in (case.x, case.out))
+        args = (x, *_ends(case), out, scale.reshape(-1), zero.reshape(-1))
+        return Call(
+            partial(loop, *args),
+            lambda _: (case.out, scale.reshape(shape), zero.reshape(shape)),
+            arithmetic,
+        )
 
     def min_max(self, case: Case, threads: int) -> Call:
         loop = self._loop(_min_max, case, threads)
         return Call(partial(loop, case.x), lambda r: (np.asarray(r[0]), np.asarray(r[1])), ANY)
+
+
+class NumbaFresh(Numba):
+    """The same loops, a new array for each result."""
+
+    name = "numba-fresh"
+    gives_out = False
+
+    def prepare(self, case: Case, threads: int) -> Call:
+        if case.job.operation not in ("quantize", "dequantize", "fake_quantize"):
+            raise Declined("measured with `out` only")
+        if case.job.axis is not None:
+            raise Declined("measured with `out` only")
+        return super().prepare(case, threads)
+
+
+def _rows(runs: Runs) -> tuple[int, int]:
+    groups, rows, elements = runs.shape
+    return groups * rows, elements
+
+
+def _in_memory_order(source: Array, out: Array) -> tuple[Array, Array] | None:
+    """Both flat, as they lie in memory, if every element has the same place in both."""
+    order = np.argsort([-stride for stride in source.strides], kind="stable")
+    there = source.transpose(order), out.transpose(order)
+    if not all(array.flags.c_contiguous for array in there):
+        return None
+    return there[0].reshape(-1), there[1].reshape(-1)
+
+
+def _in_4d(array: Array) -> Array:
+    shape = array.shape
+    return array.reshape(shape[:1] + (1,) * (4 - len(shape)) + shape[1:])
 
 
 def _ends(case: Case) -> tuple[Any, Any]:
@@ -153,15 +219,27 @@ def _quantize(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     return jit(loop)
 
 
-def _quantize_runs(jit: Any, prange: Any, rule: str, threads: int) -> Any:
+def _quantize_4d(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     clipped = _clipped(jit, rule)
 
     def loop(x: Any, s: Any, z: Any, qmin: Any, qmax: Any, out: Any) -> None:
         for i in prange(x.shape[0]):
-            for b in range(x.shape[1]):
-                scale, zero = s[i, b], z[i, b]
-                for j in range(x.shape[2]):
-                    out[i, b, j] = np.int32(clipped(x[i, b, j], scale, zero, qmin, qmax))
+            for j in range(x.shape[1]):
+                for k in range(x.shape[2]):
+                    for m in range(x.shape[3]):
+                        out[i, j, k, m] = np.int32(clipped(x[i, j, k, m], s, z, qmin, qmax))
+
+    return jit(loop)
+
+
+def _quantize_runs(jit: Any, prange: Any, rule: str, threads: int) -> Any:
+    clipped = _clipped(jit, rule)
+
+    def loop(x: Any, s: Any, z: Any, rows: int, qmin: Any, qmax: Any, out: Any) -> None:
+        for i in prange(x.shape[0]):
+            scale, zero = s[i, 0], z[i, 0]
+            for j in range(x.shape[1]):
+                out[i, j] = np.int32(clipped(x[i, j], scale, zero, qmin, qmax))
 
     return jit(loop)
 
@@ -186,6 +264,17 @@ def _dequantize(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     return jit(loop)
 
 
+def _dequantize_4d(jit: Any, prange: Any, rule: str, threads: int) -> Any:
+    def loop(q: Any, s: Any, z: Any, out: Any) -> None:
+        for i in prange(q.shape[0]):
+            for j in range(q.shape[1]):
+                for k in range(q.shape[2]):
+                    for m in range(q.shape[3]):
+                        out[i, j, k, m] = (np.float32(q[i, j, k, m]) - z) * s
+
+    return jit(loop)
+
+
 def _fake_quantize(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     clipped = _clipped(jit, rule)
 
@@ -198,16 +287,17 @@ def _fake_quantize(jit: Any, prange: Any, rule: str, threads: int) -> Any:
 
 def _min_max(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     def ends(x: Any) -> Any:
-        low, high = x[0], x[0]
-        rows = x[: x.size // LANES * LANES].reshape(-1, LANES)
-        if len(rows) > 1:
+        low, high, done = x[0], x[0], 0
+        if x.size >= 2 * LANES:
+            done = x.size // LANES * LANES
+            rows = x[:done].reshape(-1, LANES)
             lows, highs = rows[0].copy(), rows[0].copy()
             for i in range(1, len(rows)):
                 for j in range(LANES):
                     lows[j] = min(lows[j], rows[i, j])
                     highs[j] = max(highs[j], rows[i, j])
             low, high = lows.min(), highs.max()
-        for i in range(rows.size, x.size):
+        for i in range(done, x.size):
             low, high = min(low, x[i]), max(high, x[i])
         return low, high
 
@@ -243,11 +333,42 @@ def _dynamic(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     return jit(loop, parallel=False)
 
 
-def _dynamic_rows(jit: Any, prange: Any, rule: str, threads: int) -> Any:
+def _dynamic_runs(jit: Any, prange: Any, rule: str, threads: int) -> Any:
     dynamic = _dynamic(partial(jit, parallel=False), prange, rule, 1)
 
     def loop(x: Any, qmin: Any, qmax: Any, out: Any, scale: Any, zero: Any) -> None:
         for i in prange(x.shape[0]):
             scale[i], zero[i] = dynamic(x[i], qmin, qmax, out[i])
+
+    return jit(loop)
+
+
+def _dynamic_columns(jit: Any, prange: Any, rule: str, threads: int) -> Any:
+    clipped = _clipped(jit, rule)
+    zero_point = jit(ZERO_POINT[rule], parallel=False)
+
+    def ends(x: Any) -> Any:
+        lows, highs = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                lows[j] = min(lows[j], x[i, j])
+                highs[j] = max(highs[j], x[i, j])
+        return lows, highs
+
+    part_ends = jit(ends, parallel=False)
+
+    def loop(x: Any, qmin: Any, qmax: Any, out: Any, scale: Any, zero: Any) -> None:
+        n, columns = x.shape
+        lows = np.empty((threads, columns), x.dtype)
+        highs = np.empty((threads, columns), x.dtype)
+        for part in prange(threads):
+            lows[part], highs[part] = part_ends(x[n * part // threads : n * (part + 1) // threads])
+        for j in range(columns):
+            low, high = lows[:, j].min(), highs[:, j].max()
+            scale[j] = (high - low) / (qmax - qmin)
+            zero[j] = zero_point(low, scale[j], qmin)
+        for i in prange(n):
+            for j in range(columns):
+                out[i, j] = np.int32(clipped(x[i, j], scale[j], zero[j], qmin, qmax))
 
     return jit(loop)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..check import ANY, convention
 from ..jobs import HUGE, Array, Case
-from .base import Call, Declined, System, one_thread
+from ..operations import ACCUMULATOR_SCALE, Result
+from .base import STRIDED, Call, Declined, System, one_thread
 
 NUMPY = convention("numpy")
 
@@ -16,6 +18,7 @@ NUMPY = convention("numpy")
 class NumPyByHand(System):
     name = "numpy"
     package = "numpy"
+    views = (*STRIDED, "big-endian")
 
     def prepare(self, case: Case, threads: int) -> Call:
         one_thread("NumPy", threads)
@@ -58,16 +61,51 @@ class NumPyByHand(System):
     def quantize_dynamic(self, case: Case, threads: int) -> Call:
         x, dtype = case.x, np.dtype(case.job.codes)
         qmin, qmax = case.code_range
-        by_rows: dict[str, Any] = {} if case.job.axis is None else {"axis": 1, "keepdims": True}
+        along: dict[str, Any] = {}
+        if case.job.axis is not None:
+            shape, scale, _ = case.broadcast
+            x = x.reshape(shape)
+            shared = (i for i, n in enumerate(scale.shape) if n == 1 and shape[i] > 1)
+            along = {"axis": tuple(shared), "keepdims": True}
 
         def run() -> tuple[Array, Array, Array]:
-            low = np.minimum(np.min(x, **by_rows), 0)
-            high = np.maximum(np.max(x, **by_rows), 0)
+            low = np.minimum(np.min(x, **along), 0)
+            high = np.maximum(np.max(x, **along), 0)
             scale = (high - low) / (qmax - qmin)
             z = qmin - np.round(low / scale)
             return np.clip(np.round(x / scale + z), qmin, qmax).astype(dtype), scale, z
 
-        return Call(run, lambda r: (r[0], np.squeeze(r[1]), np.squeeze(r[2])), NUMPY)
+        def result(r: tuple[Array, Array, Array]) -> Result:
+            return r[0].reshape(case.shape), *(a.reshape(case.scale.shape) for a in r[1:])
+
+        return Call(run, result, NUMPY)
+
+    def requantize(self, case: Case, threads: int) -> Call:
+        acc, dtype, z = case.x, np.dtype(case.job.codes), case.zero_point
+        multiplier = np.float32(np.float64(ACCUMULATOR_SCALE) / case.scale)
+        qmin, qmax = case.code_range
+
+        def run() -> Array:
+            real = np.round(acc.astype(np.float32) * multiplier) + z
+            codes: Array = np.clip(real, qmin, qmax).astype(dtype)
+            return codes
+
+        return Call(run, lambda codes: (codes,), ANY)
+
+    def saturate(self, case: Case, threads: int) -> Call:
+        return Call(partial(np.clip, case.x, -1, 1), lambda values: (values,), ANY)
+
+    def saturate_cast(self, case: Case, threads: int) -> Call:
+        x, dtype, ends = case.x, np.dtype(case.job.codes), case.code_range
+
+        def run() -> Array:
+            codes: Array = np.clip(np.round(x), *ends).astype(dtype)
+            return codes
+
+        return Call(run, lambda codes: (codes,), ANY)
+
+    def round(self, case: Case, threads: int) -> Call:
+        return Call(partial(np.rint, case.x), lambda values: (values,), ANY)
 
     def min_max(self, case: Case, threads: int) -> Call:
         x = case.x
@@ -76,6 +114,16 @@ class NumPyByHand(System):
 
 class NumPyWithOut(NumPyByHand):
     name = "numpy-out"
+
+    def prepare(self, case: Case, threads: int) -> Call:
+        if case.job.operation not in (
+            "quantize",
+            "dequantize",
+            "fake_quantize",
+            "quantize_dynamic",
+        ):
+            raise Declined("is in the row numpy")
+        return super().prepare(case, threads)
 
     def quantize(self, case: Case, threads: int) -> Call:
         shape, scale, z = case.broadcast
@@ -128,9 +176,6 @@ class NumPyWithOut(NumPyByHand):
             return scale, z
 
         return Call(run, lambda r: (codes, r[0], r[1]), NUMPY)
-
-    def min_max(self, case: Case, threads: int) -> Call:
-        raise Declined("min_max has no out to give")
 
 
 def _quantize_steps(x: Array, scale: Any, z: Any, qmin: int, qmax: int, out: Array) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..check import ANY, Arithmetic, Result, convention
+from ..check import ANY, Arithmetic, convention
 from ..jobs import Array, Case
-from .base import Call, Declined, System, module
+from ..operations import Result
+from .base import Call, Declined, System, float32_only, module
 
 OPSET = 21  # the first with block_size
 ONNX = convention("onnx")
@@ -18,6 +19,7 @@ ONNX = convention("onnx")
 class ONNXRuntime(System):
     name = "onnxruntime"
     package = "onnxruntime"
+    gives_out: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._runtime = module("onnxruntime")
@@ -39,6 +41,7 @@ class ONNXRuntime(System):
         return self._call(case, threads, nodes, {"y": case.out}, ONNX)
 
     def quantize_dynamic(self, case: Case, threads: int) -> Call:
+        float32_only(case)
         if case.job.axis is not None:
             raise Declined("DynamicQuantizeLinear is per tensor")
         node = self._node("DynamicQuantizeLinear", ["x"], ["y", "y_scale", "y_zero"])
@@ -65,6 +68,9 @@ class ONNXRuntime(System):
         arithmetic: Arithmetic,
     ) -> Call:
         session = self._session(case, threads, nodes, outputs)
+        if not self.gives_out:
+            run = partial(session.run, list(outputs), {"x": case.source})
+            return Call(run, tuple, arithmetic)
         binding = session.io_binding()
         arrays = {"x": case.source, **outputs}
         for name, array in arrays.items():
@@ -104,6 +110,13 @@ class ONNXRuntime(System):
     def _value(self, name: str, array: Array) -> Any:
         kind = self._onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         return self._onnx.helper.make_tensor_value_info(name, kind, array.shape)
+
+
+class ONNXRuntimeFresh(ONNXRuntime):
+    """A new array for each result, which is how `run` is mostly called."""
+
+    name = "onnxruntime-fresh"
+    gives_out = False
 
 
 def _layout(case: Case) -> dict[str, int]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, ClassVar
-
-import numpy as np
 
 import zeropoint as zp
 
+from .. import operations
 from ..check import ANY, convention
 from ..jobs import Case
 from .base import Call, Declined, System
@@ -29,9 +27,20 @@ class Best(System):
         self.backend = zp.backends()[0]
 
     def prepare(self, case: Case, threads: int) -> Call:
+        job = case.job
         if threads != 1 and set_num_threads is None:
             raise Declined("this zeropoint has one thread")
-        return super().prepare(case, threads)
+        how: dict[str, Any] = {}
+        if self.gives_out and job.has_out:
+            how["out"] = case.out
+        elif job.operation == "dequantize" and job.real != "float32":
+            how["dtype"] = case.out_dtype  # `out` says it by its own
+        elif not self.gives_out and not job.has_out:
+            raise Declined("is in the row zeropoint: no out to do without")
+        run = operations.call(case, job.convention, case.source, **how)
+        return Call(
+            run, operations.arrays, convention(job.convention) if job.by_convention else ANY
+        )
 
     @contextlib.contextmanager
     def context(self, threads: int) -> Iterator[None]:
@@ -40,44 +49,26 @@ class Best(System):
         with zp.use_backend(self.backend):
             yield
 
-    def quantize(self, case: Case, threads: int) -> Call:
-        params = case.params(case.job.convention)
-        run = partial(zp.quantize, case.x, params, **self._out(case))
-        return Call(run, lambda codes: (codes,), convention(case.job.convention))
-
-    def fake_quantize(self, case: Case, threads: int) -> Call:
-        params = case.params(case.job.convention)
-        run = partial(zp.fake_quantize, case.x, params, **self._out(case))
-        return Call(run, lambda values: (values,), convention(case.job.convention))
-
-    def dequantize(self, case: Case, threads: int) -> Call:
-        # a fresh float16 result has to be asked for; `out` says it by its dtype
-        fresh_float16 = not self.gives_out and case.job.real == "float16"
-        how = {"dtype": "float16"} if fresh_float16 else self._out(case)
-        run = partial(zp.dequantize, case.q, case.params(case.job.convention), **how)
-        return Call(run, lambda values: (values,), ANY)
-
-    def quantize_dynamic(self, case: Case, threads: int) -> Call:
-        rule: dict[str, Any] = {"convention": case.job.convention, "axis": case.job.axis}
-        run = partial(zp.quantize_dynamic, case.x, case.job.codes, **rule, **self._out(case))
-        return Call(
-            run,
-            lambda both: (both[0], np.asarray(both[1].scale), np.asarray(both[1].zero_point)),
-            convention(case.job.convention),
-        )
-
-    def min_max(self, case: Case, threads: int) -> Call:
-        if not self.gives_out:
-            raise Declined("min_max has no out to do without")
-        run = partial(zp.min_max, case.x)
-        return Call(run, lambda ends: (np.asarray(ends[0]), np.asarray(ends[1])), ANY)
-
-    def _out(self, case: Case) -> dict[str, Any]:
-        return {"out": case.out} if self.gives_out else {}
-
 
 class BestFresh(Best):
     name = "zeropoint-fresh"
+    gives_out = False
+
+
+class Plain(Best):
+    """What a cliff is measured against: the same operation per tensor, on contiguous float32."""
+
+    name = "plain"
+    role = "yardstick"
+
+    def prepare(self, case: Case, threads: int) -> Call:
+        if case.job.plain_is_itself:
+            raise Declined("is plain")
+        return super().prepare(case.plain(), threads)
+
+
+class PlainFresh(Plain):
+    name = "plain-fresh"
     gives_out = False
 
 

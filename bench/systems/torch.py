@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..check import ANY, Arithmetic, Result, convention, in_chunks
+from ..check import ANY, Arithmetic, convention, in_chunks
 from ..jobs import Array, Case
-from .base import Call, Declined, System, float32_only, module
+from ..operations import Result
+from .base import STRIDED, Call, Declined, System, float32_only, module
 
 Formula = Callable[[Array, Any, Any], Array]
 ONE = np.float32(1)
@@ -75,6 +76,7 @@ def _dynamic(name: str, case: Case) -> Result:
 class Torch(System):
     name = "torch"
     package = "torch"
+    views = STRIDED
 
     def __init__(self) -> None:
         self._torch = module("torch")

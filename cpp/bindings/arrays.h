@@ -41,8 +41,8 @@ bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
     return true;
 }
 
-// None for an array that the core has no type for, or of foreign byte order.
-std::optional<zp::DType> dtype_of(py::handle array) {
+// None for one that the core has no type for, or of foreign byte order.
+std::optional<zp::DType> dtype_of_descr(py::handle dtype) {
     using zp::DType;
     constexpr DType c_long = sizeof(long) == 8 ? DType::i64 : DType::i32;
     constexpr DType c_ulong = sizeof(long) == 8 ? DType::u64 : DType::u32;
@@ -51,7 +51,7 @@ std::optional<zp::DType> dtype_of(py::handle array) {
                                        DType::i32, DType::u32, c_long,     c_ulong,
                                        DType::i64, DType::u64, DType::f32, DType::f64};
     constexpr int half = 23;  // NPY_HALF, which pybind11 does not name
-    const auto* descr = py::detail::array_descriptor_proxy(proxy(array).descr);
+    const auto* descr = py::detail::array_descriptor_proxy(dtype.ptr());
     const int number = descr->type_num;
     if (descr->byteorder == (PY_LITTLE_ENDIAN ? '>' : '<')) return std::nullopt;
     if (number >= 1 && number <= 12) return dtypes[number - 1];
@@ -60,17 +60,27 @@ std::optional<zp::DType> dtype_of(py::handle array) {
     return std::nullopt;
 }
 
+std::optional<zp::DType> dtype_of(py::handle array) { return dtype_of_descr(proxy(array).descr); }
+
 bool is_real(std::optional<zp::DType> dtype) { return dtype && *dtype <= zp::DType::f64; }
 
-// NumPy's dtypes of fresh results.  Made with the module and never freed: a static of `empty_like`
-// would run Python under its guard, for which another thread may wait with what Python needs.
+// NumPy's dtypes of fresh results, and types of numbers.  Made with the module and never freed: a
+// static of `empty_like` would run Python under its guard, for which another thread may wait with
+// what Python needs.
 struct {
-    py::handle f32, f64, u8, i8;
+    py::handle f32, f64, u8, i8, i32;
+    py::handle u8_name;
 } dtypes;
+struct {
+    py::handle f32, f64;
+} types;
 
 void make_dtypes() {
     dtypes = {py::dtype("float32").release(), py::dtype("float64").release(),
-              py::dtype("uint8").release(), py::dtype("int8").release()};
+              py::dtype("uint8").release(),   py::dtype("int8").release(),
+              py::dtype("int32").release(),   py::str("uint8").release()};
+    types = {py::object(dtypes.f32.attr("type")).release(),
+             py::object(dtypes.f64.attr("type")).release()};
 }
 
 // ---- memory ----------------------------------------------------------------------------------
@@ -80,6 +90,8 @@ constexpr int plain_flags =
 constexpr int out_flags = plain_flags | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
 bool has_flags(py::handle array, int flags) { return (proxy(array).flags & flags) == flags; }
+
+bool is_plain(py::handle object) { return is_array(object) && has_flags(object, plain_flags); }
 
 // The dtype of a plain array of real numbers, else none.
 std::optional<zp::DType> plain_real(py::handle array) {
@@ -111,13 +123,15 @@ bool overlap(py::handle a, std::size_t a_bytes, py::handle b, std::size_t b_byte
     return first < second + b_bytes && second < first + a_bytes;
 }
 
-// A fresh array in the shape of another; of a narrow float only where that has it.
-py::object empty_like(py::handle array, zp::DType dtype) {
-    const py::handle descr = dtype == zp::DType::u8    ? dtypes.u8
-                             : dtype == zp::DType::i8  ? dtypes.i8
-                             : dtype == zp::DType::f32 ? dtypes.f32
-                             : dtype == zp::DType::f64 ? dtypes.f64
-                                                       : py::handle(proxy(array).descr);
+// A fresh array in the shape of another; `descr` is NumPy's form of the dtype, which may be null
+// for codes, float32, float64 and the dtype of the other.
+py::object empty_like(py::handle array, zp::DType dtype, py::handle descr) {
+    if (!descr)
+        descr = dtype == zp::DType::u8    ? dtypes.u8
+                : dtype == zp::DType::i8  ? dtypes.i8
+                : dtype == zp::DType::f32 ? dtypes.f32
+                : dtype == zp::DType::f64 ? dtypes.f64
+                                          : py::handle(proxy(array).descr);
     const auto& api = py::detail::npy_api::get();
     PyObject* result =
         api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.inc_ref().ptr(), proxy(array).nd,
@@ -129,8 +143,8 @@ py::object empty_like(py::handle array, zp::DType dtype) {
 // Where n results go: `out`, or a fresh array if it is None.  Null where `out` cannot be written at
 // once: it must be an ndarray like `x` but of `dtype`, and disjoint from it (`in_place`: or x).
 py::object target_for(py::handle x, std::size_t x_bytes, py::handle out, std::size_t n,
-                      zp::DType dtype, bool in_place) {
-    if (out.is_none()) return empty_like(x, dtype);
+                      zp::DType dtype, bool in_place, py::handle descr = {}) {
+    if (out.is_none()) return empty_like(x, dtype, descr);
     const bool plain = is_array(out) && dtype_of(out) == dtype && has_flags(out, out_flags) &&
                        same_shape(out, x) &&
                        (!overlap(x, x_bytes, out, n * zp::size_of(dtype)) ||

@@ -22,6 +22,14 @@ Enum named(std::string_view name, const char* const (&names)[n]) {
     return static_cast<Enum>(found - names);
 }
 
+// Their names as Python has them.  Made with the module and never freed.
+py::handle convention_texts[std::size(zp::convention_names)];
+
+void make_convention_texts() {
+    for (std::size_t i = 0; i < std::size(convention_texts); ++i)
+        convention_texts[i] = py::str(zp::convention_names[i]).release();
+}
+
 std::vector<std::string> conventions() {
     return {std::begin(zp::convention_names), std::end(zp::convention_names)};
 }
@@ -71,16 +79,36 @@ NativeParams make_params(const py::array& scale, const py::array& zero, int qmin
                 named<zp::Convention>(convention, zp::convention_names), axis, block);
 }
 
-zp::Choice make_choice(std::optional<std::string_view> zero_point_from, bool include_zero,
-                       bool symmetric, int qmin, int qmax, std::string_view convention) {
+// A choice, and what parameters that follow from it take over as it is.
+struct NativeChoice {
+    zp::Choice core;
+    py::object dtype, qmin, qmax, convention, include_zero;
+    bool is_signed;
+};
+
+NativeChoice make_choice(py::object dtype, std::optional<std::string_view> zero_point_from,
+                         py::object include_zero, bool symmetric, py::object qmin, py::object qmax,
+                         py::object convention) {
     const auto rule = zero_point_from.value_or(zp::rule_names[0]);
-    return {
-        named<zp::ZeroPointFrom>(rule, zp::rule_names),         include_zero, symmetric, qmin, qmax,
-        named<zp::Convention>(convention, zp::convention_names)};
+    const zp::Choice core{
+        named<zp::ZeroPointFrom>(rule, zp::rule_names),
+        include_zero.cast<bool>(),
+        symmetric,
+        qmin.cast<int>(),
+        qmax.cast<int>(),
+        named<zp::Convention>(convention.cast<std::string_view>(), zp::convention_names)};
+    const bool is_signed = dtype.equal(py::reinterpret_borrow<py::object>(dtypes.i8));
+    return {core,
+            std::move(dtype),
+            std::move(qmin),
+            std::move(qmax),
+            std::move(convention),
+            std::move(include_zero),
+            is_signed};
 }
 
 py::dtype dtype_of_precision(zp::DType precision) {
-    return py::dtype(precision == zp::DType::f64 ? "float64" : "float32");
+    return py::reinterpret_borrow<py::dtype>(precision == zp::DType::f64 ? dtypes.f64 : dtypes.f32);
 }
 
 // (scale, zero point), None where there are none: Python explains why.
@@ -90,7 +118,7 @@ py::object choose(const py::array& low, const py::array& high, const zp::Choice&
     if (!same_shape(low, high) || !has_flags(low, plain_flags) || !has_flags(high, plain_flags))
         throw py::value_error("low and high must be plain arrays of one shape");
     py::array scale(dtype_of_precision(*dtype), shape_of(low));
-    py::array zero(py::dtype("int32"), shape_of(low));
+    py::array zero(py::reinterpret_borrow<py::dtype>(dtypes.i32), shape_of(low));
     constexpr std::size_t step = std::size_t(1) << 20;  // between two checks for Ctrl-C: 20 ms
     const auto from = [&](const void* data, std::size_t i) {
         return static_cast<const char*>(data) + i * zp::size_of(*dtype);

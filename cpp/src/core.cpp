@@ -104,6 +104,25 @@ std::size_t size_of(DType dtype) noexcept {
     return bytes[static_cast<int>(dtype)];
 }
 
+bool holds(DType dtype, std::int64_t value) noexcept {
+    constexpr int significand[] = {11, 8, 24, 53};  // of the floats, in DType's order
+    if (dtype > DType::f64) {
+        const bool is_signed =
+            dtype == DType::i8 || dtype == DType::i16 || dtype == DType::i32 || dtype == DType::i64;
+        const std::size_t bits = 8 * size_of(dtype) - is_signed;
+        if (value < 0)
+            return is_signed &&
+                   value >= -1 - static_cast<std::int64_t>((std::uint64_t(1) << bits) - 1);
+        return bits > 63 || static_cast<std::uint64_t>(value) >> bits == 0;
+    }
+    constexpr std::uint64_t most_of_a_half = 65504;
+    std::uint64_t magnitude =
+        value < 0 ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value);
+    if (dtype == DType::f16 && magnitude > most_of_a_half) return false;
+    while (magnitude != 0 && magnitude % 2 == 0) magnitude /= 2;
+    return magnitude >> significand[static_cast<int>(dtype)] == 0;
+}
+
 const std::vector<std::string>& isas() {
     static const std::vector<std::string> names = names_of(targets());
     return names;

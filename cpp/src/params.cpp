@@ -96,6 +96,30 @@ void Params::prepare() const {
     if (data_->precision == DType::f32) data_->dequantizer<float>();
 }
 
+namespace {
+
+template <class T>
+bool is_positive(T v) {
+    return v > 0 && std::isfinite(v);
+}
+
+template <class T>
+bool store(const void* from, DType dtype, T* to, bool reciprocal) {
+    *to = dtype == DType::f64 ? static_cast<T>(*static_cast<const double*>(from))
+                              : static_cast<T>(*static_cast<const float*>(from));
+    return is_positive(*to) && (!reciprocal || std::isfinite(1 / *to));
+}
+
+}  // namespace
+
+bool store_scale(ConstView scale, View stored, Convention convention) noexcept {
+    const FpGuard guard;
+    const bool reciprocal = by_reciprocal(convention);
+    return stored.dtype == DType::f64
+               ? store(scale.data, scale.dtype, static_cast<double*>(stored.data), reciprocal)
+               : store(scale.data, scale.dtype, static_cast<float*>(stored.data), reciprocal);
+}
+
 void quotients(const double* a, const double* b, float* quotient, std::size_t n) noexcept {
     const FpGuard guard;
     for (std::size_t i = 0; i < n; ++i) quotient[i] = static_cast<float>(a[i] / b[i]);
@@ -110,6 +134,24 @@ Requantization::Requantization(const Params& params, const std::vector<float>& m
     data_->qmin = p.qmin;
     data_->qmax = p.qmax;
     data_->code = p.code;
+}
+
+std::optional<Requantization> Requantization::of(const Params& params, ConstView acc_scale,
+                                                 std::size_t n) {
+    const Params::Data& p = params.data();
+    for (const std::int32_t z : p.zero_point)
+        if (z < p.qmin || z > p.qmax) return std::nullopt;
+    std::vector<float> multiplier(p.size());
+    const FpGuard guard;
+    for (std::size_t i = 0; i < multiplier.size(); ++i) {
+        const std::size_t at = n == 1 ? 0 : i;
+        const double step = acc_scale.dtype == DType::f64
+                                ? static_cast<const double*>(acc_scale.data)[at]
+                                : static_cast<const float*>(acc_scale.data)[at];
+        multiplier[i] = static_cast<float>(step / p.scale[i]);
+        if (!is_positive(step) || !is_positive(multiplier[i])) return std::nullopt;
+    }
+    return Requantization(params, multiplier);
 }
 
 bool Params::usable_for(DType x) const {

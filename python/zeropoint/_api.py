@@ -6,7 +6,7 @@ backends, by `_checks`.
 
 from __future__ import annotations
 
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -221,4 +221,10 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
         out,
         (ties == "away",),
         lambda x: _reference.round(x, ties),
+    )
+
+
+if not TYPE_CHECKING:
+    requantize, saturate, saturate_cast, round = _backend.builtins(
+        requantize, saturate, saturate_cast, round
     )

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ _core: Any = None
 if importlib.util.find_spec(f"{__package__}._core") is not None:
     _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
-_agrees = not _core or getattr(_core, "conventions", list)() == list(_conventions.CONVENTIONS)
+_agrees = not _core or (
+    hasattr(_core, "make_entry") and _core.conventions() == list(_conventions.CONVENTIONS)
+)
 
 
 def _check_version() -> None:
@@ -213,17 +216,7 @@ def core_info() -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------
-# The fast path: None where it declines, then the caller normalises or explains
-
-
-def _declines(*_: Any) -> None:
-    return None
-
-
-fast_min_max: Callable[..., tuple[Array, Array] | None] = _core.fast_min_max if _core else _declines
-fast_choose: Callable[..., tuple[Any, Array, Array, Any] | None] = (
-    _core.choose_and_quantize if _core else _declines
-)
+# The core's form of parameters, and the public functions as the core's builtins
 
 
 def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
@@ -243,29 +236,36 @@ def native_params(scale: Array, zero_point: Array, params: Any) -> Any:
     )
 
 
-def fast_entries(params_type: type, *functions: Callable[..., Any]) -> tuple[Any, ...]:
-    """quantize, dequantize, fake_quantize as the core's builtins; `functions` where it declines."""
-    if _core is None:
+if _core and _agrees:
+    _core.set_state(_current)
+
+
+def builtins(*functions: Callable[..., Any], **told: Any) -> tuple[Any, ...]:
+    """The core's builtins of the same names, which call `functions` for what they decline.
+
+    `told` are what the core must know for it: ``params_type=QuantParams``, and as ``choices`` the
+    function that remembers.
+    """
+    if _core is None or not _agrees:
         return functions
-    docs = [
-        f"{function.__name__}({_signature(function)})\n--\n\n{function.__doc__}"
-        for function in functions
-    ]
-    return tuple(_core.make_fast_entries(_current, params_type, functions, docs))
+    for name, value in told.items():
+        getattr(_core, f"set_{name}")(value)
+    return tuple(map(_builtin, functions))
 
 
-def _signature(function: Callable[..., Any]) -> str:
-    """The parameters of a builtin in the form that `inspect` reads: names and defaults alone."""
-    code, defaults = function.__code__, function.__kwdefaults__ or {}
-    names = code.co_varnames
-    positional = code.co_argcount
-    keywords = names[positional : positional + code.co_kwonlyargcount]
-    given = [f"{name}={defaults[name]!r}" for name in keywords]
-    return ", ".join(["$module", *names[:positional], "*", *given])
+def _builtin(function: Callable[..., Any]) -> Any:
+    parameters = inspect.signature(function).parameters.values()
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    shown = [p.replace(annotation=p.empty) for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    # the form that `inspect` reads
+    text = str(inspect.Signature(shown)).replace("(", "($module, ", 1)
+    doc = f"{function.__name__}{text}\n--\n\n{function.__doc__}"
+    return _core.make_entry(function, [*names, *(p.name for p in keywords)], len(names), doc)
 
 
 def native_choice(*fields: Any) -> Any:
-    """The core's form of a `Choice` (its fields after `dtype`), None where the core is absent."""
+    """The core's form of a `Choice` of these fields, None where the core is absent."""
     if _core is None:
         return None
     _check_version()
@@ -312,7 +312,7 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
         return expected  # type: ignore[no-any-return]
     whole = x.flags.c_contiguous or block is not None
     chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [_core.min_max(isa, chunk, along, block or 0) for chunk, along in chunks]
+    found = [_core.ranges(isa, chunk, along, block or 0) for chunk, along in chunks]
     lows, highs = zip(*found, strict=True)
     low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
     if expected is not None:

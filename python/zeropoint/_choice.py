@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_type_hints
 
 import numpy as np
 
@@ -98,8 +98,7 @@ class Choice:
         # in place of what was given: numpy.bool_ becomes bool, an alias the canonical name
         self.__dict__.update(dtype=dtype, include_zero=include_zero, symmetric=symmetric)
         self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention)
-        _, *rest = self.keywords.values()
-        self.__dict__["native"] = _backend.native_choice(*rest)
+        self.__dict__["native"] = _backend.native_choice(*self.keywords.values())
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -219,9 +218,6 @@ def choose_params(x: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
     """
     axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
     choice = Choice.of(choose_params, dtype, keywords)
-    found = _by_the_core(x, None, False, choice, axis, block_size)
-    if found is not None:
-        return found[1]
     return choice.params(*range_of(_checks.real_array(x), axis, block_size), axis, block_size)
 
 
@@ -235,38 +231,10 @@ def quantize_dynamic(
     """
     axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
     choice = Choice.of(quantize_dynamic, dtype, keywords)
-    found = _by_the_core(x, out, True, choice, axis, block_size)
-    if found is not None:
-        return found
     x = _checks.real_array(x)
     out = _checks.output(out, x.shape, choice.dtype)
     params = choice.params(*range_of(x, axis, block_size), axis, block_size)
     return quantize(x, params, out=out), params
-
-
-def _by_the_core(
-    x: Any,
-    out: Array | None,
-    with_codes: bool,
-    choice: Choice,
-    axis: int | None,
-    block_size: int | None,
-) -> tuple[Array, QuantParams] | None:
-    """Range, parameters and codes in one call; None where the core declines."""
-    isa = _backend.current().fast
-    plain = (axis is None or (type(axis) is int and -65 < axis < 65)) and (
-        block_size is None
-        or (axis is not None and type(block_size) is int and 0 < block_size <= _checks.INT64.max)
-    )
-    if isa < 0 or choice.native is None or not plain:
-        return None
-    found = _backend.fast_choose(
-        isa, x, out, with_codes, choice.dtype.kind == "i", choice.native, axis, block_size or 0
-    )
-    if found is None:
-        return None
-    codes, scale, zero, native = found
-    return codes, QuantParams._trusted(choice, axis, block_size, scale, zero, native)
 
 
 def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
@@ -292,11 +260,6 @@ def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
         No data; NaN or Inf in `x` (count and first index); AxisError where there is no such axis.
     """
     axis = channel_axis
-    isa = _backend.current().fast
-    if isa >= 0 and (axis is None or (type(axis) is int and -65 < axis < 65)):
-        found = _backend.fast_min_max(isa, x, axis)
-        if found is not None:
-            return (found[0][()], found[1][()]) if axis is None else found
     low, high = range_of(_checks.real_array(x), axis, None, "channel_axis")
     return (low[()], high[()]) if axis is None else (low, high)
 
@@ -313,3 +276,9 @@ def range_of(
     if np.isnan(low).any():
         _checks.finite(x, "x", shaped=axis is not None)
     return low, high
+
+
+if not TYPE_CHECKING:
+    choose_params, quantize_dynamic, min_max = _backend.builtins(
+        choose_params, quantize_dynamic, min_max, choices=_remembered
+    )

@@ -79,7 +79,6 @@ class QuantParams:
     include_zero: bool
     _native: Any  # the core's form of the same parameters; None where the core is absent
 
-    @_backend.ieee
     def __init__(
         self,
         scale: Any,
@@ -95,50 +94,8 @@ class QuantParams:
     ) -> None:
         if hasattr(self, "_native"):
             raise AttributeError("QuantParams is immutable; build a new one")
-        canonical = _conventions.canonical(convention)
-        include_zero = _checks.flag(include_zero, "include_zero")
-        _checks.zero_included(include_zero, convention, canonical)
-        dtype = _checks.code_dtype(dtype)
-        qmin, qmax = _checks.code_range(qmin, qmax, dtype)
-        axis = _checks.axis(axis)
-        block_size = _checks.block(block_size, axis)
-        scales = _checks.scales(scale, canonical)
-        axis = _checks.granularity(scales.shape, axis, block_size)
-        bounds = (qmin, qmax) if include_zero else (INT32.min, INT32.max)
-        zeros = _checks.zero_points(zero_point, scales.shape, *bounds)
-        scales, zeros = _frozen(scales), _frozen(zeros)
-        values = (
-            scales if scales.ndim else scales[()],
-            zeros if zeros.ndim else int(zeros),
-            *(dtype, qmin, qmax, axis, block_size, canonical, include_zero),
-        )
-        for name, value in zip(self.__slots__, values, strict=False):  # all but the last
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
-
-    @classmethod
-    def _trusted(
-        cls, choice: Any, axis: int | None, block: int | None, scale: Any, zero: Any, native: Any
-    ) -> QuantParams:
-        """Parameters that the core has just chosen: nothing is left to check."""
-        self = object.__new__(cls)
-        put = object.__setattr__  # by name: a loop over the names costs 1 us
-        if axis is None:
-            put(self, "_scale", scale[()])
-            put(self, "_zero_point", zero.item())
-        else:
-            put(self, "_scale", _frozen(scale))
-            put(self, "_zero_point", _frozen(zero))
-            axis = axis if block is None else axis % scale.ndim
-        put(self, "dtype", choice.dtype)
-        put(self, "qmin", choice.qmin)
-        put(self, "qmax", choice.qmax)
-        put(self, "axis", axis)
-        put(self, "block_size", block)
-        put(self, "convention", choice.convention)
-        put(self, "include_zero", choice.include_zero)
-        put(self, "_native", native)
-        return self
+        rest = (dtype, qmin, qmax, axis, block_size, convention, include_zero)
+        _initialise(self, scale, zero_point, *rest)
 
     @property
     def scale(self) -> Any:
@@ -309,6 +266,42 @@ def _check_cast(scale: Array, dtype: np.dtype[Any], convention: str) -> None:
     with np.errstate(all="ignore"):
         cast = scale.astype(dtype)
     _checks.check_scales(cast, convention, f"scale, cast to {dtype} as the data is, ")
+
+
+@_backend.ieee
+def _initialise(
+    self: QuantParams,
+    scale: Any,
+    zero_point: Any,
+    dtype: Any,
+    qmin: Any,
+    qmax: Any,
+    axis: Any,
+    block_size: Any,
+    convention: Any,
+    include_zero: Any,
+) -> None:
+    """The constructor of `QuantParams`, once: sets its slots."""
+    canonical = _conventions.canonical(convention)
+    include_zero = _checks.flag(include_zero, "include_zero")
+    _checks.zero_included(include_zero, convention, canonical)
+    dtype = _checks.code_dtype(dtype)
+    qmin, qmax = _checks.code_range(qmin, qmax, dtype)
+    axis = _checks.axis(axis)
+    block_size = _checks.block(block_size, axis)
+    scales = _checks.scales(scale, canonical)
+    axis = _checks.granularity(scales.shape, axis, block_size)
+    bounds = (qmin, qmax) if include_zero else (INT32.min, INT32.max)
+    zeros = _checks.zero_points(zero_point, scales.shape, *bounds)
+    scales, zeros = _frozen(scales), _frozen(zeros)
+    values = (
+        scales if scales.ndim else scales[()],
+        zeros if zeros.ndim else int(zeros),
+        *(dtype, qmin, qmax, axis, block_size, canonical, include_zero),
+    )
+    for name, value in zip(QuantParams.__slots__, values, strict=False):  # all but the last
+        object.__setattr__(self, name, value)
+    object.__setattr__(self, "_native", _backend.native_params(scales, zeros, self))
 
 
 def _shown(value: Any, block_size: int | None, dtype: str = "") -> str:
@@ -510,7 +503,7 @@ def fake_quantize(x: Any, params: QuantParams, *wrong: Never, out: Array | None 
     )
 
 
-if not TYPE_CHECKING:  # the functions above answer what the fast entries decline
-    quantize, dequantize, fake_quantize = _backend.fast_entries(
-        QuantParams, quantize, dequantize, fake_quantize
+if not TYPE_CHECKING:  # the functions above answer what the core's builtins decline
+    quantize, dequantize, fake_quantize, _initialise = _backend.builtins(
+        quantize, dequantize, fake_quantize, _initialise, params_type=QuantParams
     )

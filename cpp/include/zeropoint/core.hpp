@@ -16,6 +16,8 @@ namespace zeropoint::core {
 /// Floats by width, then integers.
 enum class DType : std::uint8_t { f16, bf16, f32, f64, i8, u8, i16, u16, i32, u32, i64, u64 };
 std::size_t size_of(DType) noexcept;
+/// Whether the dtype holds this integer exactly.
+bool holds(DType, std::int64_t) noexcept;
 
 /// A whole recipe of arithmetic: conventions.def.
 enum class Convention : std::uint8_t {
@@ -137,6 +139,10 @@ private:
     std::shared_ptr<Data> data_;
 };
 
+/// A scale, f32 or f64, in the precision of `stored`; false where it cannot be one there: it must
+/// be finite and > 0, and so must 1 / scale where the convention multiplies by it.
+bool store_scale(ConstView scale, View stored, Convention) noexcept;
+
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
 /// of its accumulators and of its codes.
 void quotients(const double* a, const double* b, float* quotient, std::size_t n) noexcept;
@@ -146,6 +152,11 @@ void quotients(const double* a, const double* b, float* quotient, std::size_t n)
 class Requantization {
 public:
     Requantization(const Params& params, const std::vector<float>& multiplier);
+    /// With the multipliers float(double(acc_scale) / scale), for one acc_scale or params.size() of
+    /// them, f32 or f64.  None where an acc_scale or a multiplier is not finite and > 0, or a zero
+    /// point is beyond the codes' range.
+    static std::optional<Requantization> of(const Params& params, ConstView acc_scale,
+                                            std::size_t n);
 
     struct Data;
     const Data& data() const noexcept { return *data_; }
@@ -185,6 +196,7 @@ bool fake_quantize(std::size_t isa, ConstView x, void* y, const Layout&, const P
 /// clip(rint(float(acc) * multiplier) + z)
 bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout&,
                 const Requantization&, Poll = {});
+/// The bounds are numbers that the dtype holds.
 bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});

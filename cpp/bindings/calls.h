@@ -1,0 +1,387 @@
+// What the public functions answer at once: small arrays as fast as large ones allow.  Each reads
+// its arguments in the order of its signature in Python, and returns None where it declines.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "entries.h"
+#include "fast.h"
+#include "gil.h"
+#include "objects.h"
+#include "parameters.h"
+
+namespace {
+
+// ---- parameters from plain numbers --------------------------------------------------------------
+
+NativeParams native_of_one(const Number& scale, std::int32_t zero, int qmin, int qmax,
+                           bool is_signed, zp::Convention convention) {
+    const auto make = [&](const auto* s) -> NativeParams {
+        return {{std::vector(s, s + 1),
+                 {zero},
+                 qmin,
+                 qmax,
+                 is_signed ? zp::DType::i8 : zp::DType::u8,
+                 convention},
+                std::nullopt,
+                0,
+                {}};
+    };
+    return scale.dtype == zp::DType::f64 ? make(reinterpret_cast<const double*>(scale.bytes))
+                                         : make(reinterpret_cast<const float*>(scale.bytes));
+}
+
+namespace answer {
+
+// _initialise(self, scale, zero_point, dtype, qmin, qmax, axis, block_size, convention,
+// include_zero), of plain numbers: the constructor of QuantParams behind its defaults.
+py::object initialise(std::size_t, const Given& given) {
+    for (std::size_t i = 0; i < slot::count; ++i)
+        if (!given[i]) return py::none();
+    if (!given[6].is_none() || !given[7].is_none()) return py::none();
+    auto scale = number(given[1]);
+    const auto zero = integer(given[2]);
+    const auto code = code_of(given[3]);
+    if (!scale || !zero || !code) return py::none();
+    const bool is_signed = code == zp::DType::i8;
+    const int first = is_signed ? -128 : 0, last = first + 255;
+    const auto qmin = integer_or(given[4], first), qmax = integer_or(given[5], last);
+    if (!qmin || !qmax || !(first <= *qmin && *qmin < *qmax && *qmax <= last)) return py::none();
+    std::optional<zp::Convention> convention;
+    for (std::size_t i = 0; i < std::size(convention_texts); ++i)
+        if (is_text(given[8], zp::convention_names[i])) convention = static_cast<zp::Convention>(i);
+    const auto include_zero = flag_or(given[9], true);
+    if (!convention || !include_zero) return py::none();
+    if (!*include_zero && *convention != zp::Convention::numpy) return py::none();
+    const std::int64_t low = *include_zero ? *qmin : INT32_MIN;
+    const std::int64_t high = *include_zero ? *qmax : INT32_MAX;
+    if (*zero < low || *zero > high) return py::none();
+
+    Number stored;  // Python's numbers become float32, NumPy's stay
+    const auto* type = reinterpret_cast<const PyObject*>(Py_TYPE(given[1].ptr()));
+    stored.dtype = type == types.f64.ptr() ? zp::DType::f64 : zp::DType::f32;
+    if (!zp::store_scale(scale->view(), {stored.data(), stored.dtype}, *convention))
+        return py::none();
+    const py::object native =
+        py::cast(native_of_one(stored, static_cast<std::int32_t>(*zero), static_cast<int>(*qmin),
+                               static_cast<int>(*qmax), is_signed, *convention));
+    const py::object kept = stored.scalar(), from = py::int_(*qmin), to = py::int_(*qmax);
+    set_fields(given[0], {kept, given[2], is_signed ? dtypes.i8 : dtypes.u8, from, to, Py_None,
+                          Py_None, convention_texts[static_cast<std::size_t>(*convention)],
+                          *include_zero ? Py_True : Py_False, native});
+    return py::bool_(true);
+}
+
+}  // namespace answer
+
+// ---- the range of the data, and parameters from it ----------------------------------------------
+
+struct Ends {
+    Number low, high;
+};
+
+Ends ends_of(std::size_t isa, zp::ConstView x, std::size_t n) {
+    Ends ends;
+    ends.low.dtype = ends.high.dtype = x.dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32;
+    call(n, [&](zp::Poll poll) {
+        return zp::min_max(isa, x, ends.low.data(), ends.high.data(), zp::Layout::tensor(n), poll);
+    });
+    return ends;
+}
+
+namespace answer {
+
+// min_max(x, *, channel_axis)
+py::object min_max(std::size_t isa, const Given& given) {
+    const py::handle x = given[0], axis = given.or_none(1);
+    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
+    if (!dtype || size_of(x) == 0) return py::none();
+    if (!axis.is_none())
+        return is_axis(axis) ? fast_min_max(isa, x, axis.cast<Axis>()) : py::none();
+    Ends ends = ends_of(isa, {proxy(x).data, *dtype}, size_of(x));
+    if (ends.low.is_nan()) return py::none();
+    return py::make_tuple(ends.low.scalar(), ends.high.scalar());
+}
+
+}  // namespace answer
+
+// Python's cached function of a dtype and keywords; what it returns has the core's form.
+struct {
+    py::handle of, native;
+} choices;
+
+void set_choices(py::object of) {
+    choices.of = of.release();
+    choices.native = py::str("native").release();
+}
+
+// The core's form of the choice of a call whose keywords for it begin at `first`, and end before
+// axis and block_size; null where Python has to look.
+py::object choice_of(const Given& given, std::size_t first) {
+    PyObject* values[most_arguments];
+    PyObject* names[most_arguments];
+    std::size_t n = 0;
+    values[n++] = given[1] ? given[1].ptr() : dtypes.u8_name.ptr();
+    for (std::size_t i = first; i < given.count - 2; ++i) {
+        PyObject* value = given.values[i];
+        if (!value) continue;
+        // what has no other value later
+        const bool plain = value == Py_None || PyBool_Check(value) || PyLong_CheckExact(value) ||
+                           PyUnicode_CheckExact(value);
+        if (!plain) return {};
+        names[n] = given.names[i];
+        values[n++] = value;
+    }
+    py::object keywords;
+    if (n > 1) {
+        keywords = py::reinterpret_steal<py::object>(PyTuple_New(static_cast<Py_ssize_t>(n - 1)));
+        if (!keywords) throw py::error_already_set();
+        for (std::size_t i = 1; i < n; ++i)
+            PyTuple_SET_ITEM(keywords.ptr(), static_cast<Py_ssize_t>(i - 1),
+                             py::handle(names[i]).inc_ref().ptr());
+    }
+    const auto choice = py::reinterpret_steal<py::object>(
+        PyObject_Vectorcall(choices.of.ptr(), values, 1, keywords.ptr()));
+    if (choice)
+        return py::reinterpret_steal<py::object>(
+            PyObject_GetAttr(choice.ptr(), choices.native.ptr()));
+    if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+        throw py::error_already_set();
+    PyErr_Clear();
+    return {};
+}
+
+// (codes, parameters) of a call whose keywords for the choice begin at `first`; codes are None
+// unless asked for.
+std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, std::size_t first,
+                                         bool with_codes, py::handle out) {
+    const py::handle x = given[0];
+    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
+    if (!dtype || size_of(x) == 0) return {};
+    const py::object held = choice_of(given, first);
+    if (!held) return {};
+    const auto& choice = held.cast<const NativeChoice&>();
+    const py::handle axis = given.or_none(given.count - 2);
+    const py::handle block = given.or_none(given.count - 1);
+    const auto fields = [&](py::handle scale, py::handle zero, py::handle native) -> Fields {
+        return {scale, zero,  choice.dtype,      choice.qmin,         choice.qmax,
+                axis,  block, choice.convention, choice.include_zero, native};
+    };
+    if (!axis.is_none()) {
+        const auto size = integer_or(block, 0);
+        if (!is_axis(axis) || !size || (*size < 1 && !block.is_none())) return {};
+        const py::object found =
+            choose_and_quantize(isa, x, out, with_codes, choice.is_signed, choice.core,
+                                axis.cast<Axis>(), static_cast<std::size_t>(*size));
+        if (found.is_none()) return {};
+        const auto parts = py::reinterpret_borrow<py::tuple>(found);
+        const py::object scale = frozen(parts[1]), zero = frozen(parts[2]);
+        Fields all = fields(scale, zero, parts[3]);
+        const auto from_0 = py::int_(axis.cast<int>() + (axis.cast<int>() < 0) * proxy(x).nd);
+        if (!block.is_none()) all[slot::axis] = from_0;
+        return {parts[0], new_params(all)};
+    }
+    if (!block.is_none()) return {};
+
+    const std::size_t n = size_of(x);
+    py::object codes = py::none();
+    if (with_codes)
+        codes = target_for(x, n * zp::size_of(*dtype), out, n,
+                           choice.is_signed ? zp::DType::i8 : zp::DType::u8, false);
+    if (!codes) return {};
+    const zp::ConstView from{proxy(x).data, *dtype};
+    const Ends ends = ends_of(isa, from, n);
+    Number scale{ends.low.dtype};
+    std::int32_t z = 0;
+    if (!zp::choose(scale.dtype, ends.low.bytes, ends.high.bytes, 1, choice.core, scale.bytes, &z))
+        return {};
+    NativeParams params = native_of_one(scale, z, choice.core.qmin, choice.core.qmax,
+                                        choice.is_signed, choice.core.convention);
+    if (with_codes)
+        call(n, [&, to = proxy(codes).data](zp::Poll poll) {
+            return zp::quantize(isa, from, to, zp::Layout::tensor(n), params.core, poll);
+        });
+    const py::object native = py::cast(std::move(params));
+    return {std::move(codes), new_params(fields(scale.scalar(), py::int_(z), native))};
+}
+
+namespace answer {
+
+// choose_params(x, dtype, *, zero_point_from, ..., axis, block_size)
+py::object choose_params(std::size_t isa, const Given& given) {
+    auto found = chosen(isa, given, 2, false, Py_None);
+    return found.second ? std::move(found.second) : py::none();
+}
+
+// quantize_dynamic(x, dtype, *, out, zero_point_from, ..., axis, block_size)
+py::object quantize_dynamic(std::size_t isa, const Given& given) {
+    auto found = chosen(isa, given, 3, true, given.or_none(2));
+    if (!found.second) return py::none();
+    return py::make_tuple(std::move(found.first), std::move(found.second));
+}
+
+// ---- with parameters ----------------------------------------------------------------------------
+
+// quantize(x, params, *, out, check_finite)
+py::object quantize(std::size_t isa, const Given& given) {
+    const py::object native = native_of(given[1]);
+    const auto check_finite = flag_or(given[3], false);
+    if (!given[0] || !native || !check_finite) return py::none();
+    if (*check_finite) {
+        const py::handle x = given[0];
+        const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
+        if (!dtype) return py::none();
+        const std::size_t n = size_of(x);
+        if (n > 0 && ends_of(isa, {proxy(x).data, *dtype}, n).low.is_nan()) return py::none();
+    }
+    return ::quantize(isa, given[0], native.cast<const NativeParams&>(), given.or_none(2));
+}
+
+// dequantize(q, params, *, dtype, out)
+py::object dequantize(std::size_t isa, const Given& given) {
+    const py::object native = native_of(given[1]);
+    if (!given[0] || !native) return py::none();
+    py::object descr;
+    if (!given.or_none(2).is_none()) {
+        descr = descr_of(given[2]);
+        if (!descr) return py::none();
+    }
+    return dequantize_as(descr, isa, given[0], native.cast<const NativeParams&>(),
+                         given.or_none(3));
+}
+
+// fake_quantize(x, params, *, out)
+py::object fake_quantize(std::size_t isa, const Given& given) {
+    const py::object native = native_of(given[1]);
+    if (!given[0] || !native) return py::none();
+    return ::fake_quantize(isa, given[0], native.cast<const NativeParams&>(), given.or_none(2));
+}
+
+// requantize(acc, acc_scale, params, *, out)
+py::object requantize(std::size_t isa, const Given& given) {
+    const py::handle acc = given[0], steps = given[1];
+    const py::object native = native_of(given[2]);
+    if (!acc || !is_plain(acc) || dtype_of(acc) != zp::DType::i32 || !steps || !native)
+        return py::none();
+    const auto& params = native.cast<const NativeParams&>();
+    if (params.block != 0 || params.core.size() == 0) return py::none();
+    std::optional<Number> one;
+    zp::ConstView step{};
+    std::size_t count = 1;
+    if (is_array(steps)) {
+        const auto dtype = plain_real(steps);
+        if (!dtype || *dtype < zp::DType::f32 || shape_of(steps) != params.shape) return py::none();
+        step = {proxy(steps).data, *dtype};
+        count = size_of(steps);
+    } else {
+        one = number(steps);
+        if (!one) return py::none();
+        step = one->view();
+    }
+    const auto requantization = zp::Requantization::of(params.core, step, count);
+    if (!requantization) return py::none();
+    return fast(isa, acc, params.layout(acc), given.or_none(3), zp::DType::i32, params.core.code(),
+                false,
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::requantize(isa, static_cast<const std::int32_t*>(from.data), to.data,
+                                          layout, *requantization, poll);
+                });
+}
+
+// ---- saturate and round -------------------------------------------------------------------------
+
+// saturate(x, qmin, qmax, *, out)
+py::object saturate(std::size_t isa, const Given& given) {
+    const py::handle x = given[0];
+    const auto dtype = x && is_plain(x) ? dtype_of(x) : std::nullopt;
+    if (!dtype || !given[1] || !given[2]) return py::none();
+    if (*dtype == zp::DType::u16 || *dtype == zp::DType::u32 || *dtype == zp::DType::u64)
+        return py::none();
+    const auto low = integer(given[1]), high = integer(given[2]);
+    if (!low || !high || *low > *high || !zp::holds(*dtype, *low) || !zp::holds(*dtype, *high))
+        return py::none();
+    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(3), *dtype, *dtype, true,
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::saturate(isa, from, to.data, layout.size(), *low, *high, poll);
+                });
+}
+
+// saturate_cast(x, dtype, *, out)
+py::object saturate_cast(std::size_t isa, const Given& given) {
+    const py::handle x = given[0];
+    const auto dtype = x && is_plain(x) ? dtype_of(x) : std::nullopt;
+    const auto code = given[1] ? code_of(given[1]) : std::nullopt;
+    if (!dtype || !code) return py::none();
+    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(2), *dtype, *code, false,
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::saturate_cast(isa, from, to, layout.size(), poll);
+                });
+}
+
+// round(x, *, ties, out)
+py::object round(std::size_t isa, const Given& given) {
+    const py::handle x = given[0], ties = given[1];
+    const bool away = ties && is_text(ties, "away");
+    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
+    if (!dtype || (ties && !away && !is_text(ties, "even"))) return py::none();
+    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(2), *dtype, *dtype, true,
+                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
+                    return zp::round(isa, from, to.data, layout.size(), away, poll);
+                });
+}
+
+}  // namespace answer
+
+// ---- all of them --------------------------------------------------------------------------------
+
+constexpr struct {
+    std::string_view name;
+    Answer answer;
+} answers[] = {
+    {"_initialise", &answer::initialise},
+    {"choose_params", &answer::choose_params},
+    {"quantize_dynamic", &answer::quantize_dynamic},
+    {"min_max", &answer::min_max},
+    {"quantize", &answer::quantize},
+    {"dequantize", &answer::dequantize},
+    {"fake_quantize", &answer::fake_quantize},
+    {"requantize", &answer::requantize},
+    {"saturate", &answer::saturate},
+    {"saturate_cast", &answer::saturate_cast},
+    {"round", &answer::round},
+};
+Builtin builtins[std::size(answers)];
+
+// The builtin that takes the place of a Python function, whose parameters are `names`, the first
+// `positional` of them by position too.  `doc` is headed by the signature, as `inspect` reads it.
+py::object make_entry(py::object python, const std::vector<py::str>& names, std::size_t positional,
+                      std::string doc) {
+    static constexpr auto enter = enters<builtins>(std::make_index_sequence<std::size(answers)>());
+    const auto name = python.attr("__name__").cast<std::string>();
+    std::size_t i = 0;
+    while (i < std::size(answers) && answers[i].name != name) ++i;
+    if (i == std::size(answers)) throw py::value_error("no answer for " + name);
+    Builtin& builtin = builtins[i];
+    builtin.doc = std::move(doc);
+    builtin.entry.open(std::move(python), names, positional, answers[i].answer);
+    const auto function = reinterpret_cast<void (*)()>(enter[i]);
+    builtin.definition = {answers[i].name.data(), reinterpret_cast<PyCFunction>(function),
+                          METH_FASTCALL | METH_KEYWORDS, builtin.doc.c_str()};
+    const auto m = py::module_::import("zeropoint._core");
+    const auto module_name = py::reinterpret_steal<py::object>(PyModule_GetNameObject(m.ptr()));
+    auto made = py::reinterpret_steal<py::object>(
+        PyCFunction_NewEx(&builtin.definition, m.ptr(), module_name.ptr()));
+    if (!made) throw py::error_already_set();
+    m.attr(answers[i].name.data()) = made;
+    return made;
+}
+
+}  // namespace
