@@ -5,7 +5,6 @@ The `isa` fixture runs the tests under `verify()`, which compares every element'
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -320,7 +319,7 @@ def test_dynamic_in_groups_at_fault(
             x = RNG.normal(size=shape).astype(np.float32)
             x.flat[element] = np.nan
             index = np.unravel_index(np.arange(x.size)[element], shape)
-            text = re.escape(f"x has 1 NaN or Inf, the first at index ({', '.join(map(str, index))}")
+            text = rf"x has 1 NaN or Inf of .* at index \({', '.join(map(str, index))},?\)"
             with pytest.raises(ValueError, match=text):
                 zp.quantize_dynamic(x, axis=axis, block_size=block)
 
