@@ -102,11 +102,11 @@ namespace answer {
 // min_max(x, *, channel_axis)
 py::object min_max(std::size_t isa, const Given& given) {
     const py::handle x = given[0], axis = given.or_none(1);
-    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || size_of(x) == 0) return py::none();
+    const auto from = real_view_of(x);
+    if (!from || size_of(x) == 0) return py::none();
     if (!axis.is_none())
         return is_axis(axis) ? fast_min_max(isa, x, axis.cast<Axis>()) : py::none();
-    Ends ends = ends_of(isa, {proxy(x).data, *dtype}, size_of(x));
+    Ends ends = ends_of(isa, *from, size_of(x));
     if (ends.low.is_nan()) return py::none();
     return py::make_tuple(ends.low.scalar(), ends.high.scalar());
 }
@@ -164,8 +164,8 @@ py::object choice_of(const Given& given, std::size_t first) {
 std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, std::size_t first,
                                          bool with_codes, py::handle out) {
     const py::handle x = given[0];
-    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || size_of(x) == 0) return {};
+    const auto from = real_view_of(x);
+    if (!from || size_of(x) == 0) return {};
     const py::object held = choice_of(given, first);
     if (!held) return {};
     const auto& choice = held.cast<const NativeChoice&>();
@@ -192,13 +192,11 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     if (!block.is_none()) return {};
 
     const std::size_t n = size_of(x);
+    const auto code = choice.is_signed ? zp::DType::i8 : zp::DType::u8;
     py::object codes = py::none();
-    if (with_codes)
-        codes = target_for(x, n * zp::size_of(*dtype), out, n,
-                           choice.is_signed ? zp::DType::i8 : zp::DType::u8, false);
+    if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return {};
-    const zp::ConstView from{proxy(x).data, *dtype};
-    const Ends ends = ends_of(isa, from, n);
+    const Ends ends = ends_of(isa, *from, n);
     Number scale{ends.low.dtype};
     std::int32_t z = 0;
     if (!zp::choose(scale.dtype, ends.low.bytes, ends.high.bytes, 1, choice.core, scale.bytes, &z))
@@ -206,8 +204,8 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     NativeParams params = native_of_one(scale, z, choice.core.qmin, choice.core.qmax,
                                         choice.is_signed, choice.core.convention);
     if (with_codes)
-        call(n, [&, to = proxy(codes).data](zp::Poll poll) {
-            return zp::quantize(isa, from, to, zp::Layout::tensor(n), params.core, poll);
+        call(n, [&, to = target_view(codes, code)](zp::Poll poll) {
+            return zp::quantize(isa, *from, to, zp::Layout::tensor(n), params.core, poll);
         });
     const py::object native = py::cast(std::move(params));
     return {std::move(codes), new_params(fields(scale.scalar(), py::int_(z), native))};
@@ -237,10 +235,10 @@ py::object quantize(std::size_t isa, const Given& given) {
     if (!given[0] || !native || !check_finite) return py::none();
     if (*check_finite) {
         const py::handle x = given[0];
-        const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-        if (!dtype) return py::none();
+        const auto from = real_view_of(x);
+        if (!from) return py::none();
         const std::size_t n = size_of(x);
-        if (n > 0 && ends_of(isa, {proxy(x).data, *dtype}, n).low.is_nan()) return py::none();
+        if (n > 0 && ends_of(isa, *from, n).low.is_nan()) return py::none();
     }
     return ::quantize(isa, given[0], native.cast<const NativeParams&>(), given.or_none(2));
 }
@@ -269,8 +267,8 @@ py::object fake_quantize(std::size_t isa, const Given& given) {
 py::object requantize(std::size_t isa, const Given& given) {
     const py::handle acc = given[0], steps = given[1];
     const py::object native = native_of(given[2]);
-    if (!acc || !is_plain(acc) || dtype_of(acc) != zp::DType::i32 || !steps || !native)
-        return py::none();
+    const auto from = view_of(acc);
+    if (!from || from->dtype != zp::DType::i32 || !steps || !native) return py::none();
     const auto& params = native.cast<const NativeParams&>();
     if (params.block != 0 || params.core.size() == 0) return py::none();
     std::optional<Number> one;
@@ -288,11 +286,10 @@ py::object requantize(std::size_t isa, const Given& given) {
     }
     const auto requantization = zp::Requantization::of(params.core, step, count);
     if (!requantization) return py::none();
-    return fast(isa, acc, params.layout(acc), given.or_none(3), zp::DType::i32, params.core.code(),
-                false,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::requantize(isa, static_cast<const std::int32_t*>(from.data), to.data,
-                                          layout, *requantization, poll);
+    return fast(isa, acc, *from, params.layout(acc), given.or_none(3), params.core.code(), false,
+                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                    zp::Poll poll) {
+                    return zp::requantize(isa, from, to, layout, *requantization, poll);
                 });
 }
 
@@ -301,41 +298,42 @@ py::object requantize(std::size_t isa, const Given& given) {
 // saturate(x, qmin, qmax, *, out)
 py::object saturate(std::size_t isa, const Given& given) {
     const py::handle x = given[0];
-    const auto dtype = x && is_plain(x) ? dtype_of(x) : std::nullopt;
-    if (!dtype || !given[1] || !given[2]) return py::none();
-    if (*dtype == zp::DType::u16 || *dtype == zp::DType::u32 || *dtype == zp::DType::u64)
+    const auto from = view_of(x);
+    if (!from || !given[1] || !given[2]) return py::none();
+    const zp::DType dtype = from->dtype;
+    if (dtype == zp::DType::u16 || dtype == zp::DType::u32 || dtype == zp::DType::u64)
         return py::none();
     const auto low = integer(given[1]), high = integer(given[2]);
-    if (!low || !high || *low > *high || !zp::holds(*dtype, *low) || !zp::holds(*dtype, *high))
+    if (!low || !high || *low > *high || !zp::holds(dtype, *low) || !zp::holds(dtype, *high))
         return py::none();
-    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(3), *dtype, *dtype, true,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::saturate(isa, from, to.data, layout.size(), *low, *high, poll);
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(3), dtype, true,
+                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                    zp::Poll poll) {
+                    return zp::saturate(isa, from, to, layout.size(), *low, *high, poll);
                 });
 }
 
 // saturate_cast(x, dtype, *, out)
 py::object saturate_cast(std::size_t isa, const Given& given) {
     const py::handle x = given[0];
-    const auto dtype = x && is_plain(x) ? dtype_of(x) : std::nullopt;
+    const auto from = view_of(x);
     const auto code = given[1] ? code_of(given[1]) : std::nullopt;
-    if (!dtype || !code) return py::none();
-    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(2), *dtype, *code, false,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::saturate_cast(isa, from, to, layout.size(), poll);
-                });
+    if (!from || !code) return py::none();
+    return fast(
+        isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(2), *code, false,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::saturate_cast(isa, from, to, layout.size(), poll); });
 }
 
 // round(x, *, ties, out)
 py::object round(std::size_t isa, const Given& given) {
     const py::handle x = given[0], ties = given[1];
     const bool away = ties && is_text(ties, "away");
-    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || (ties && !away && !is_text(ties, "even"))) return py::none();
-    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(2), *dtype, *dtype, true,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::round(isa, from, to.data, layout.size(), away, poll);
-                });
+    const auto from = real_view_of(x);
+    if (!from || (ties && !away && !is_text(ties, "even"))) return py::none();
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(2), from->dtype, true,
+                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                    zp::Poll poll) { return zp::round(isa, from, to, layout.size(), away, poll); });
 }
 
 }  // namespace answer

@@ -40,6 +40,10 @@ enum class Op : std::uint8_t {
     round,
     min_max,
     histogram,
+    gather,
+    scatter,
+    transpose,
+    swap_bytes,
     count
 };
 
@@ -73,9 +77,9 @@ struct Job {
     const void* zero = nullptr;
     State state = {};
     bool per_column = false;
-    std::int64_t low = 0, high = 0;
-    bool non_temporal = false;  // store results so that they do not pass through the caches
-    void* context = nullptr;    // no kernel's: what a function in a kernel's place has to know
+    std::int64_t low = 0, high = 0;  // bounds of codes or values; bytes between what is moved
+    bool non_temporal = false;       // store results so that they do not pass through the caches
+    void* context = nullptr;         // what a function in a kernel's place has to know
 };
 
 using Kernel = void (*)(const Job&) noexcept;
