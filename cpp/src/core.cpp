@@ -88,7 +88,7 @@ public:
         // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // or null
+        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // f32, or null
         const bool worth = certify && table_.multiplies && run_length() >= worth_a_proof &&
                            p.size() <= most_proofs;
         const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
@@ -96,10 +96,14 @@ public:
         Stage& stage = add(op, x, p.code, tag(x), tag(p.convention), p.qmin, p.qmax);
         if (multipliers)
             bind(stage, multipliers, static_cast<const Multiplier*>(nullptr));
-        else if (x == DType::f32)
+        else if (working(x) == DType::f32)
             bind(stage, p.quantizer<float>());
         else
             bind(stage, p.quantizer<double>());
+    }
+    void fake_quantize(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::fake_quantize, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
+        bind(stage, p.dequantizer<float>());
     }
     void dequantize(const Params::Data& p) {
         Stage& stage = add(Op::dequantize, p.code, p.precision, tag(p.code), tag(p.precision));
@@ -175,8 +179,7 @@ void leave_ieee(std::uint64_t state) noexcept { FpGuard::leave(state); }
 bool quantize(std::size_t isa, ConstView x, Output q, const Layout& layout, const Params& params,
               Poll poll) {
     Pipeline pipeline(isa, layout, input(x), output(q, params.code()));
-    pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data());
+    pipeline.quantize(x.dtype, params.data());
     return pipeline.run(poll);
 }
 
@@ -191,10 +194,13 @@ bool dequantize(std::size_t isa, Input q, View x, const Layout& layout, const Pa
 bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout& layout,
                    const Params& params, Poll poll) {
     Pipeline pipeline(isa, layout, input(x), output(y, x.dtype));
-    pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data());
-    pipeline.dequantize(params.data());
-    pipeline.convert(params.precision(), x.dtype);
+    if (working(x.dtype) == DType::f32 && params.precision() == DType::f32) {
+        pipeline.fake_quantize(x.dtype, params.data());
+    } else {
+        pipeline.quantize(x.dtype, params.data());
+        pipeline.dequantize(params.data());
+        pipeline.convert(params.precision(), x.dtype);
+    }
     return pipeline.run(poll);
 }
 

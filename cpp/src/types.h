@@ -35,6 +35,7 @@ enum class Op : std::uint8_t {
     quantize_runs,
     certify,
     dequantize,
+    fake_quantize,
     convert,
     saturate,
     round,

@@ -165,9 +165,9 @@ private:
     std::shared_ptr<Data> data_;
 };
 
-/// A scale, f32 or f64, in the precision of `stored`; false where it cannot be one there: it must
-/// be finite and > 0, and so must 1 / scale where the convention multiplies by it.
-bool store_scale(ConstView scale, View stored, Convention) noexcept;
+/// `n` scales, f32 or f64, in the precision of `stored`; false where one cannot be a scale there: it
+/// must be finite and > 0, and so must 1 / scale where the convention multiplies by it.
+bool store_scales(ConstView scale, View stored, std::size_t n, Convention) noexcept;
 
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
 /// of its accumulators and of its codes.
