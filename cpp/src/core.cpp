@@ -64,7 +64,7 @@ public:
 
     Stage& add(Op op, DType in, DType out, Tag a, Tag b, std::int64_t low = 0,
                std::int64_t high = 0) {
-        Stage& stage = stages_[count_++];
+        Stage& stage = stages_[count_++] = Stage{};
         stage.kernel = table_.at(op, a, b);
         stage.in_size = size_of(in);
         stage.out_size = size_of(out);
