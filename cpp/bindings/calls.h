@@ -106,8 +106,8 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     const auto from = real_view_of(x);
     if (!from || size_of(x) == 0) return {};
     const py::object held = choice_of(given, first);
-    if (!held) return {};
-    const auto& choice = held.cast<const NativeChoice&>();
+    if (!Held<NativeChoice>::in(held)) return {};
+    const NativeChoice& choice = *Held<NativeChoice>::in(held);
     const py::handle axis = given.or_none(given.count - 2);
     const py::handle block = given.or_none(given.count - 1);
     const auto fields = [&](py::handle scale, py::handle zero, py::handle native) -> Fields {
@@ -147,7 +147,7 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
         call(n, [&, to = target_view(codes, code)](zp::Poll poll) {
             return zp::quantize(isa, *from, to, zp::Layout::tensor(n), params.core, poll);
         });
-    const py::object native = py::cast(std::move(params));
+    const py::object native = Held<NativeParams>::make(std::move(params));
     return {std::move(codes), new_params(fields(scale.scalar(), py::int_(z), native))};
 }
 

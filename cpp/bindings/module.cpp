@@ -13,10 +13,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         zp::check_environment();  // read now, as Python reads it; the error is Python's
     } catch (const std::invalid_argument&) {
     }
-    // made by functions: pybind11 puts a new object on its list in these under a handler of
-    // exceptions, and after a constructor under none, where a lack of memory ends the process
-    py::class_<NativeParams>(m, "Params");
-    py::class_<NativeChoice>(m, "Choice");
+    Held<NativeParams>::make_type(m, "Params");
+    Held<NativeChoice>::make_type(m, "Choice");
 
     m.def("isas", &zp::isas);
     m.def("set_num_threads", &zp::set_num_threads);

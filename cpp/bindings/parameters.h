@@ -58,6 +58,41 @@ struct NativeParams {
     }
 };
 
+// A Python object that holds a T, and nothing but the core reads it.  pybind11's own would be in a
+// table of all objects, and looked for in one of all types: a quarter of the time of a small call.
+template <class T>
+struct Held {
+    PyObject_HEAD T value;
+    inline static PyTypeObject* type = nullptr;  // made with the module and never freed
+
+    static void make_type(py::module_& m, const char* name) {
+        PyType_Slot slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(&dealloc)}, {0, nullptr}};
+        const std::string full = std::string("zeropoint._core.") + name;
+        PyType_Spec spec{full.c_str(), sizeof(Held), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+        type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+        if (!type) throw py::error_already_set();
+        m.attr(name) = py::handle(reinterpret_cast<PyObject*>(type));
+    }
+    static const T* in(py::handle object) {
+        if (!object || Py_TYPE(object.ptr()) != type) return nullptr;
+        return &reinterpret_cast<const Held*>(object.ptr())->value;
+    }
+    static py::object make(T&& value) {
+        Held* made = PyObject_New(Held, type);
+        if (!made) throw py::error_already_set();
+        new (&made->value) T(std::move(value));
+        return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(made));
+    }
+
+private:
+    static void dealloc(PyObject* self) {
+        reinterpret_cast<Held*>(self)->value.~T();
+        PyObject_Free(self);
+        Py_DECREF(type);
+    }
+};
+
 template <class T>
 NativeParams native_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
                            bool is_signed, zp::Convention convention, Axis axis,
@@ -146,3 +181,24 @@ py::array quotients(const py::array& a, const py::array& b) {
 }
 
 }  // namespace
+
+// How pybind11 passes what is held.
+template <class T>
+struct HeldCaster {
+    template <class>
+    using cast_op_type = const T&;
+    bool load(py::handle object, bool) { return (value = Held<T>::in(object)) != nullptr; }
+    operator const T&() { return *value; }
+    static py::handle cast(T&& value, py::return_value_policy, py::handle) {
+        return Held<T>::make(std::move(value)).release();
+    }
+    const T* value = nullptr;
+};
+template <>
+struct py::detail::type_caster<NativeParams> : HeldCaster<NativeParams> {
+    static constexpr auto name = const_name("Params");
+};
+template <>
+struct py::detail::type_caster<NativeChoice> : HeldCaster<NativeChoice> {
+    static constexpr auto name = const_name("Choice");
+};
