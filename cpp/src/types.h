@@ -35,6 +35,7 @@ enum class Op : std::uint8_t {
     quantize_runs,
     certify,
     dequantize,
+    fake_quantize,
     convert,
     saturate,
     round,
@@ -43,6 +44,10 @@ enum class Op : std::uint8_t {
     clipped,
     errors,
     tally,
+    gather,
+    scatter,
+    transpose,
+    swap_bytes,
     count
 };
 
@@ -98,8 +103,8 @@ struct Job {
     const void* zero = nullptr;
     State state = {};
     bool per_column = false;
-    std::int64_t low = 0, high = 0;
-    bool non_temporal = false;  // store results so that they do not pass through the caches
+    std::int64_t low = 0, high = 0;  // bounds of codes or values; bytes between what is moved
+    bool non_temporal = false;       // store results so that they do not pass through the caches
 };
 
 using Kernel = void (*)(const Job&) noexcept;
