@@ -41,13 +41,13 @@ enum class Op : std::uint8_t {
     round,
     min_max,
     histogram,
-    clipped,
-    errors,
-    tally,
     gather,
     scatter,
     transpose,
     swap_bytes,
+    clipped,
+    errors,
+    tally,
     count
 };
 
@@ -105,6 +105,7 @@ struct Job {
     bool per_column = false;
     std::int64_t low = 0, high = 0;  // bounds of codes or values; bytes between what is moved
     bool non_temporal = false;       // store results so that they do not pass through the caches
+    void* context = nullptr;         // what a function in a kernel's place has to know
 };
 
 using Kernel = void (*)(const Job&) noexcept;

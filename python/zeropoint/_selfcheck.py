@@ -57,8 +57,8 @@ _SPECIAL += [
 # long runs of shared parameters are quantized without the division where a proof allows it.
 # Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
 _WITHIN = (
-    *("convert", "certify", "quantize_runs", "clipped", "tally"),
-    *("gather", "scatter", "transpose", "swap_bytes"),
+    *("convert", "certify", "quantize_runs", "gather", "scatter", "transpose", "swap_bytes"),
+    *("clipped", "tally"),
 )
 
 
@@ -164,6 +164,8 @@ def _parameters(layout: Layout) -> tuple[int, ...]:
 
 #: with runs so long that the core quantizes them without the division
 _LONG = Layout((20_011,)), Layout((2, 8_201), 0), Layout((20_011,), 0, 8_209)
+#: and with so many that their ranges are not all found before the first is quantized
+_MANY = Layout((3, 7_001), 1, 3), Layout((1_300, 33), 0), Layout((70, 700), 0, 32)
 
 
 def _with_sizes(combinations: Iterable[Any]) -> Iterator[tuple[int, Any]]:
@@ -391,7 +393,10 @@ def _quantize_dynamic() -> Iterator[_Case]:
     """Range, choice of parameters and codes; the bytes of all three."""
     rng = np.random.default_rng(8)
     rules = ("max", "min", "least_error", "default", "symmetric")
-    for layout, codes, convention, real in _with_layouts(_KINDS, CODES, CONVENTIONS, REALS):
+    for layout, codes, convention, real in itertools.chain(
+        _with_layouts(_KINDS, CODES, CONVENTIONS, REALS),
+        itertools.product(_LONG + _MANY, CODES[1:], CONVENTIONS, REALS),
+    ):
         rule = str(rng.choice(rules))
         scale = 10.0 ** rng.integers(-6, 4)
         x = ((rng.standard_normal(layout.shape) + rng.integers(-2, 3)) * scale).astype(real)

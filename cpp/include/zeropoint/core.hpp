@@ -276,4 +276,11 @@ struct Verdict {
 Verdict choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
                void* scale, std::int32_t* zero_point) noexcept;
 
+/// min_max, choose and quantize in one pass over memory, where elements that share parameters lie
+/// together and stay in the second cache: `apart` where they do not, and nothing has been done.
+/// At a `fault` (choose says which) or where `poll` stopped it results are partly written.
+enum class Outcome { done, stopped, fault, apart };
+Outcome quantize_dynamic(std::size_t isa, ConstView x, void* q, const Layout&, const Choice&,
+                         void* scale, std::int32_t* zero_point, Poll = {}) noexcept;
+
 }  // namespace zeropoint::core
