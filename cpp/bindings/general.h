@@ -1,4 +1,4 @@
-// Behind Python's checks: plain arrays in, results written to a given array.  Only memory
+// Behind Python's checks: arrays of any layout in, results written to a given array.  Only memory
 // safety is checked here.
 #pragma once
 
@@ -14,25 +14,20 @@
 
 namespace {
 
-zp::DType dtype_or_throw(py::handle array) {
-    const auto dtype = dtype_of(array);
-    expect(dtype.has_value());
-    return *dtype;
-}
-
 // Source and target of a call, of one shape.
 struct Arrays {
-    Arrays(std::size_t isa, const py::array& source, py::array& target)
-        : x{source.data(), dtype_or_throw(source)},
-          y{target.mutable_data(), dtype_or_throw(target)},
-          n(size_of(source)) {
+    Arrays(std::size_t isa, const py::array& source, py::array& target) : n(size_of(source)) {
         check_isa(isa);
-        if (!has_flags(source, plain_flags) || !has_flags(target, out_flags) ||
-            !same_shape(source, target))
-            throw py::value_error("arrays must be C-contiguous, aligned and of one shape");
+        const auto from = view_of(source);
+        const auto dtype = dtype_of(target);
+        expect(from && dtype);
+        if (!target_for(source, target, *dtype, from->dtype == *dtype))
+            throw py::value_error("the target must be another array of this shape, and writable");
+        x = *from;
+        y = {target.mutable_data(), *dtype, memory_of(target)};
     }
-    zp::ConstView x;
-    zp::View y;
+    zp::ConstView x{};
+    zp::View y{};
     std::size_t n;
 };
 
@@ -54,8 +49,7 @@ void requantize_into(std::size_t isa, const py::array& source, py::array target,
         throw py::value_error("parameters or multipliers do not fit the array");
     const zp::Requantization requantization(params.core, multipliers);
     call(a.n, [&](zp::Poll poll) {
-        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, *layout,
-                              requantization, poll);
+        return zp::requantize(isa, a.x, a.y, *layout, requantization, poll);
     });
 }
 
@@ -64,8 +58,7 @@ void saturate_into(std::size_t isa, const py::array& source, py::array target, s
     const Arrays a(isa, source, target);
     const zp::DType t = a.x.dtype;
     expect(t == a.y.dtype && t != zp::DType::u16 && t != zp::DType::u32 && t != zp::DType::u64);
-    call(a.n,
-         [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y.data, a.n, low, high, poll); });
+    call(a.n, [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y, a.n, low, high, poll); });
 }
 
 void saturate_cast_into(std::size_t isa, const py::array& source, py::array target) {
@@ -77,17 +70,17 @@ void saturate_cast_into(std::size_t isa, const py::array& source, py::array targ
 void round_into(std::size_t isa, const py::array& source, py::array target, bool ties_away) {
     const Arrays a(isa, source, target);
     expect(is_real(a.x.dtype) && a.x.dtype == a.y.dtype);
-    call(a.n, [&](zp::Poll poll) { return zp::round(isa, a.x, a.y.data, a.n, ties_away, poll); });
+    call(a.n, [&](zp::Poll poll) { return zp::round(isa, a.x, a.y, a.n, ties_away, poll); });
 }
 
 std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source, Axis axis,
                                         std::size_t block) {
     check_isa(isa);
-    const auto dtype = plain_real(source);
+    const auto from = real_view_of(source);
     const auto layout = layout_of(source, axis, block);
-    if (!dtype || !layout || layout->size() == 0)
-        throw py::value_error("min_max needs real data in a plain array, and a valid axis");
-    Range range = range_of(isa, source, *dtype, *layout);
+    if (!from || !layout || layout->size() == 0)
+        throw py::value_error("min_max needs real data, and a valid axis");
+    Range range = range_of(isa, source, *from, *layout);
     return {std::move(range.low), std::move(range.high)};
 }
 

@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "params.h"
 #include "targets.h"
+#include "views.h"
 
 namespace zeropoint::core {
 
@@ -28,10 +29,33 @@ constexpr Tag tag(Convention c) {
 }
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 
-// The kernels of one call, in order.
+Array input(const Input& x, DType dtype) {
+    char* first = const_cast<char*>(static_cast<const char*>(x.data));
+    return {first, x.memory, size_of(dtype)};
+}
+Array input(const ConstView& x) { return input(x, x.dtype); }
+Array output(const Output& y, DType dtype) {
+    return {static_cast<char*>(y.data), y.memory, size_of(dtype)};
+}
+
+// The kernels of one call, in order, and the arrays that they go over.
 class Pipeline {
 public:
-    explicit Pipeline(std::size_t isa) : table_(*targets().at(isa).table) {}
+    Pipeline(std::size_t isa, const Layout& layout, const Array& in, const Array& out = {})
+        : table_(*targets().at(isa).table), layout_(layout), in_(in.first), out_(out.first) {
+        if (in.memory.swapped && in.size > 1) {
+            const Tag bytes = in.size == 2 ? Tag::u16 : in.size == 4 ? Tag::u32 : Tag::u64;
+            Stage& stage = add(Op::swap_bytes, DType::u8, DType::u8, bytes, bytes);
+            stage.in_size = stage.out_size = in.size;
+        }
+        if ((!in.memory.strides && !out.memory.strides) || layout.size() == 0) return;
+        walk_.emplace(layout, in, out, table_);
+        layout_ = walk_->layout();
+        if (!walk_->plain()) return;
+        in_ = walk_->in.data();
+        out_ = walk_->out.data();
+        walk_.reset();
+    }
 
     Stage& add(Op op, DType in, DType out, Tag a, Tag b, std::int64_t low = 0,
                std::int64_t high = 0) {
@@ -56,24 +80,28 @@ public:
     static void bind(Stage& stage, const Stream<T>& stream) {
         bind(stage, stream.scale.data(), stream.zero.data());
     }
-    void quantize(DType x, const Params::Data& p, const Layout& layout) {
+    void quantize(DType x, const Params::Data& p) {
         // the proof that spares the division costs about as much as so many divisions
         constexpr std::size_t worth_a_proof = 8192;
         // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // or null
-        const bool worth = certify && table_.multiplies && run_length(layout) >= worth_a_proof &&
+        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // f32, or null
+        const bool worth = certify && table_.multiplies && run_length() >= worth_a_proof &&
                            p.size() <= most_proofs;
         const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
         const Op op = multipliers ? Op::quantize_runs : Op::quantize;
         Stage& stage = add(op, x, p.code, tag(x), tag(p.convention), p.qmin, p.qmax);
         if (multipliers)
             bind(stage, multipliers, static_cast<const Multiplier*>(nullptr));
-        else if (x == DType::f32)
+        else if (working(x) == DType::f32)
             bind(stage, p.quantizer<float>());
         else
             bind(stage, p.quantizer<double>());
+    }
+    void fake_quantize(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::fake_quantize, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
+        bind(stage, p.dequantizer<float>());
     }
     void dequantize(const Params::Data& p) {
         Stage& stage = add(Op::dequantize, p.code, p.precision, tag(p.code), tag(p.precision));
@@ -82,16 +110,23 @@ public:
         else
             bind(stage, p.dequantizer<double>());
     }
-    bool run(const Layout& layout, const void* in, void* out, Poll poll) {
+    bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
-        last.non_temporal =
-            layout.size() * (stages_[0].in_size + last.out_size) > non_temporal_from();
-        return core::run(layout, in, out, stages_, count_, poll);
+        last.non_temporal = stores_past_caches(layout_, stages_[0], last, out_);
+        return core::run(layout_, {in_, out_, walk_ ? &*walk_ : nullptr}, stages_, count_, poll);
     }
 
 private:
+    std::size_t run_length() const noexcept {
+        return walk_ ? walk_->run_length() : core::run_length(layout_);
+    }
+
     const Table& table_;
-    Stage stages_[4];
+    Layout layout_;
+    const void* in_;
+    void* out_;
+    std::optional<Walk> walk_;  // where it is not plain
+    Stage stages_[5];
     std::size_t count_ = 0;
 };
 
@@ -139,52 +174,54 @@ std::vector<std::string> kernel_names() {
 std::uint64_t enter_ieee() noexcept { return FpGuard::enter(); }
 void leave_ieee(std::uint64_t state) noexcept { FpGuard::leave(state); }
 
-bool quantize(std::size_t isa, ConstView x, void* q, const Layout& layout, const Params& params,
+bool quantize(std::size_t isa, ConstView x, Output q, const Layout& layout, const Params& params,
               Poll poll) {
-    Pipeline pipeline(isa);
-    pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data(), layout);
-    return pipeline.run(layout, x.data, q, poll);
+    Pipeline pipeline(isa, layout, input(x), output(q, params.code()));
+    pipeline.quantize(x.dtype, params.data());
+    return pipeline.run(poll);
 }
 
-bool dequantize(std::size_t isa, const void* q, View x, const Layout& layout, const Params& params,
+bool dequantize(std::size_t isa, Input q, View x, const Layout& layout, const Params& params,
                 Poll poll) {
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(q, params.code()), output(x, x.dtype));
     pipeline.dequantize(params.data());
     pipeline.convert(params.precision(), x.dtype);
-    return pipeline.run(layout, q, x.data, poll);
+    return pipeline.run(poll);
 }
 
-bool fake_quantize(std::size_t isa, ConstView x, void* y, const Layout& layout,
+bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout& layout,
                    const Params& params, Poll poll) {
-    Pipeline pipeline(isa);
-    pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data(), layout);
-    pipeline.dequantize(params.data());
-    pipeline.convert(params.precision(), x.dtype);
-    return pipeline.run(layout, x.data, y, poll);
+    Pipeline pipeline(isa, layout, input(x), output(y, x.dtype));
+    if (working(x.dtype) == DType::f32 && params.precision() == DType::f32) {
+        pipeline.fake_quantize(x.dtype, params.data());
+    } else {
+        pipeline.quantize(x.dtype, params.data());
+        pipeline.dequantize(params.data());
+        pipeline.convert(params.precision(), x.dtype);
+    }
+    return pipeline.run(poll);
 }
 
-bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout& layout,
+bool requantize(std::size_t isa, Input acc, Output q, const Layout& layout,
                 const Requantization& requantization, Poll poll) {
     // with x = float(acc) and the multiplier as the reciprocal this is the torch convention's loop
     const Requantization::Data& r = requantization.data();
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(acc, DType::i32), output(q, r.code));
     pipeline.convert(DType::i32, DType::f32);
     Stage& stage =
         pipeline.add(Op::quantize, DType::f32, r.code, Tag::f32, Tag::torch, r.qmin, r.qmax);
     Pipeline::bind(stage, r.stream);
-    return pipeline.run(layout, acc, q, poll);
+    return pipeline.run(poll);
 }
 
-bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
+bool saturate(std::size_t isa, ConstView x, Output y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll poll) {
     const DType inner = x.dtype < DType::f32 ? DType::f32 : x.dtype;  // narrow floats come first
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(y, x.dtype));
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::saturate, inner, inner, tag(inner), tag(inner), low, high);
     pipeline.convert(inner, x.dtype);
-    return pipeline.run(Layout::tensor(n), x.data, y, poll);
+    return pipeline.run(poll);
 }
 
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll poll) {
@@ -193,7 +230,7 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
     static constexpr float one32 = 1, zero32 = 0;
     static constexpr double one64 = 1, zero64 = 0;
     const DType inner = working(x.dtype);
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(q, q.dtype));
     pipeline.convert(x.dtype, inner);
     const int low = q.dtype == DType::i8 ? -128 : 0;
     Stage& stage =
@@ -202,16 +239,16 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
         Pipeline::bind(stage, &one32, &zero32);
     else
         Pipeline::bind(stage, &one64, &zero64);
-    return pipeline.run(Layout::tensor(n), x.data, q.data, poll);
+    return pipeline.run(poll);
 }
 
-bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll poll) {
+bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away, Poll poll) {
     const DType inner = working(x.dtype);
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(y, x.dtype));
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::round, inner, inner, tag(inner), ties_away ? Tag::away : Tag::even);
     pipeline.convert(inner, x.dtype);
-    return pipeline.run(Layout::tensor(n), x.data, y, poll);
+    return pipeline.run(poll);
 }
 
 namespace {
@@ -237,14 +274,14 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& lay
     const std::size_t n = layout.parameters();
     std::fill(low, low + n, std::numeric_limits<T>::infinity());
     std::fill(high, high + n, -std::numeric_limits<T>::infinity());
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(x));
     Stage& stage = pipeline.add(Op::min_max, x.dtype, inner, tag(x.dtype), tag(inner));
     stage.out_size = 0;
     stage.state[0] = low;
     stage.state[1] = high;
     stage.parameter_size = sizeof(T);
     stage.fold = fold_min_max<T>;
-    return pipeline.run(layout, x.data, nullptr, poll);
+    return pipeline.run(poll);
 }
 
 void fold_histograms(const Layout& layout, std::size_t copies, const State& from,
@@ -272,7 +309,7 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
         histograms[i].exponent = exponents[i];
         std::fill_n(histograms[i].counts, Histogram::bins, 0);
     }
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(x));
     const DType inner = working(x.dtype);
     Stage& stage = pipeline.add(Op::histogram, x.dtype, inner, tag(x.dtype), tag(inner));
     stage.out_size = 0;
@@ -280,7 +317,7 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     stage.parameter_size = sizeof(Histogram);
     stage.unrepeatable = true;
     stage.fold = fold_histograms;
-    return pipeline.run(layout, x.data, nullptr, poll);
+    return pipeline.run(poll);
 }
 
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {

@@ -5,6 +5,7 @@
 #include "loops/histogram.h"
 #include "loops/min_max.h"
 #include "loops/quantize.h"
+#include "loops/strided.h"
 
 namespace {
 

@@ -35,11 +35,16 @@ enum class Op : std::uint8_t {
     quantize_runs,
     certify,
     dequantize,
+    fake_quantize,
     convert,
     saturate,
     round,
     min_max,
     histogram,
+    gather,
+    scatter,
+    transpose,
+    swap_bytes,
     count
 };
 
@@ -73,8 +78,8 @@ struct Job {
     const void* zero = nullptr;
     State state = {};
     bool per_column = false;
-    std::int64_t low = 0, high = 0;
-    bool non_temporal = false;  // store results so that they do not pass through the caches
+    std::int64_t low = 0, high = 0;  // bounds of codes or values; bytes between what is moved
+    bool non_temporal = false;       // store results so that they do not pass through the caches
 };
 
 using Kernel = void (*)(const Job&) noexcept;

@@ -56,7 +56,7 @@ _SPECIAL += [
 # Kernels with no function of their own: conversion stands before and after the other loops, and
 # long runs of shared parameters are quantized without the division where a proof allows it.
 # Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
-_WITHIN = "convert", "certify", "quantize_runs"
+_WITHIN = "convert", "certify", "quantize_runs", "gather", "scatter", "transpose", "swap_bytes"
 
 
 class Row(NamedTuple):
