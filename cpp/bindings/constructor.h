@@ -97,7 +97,8 @@ std::optional<std::vector<std::int32_t>> read_zeros(py::handle object, const Sca
     if (const auto one = integer(object)) {
         good = *one >= low && *one <= high;
         std::fill(found.begin(), found.end(), static_cast<std::int32_t>(*one));
-    } else if (is_plain(object) && shape_of(object) == scales.shape) {
+    } else if (is_array(object) && has_flags(object, plain_flags) &&
+               shape_of(object) == scales.shape) {
         const auto copy = [&](const auto* from) {
             for (std::size_t i = 0; i < scales.n && good; ++i) good = put(i, from[i]);
         };
