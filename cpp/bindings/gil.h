@@ -14,7 +14,7 @@ namespace zp = zeropoint::core;
 namespace {
 
 // Below this many elements a call is over before another thread could use the GIL.
-constexpr std::size_t release_gil_from = 1 << 15;
+constexpr std::size_t release_gil_from = 1 << 17;
 
 // Gives up the GIL while it lives.  A thread that asks for it back while the interpreter ends is
 // unwound by force (CPython before 3.14), which no noexcept frame survives; it sleeps instead until

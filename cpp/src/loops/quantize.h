@@ -149,21 +149,25 @@ ZP_WITHIN Lanes::I nearest(Lanes::F w) {
 }
 
 // From x to codes.  x is clipped above.  Below, and for NaN, packing saturates: INT32_MIN becomes
-// the smallest word, then the smallest byte, and that becomes `low`.
+// the smallest word, then the smallest byte, and that becomes `low` where this is another.
 template <class Convention, class X, class Ways>
 struct Coder {
     const X* x;
     Ways ways;
     Lanes::I low;
-    bool is_signed;
+    bool is_signed, clips;
     Coder(const X* x_, const Ways& ways_, i64 low_)
-        : x(x_), ways(ways_), low(Lanes::bytes(static_cast<i8>(low_))), is_signed(low_ < 0) {}
+        : x(x_),
+          ways(ways_),
+          low(Lanes::bytes(static_cast<i8>(low_))),
+          is_signed(low_ < 0),
+          clips(low_ != 0 && low_ != -128) {}
 
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, u8* q, Count, Part part) const {
         const Lanes::I a = words(i, 0, part), b = Count::count > 2 ? words(i, 2, part) : a;
-        const Lanes::I codes = is_signed ? Lanes::max_i8(Lanes::pack_i8(a, b), low)
-                                         : Lanes::max_u8(Lanes::pack_u8(a, b), low);
+        Lanes::I codes = is_signed ? Lanes::pack_i8(a, b) : Lanes::pack_u8(a, b);
+        if (clips) codes = is_signed ? Lanes::max_i8(codes, low) : Lanes::max_u8(codes, low);
         Lanes::store(q, Lanes::in_order(codes), part);
     }
     template <class Part>
