@@ -3,11 +3,14 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "zeropoint/core.hpp"
@@ -41,8 +44,14 @@ bool is_bfloat16(const py::detail::PyArrayDescr_Proxy* descr) {
     return true;
 }
 
-// None for one that the core has no type for, or of foreign byte order.
-std::optional<zp::DType> dtype_of_descr(py::handle dtype) {
+bool is_swapped_descr(py::handle dtype) {
+    return py::detail::array_descriptor_proxy(dtype.ptr())->byteorder ==
+           (PY_LITTLE_ENDIAN ? '>' : '<');
+}
+bool is_swapped(py::handle array) { return is_swapped_descr(proxy(array).descr); }
+
+// In whatever byte order; none for one that the core has no type for.
+std::optional<zp::DType> any_dtype_of(py::handle dtype) {
     using zp::DType;
     constexpr DType c_long = sizeof(long) == 8 ? DType::i64 : DType::i32;
     constexpr DType c_ulong = sizeof(long) == 8 ? DType::u64 : DType::u32;
@@ -53,13 +62,16 @@ std::optional<zp::DType> dtype_of_descr(py::handle dtype) {
     constexpr int half = 23;  // NPY_HALF, which pybind11 does not name
     const auto* descr = py::detail::array_descriptor_proxy(dtype.ptr());
     const int number = descr->type_num;
-    if (descr->byteorder == (PY_LITTLE_ENDIAN ? '>' : '<')) return std::nullopt;
     if (number >= 1 && number <= 12) return dtypes[number - 1];
     if (number == half) return DType::f16;
     if (is_bfloat16(descr)) return DType::bf16;
     return std::nullopt;
 }
 
+// None also for one of foreign byte order.
+std::optional<zp::DType> dtype_of_descr(py::handle dtype) {
+    return is_swapped_descr(dtype) ? std::nullopt : any_dtype_of(dtype);
+}
 std::optional<zp::DType> dtype_of(py::handle array) { return dtype_of_descr(proxy(array).descr); }
 
 bool is_real(std::optional<zp::DType> dtype) { return dtype && *dtype <= zp::DType::f64; }
@@ -87,11 +99,8 @@ void make_dtypes() {
 
 constexpr int plain_flags =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-constexpr int out_flags = plain_flags | py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 
 bool has_flags(py::handle array, int flags) { return (proxy(array).flags & flags) == flags; }
-
-bool is_plain(py::handle object) { return is_array(object) && has_flags(object, plain_flags); }
 
 // The dtype of a plain array of real numbers, else none.
 std::optional<zp::DType> plain_real(py::handle array) {
@@ -117,14 +126,80 @@ bool same_shape(py::handle a, py::handle b) {
     return true;
 }
 
-bool overlap(py::handle a, std::size_t a_bytes, py::handle b, std::size_t b_bytes) {
-    const auto first = reinterpret_cast<std::uintptr_t>(proxy(a).data);
-    const auto second = reinterpret_cast<std::uintptr_t>(proxy(b).data);
-    return first < second + b_bytes && second < first + a_bytes;
+py::ssize_t item_size(py::handle array) {
+    return py::detail::array_descriptor2_proxy(proxy(array).descr)->elsize;
+}
+
+// How any ndarray lies in memory; it refers to the array's shape and strides.
+zp::Memory memory_of(py::handle array) {
+    if (has_flags(array, plain_flags) && !is_swapped(array)) return {};
+    const auto& p = proxy(array);
+    return {static_cast<std::size_t>(p.nd), p.dimensions, p.strides, is_swapped(array)};
+}
+
+// Any ndarray as input of the core, none where that has no type for it; and one of real numbers.
+std::optional<zp::ConstView> view_of(py::handle array) {
+    if (!array || !is_array(array)) return std::nullopt;
+    const auto dtype = any_dtype_of(proxy(array).descr);
+    if (!dtype) return std::nullopt;
+    return zp::ConstView{proxy(array).data, *dtype, memory_of(array)};
+}
+std::optional<zp::ConstView> real_view_of(py::handle array) {
+    const auto view = view_of(array);
+    return view && is_real(view->dtype) ? view : std::nullopt;
+}
+
+zp::View target_view(py::handle array, zp::DType dtype) {
+    return {proxy(array).data, dtype, memory_of(array)};
+}
+
+// The bytes from the first that an array has to the one after the last.
+struct Extent {
+    explicit Extent(py::handle array) {
+        const auto& p = proxy(array);
+        first = last = reinterpret_cast<std::uintptr_t>(p.data);
+        for (int i = 0; i < p.nd; ++i) {
+            if (p.dimensions[i] == 0) {
+                last = first;
+                return;
+            }
+            const auto reach = static_cast<std::uintptr_t>(p.strides[i] * (p.dimensions[i] - 1));
+            (p.strides[i] < 0 ? first : last) += reach;
+        }
+        last += static_cast<std::uintptr_t>(item_size(array));
+    }
+    std::uintptr_t first, last;
+};
+
+bool overlap(py::handle a, py::handle b) {
+    const Extent x(a), y(b);
+    return x.first < y.last && y.first < x.last;
+}
+
+bool same_memory(py::handle a, py::handle b) {
+    const auto &x = proxy(a), &y = proxy(b);
+    return x.data == y.data && std::equal(x.strides, x.strides + x.nd, y.strides);
+}
+
+// Whether each element has bytes of its own; not known, and false, of strides that do not nest.
+bool lies_apart(py::handle array) {
+    const auto& p = proxy(array);
+    if (has_flags(array, py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_)) return true;
+    std::pair<py::ssize_t, py::ssize_t> axes[zp::Memory::most_dimensions];  // stride, length
+    auto* end = axes;
+    for (int i = 0; i < p.nd; ++i)
+        if (p.dimensions[i] != 1) *end++ = {std::abs(p.strides[i]), p.dimensions[i]};
+    std::sort(axes, end);
+    py::ssize_t reach = item_size(array);
+    for (auto* axis = axes; axis != end; ++axis) {
+        if (axis->first < reach) return false;
+        reach += axis->first * (axis->second - 1);
+    }
+    return true;
 }
 
 // A fresh array in the shape of another; `descr` is NumPy's form of the dtype, which may be null
-// for codes, float32, float64 and the dtype of the other.
+// for codes, float32, float64 and the dtype of the other, but for its byte order.
 py::object empty_like(py::handle array, zp::DType dtype, py::handle descr) {
     if (!descr)
         descr = dtype == zp::DType::u8    ? dtypes.u8
@@ -132,6 +207,8 @@ py::object empty_like(py::handle array, zp::DType dtype, py::handle descr) {
                 : dtype == zp::DType::f32 ? dtypes.f32
                 : dtype == zp::DType::f64 ? dtypes.f64
                                           : py::handle(proxy(array).descr);
+    py::object native;
+    if (is_swapped_descr(descr)) descr = native = descr.attr("newbyteorder")("=");
     const auto& api = py::detail::npy_api::get();
     PyObject* result =
         api.PyArray_NewFromDescr_(api.PyArray_Type_, descr.inc_ref().ptr(), proxy(array).nd,
@@ -140,16 +217,16 @@ py::object empty_like(py::handle array, zp::DType dtype, py::handle descr) {
     return py::reinterpret_steal<py::object>(result);
 }
 
-// Where n results go: `out`, or a fresh array if it is None.  Null where `out` cannot be written at
+// Where results go: `out`, or a fresh array if it is None.  Null where `out` cannot be written at
 // once: it must be an ndarray like `x` but of `dtype`, and disjoint from it (`in_place`: or x).
-py::object target_for(py::handle x, std::size_t x_bytes, py::handle out, std::size_t n,
-                      zp::DType dtype, bool in_place, py::handle descr = {}) {
+py::object target_for(py::handle x, py::handle out, zp::DType dtype, bool in_place,
+                      py::handle descr = {}) {
     if (out.is_none()) return empty_like(x, dtype, descr);
-    const bool plain = is_array(out) && dtype_of(out) == dtype && has_flags(out, out_flags) &&
-                       same_shape(out, x) &&
-                       (!overlap(x, x_bytes, out, n * zp::size_of(dtype)) ||
-                        (in_place && proxy(x).data == proxy(out).data));
-    return plain ? py::reinterpret_borrow<py::object>(out) : py::object();
+    const bool fine = is_array(out) && dtype_of(out) == dtype &&
+                      has_flags(out, py::detail::npy_api::NPY_ARRAY_WRITEABLE_) &&
+                      same_shape(out, x) && lies_apart(out) &&
+                      (!overlap(x, out) || (in_place && same_memory(x, out)));
+    return fine ? py::reinterpret_borrow<py::object>(out) : py::object();
 }
 
 // ---- checks that memory safety needs ---------------------------------------------------------

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "constructor.h"
 #include "entries.h"
 #include "fast.h"
 #include "gil.h"
@@ -19,68 +20,6 @@
 #include "parameters.h"
 
 namespace {
-
-// ---- parameters from plain numbers --------------------------------------------------------------
-
-NativeParams native_of_one(const Number& scale, std::int32_t zero, int qmin, int qmax,
-                           bool is_signed, zp::Convention convention) {
-    const auto make = [&](const auto* s) -> NativeParams {
-        return {{std::vector(s, s + 1),
-                 {zero},
-                 qmin,
-                 qmax,
-                 is_signed ? zp::DType::i8 : zp::DType::u8,
-                 convention},
-                std::nullopt,
-                0,
-                {}};
-    };
-    return scale.dtype == zp::DType::f64 ? make(reinterpret_cast<const double*>(scale.bytes))
-                                         : make(reinterpret_cast<const float*>(scale.bytes));
-}
-
-namespace answer {
-
-// _initialise(self, scale, zero_point, dtype, qmin, qmax, axis, block_size, convention,
-// include_zero), of plain numbers: the constructor of QuantParams behind its defaults.
-py::object initialise(std::size_t, const Given& given) {
-    for (std::size_t i = 0; i < slot::count; ++i)
-        if (!given[i]) return py::none();
-    if (!given[6].is_none() || !given[7].is_none()) return py::none();
-    auto scale = number(given[1]);
-    const auto zero = integer(given[2]);
-    const auto code = code_of(given[3]);
-    if (!scale || !zero || !code) return py::none();
-    const bool is_signed = code == zp::DType::i8;
-    const int first = is_signed ? -128 : 0, last = first + 255;
-    const auto qmin = integer_or(given[4], first), qmax = integer_or(given[5], last);
-    if (!qmin || !qmax || !(first <= *qmin && *qmin < *qmax && *qmax <= last)) return py::none();
-    std::optional<zp::Convention> convention;
-    for (std::size_t i = 0; i < std::size(convention_texts); ++i)
-        if (is_text(given[8], zp::convention_names[i])) convention = static_cast<zp::Convention>(i);
-    const auto include_zero = flag_or(given[9], true);
-    if (!convention || !include_zero) return py::none();
-    if (!*include_zero && *convention != zp::Convention::numpy) return py::none();
-    const std::int64_t low = *include_zero ? *qmin : INT32_MIN;
-    const std::int64_t high = *include_zero ? *qmax : INT32_MAX;
-    if (*zero < low || *zero > high) return py::none();
-
-    Number stored;  // Python's numbers become float32, NumPy's stay
-    const auto* type = reinterpret_cast<const PyObject*>(Py_TYPE(given[1].ptr()));
-    stored.dtype = type == types.f64.ptr() ? zp::DType::f64 : zp::DType::f32;
-    if (!zp::store_scale(scale->view(), {stored.data(), stored.dtype}, *convention))
-        return py::none();
-    const py::object native =
-        py::cast(native_of_one(stored, static_cast<std::int32_t>(*zero), static_cast<int>(*qmin),
-                               static_cast<int>(*qmax), is_signed, *convention));
-    const py::object kept = stored.scalar(), from = py::int_(*qmin), to = py::int_(*qmax);
-    set_fields(given[0], {kept, given[2], is_signed ? dtypes.i8 : dtypes.u8, from, to, Py_None,
-                          Py_None, convention_texts[static_cast<std::size_t>(*convention)],
-                          *include_zero ? Py_True : Py_False, native});
-    return py::bool_(true);
-}
-
-}  // namespace answer
 
 // ---- the range of the data, and parameters from it ----------------------------------------------
 
@@ -102,11 +41,11 @@ namespace answer {
 // min_max(x, *, channel_axis)
 py::object min_max(std::size_t isa, const Given& given) {
     const py::handle x = given[0], axis = given.or_none(1);
-    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || size_of(x) == 0) return py::none();
+    const auto from = real_view_of(x);
+    if (!from || size_of(x) == 0) return py::none();
     if (!axis.is_none())
         return is_axis(axis) ? fast_min_max(isa, x, axis.cast<Axis>()) : py::none();
-    Ends ends = ends_of(isa, {proxy(x).data, *dtype}, size_of(x));
+    Ends ends = ends_of(isa, *from, size_of(x));
     if (ends.low.is_nan()) return py::none();
     return py::make_tuple(ends.low.scalar(), ends.high.scalar());
 }
@@ -164,8 +103,8 @@ py::object choice_of(const Given& given, std::size_t first) {
 std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, std::size_t first,
                                          bool with_codes, py::handle out) {
     const py::handle x = given[0];
-    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || size_of(x) == 0) return {};
+    const auto from = real_view_of(x);
+    if (!from || size_of(x) == 0) return {};
     const py::object held = choice_of(given, first);
     if (!held) return {};
     const auto& choice = held.cast<const NativeChoice&>();
@@ -192,22 +131,21 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     if (!block.is_none()) return {};
 
     const std::size_t n = size_of(x);
+    const auto code = choice.is_signed ? zp::DType::i8 : zp::DType::u8;
     py::object codes = py::none();
-    if (with_codes)
-        codes = target_for(x, n * zp::size_of(*dtype), out, n,
-                           choice.is_signed ? zp::DType::i8 : zp::DType::u8, false);
+    if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return {};
-    const zp::ConstView from{proxy(x).data, *dtype};
-    const Ends ends = ends_of(isa, from, n);
+    const Ends ends = ends_of(isa, *from, n);
     Number scale{ends.low.dtype};
     std::int32_t z = 0;
     if (!zp::choose(scale.dtype, ends.low.bytes, ends.high.bytes, 1, choice.core, scale.bytes, &z))
         return {};
-    NativeParams params = native_of_one(scale, z, choice.core.qmin, choice.core.qmax,
-                                        choice.is_signed, choice.core.convention);
+    NativeParams params =
+        make_native(scale.dtype, scale.bytes, {z}, choice.core.qmin, choice.core.qmax,
+                    choice.is_signed, choice.core.convention, std::nullopt, 0, {});
     if (with_codes)
-        call(n, [&, to = proxy(codes).data](zp::Poll poll) {
-            return zp::quantize(isa, from, to, zp::Layout::tensor(n), params.core, poll);
+        call(n, [&, to = target_view(codes, code)](zp::Poll poll) {
+            return zp::quantize(isa, *from, to, zp::Layout::tensor(n), params.core, poll);
         });
     const py::object native = py::cast(std::move(params));
     return {std::move(codes), new_params(fields(scale.scalar(), py::int_(z), native))};
@@ -237,10 +175,10 @@ py::object quantize(std::size_t isa, const Given& given) {
     if (!given[0] || !native || !check_finite) return py::none();
     if (*check_finite) {
         const py::handle x = given[0];
-        const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-        if (!dtype) return py::none();
+        const auto from = real_view_of(x);
+        if (!from) return py::none();
         const std::size_t n = size_of(x);
-        if (n > 0 && ends_of(isa, {proxy(x).data, *dtype}, n).low.is_nan()) return py::none();
+        if (n > 0 && ends_of(isa, *from, n).low.is_nan()) return py::none();
     }
     return ::quantize(isa, given[0], native.cast<const NativeParams&>(), given.or_none(2));
 }
@@ -269,8 +207,8 @@ py::object fake_quantize(std::size_t isa, const Given& given) {
 py::object requantize(std::size_t isa, const Given& given) {
     const py::handle acc = given[0], steps = given[1];
     const py::object native = native_of(given[2]);
-    if (!acc || !is_plain(acc) || dtype_of(acc) != zp::DType::i32 || !steps || !native)
-        return py::none();
+    const auto from = view_of(acc);
+    if (!from || from->dtype != zp::DType::i32 || !steps || !native) return py::none();
     const auto& params = native.cast<const NativeParams&>();
     if (params.block != 0 || params.core.size() == 0) return py::none();
     std::optional<Number> one;
@@ -288,11 +226,10 @@ py::object requantize(std::size_t isa, const Given& given) {
     }
     const auto requantization = zp::Requantization::of(params.core, step, count);
     if (!requantization) return py::none();
-    return fast(isa, acc, params.layout(acc), given.or_none(3), zp::DType::i32, params.core.code(),
-                false,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::requantize(isa, static_cast<const std::int32_t*>(from.data), to.data,
-                                          layout, *requantization, poll);
+    return fast(isa, acc, *from, params.layout(acc), given.or_none(3), params.core.code(), false,
+                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                    zp::Poll poll) {
+                    return zp::requantize(isa, from, to, layout, *requantization, poll);
                 });
 }
 
@@ -301,41 +238,42 @@ py::object requantize(std::size_t isa, const Given& given) {
 // saturate(x, qmin, qmax, *, out)
 py::object saturate(std::size_t isa, const Given& given) {
     const py::handle x = given[0];
-    const auto dtype = x && is_plain(x) ? dtype_of(x) : std::nullopt;
-    if (!dtype || !given[1] || !given[2]) return py::none();
-    if (*dtype == zp::DType::u16 || *dtype == zp::DType::u32 || *dtype == zp::DType::u64)
+    const auto from = view_of(x);
+    if (!from || !given[1] || !given[2]) return py::none();
+    const zp::DType dtype = from->dtype;
+    if (dtype == zp::DType::u16 || dtype == zp::DType::u32 || dtype == zp::DType::u64)
         return py::none();
     const auto low = integer(given[1]), high = integer(given[2]);
-    if (!low || !high || *low > *high || !zp::holds(*dtype, *low) || !zp::holds(*dtype, *high))
+    if (!low || !high || *low > *high || !zp::holds(dtype, *low) || !zp::holds(dtype, *high))
         return py::none();
-    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(3), *dtype, *dtype, true,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::saturate(isa, from, to.data, layout.size(), *low, *high, poll);
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(3), dtype, true,
+                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                    zp::Poll poll) {
+                    return zp::saturate(isa, from, to, layout.size(), *low, *high, poll);
                 });
 }
 
 // saturate_cast(x, dtype, *, out)
 py::object saturate_cast(std::size_t isa, const Given& given) {
     const py::handle x = given[0];
-    const auto dtype = x && is_plain(x) ? dtype_of(x) : std::nullopt;
+    const auto from = view_of(x);
     const auto code = given[1] ? code_of(given[1]) : std::nullopt;
-    if (!dtype || !code) return py::none();
-    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(2), *dtype, *code, false,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::saturate_cast(isa, from, to, layout.size(), poll);
-                });
+    if (!from || !code) return py::none();
+    return fast(
+        isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(2), *code, false,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::saturate_cast(isa, from, to, layout.size(), poll); });
 }
 
 // round(x, *, ties, out)
 py::object round(std::size_t isa, const Given& given) {
     const py::handle x = given[0], ties = given[1];
     const bool away = ties && is_text(ties, "away");
-    const auto dtype = x && is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || (ties && !away && !is_text(ties, "even"))) return py::none();
-    return fast(isa, x, zp::Layout::tensor(size_of(x)), given.or_none(2), *dtype, *dtype, true,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::round(isa, from, to.data, layout.size(), away, poll);
-                });
+    const auto from = real_view_of(x);
+    if (!from || (ties && !away && !is_text(ties, "even"))) return py::none();
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(2), from->dtype, true,
+                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                    zp::Poll poll) { return zp::round(isa, from, to, layout.size(), away, poll); });
 }
 
 }  // namespace answer

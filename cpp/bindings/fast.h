@@ -13,43 +13,42 @@ namespace {
 
 // `Run` is a core function.
 template <class Run>
-py::object fast(std::size_t isa, py::handle x, const std::optional<zp::Layout>& layout,
-                py::handle out, zp::DType source, zp::DType target, bool in_place, Run&& run,
-                py::handle descr = {}) {
+py::object fast(std::size_t isa, py::handle x, const zp::ConstView& from,
+                const std::optional<zp::Layout>& layout, py::handle out, zp::DType target,
+                bool in_place, Run&& run, py::handle descr = {}) {
     check_isa(isa);
     if (!layout) return py::none();
-    const std::size_t n = layout->size();
-    py::object result = target_for(x, n * zp::size_of(source), out, n, target, in_place, descr);
+    py::object result = target_for(x, out, target, in_place, descr);
     if (!result) return py::none();
-    const zp::ConstView from{proxy(x).data, source};
-    const zp::View to{proxy(result).data, target};
-    call(n, [&](zp::Poll poll) { return run(from, to, *layout, poll); });
+    const zp::View to = target_view(result, target);
+    call(layout->size(), [&](zp::Poll poll) { return run(from, to, *layout, poll); });
     return result;
 }
 
 py::object quantize(std::size_t isa, py::handle x, const NativeParams& params, py::handle out) {
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || !params.core.usable_for(*dtype)) return py::none();
-    return fast(isa, x, params.layout(x), out, *dtype, params.core.code(), false,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::quantize(isa, from, to.data, layout, params.core, poll);
-                });
+    const auto from = real_view_of(x);
+    if (!from || !params.core.usable_for(from->dtype)) return py::none();
+    return fast(
+        isa, x, *from, params.layout(x), out, params.core.code(), false,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::quantize(isa, from, to, layout, params.core, poll); });
 }
 
 py::object fake_quantize(std::size_t isa, py::handle x, const NativeParams& params,
                          py::handle out) {
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    if (!dtype || !params.core.usable_for(*dtype)) return py::none();
-    return fast(isa, x, params.layout(x), out, *dtype, *dtype, true,
-                [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-                    return zp::fake_quantize(isa, from, to.data, layout, params.core, poll);
-                });
+    const auto from = real_view_of(x);
+    if (!from || !params.core.usable_for(from->dtype)) return py::none();
+    return fast(
+        isa, x, *from, params.layout(x), out, from->dtype, true,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::fake_quantize(isa, from, to, layout, params.core, poll); });
 }
 
 // To `descr`, NumPy's dtype of real numbers; where it is null, to that of `out` or float32.
 py::object dequantize_as(py::handle descr, std::size_t isa, py::handle q,
                          const NativeParams& params, py::handle out) {
-    if (!is_plain(q) || dtype_of(q) != params.core.code()) return py::none();
+    const auto from = view_of(q);
+    if (!from || from->dtype != params.core.code()) return py::none();
     std::optional<zp::DType> target = zp::DType::f32;
     if (descr)
         target = dtype_of_descr(descr);
@@ -57,10 +56,9 @@ py::object dequantize_as(py::handle descr, std::size_t isa, py::handle q,
         target = dtype_of(out);
     if (!is_real(target)) return py::none();
     return fast(
-        isa, q, params.layout(q), out, params.core.code(), *target, false,
-        [&](zp::ConstView from, zp::View to, const zp::Layout& layout, zp::Poll poll) {
-            return zp::dequantize(isa, from.data, to, layout, params.core, poll);
-        },
+        isa, q, *from, params.layout(q), out, *target, false,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::dequantize(isa, from, to, layout, params.core, poll); },
         descr);
 }
 
@@ -74,15 +72,15 @@ struct Range {
     py::array low, high;
 };
 
-Range range_of(std::size_t isa, py::handle x, zp::DType dtype, const zp::Layout& layout) {
-    const py::dtype real = dtype_of_precision(dtype);
+Range range_of(std::size_t isa, py::handle x, const zp::ConstView& from, const zp::Layout& layout) {
+    const py::dtype real = dtype_of_precision(from.dtype);
     const auto shape =
         layout.parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
     Range range{py::array(real, shape), py::array(real, shape)};
-    call(layout.size(), [&, from = proxy(x).data, low = range.low.mutable_data(),
-                         high = range.high.mutable_data()](zp::Poll poll) {
-        return zp::min_max(isa, {from, dtype}, low, high, layout, poll);
-    });
+    call(layout.size(),
+         [&, low = range.low.mutable_data(), high = range.high.mutable_data()](zp::Poll poll) {
+             return zp::min_max(isa, from, low, high, layout, poll);
+         });
     return range;
 }
 
@@ -99,10 +97,10 @@ bool holds_nan(const py::array& array) {
 
 py::object fast_min_max(std::size_t isa, py::handle x, Axis axis) {
     check_isa(isa);
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    const auto layout = dtype ? layout_of(x, axis, 0) : std::nullopt;
+    const auto from = real_view_of(x);
+    const auto layout = from ? layout_of(x, axis, 0) : std::nullopt;
     if (!layout || layout->size() == 0) return py::none();
-    Range range = range_of(isa, x, *dtype, *layout);
+    Range range = range_of(isa, x, *from, *layout);
     if (holds_nan(range.low)) return py::none();
     return py::make_tuple(std::move(range.low), std::move(range.high));
 }
@@ -112,27 +110,50 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
                                bool is_signed, const zp::Choice& choice, Axis axis,
                                std::size_t block) {
     check_isa(isa);
-    const auto dtype = is_array(x) ? plain_real(x) : std::nullopt;
-    const auto layout = dtype ? layout_of(x, axis, block) : std::nullopt;
+    const auto from = real_view_of(x);
+    const auto layout = from ? layout_of(x, axis, block) : std::nullopt;
     if (!layout || layout->size() == 0) return py::none();
-    const std::size_t n = layout->size();
     const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
     py::object codes = py::none();
-    if (with_codes) codes = target_for(x, n * zp::size_of(*dtype), out, n, code, false);
+    if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return py::none();
 
-    const Range range = range_of(isa, x, *dtype, *layout);
-    const py::object chosen = choose(range.low, range.high, choice);
-    if (chosen.is_none()) return py::none();
-    const auto pair = py::reinterpret_borrow<py::tuple>(chosen);
-    const auto make = *dtype == zp::DType::f64 ? &native_params<double> : &native_params<float>;
-    NativeParams params = make(pair[0].cast<py::array>(), pair[1].cast<py::array>(), choice.qmin,
+    const auto chosen = [&]() -> std::pair<py::object, py::object> {
+        if (out.is_none() && with_codes) {  // nobody sees what is written before a fault is found
+            const auto shape =
+                layout->parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
+            py::array scale(dtype_of_precision(from->dtype), shape),
+                zero(py::dtype("int32"), shape);
+            zp::Outcome outcome{};
+            call(layout->size(),
+                 [&, to = proxy(codes).data, s = scale.mutable_data(),
+                  z = static_cast<std::int32_t*>(zero.mutable_data())](zp::Poll poll) {
+                     outcome = zp::quantize_dynamic(isa, *from, to, *layout, choice, s, z, poll);
+                     return outcome != zp::Outcome::stopped;
+                 });
+            if (outcome == zp::Outcome::fault) return {};
+            if (outcome == zp::Outcome::done) {
+                with_codes = false;
+                return {std::move(scale), std::move(zero)};
+            }
+        }
+        const Range range = range_of(isa, x, *from, *layout);
+        const py::object found = choose(range.low, range.high, choice);
+        if (found.is_none()) return {};
+        const auto pair = py::reinterpret_borrow<py::tuple>(found);
+        return {pair[0], pair[1]};
+    }();
+    const auto& [scale, zero] = chosen;
+    if (!scale) return py::none();
+    const auto make =
+        from->dtype == zp::DType::f64 ? &native_params<double> : &native_params<float>;
+    NativeParams params = make(scale.cast<py::array>(), zero.cast<py::array>(), choice.qmin,
                                choice.qmax, is_signed, choice.convention, axis, block);
     if (with_codes)
-        call(n, [&, from = proxy(x).data, to = proxy(codes).data](zp::Poll poll) {
-            return zp::quantize(isa, {from, *dtype}, to, *layout, params.core, poll);
+        call(layout->size(), [&, to = target_view(codes, code)](zp::Poll poll) {
+            return zp::quantize(isa, *from, to, *layout, params.core, poll);
         });
-    return py::make_tuple(std::move(codes), pair[0], pair[1], py::cast(std::move(params)));
+    return py::make_tuple(std::move(codes), scale, zero, py::cast(std::move(params)));
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
-// Behind Python's checks: plain arrays in, results written to a given array.  Only memory
+// Behind Python's checks: arrays of any layout in, results written to a given array.  Only memory
 // safety is checked here.
 #pragma once
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "arrays.h"
@@ -14,25 +16,20 @@
 
 namespace {
 
-zp::DType dtype_or_throw(py::handle array) {
-    const auto dtype = dtype_of(array);
-    expect(dtype.has_value());
-    return *dtype;
-}
-
 // Source and target of a call, of one shape.
 struct Arrays {
-    Arrays(std::size_t isa, const py::array& source, py::array& target)
-        : x{source.data(), dtype_or_throw(source)},
-          y{target.mutable_data(), dtype_or_throw(target)},
-          n(size_of(source)) {
+    Arrays(std::size_t isa, const py::array& source, py::array& target) : n(size_of(source)) {
         check_isa(isa);
-        if (!has_flags(source, plain_flags) || !has_flags(target, out_flags) ||
-            !same_shape(source, target))
-            throw py::value_error("arrays must be C-contiguous, aligned and of one shape");
+        const auto from = view_of(source);
+        const auto dtype = dtype_of(target);
+        expect(from && dtype);
+        if (!target_for(source, target, *dtype, from->dtype == *dtype))
+            throw py::value_error("the target must be another array of this shape, and writable");
+        x = *from;
+        y = {target.mutable_data(), *dtype, memory_of(target)};
     }
-    zp::ConstView x;
-    zp::View y;
+    zp::ConstView x{};
+    zp::View y{};
     std::size_t n;
 };
 
@@ -54,8 +51,7 @@ void requantize_into(std::size_t isa, const py::array& source, py::array target,
         throw py::value_error("parameters or multipliers do not fit the array");
     const zp::Requantization requantization(params.core, multipliers);
     call(a.n, [&](zp::Poll poll) {
-        return zp::requantize(isa, static_cast<const std::int32_t*>(a.x.data), a.y.data, *layout,
-                              requantization, poll);
+        return zp::requantize(isa, a.x, a.y, *layout, requantization, poll);
     });
 }
 
@@ -64,8 +60,7 @@ void saturate_into(std::size_t isa, const py::array& source, py::array target, s
     const Arrays a(isa, source, target);
     const zp::DType t = a.x.dtype;
     expect(t == a.y.dtype && t != zp::DType::u16 && t != zp::DType::u32 && t != zp::DType::u64);
-    call(a.n,
-         [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y.data, a.n, low, high, poll); });
+    call(a.n, [&](zp::Poll poll) { return zp::saturate(isa, a.x, a.y, a.n, low, high, poll); });
 }
 
 void saturate_cast_into(std::size_t isa, const py::array& source, py::array target) {
@@ -77,17 +72,17 @@ void saturate_cast_into(std::size_t isa, const py::array& source, py::array targ
 void round_into(std::size_t isa, const py::array& source, py::array target, bool ties_away) {
     const Arrays a(isa, source, target);
     expect(is_real(a.x.dtype) && a.x.dtype == a.y.dtype);
-    call(a.n, [&](zp::Poll poll) { return zp::round(isa, a.x, a.y.data, a.n, ties_away, poll); });
+    call(a.n, [&](zp::Poll poll) { return zp::round(isa, a.x, a.y, a.n, ties_away, poll); });
 }
 
 std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source, Axis axis,
                                         std::size_t block) {
     check_isa(isa);
-    const auto dtype = plain_real(source);
+    const auto from = real_view_of(source);
     const auto layout = layout_of(source, axis, block);
-    if (!dtype || !layout || layout->size() == 0)
-        throw py::value_error("min_max needs real data in a plain array, and a valid axis");
-    Range range = range_of(isa, source, *dtype, *layout);
+    if (!from || !layout || layout->size() == 0)
+        throw py::value_error("min_max needs real data, and a valid axis");
+    Range range = range_of(isa, source, *from, *layout);
     return {std::move(range.low), std::move(range.high)};
 }
 
@@ -106,6 +101,28 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
         return zp::histogram(isa, {from, *dtype}, given, to, *layout, poll);
     });
     return table;
+}
+
+// The sums, how many elements are clipped, which codes are used, and by channel how many elements
+// are not zero and how many codes most of these have.
+py::tuple errors(std::size_t isa, const py::array& source, const NativeParams& params,
+                 double inverse_unit) {
+    check_isa(isa);
+    const auto dtype = plain_real(source);
+    const auto layout = params.layout(source);
+    if (!dtype || !layout || layout->size() == 0)
+        throw py::value_error("errors needs real data in a plain array that the parameters fit");
+    py::array nonzero(py::dtype("int64"), layout->axis), most(py::dtype("int64"), layout->axis);
+    zp::Errors found;
+    found.inverse_unit = inverse_unit;
+    found.nonzero = static_cast<std::int64_t*>(nonzero.mutable_data());
+    found.most = static_cast<std::int64_t*>(most.mutable_data());
+    const zp::ConstView x{source.data(), *dtype};
+    call(layout->size(),
+         [&](zp::Poll poll) { return zp::errors(isa, x, *layout, params.core, found, poll); });
+    const auto used = std::count(std::begin(found.used), std::end(found.used), 1);
+    return py::make_tuple(found.worst, found.absolute, found.noise, found.signal, found.back,
+                          found.dot, found.clipped, used, std::move(nonzero), std::move(most));
 }
 
 // How this build was made, and what is in it.

@@ -2,12 +2,15 @@
 #include "zeropoint/core.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
+#include "errors.h"
 #include "fpstate.h"
 #include "layout.h"
 #include "params.h"
 #include "targets.h"
+#include "views.h"
 
 namespace zeropoint::core {
 
@@ -28,10 +31,36 @@ constexpr Tag tag(Convention c) {
 }
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 
-// The kernels of one call, in order.
+// The proof that spares the division costs about as much as so many divisions.
+constexpr std::size_t worth_a_proof = 8192;
+
+Array input(const Input& x, DType dtype) {
+    char* first = const_cast<char*>(static_cast<const char*>(x.data));
+    return {first, x.memory, size_of(dtype)};
+}
+Array input(const ConstView& x) { return input(x, x.dtype); }
+Array output(const Output& y, DType dtype) {
+    return {static_cast<char*>(y.data), y.memory, size_of(dtype)};
+}
+
+// The kernels of one call, in order, and the arrays that they go over.
 class Pipeline {
 public:
-    explicit Pipeline(std::size_t isa) : table_(*targets().at(isa).table) {}
+    Pipeline(std::size_t isa, const Layout& layout, const Array& in, const Array& out = {})
+        : table_(*targets().at(isa).table), layout_(layout), in_(in.first), out_(out.first) {
+        if (in.memory.swapped && in.size > 1) {
+            const Tag bytes = in.size == 2 ? Tag::u16 : in.size == 4 ? Tag::u32 : Tag::u64;
+            Stage& stage = add(Op::swap_bytes, DType::u8, DType::u8, bytes, bytes);
+            stage.in_size = stage.out_size = in.size;
+        }
+        if ((!in.memory.strides && !out.memory.strides) || layout.size() == 0) return;
+        walk_.emplace(layout, in, out, table_);
+        layout_ = walk_->layout();
+        if (!walk_->plain()) return;
+        in_ = walk_->in.data();
+        out_ = walk_->out.data();
+        walk_.reset();
+    }
 
     Stage& add(Op op, DType in, DType out, Tag a, Tag b, std::int64_t low = 0,
                std::int64_t high = 0) {
@@ -56,14 +85,12 @@ public:
     static void bind(Stage& stage, const Stream<T>& stream) {
         bind(stage, stream.scale.data(), stream.zero.data());
     }
-    void quantize(DType x, const Params::Data& p, const Layout& layout) {
-        // the proof that spares the division costs about as much as so many divisions
-        constexpr std::size_t worth_a_proof = 8192;
+    void quantize(DType x, const Params::Data& p) {
         // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
         const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // f32, or null
-        const bool worth = certify && table_.multiplies && run_length(layout) >= worth_a_proof &&
+        const bool worth = certify && table_.multiplies && run_length() >= worth_a_proof &&
                            p.size() <= most_proofs;
         const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
         const Op op = multipliers ? Op::quantize_runs : Op::quantize;
@@ -86,16 +113,32 @@ public:
         else
             bind(stage, p.dequantizer<double>());
     }
-    bool run(const Layout& layout, const void* in, void* out, Poll poll) {
+    void clipped(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::clipped, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
+        if (x == DType::f32)
+            bind(stage, p.quantizer<float>());
+        else
+            bind(stage, p.quantizer<double>());
+    }
+    // The only stage; none where there is nothing to do.
+    Stage only() const { return count_ ? stages_[0] : Stage{}; }
+    bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
-        last.non_temporal =
-            layout.size() * (stages_[0].in_size + last.out_size) > non_temporal_from();
-        return core::run(layout, in, out, stages_, count_, poll);
+        last.non_temporal = stores_past_caches(layout_, stages_[0], last, out_);
+        return core::run(layout_, {in_, out_, walk_ ? &*walk_ : nullptr}, stages_, count_, poll);
     }
 
 private:
+    std::size_t run_length() const noexcept {
+        return walk_ ? walk_->run_length() : core::run_length(layout_);
+    }
+
     const Table& table_;
-    Stage stages_[4];
+    Layout layout_;
+    const void* in_;
+    void* out_;
+    std::optional<Walk> walk_;  // where it is not plain
+    Stage stages_[5];
     std::size_t count_ = 0;
 };
 
@@ -143,54 +186,54 @@ std::vector<std::string> kernel_names() {
 std::uint64_t enter_ieee() noexcept { return FpGuard::enter(); }
 void leave_ieee(std::uint64_t state) noexcept { FpGuard::leave(state); }
 
-bool quantize(std::size_t isa, ConstView x, void* q, const Layout& layout, const Params& params,
+bool quantize(std::size_t isa, ConstView x, Output q, const Layout& layout, const Params& params,
               Poll poll) {
-    Pipeline pipeline(isa);
-    pipeline.quantize(x.dtype, params.data(), layout);
-    return pipeline.run(layout, x.data, q, poll);
+    Pipeline pipeline(isa, layout, input(x), output(q, params.code()));
+    pipeline.quantize(x.dtype, params.data());
+    return pipeline.run(poll);
 }
 
-bool dequantize(std::size_t isa, const void* q, View x, const Layout& layout, const Params& params,
+bool dequantize(std::size_t isa, Input q, View x, const Layout& layout, const Params& params,
                 Poll poll) {
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(q, params.code()), output(x, x.dtype));
     pipeline.dequantize(params.data());
     pipeline.convert(params.precision(), x.dtype);
-    return pipeline.run(layout, q, x.data, poll);
+    return pipeline.run(poll);
 }
 
-bool fake_quantize(std::size_t isa, ConstView x, void* y, const Layout& layout,
+bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout& layout,
                    const Params& params, Poll poll) {
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(x), output(y, x.dtype));
     if (working(x.dtype) == DType::f32 && params.precision() == DType::f32) {
         pipeline.fake_quantize(x.dtype, params.data());
     } else {
-        pipeline.quantize(x.dtype, params.data(), layout);
+        pipeline.quantize(x.dtype, params.data());
         pipeline.dequantize(params.data());
         pipeline.convert(params.precision(), x.dtype);
     }
-    return pipeline.run(layout, x.data, y, poll);
+    return pipeline.run(poll);
 }
 
-bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout& layout,
+bool requantize(std::size_t isa, Input acc, Output q, const Layout& layout,
                 const Requantization& requantization, Poll poll) {
     // with x = float(acc) and the multiplier as the reciprocal this is the torch convention's loop
     const Requantization::Data& r = requantization.data();
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(acc, DType::i32), output(q, r.code));
     pipeline.convert(DType::i32, DType::f32);
     Stage& stage =
         pipeline.add(Op::quantize, DType::f32, r.code, Tag::f32, Tag::torch, r.qmin, r.qmax);
     Pipeline::bind(stage, r.stream);
-    return pipeline.run(layout, acc, q, poll);
+    return pipeline.run(poll);
 }
 
-bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
+bool saturate(std::size_t isa, ConstView x, Output y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll poll) {
     const DType inner = x.dtype < DType::f32 ? DType::f32 : x.dtype;  // narrow floats come first
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(y, x.dtype));
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::saturate, inner, inner, tag(inner), tag(inner), low, high);
     pipeline.convert(inner, x.dtype);
-    return pipeline.run(Layout::tensor(n), x.data, y, poll);
+    return pipeline.run(poll);
 }
 
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll poll) {
@@ -199,7 +242,7 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
     static constexpr float one32 = 1, zero32 = 0;
     static constexpr double one64 = 1, zero64 = 0;
     const DType inner = working(x.dtype);
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(q, q.dtype));
     pipeline.convert(x.dtype, inner);
     const int low = q.dtype == DType::i8 ? -128 : 0;
     Stage& stage =
@@ -208,16 +251,16 @@ bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll pol
         Pipeline::bind(stage, &one32, &zero32);
     else
         Pipeline::bind(stage, &one64, &zero64);
-    return pipeline.run(Layout::tensor(n), x.data, q.data, poll);
+    return pipeline.run(poll);
 }
 
-bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll poll) {
+bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away, Poll poll) {
     const DType inner = working(x.dtype);
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(y, x.dtype));
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::round, inner, inner, tag(inner), ties_away ? Tag::away : Tag::even);
     pipeline.convert(inner, x.dtype);
-    return pipeline.run(Layout::tensor(n), x.data, y, poll);
+    return pipeline.run(poll);
 }
 
 namespace {
@@ -243,14 +286,14 @@ bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& lay
     const std::size_t n = layout.parameters();
     std::fill(low, low + n, std::numeric_limits<T>::infinity());
     std::fill(high, high + n, -std::numeric_limits<T>::infinity());
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(x));
     Stage& stage = pipeline.add(Op::min_max, x.dtype, inner, tag(x.dtype), tag(inner));
     stage.out_size = 0;
     stage.state[0] = low;
     stage.state[1] = high;
     stage.parameter_size = sizeof(T);
     stage.fold = fold_min_max<T>;
-    return pipeline.run(layout, x.data, nullptr, poll);
+    return pipeline.run(poll);
 }
 
 void fold_histograms(const Layout& layout, std::size_t copies, const State& from,
@@ -278,7 +321,7 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
         histograms[i].exponent = exponents[i];
         std::fill_n(histograms[i].counts, Histogram::bins, 0);
     }
-    Pipeline pipeline(isa);
+    Pipeline pipeline(isa, layout, input(x));
     const DType inner = working(x.dtype);
     Stage& stage = pipeline.add(Op::histogram, x.dtype, inner, tag(x.dtype), tag(inner));
     stage.out_size = 0;
@@ -286,7 +329,29 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     stage.parameter_size = sizeof(Histogram);
     stage.unrepeatable = true;
     stage.fold = fold_histograms;
-    return pipeline.run(layout, x.data, nullptr, poll);
+    return pipeline.run(poll);
+}
+
+bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& params,
+            Errors& errors, Poll poll) {
+    const DType inner = working(x.dtype), finer = std::max(inner, params.precision());
+    const auto stage = [&](auto&& add) {
+        Pipeline pipeline(isa, layout, Array{});
+        add(pipeline);
+        return pipeline.only();
+    };
+    const Params::Data& p = params.data();
+    ErrorStages stages;
+    stages.widen = stage([&](Pipeline& to) { to.convert(x.dtype, inner); });
+    stages.quantize = stage([&](Pipeline& to) { to.quantize(inner, p); });
+    stages.clipped = stage([&](Pipeline& to) { to.clipped(inner, p); });
+    stages.dequantize = stage([&](Pipeline& to) { to.dequantize(p); });
+    stages.refine = stage([&](Pipeline& to) { to.convert(inner, finer); });
+    stages.refine_back = stage([&](Pipeline& to) { to.convert(params.precision(), finer); });
+    const Table& table = *targets().at(isa).table;
+    stages.errors = table.at(Op::errors, tag(finer), tag(finer));
+    stages.tally = table.at(Op::tally, tag(inner), tag(inner));
+    return measure(layout, x.data, stages, errors, poll);
 }
 
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {
@@ -294,6 +359,136 @@ bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& 
         return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), layout,
                           poll);
     return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), layout, poll);
+}
+
+// ---- quantize_dynamic --------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::size_t group_bytes = std::size_t(1) << 17;  // of data: they stay in the second cache
+constexpr std::size_t largest_group = std::size_t(1) << 20;  // bytes, where one parameter has more
+constexpr std::size_t most_parameters = 2048;  // at once: their ranges lie on the stack
+constexpr std::size_t most_proofs_at_once = 16;
+
+// What the groups of one call share.
+template <class T>
+struct Dynamic {
+    Kernel min_max, quantize, certify, quantize_runs;  // the last two null where they do not pay
+    std::size_t size;                                  // bytes of an element
+    const Choice& choice;
+    T* scale;
+    std::int32_t* zero_point;
+    std::atomic<bool> fault{false};
+
+    // Ranges, parameters and codes of a group, or of a part of it.
+    bool run(Job job, std::size_t first) const noexcept {
+        constexpr T inf = std::numeric_limits<T>::infinity();
+        constexpr DType precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
+        alignas(64) T low[most_parameters], high[most_parameters];
+        const std::size_t n = job.per_column ? job.cols : job.rows;
+        std::fill_n(low, n, inf);
+        std::fill_n(high, n, -inf);
+        job.state[0] = low;
+        job.state[1] = high;
+        min_max(job);
+        if (!choose(precision, low, high, n, choice, scale + first, zero_point + first))
+            return false;
+        T* const divisor = low;
+        T* const zero = high;
+        const bool reciprocal = by_reciprocal(choice.convention);
+        for (std::size_t i = 0; i < n; ++i) {
+            divisor[i] = reciprocal ? 1 / scale[first + i] : scale[first + i];
+            zero[i] = static_cast<T>(zero_point[first + i]);
+        }
+        job.scale = divisor;
+        job.zero = zero;
+        job.low = choice.qmin;
+        job.high = choice.qmax;
+        if (!certify) {
+            quantize(job);
+            return true;
+        }
+        Multiplier multipliers[most_proofs_at_once];
+        Job proof = job;
+        proof.out = multipliers;
+        certify(proof);
+        job.scale = multipliers;
+        quantize_runs(job);
+        return true;
+    }
+};
+
+// In a kernel's place: job.scale points to the scale of the group's first parameter.
+template <class T>
+void quantize_group(const Job& group) noexcept {
+    auto& call = *static_cast<Dynamic<T>*>(group.context);
+    const std::size_t first = static_cast<const T*>(group.scale) - call.scale;
+    const std::size_t at_once = group.per_column ? group.rows
+                                : call.certify   ? most_proofs_at_once
+                                                 : most_parameters;
+    Job part = group;
+    for (std::size_t row = 0; row < group.rows; row += at_once) {
+        if (call.fault.load(std::memory_order_relaxed)) return;
+        part.rows = std::min(at_once, group.rows - row);
+        if (!call.run(part, first + row)) call.fault = true;
+        const std::size_t done = part.rows * part.cols;
+        part.in = static_cast<const char*>(part.in) + done * call.size;
+        part.out = static_cast<char*>(part.out) + done;
+    }
+}
+
+// Whether elements that share parameters lie together, and are few enough.
+bool at_once(const Layout& layout, std::size_t size) noexcept {
+    const bool columns = layout.kind == Layout::Kind::block && layout.inner > 1;
+    if (layout.kind == Layout::Kind::tensor || (columns && layout.inner > most_parameters))
+        return false;
+    if (layout.kind == Layout::Kind::channel)
+        return layout.outer == 1 && layout.inner > 1 && layout.inner <= largest_group / size;
+    return std::min(layout.block, layout.axis) <= largest_group / size / layout.inner;
+}
+
+template <class T>
+Outcome quantize_dynamic_in(std::size_t isa, ConstView x, void* q, const Layout& layout,
+                            const Choice& choice, T* scale, std::int32_t* zero_point,
+                            Poll poll) noexcept {
+    const Table& table = *targets().at(isa).table;
+    const DType inner = working(x.dtype);
+    const auto kernel = [&](Op op) { return table.at(op, tag(x.dtype), tag(choice.convention)); };
+    const bool proves =
+        table.multiplies && kernel(Op::certify) && run_length(layout) >= worth_a_proof;
+    Dynamic<T> call{table.at(Op::min_max, tag(x.dtype), tag(inner)),
+                    kernel(Op::quantize),
+                    proves ? kernel(Op::certify) : nullptr,
+                    proves ? kernel(Op::quantize_runs) : nullptr,
+                    size_of(x.dtype),
+                    choice,
+                    scale,
+                    zero_point};
+    Stage stage{};
+    stage.in_size = call.size;
+    stage.out_size = 1;
+    const bool plain = !x.memory.strides && !x.memory.swapped;
+    if (!plain || !call.quantize || !at_once(layout, call.size)) return Outcome::apart;
+    stage.kernel = &quantize_group<T>;
+    stage.scale = scale;
+    stage.parameter_size = sizeof(T);
+    stage.group = group_bytes / stage.in_size;
+    stage.context = &call;
+    stage.non_temporal = stores_past_caches(layout, stage, stage, q);
+    if (!run(layout, {x.data, q, nullptr}, &stage, 1, poll)) return Outcome::stopped;
+    return call.fault ? Outcome::fault : Outcome::done;
+}
+
+}  // namespace
+
+Outcome quantize_dynamic(std::size_t isa, ConstView x, void* q, const Layout& layout,
+                         const Choice& choice, void* scale, std::int32_t* zero_point,
+                         Poll poll) noexcept {
+    return x.dtype == DType::f64
+               ? quantize_dynamic_in(isa, x, q, layout, choice, static_cast<double*>(scale),
+                                     zero_point, poll)
+               : quantize_dynamic_in(isa, x, q, layout, choice, static_cast<float*>(scale),
+                                     zero_point, poll);
 }
 
 }  // namespace zeropoint::core

@@ -12,26 +12,18 @@
 #include <vector>
 
 #include "fpstate.h"
+#include "machine.h"
 #include "pool.h"
-
-#if defined(__unix__)
-#include <unistd.h>
-#endif
+#include "tiles.h"
 
 namespace zeropoint::core {
 
 namespace {
 
 constexpr std::size_t until_poll = std::size_t(1) << 20;  // elements between two polls
-constexpr std::size_t staged = 1024;                      // elements that go through L1 at a time
-constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
-constexpr std::size_t wide = 256;   // rows with repeated parameters are made at least this long
-
-// `rows` x `cols` contiguous elements from `element` on, parameters from `parameter` on.
-struct Tile {
-    std::size_t element, rows, cols, parameter;
-    bool per_column;
-};
+constexpr std::size_t in_place = 256;  // rows of views from which on are not copied to L1 first
+constexpr std::size_t narrow = 32;     // runs shorter than this are not worth a loop of their own
+constexpr std::size_t wide = 256;      // rows with repeated parameters are made at least this long
 
 // Elements from `first` on, up to but not including `last`.  A tile belongs to the span in which it
 // starts.
@@ -57,14 +49,19 @@ private:
 
 class Runner {
 public:
-    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages.
-    Runner(const void* in, void* out, const Stage* stages, std::size_t count, std::size_t limit,
+    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages, or
+    /// to the stage's groups.
+    Runner(const Places& places, const Stage* stages, std::size_t count, std::size_t limit,
            Span span)
-        : in_(static_cast<const char*>(in)),
-          out_(static_cast<char*>(out)),
+        : in_(static_cast<const char*>(places.in)),
+          out_(static_cast<char*>(places.out)),
+          walk_(places.walk),
           stages_(stages),
           count_(count),
-          limit_(count > 1 ? staged : limit),
+          moves_(walk_ && std::min(walk_->in.run(), walk_->out.run()) < in_place),
+          limit_(count > 1 || moves_ ? staged
+                 : stages->group     ? std::min(limit, stages->group)
+                                     : limit),
           span_(span) {}
 
     // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns;
@@ -76,8 +73,10 @@ public:
             if (whole.element >= span_.first && whole.element < span_.last) execute(whole);
             return;
         }
-        const std::size_t rows_at_once = std::max<std::size_t>(1, limit_ / whole.cols);
-        const std::size_t cols_at_once = std::min(whole.cols, limit_);
+        const bool uncut = stages_->group && whole.per_column;
+        const std::size_t rows_at_once =
+            uncut ? whole.rows : std::max<std::size_t>(1, limit_ / whole.cols);
+        const std::size_t cols_at_once = stages_->group ? whole.cols : std::min(whole.cols, limit_);
         const std::size_t before = span_.first - std::min(span_.first, whole.element);
         std::size_t r = before / whole.cols / rows_at_once * rows_at_once;
         std::size_t c = (before - r * whole.cols) % whole.cols / cols_at_once * cols_at_once;
@@ -97,42 +96,53 @@ public:
 
 private:
     void execute(const Tile& tile) {
-        const void* in = in_ + tile.element * stages_[0].in_size;
-        for (std::size_t i = 0; i < count_; ++i) {
-            const Stage& stage = stages_[i];
-            const bool last = i + 1 == count_;
-            void* out = !last  ? buffers_[i % 2]
-                        : out_ ? out_ + tile.element * stage.out_size
-                               : nullptr;
-            const std::size_t offset = tile.parameter * stage.parameter_size;
-            stage.kernel({in,
-                          out,
-                          tile.rows,
-                          tile.cols,
-                          at(stage.scale, offset),
-                          at(stage.zero, offset),
-                          {at(stage.state[0], offset), at(stage.state[1], offset)},
-                          tile.per_column,
-                          stage.low,
-                          stage.high,
-                          stage.non_temporal});
-            in = out;
+        if (!walk_)
+            run_stages(stages_, count_, tile, in_ + tile.element * stages_[0].in_size,
+                       out_ ? out_ + tile.element * stages_[count_ - 1].out_size : nullptr,
+                       buffers_);
+        else if (moves_)
+            execute_beside(tile);
+        else
+            execute_by_rows(tile);
+    }
+
+    // The rows of a view are long: a piece of one after the other, where it lies.
+    void execute_by_rows(const Tile& tile) {
+        for (std::size_t r = 0; r < tile.rows; ++r) {
+            for (std::size_t c = 0, n; c < tile.cols; c += n) {
+                const std::size_t element = tile.element + r * tile.cols + c;
+                std::size_t in_left, out_left;
+                const char* in = walk_->in.at(element, &in_left);
+                char* out = walk_->out.at(element, &out_left);
+                n = std::min({tile.cols - c, in_left, out_left});
+                const std::size_t parameter = tile.parameter + (tile.per_column ? c : r);
+                run_stages(stages_, count_, {element, 1, n, parameter, tile.per_column}, in, out,
+                           buffers_);
+            }
         }
     }
 
-    static const void* at(const void* first, std::size_t offset) {
-        return first ? static_cast<const char*>(first) + offset : nullptr;
-    }
-    static void* at(void* first, std::size_t offset) {
-        return first ? static_cast<char*>(first) + offset : nullptr;
+    // The elements of a view are not side by side: they are moved to L1, and from there.
+    void execute_beside(const Tile& tile) {
+        const std::size_t n = tile.rows * tile.cols;
+        std::size_t left;
+        const bool gathers = !walk_->in.plain(), scatters = !walk_->out.plain();
+        char* in = gathers ? buffers_[1] : walk_->in.at(tile.element, &left);
+        char* out = scatters ? buffers_[(count_ - 1) % 2] : walk_->out.at(tile.element, &left);
+        if (gathers) walk_->in.move(tile.element, n, in, false);
+        run_stages(stages_, count_, tile, in, out, buffers_);
+        if (scatters) walk_->out.move(tile.element, n, out, true);
     }
 
     const char* in_;
     char* out_;
+    const Walk* walk_;
     const Stage* stages_;
-    std::size_t count_, limit_;
+    std::size_t count_;
+    bool moves_;
+    std::size_t limit_;
     Span span_;
-    alignas(64) char buffers_[2][staged * sizeof(double)];
+    alignas(64) Buffers buffers_;
 };
 
 bool repeatable(const Stage* stages, std::size_t count) noexcept {
@@ -257,7 +267,37 @@ const Setting& stream_from() noexcept {
     return setting;
 }
 
+const void* at(const void* first, std::size_t offset) {
+    return first ? static_cast<const char*>(first) + offset : nullptr;
+}
+void* at(void* first, std::size_t offset) {
+    return first ? static_cast<char*>(first) + offset : nullptr;
+}
+
 }  // namespace
+
+void run_stages(const Stage* stages, std::size_t count, const Tile& tile, const char* first,
+                char* results, Buffers& buffers) noexcept {
+    const void* in = first;
+    for (std::size_t i = 0; i < count; ++i) {
+        const Stage& stage = stages[i];
+        void* out = i + 1 < count ? buffers[i % 2] : results;
+        const std::size_t offset = tile.parameter * stage.parameter_size;
+        stage.kernel({in,
+                      out,
+                      tile.rows,
+                      tile.cols,
+                      at(stage.scale, offset),
+                      at(stage.zero, offset),
+                      {at(stage.state[0], offset), at(stage.state[1], offset)},
+                      tile.per_column,
+                      stage.low,
+                      stage.high,
+                      stage.non_temporal,
+                      stage.context});
+        in = out;
+    }
+}
 
 void check_environment() {
     if (stream_from().valid) return;
@@ -268,20 +308,21 @@ void check_environment() {
                                 "' is not a whole number below 2^64; give bytes, or unset it");
 }
 
-// Half of the last-level cache: what is larger has left it before anyone reads it again.  A virtual
-// machine may report a cache that it shares, hence the environment's say.
-std::size_t non_temporal_from() noexcept {
-    static const std::size_t bytes = [] {
-        if (stream_from().set && stream_from().valid)
-            return static_cast<std::size_t>(stream_from().value);
-        long cache = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-        cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-        if (cache <= 0) cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-        return (cache > 0 ? static_cast<std::size_t>(cache) : std::size_t(32) << 20) / 2;
+bool stores_past_caches(const Layout& layout, const Stage& first, const Stage& last,
+                        const void* out) noexcept {
+    // What is larger than half of the last-level cache has left it before anyone reads it again.
+    // Large caches are shared by many CPUs, and by virtual machines that are told of the whole:
+    // a process can count on little of them.
+    static const std::size_t from = [] {
+        constexpr std::size_t most = std::size_t(64) << 20;
+        const std::size_t cache = last_level_cache();
+        return std::min(cache ? cache : most / 2, most) / 2;
     }();
-    return bytes;
+    const std::size_t n = layout.size(), bytes = n * (first.in_size + last.out_size);
+    const Setting& named = stream_from();
+    if (named.set && named.valid) return bytes > named.value;
+    // the system has just put new pages into the caches: to write past those would cost twice
+    return bytes > from && out && has_pages(out, n * last.out_size);
 }
 
 std::size_t run_length(const Layout& layout) noexcept {
@@ -300,20 +341,22 @@ namespace {
 // The work of one thread: the stages, with repeated parameters if there is memory for them.
 class Worker {
 public:
-    Worker(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
+    Worker(const Layout& layout, const Places& places, const Stage* stages, std::size_t count,
            std::size_t limit)
-        : layout_(layout), in_(in), out_(out), stages_(stages), count_(count), limit_(limit) {}
+        : layout_(layout), places_(places), stages_(stages), count_(count), limit_(limit) {}
     void repeat_parameters() {
-        if (goes_by_rows(layout_, repeatable(stages_, count_)))
+        if (!transposes() && goes_by_rows(layout_, repeatable(stages_, count_)))
             repeated_.emplace(layout_, stages_, count_);
     }
     void run(Span span) noexcept {
         const FpGuard guard;
-        if (repeated_)
+        if (transposes())
+            run_tiles(span);
+        else if (repeated_)
             walk(layout_, repeated_->rows(), repeated_->cols(), span,
-                 Runner(in_, out_, repeated_->stages(), count_, limit_, span));
+                 Runner(places_, repeated_->stages(), count_, limit_, span));
         else
-            walk(layout_, 0, 0, span, Runner(in_, out_, stages_, count_, limit_, span));
+            walk(layout_, 0, 0, span, Runner(places_, stages_, count_, limit_, span));
         fence_streams();
     }
     /// Joins what reductions have found for the copies of a parameter.
@@ -323,9 +366,18 @@ public:
     }
 
 private:
+    bool transposes() const { return places_.walk && places_.walk->transposes(); }
+    // Each tile stands for as many elements as the others.
+    void run_tiles(Span span) noexcept {
+        Tiles tiles(*places_.walk, stages_, count_);
+        const std::size_t each = std::max<std::size_t>(1, layout_.size() / tiles.count());
+        for (std::size_t t = (span.first + each - 1) / each;
+             t < tiles.count() && t * each < span.last; ++t)
+            tiles.execute(t);
+    }
+
     const Layout& layout_;
-    const void* in_;
-    void* out_;
+    const Places& places_;
     const Stage* stages_;
     std::size_t count_, limit_;
     std::optional<Repeated> repeated_;
@@ -375,7 +427,7 @@ private:
 // before the first element is touched.
 class Call {
 public:
-    Call(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
+    Call(const Layout& layout, const Places& places, const Stage* stages, std::size_t count,
          std::size_t threads, Poll poll)
         : layout_(layout), poll_(poll), chunks_(layout.size(), threads) {
         for (std::size_t t = 0; t < threads; ++t) {
@@ -386,7 +438,7 @@ public:
                     if (state) state = copy(state, stage.parameter_size);
         }
         for (const auto& own : stages_)
-            workers_.emplace_back(layout, in, out, own.data(), count, chunks_.size())
+            workers_.emplace_back(layout, places, own.data(), count, chunks_.size())
                 .repeat_parameters();
     }
 
@@ -433,7 +485,7 @@ private:
 
 }  // namespace
 
-bool run(const Layout& layout, const void* in, void* out, const Stage* stages, std::size_t count,
+bool run(const Layout& layout, const Places& places, const Stage* stages, std::size_t count,
          Poll poll) noexcept {
     if (layout.size() == 0) return true;
     // a thread takes some microseconds to wake up: it is worth about so many bytes
@@ -447,11 +499,11 @@ bool run(const Layout& layout, const void* in, void* out, const Stage* stages, s
     // Memory that is short costs threads, or long rows, and never the result.
     std::optional<Call> call;
     try {
-        if (threads > 1) call.emplace(layout, in, out, stages, count, threads, poll);
+        if (threads > 1) call.emplace(layout, places, stages, count, threads, poll);
     } catch (const std::bad_alloc&) {
     }
     if (call) return call->run();
-    Worker alone(layout, in, out, stages, count, until_poll);
+    Worker alone(layout, places, stages, count, until_poll);
     try {
         alone.repeat_parameters();
     } catch (const std::bad_alloc&) {

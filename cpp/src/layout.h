@@ -5,9 +5,12 @@
 #include <cstddef>
 
 #include "types.h"
+#include "views.h"
 #include "zeropoint/core.hpp"
 
 namespace zeropoint::core {
+
+constexpr std::size_t staged = 1024;  // elements that go through L1 at a time
 
 /// A kernel and its parameters: `scale`, `zero` and `state` point to one element of
 /// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
@@ -22,19 +25,43 @@ struct Stage {
     bool unrepeatable;  // whether the parameters of short runs must not be repeated
     std::int64_t low, high;
     bool non_temporal;
+    /// Where not 0: elements that are done at once, but never a part of those of one parameter.
+    std::size_t group;
+    void* context;
     /// For a reduction: adds `copies` states, each a row of axis * inner elements, to `state`.
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
 
-/// Bytes read and written from which on non-temporal stores are better.
-std::size_t non_temporal_from() noexcept;
+/// Whether non-temporal stores are better for a call that ends in `out`.
+bool stores_past_caches(const Layout&, const Stage& first, const Stage& last,
+                        const void* out) noexcept;
+
+/// `rows` x `cols` contiguous elements from `element` on, parameters from `parameter` on.
+struct Tile {
+    std::size_t element, rows, cols, parameter;
+    bool per_column;
+};
+
+/// What one stage hands on to the next: `staged` elements of any type.
+using Buffers = char[2][staged * sizeof(double)];
+
+/// Runs the stages over a tile whose elements are at `in`, at most `staged` of them if there are
+/// several stages.  Results go to `out`, null for reductions.
+void run_stages(const Stage* stages, std::size_t count, const Tile&, const char* in, char* out,
+                Buffers& buffers) noexcept;
 
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
 std::size_t run_length(const Layout&) noexcept;
 
+/// Where the elements are: side by side from `in` and `out` on, or where `walk` says.
+struct Places {
+    const void* in;
+    void* out;
+    const Walk* walk;
+};
+
 /// Runs the stages, in several threads if it is worth while, one after the other over the whole
 /// layout, a chunk at a time if there are several. False if `poll` stopped it.
-bool run(const Layout&, const void* in, void* out, const Stage* stages, std::size_t count,
-         Poll) noexcept;
+bool run(const Layout&, const Places&, const Stage* stages, std::size_t count, Poll) noexcept;
 
 }  // namespace zeropoint::core

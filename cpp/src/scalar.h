@@ -205,6 +205,15 @@ inline f32 faked(f32 x, f32 divisor, f32 s, f32 z, f32 low, f32 high) {
     return (Convention::rounds_the_sum ? r - z : r) * s;
 }
 
+// Whether the code of x before it was clipped lies outside [low, high]; that of a NaN does.
+template <class Convention, class T>
+inline bool is_clipped(T x, T s, T z, T low, T high) {
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    const T near = Convention::nearest(
+        clamp(w, Convention::bound(low - 1, z), Convention::bound(high + 1, z)));
+    return near < Convention::bound(low, z) || near > Convention::bound(high, z);
+}
+
 // ---- x / s without a division ----------------------------------------------------------------
 
 // With FMA a product of x and the reciprocal, corrected by what x - q * s says, is the correctly

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import _conventions, _reference
 from ._checks import shown
-from ._chunks import channel_copies, contiguous, copy, unlike
+from ._chunks import contiguous, copy, lies_apart, unlike
 from ._reference import Array
 
 
@@ -188,7 +188,8 @@ def set_num_threads(n: int) -> None:
     """Threads that a large call may use, process-wide; 0 means the CPUs this process may use.
 
     The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays, and the NumPy
-    reference, never leave the calling thread.  Results have the same bits for any number.
+    reference, never leave the calling thread.  Results have the same bits for any number.  A call
+    does not wait for a thread that the system gives no CPU: the others do its part.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n must be an integer, not {type(n).__name__} {n!r}; pass 0 for automatic")
@@ -310,11 +311,7 @@ def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array
     isa, expected = _isa_or_expected(_reference.min_max, x, axis, block)
     if isa < 0:
         return expected  # type: ignore[no-any-return]
-    whole = x.flags.c_contiguous or block is not None
-    chunks = [(contiguous(x), axis)] if whole else channel_copies(x, axis)
-    found = [_core.ranges(isa, chunk, along, block or 0) for chunk, along in chunks]
-    lows, highs = zip(*found, strict=True)
-    low, high = np.asarray(np.minimum.reduce(lows)), np.asarray(np.maximum.reduce(highs))
+    low, high = _core.ranges(isa, x.view(np.ndarray), axis, block or 0)
     if expected is not None:
         for got, want in zip((low, high), expected, strict=True):
             _compare("min_max", x, got, want)
@@ -335,6 +332,34 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
         _compare("histogram", x, high, expected[1])
         _compare("histogram", x, table[counted], expected[2][counted])
     return low, high, table
+
+
+class Errors(NamedTuple):
+    """What quantizing an array does to it; sums in a unit, see `_reference.errors`."""
+
+    worst: float
+    absolute: float
+    noise: float
+    signal: float
+    back: float
+    dot: float
+    clipped: int
+    codes_used: int
+    nonzero: Array  #: elements of each channel that are not zero
+    most: Array  #: how many codes most of these have
+
+
+@ieee
+def errors(x: Array, native: Any, unit: float, reference: Callable[[], tuple[Any, ...]]) -> Errors:
+    """`_reference.errors`, `clipped` and `codes_in_use` on the current backend."""
+    isa, expected = _isa_or_expected(reference)
+    if isa < 0:
+        return Errors(*expected)
+    found = Errors(*_core.errors(isa, contiguous(x), native, 1 / unit))
+    if expected is not None:
+        for got, want in zip(found, expected, strict=True):
+            _compare("errors", x, np.asarray(got), np.asarray(want))
+    return found
 
 
 @ieee
@@ -394,17 +419,11 @@ def _run(
     native: tuple[Any, ...],
     expected: Array | None,
 ) -> Array:
-    source = contiguous(x)
-    direct = (
-        out is not None
-        and out.flags.c_contiguous
-        and out.flags.aligned
-        and not np.may_share_memory(out, source)
-    )
+    direct = out is not None and lies_apart(out) and not np.may_share_memory(out, x)
     target = out if direct and out is not None else np.empty(x.shape, dtype)
     if expected is not None:  # an element that is not written must differ
         target[...] = unlike(expected)
-    getattr(_core, kernel)(isa, source, target.view(np.ndarray), *native)
+    getattr(_core, kernel)(isa, x.view(np.ndarray), target.view(np.ndarray), *native)
     return target
 
 

@@ -65,6 +65,21 @@ def channel_copies(
             yield contiguous(y[chunk]), y.ndim - 1
 
 
+def lies_apart(x: Array) -> bool:
+    """Whether each element has bytes of its own; not known, and False, of strides that do not nest.
+
+    `lies_apart` of the core's bindings is the same.
+    """
+    reach = x.itemsize
+    for step, n in sorted(
+        (abs(step), n) for step, n in zip(x.strides, x.shape, strict=True) if n != 1
+    ):
+        if step < reach:
+            return False
+        reach += step * (n - 1)
+    return True
+
+
 def unlike(x: Array) -> Array:
     """An array of the shape and dtype of `x`, and no byte the same."""
     return (~np.ascontiguousarray(x).reshape(-1).view(np.uint8)).view(x.dtype).reshape(x.shape)

@@ -1,7 +1,8 @@
 // The type-erased core: what the Python bindings use, and any typed API is a thin layer over it.
 //
-// Arrays are C-contiguous, aligned to their element, and described by a pointer, a dtype and a
-// Layout. Everything here is safe to call from many threads at once; nothing here knows Python.
+// Arrays are described by a pointer, a dtype, a Layout of the parameters, and where they are not
+// plain (C-contiguous, aligned to their element, in native byte order) by a Memory.  Everything
+// here is safe to call from many threads at once; nothing here knows Python.
 #pragma once
 
 #include <cstddef>
@@ -100,13 +101,38 @@ struct Layout {
     }
 };
 
+/// How an array lies in memory; without strides it is plain.  With them it may have any strides (in
+/// bytes), any alignment, and input also the other byte order.  Arrays are shaped as the Layout of
+/// the call has it; only the strides of axes of length 1 mean nothing.
+struct Memory {
+    static constexpr std::size_t most_dimensions = 64;
+    std::size_t dimensions = 0;
+    const std::ptrdiff_t* shape = nullptr;
+    const std::ptrdiff_t* strides = nullptr;
+    bool swapped = false;
+};
 struct ConstView {
     const void* data;
     DType dtype;
+    Memory memory{};
 };
 struct View {
     void* data;
     DType dtype;
+    Memory memory{};
+};
+/// An array whose dtype the call knows: a pointer to a plain one, or a view.
+struct Input {
+    Input(const void* plain) noexcept : data(plain) {}
+    Input(const ConstView& view) noexcept : data(view.data), memory(view.memory) {}
+    const void* data;
+    Memory memory{};
+};
+struct Output {
+    Output(void* plain) noexcept : data(plain) {}
+    Output(const View& view) noexcept : data(view.data), memory(view.memory) {}
+    void* data;
+    Memory memory{};
 };
 
 /// Asked now and then in a large call; false stops it (the output is then partly written).
@@ -139,9 +165,9 @@ private:
     std::shared_ptr<Data> data_;
 };
 
-/// A scale, f32 or f64, in the precision of `stored`; false where it cannot be one there: it must
-/// be finite and > 0, and so must 1 / scale where the convention multiplies by it.
-bool store_scale(ConstView scale, View stored, Convention) noexcept;
+/// `n` scales, f32 or f64, in the precision of `stored`; false where one cannot be a scale there: it
+/// must be finite and > 0, and so must 1 / scale where the convention multiplies by it.
+bool store_scales(ConstView scale, View stored, std::size_t n, Convention) noexcept;
 
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
 /// of its accumulators and of its codes.
@@ -173,13 +199,15 @@ std::vector<std::string> compiled_isas();
 std::vector<std::string> kernel_names();
 
 /// Threads that a large call may use, process-wide; 0 means the CPUs that this process may use
-/// (affinity and cgroup).  Results are the same bits for any number.
+/// (affinity and cgroup).  Results are the same bits for any number.  A call waits for none that
+/// has not got a CPU in time: the others do its part.
 void set_num_threads(std::size_t n) noexcept;
 std::size_t get_num_threads() noexcept;
 
 /// Throws std::invalid_argument where a variable of the environment that the core reads is set to
 /// what it cannot be; the message names it.  The calls below then go on as if it were not set.
-///   ZEROPOINT_STREAM_FROM  bytes read and written from which on stores are non-temporal
+///   ZEROPOINT_STREAM_FROM  bytes read and written from which on stores are non-temporal.  Unset:
+///     half of the last-level cache, at most 32 MiB; and not where results have no pages yet
 /// A whole number of up to 20 digits, below 2^64; empty is not set.  It is read once a process.
 void check_environment();
 
@@ -190,17 +218,17 @@ void leave_ieee(std::uint64_t state) noexcept;
 
 // Each returns false if `poll` stopped it.  Input and output must not overlap, except that
 // fake_quantize, saturate and round may work in place.
-bool quantize(std::size_t isa, ConstView x, void* q, const Layout&, const Params&, Poll = {});
-bool dequantize(std::size_t isa, const void* q, View x, const Layout&, const Params&, Poll = {});
-bool fake_quantize(std::size_t isa, ConstView x, void* y, const Layout&, const Params&, Poll = {});
+bool quantize(std::size_t isa, ConstView x, Output q, const Layout&, const Params&, Poll = {});
+bool dequantize(std::size_t isa, Input q, View x, const Layout&, const Params&, Poll = {});
+bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout&, const Params&, Poll = {});
 /// clip(rint(float(acc) * multiplier) + z)
-bool requantize(std::size_t isa, const std::int32_t* acc, void* q, const Layout&,
-                const Requantization&, Poll = {});
+bool requantize(std::size_t isa, Input acc, Output q, const Layout&, const Requantization&,
+                Poll = {});
 /// The bounds are numbers that the dtype holds.
-bool saturate(std::size_t isa, ConstView x, void* y, std::size_t n, std::int64_t low,
+bool saturate(std::size_t isa, ConstView x, Output y, std::size_t n, std::int64_t low,
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
-bool round(std::size_t isa, ConstView x, void* y, std::size_t n, bool ties_away, Poll = {});
+bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away, Poll = {});
 /// Minimum and maximum for each parameter of the layout, float (double for f64 data); a zero is +0;
 /// both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});
@@ -212,6 +240,20 @@ bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&,
 constexpr std::size_t histogram_row = 3 + 4096;
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
                void* table, const Layout&, Poll = {});
+
+/// What becomes of x by x' = dequantize(quantize(x)).  The sums are those of _reference.errors, to
+/// the bit, whatever threads there are.
+struct Errors {
+    double inverse_unit = 1;         ///< in: f64 data are in units of a power of two, 1 / this
+    double worst = 0, absolute = 0;  ///< of |x' - x|, maximum and sum
+    double noise = 0, signal = 0, back = 0, dot = 0;  ///< (x' - x)^2, x^2, x'^2, x x'
+    std::int64_t clipped = 0;     ///< elements whose code lay outside [qmin, qmax]
+    std::uint8_t used[256] = {};  ///< for each code, as a byte, whether an element has it
+    std::int64_t* nonzero =
+        nullptr;                   ///< for each channel (index along the axis), how many are not 0
+    std::int64_t* most = nullptr;  ///< and the fewest codes that nine of ten of these have
+};
+bool errors(std::size_t isa, ConstView x, const Layout&, const Params&, Errors&, Poll = {});
 
 /// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
 struct Choice {
@@ -233,5 +275,12 @@ struct Verdict {
 /// Scale and zero point for `n` ranges in `precision` (f32 or f64).
 Verdict choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
                void* scale, std::int32_t* zero_point) noexcept;
+
+/// min_max, choose and quantize in one pass over memory, where elements that share parameters lie
+/// together and stay in the second cache: `apart` where they do not, and nothing has been done.
+/// At a `fault` (choose says which) or where `poll` stopped it results are partly written.
+enum class Outcome { done, stopped, fault, apart };
+Outcome quantize_dynamic(std::size_t isa, ConstView x, void* q, const Layout&, const Choice&,
+                         void* scale, std::int32_t* zero_point, Poll = {}) noexcept;
 
 }  // namespace zeropoint::core
