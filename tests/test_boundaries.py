@@ -608,7 +608,7 @@ def test_the_most_elements_that_a_histogram_counts() -> None:
 
 
 #: where proofs replace divisions; where the GIL is released; two threads from 2^20 bytes on
-SIZES = [8192, 2**15, 2**20 // 5 + 1]
+SIZES = [8192, 2**17, 2**20 // 5 + 1]
 
 
 @pytest.mark.parametrize("size", SIZES)

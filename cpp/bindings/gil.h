@@ -13,8 +13,9 @@ namespace zp = zeropoint::core;
 
 namespace {
 
-// Below this many elements a call is over before another thread could use the GIL.
-constexpr std::size_t release_gil_from = 1 << 15;
+// Below this many elements a call is over before another thread could use the GIL: callers that
+// take turns with it are faster than those that wake each other up.
+constexpr std::size_t release_gil_from = 1 << 17;
 
 // Gives up the GIL while it lives.  A thread that asks for it back while the interpreter ends is
 // unwound by force (CPython before 3.14), which no noexcept frame survives; it sleeps instead until
@@ -55,11 +56,13 @@ void call(std::size_t n, Work&& work) {
     static constexpr auto between_checks = std::chrono::milliseconds(50);
     struct Context {
         WithoutGil released;
-        Clock::time_point next = Clock::now() + between_checks;
+        Clock::time_point next{};  // none yet: small calls end before anyone asks for the time
     };
     const auto keep_going = [](void* pointer) {
         auto& context = *static_cast<Context*>(pointer);
-        if (Clock::now() < context.next) return true;
+        const Clock::time_point now = Clock::now();
+        if (context.next == Clock::time_point{}) context.next = now + between_checks;
+        if (now < context.next) return true;
         const bool fine = context.released.no_signal();
         context.next = Clock::now() + between_checks;
         return fine;

@@ -108,8 +108,7 @@ public:
     }
     bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
-        last.non_temporal =
-            layout_.size() * (stages_[0].in_size + last.out_size) > non_temporal_from();
+        last.non_temporal = stores_past_caches(layout_, stages_[0], last, out_);
         return core::run(layout_, {in_, out_, walk_ ? &*walk_ : nullptr}, stages_, count_, poll);
     }
 

@@ -12,12 +12,9 @@
 #include <vector>
 
 #include "fpstate.h"
+#include "machine.h"
 #include "pool.h"
 #include "tiles.h"
-
-#if defined(__unix__)
-#include <unistd.h>
-#endif
 
 namespace zeropoint::core {
 
@@ -305,20 +302,21 @@ void check_environment() {
                                 "' is not a whole number below 2^64; give bytes, or unset it");
 }
 
-// Half of the last-level cache: what is larger has left it before anyone reads it again.  A virtual
-// machine may report a cache that it shares, hence the environment's say.
-std::size_t non_temporal_from() noexcept {
-    static const std::size_t bytes = [] {
-        if (stream_from().set && stream_from().valid)
-            return static_cast<std::size_t>(stream_from().value);
-        long cache = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-        cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-        if (cache <= 0) cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-        return (cache > 0 ? static_cast<std::size_t>(cache) : std::size_t(32) << 20) / 2;
+bool stores_past_caches(const Layout& layout, const Stage& first, const Stage& last,
+                        const void* out) noexcept {
+    // What is larger than half of the last-level cache has left it before anyone reads it again.
+    // Large caches are shared by many CPUs, and by virtual machines that are told of the whole:
+    // a process can count on little of them.
+    static const std::size_t from = [] {
+        constexpr std::size_t most = std::size_t(64) << 20;
+        const std::size_t cache = last_level_cache();
+        return std::min(cache ? cache : most / 2, most) / 2;
     }();
-    return bytes;
+    const std::size_t n = layout.size(), bytes = n * (first.in_size + last.out_size);
+    const Setting& named = stream_from();
+    if (named.set && named.valid) return bytes > named.value;
+    // the system has just put new pages into the caches: to write past those would cost twice
+    return bytes > from && out && has_pages(out, n * last.out_size);
 }
 
 std::size_t run_length(const Layout& layout) noexcept {

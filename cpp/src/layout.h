@@ -29,6 +29,10 @@ struct Stage {
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
 
+/// Whether non-temporal stores are better for a call that ends in `out`.
+bool stores_past_caches(const Layout&, const Stage& first, const Stage& last,
+                        const void* out) noexcept;
+
 /// `rows` x `cols` contiguous elements from `element` on, parameters from `parameter` on.
 struct Tile {
     std::size_t element, rows, cols, parameter;
@@ -42,9 +46,6 @@ using Buffers = char[2][staged * sizeof(double)];
 /// several stages.  Results go to `out`, null for reductions.
 void run_stages(const Stage* stages, std::size_t count, const Tile&, const char* in, char* out,
                 Buffers& buffers) noexcept;
-
-/// Bytes read and written from which on non-temporal stores are better.
-std::size_t non_temporal_from() noexcept;
 
 /// Elements that share one parameter as a contiguous run; 0 where parameters go by the column.
 std::size_t run_length(const Layout&) noexcept;

@@ -4,17 +4,13 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
 
-#if defined(__linux__)
-#include <fcntl.h>
-#include <sched.h>
-#include <unistd.h>
-#endif
+#include "machine.h"
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #define ZEROPOINT_HAS_FORK
@@ -183,36 +179,6 @@ Pool* pool() noexcept {  // null where there is no memory for one
     return found;
 }
 
-// CPUs that the cgroup's quota comes to (version 2), at least 1; many where there is no quota.
-// Without stdio, which wants memory: where that is short the quota holds all the same.
-std::size_t quota() noexcept {
-    std::size_t cpus = max_threads;
-#if defined(__linux__)
-    const int file = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return cpus;
-    char text[64] = {};  // microseconds and their period, or "max" and it
-    if (read(file, text, sizeof text - 1) > 0) {
-        char* rest = text;
-        const unsigned long long microseconds = std::strtoull(text, &rest, 10);
-        const unsigned long long period = std::strtoull(rest, nullptr, 10);
-        if (rest != text && period > 0)
-            cpus = static_cast<std::size_t>(std::max(1ULL, microseconds / period));
-    }
-    close(file);
-#endif
-    return cpus;
-}
-
-std::size_t usable_cpus() noexcept {
-    std::size_t cpus = std::max(1U, std::thread::hardware_concurrency());
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        cpus = static_cast<std::size_t>(std::max(1, CPU_COUNT(&set)));
-#endif
-    return std::min({cpus, quota(), max_threads});
-}
-
 std::atomic<std::size_t> named{0};
 
 }  // namespace
@@ -220,7 +186,7 @@ std::atomic<std::size_t> named{0};
 void set_num_threads(std::size_t n) noexcept { named = std::min(n, max_threads); }
 
 std::size_t get_num_threads() noexcept {
-    static const std::size_t automatic = usable_cpus();
+    static const std::size_t automatic = std::min(usable_cpus(), max_threads);
     const std::size_t n = named;
     return n ? n : automatic;
 }

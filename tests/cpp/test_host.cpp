@@ -1,6 +1,8 @@
 // What the core owes its host: the floating-point state as it was, whatever it was, results that do
-// not depend on it, and calls that stop when asked to.
+// not depend on it, and calls that stop when asked to.  And what the core asks the system.
 #include <algorithm>
+#include <fstream>
+#include <string>
 #include <tuple>
 
 #include "check.hpp"
@@ -9,6 +11,11 @@
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+
+#include "machine.h"
 #endif
 
 namespace test {
@@ -132,6 +139,34 @@ void test_poll() {
     core::set_num_threads(0);
 }
 
+#if defined(__linux__)
+void test_machine() {
+    unsigned long largest = 0;  // of a CPU the last level is the largest
+    for (int i = 0; i < 10; ++i) {
+        std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) +
+                           "/size");
+        unsigned long number = 0;
+        char unit = 0;
+        if (file >> number) file >> unit;
+        largest = std::max(largest, number << (unit == 'M' ? 20 : unit == 'K' ? 10 : 0));
+    }
+    check(largest == 0 || core::last_level_cache() == largest, "the last-level cache");
+    check(core::usable_cpus() >= 1, "usable CPUs");
+
+    const std::size_t size = std::size_t(8) << 20;
+    void* mapped = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* bytes = static_cast<char*>(mapped);
+    madvise(mapped, size, MADV_NOHUGEPAGE);
+    bytes[0] = 1;
+    check(!core::has_pages(bytes, size), "new memory has no pages");
+    check(core::has_pages(bytes, 1), "but the first, which was written to");
+    std::fill_n(bytes, size, 'x');
+    check(core::has_pages(bytes, size) && core::has_pages(bytes + 5, size - 5), "then it has all");
+    munmap(mapped, size);
+    check(core::has_pages(bytes, size), "and where there is no answer it has");
+}
+#endif
+
 }  // namespace
 
 void test_host() {
@@ -167,6 +202,9 @@ void test_host() {
     test_quotients();
     core::set_num_threads(0);
     test_poll();
+#if defined(__linux__)
+    test_machine();
+#endif
 }
 
 }  // namespace test

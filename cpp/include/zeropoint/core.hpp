@@ -199,13 +199,15 @@ std::vector<std::string> compiled_isas();
 std::vector<std::string> kernel_names();
 
 /// Threads that a large call may use, process-wide; 0 means the CPUs that this process may use
-/// (affinity and cgroup).  Results are the same bits for any number.
+/// (affinity and cgroup).  Results are the same bits for any number.  A call waits for none that
+/// has not got a CPU in time: the others do its part.
 void set_num_threads(std::size_t n) noexcept;
 std::size_t get_num_threads() noexcept;
 
 /// Throws std::invalid_argument where a variable of the environment that the core reads is set to
 /// what it cannot be; the message names it.  The calls below then go on as if it were not set.
-///   ZEROPOINT_STREAM_FROM  bytes read and written from which on stores are non-temporal
+///   ZEROPOINT_STREAM_FROM  bytes read and written from which on stores are non-temporal.  Unset:
+///     half of the last-level cache, at most 32 MiB; and not where results have no pages yet
 /// A whole number of up to 20 digits, below 2^64; empty is not set.  It is read once a process.
 void check_environment();
 
