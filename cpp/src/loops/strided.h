@@ -54,6 +54,21 @@ inline void gather_run(const char* from, i64 step, char* to, size_t n) {
     });
 }
 
+// The same of many; where they are dense, what comes next is fetched early.
+template <class T>
+inline void gather_long_run(const char* from, i64 step, char* to, size_t n) {
+    constexpr size_t at_once = 256;
+    const i64 distance = i64(at_once) * step;
+    const size_t bytes = static_cast<size_t>(distance < 0 ? -distance : distance);
+    if (bytes <= 4 * at_once * sizeof(T))
+        for (; n >= at_once; n -= at_once, from += distance, to += at_once * sizeof(T)) {
+            const char* next = from + 2 * distance - (distance < 0 ? static_cast<i64>(bytes) : 0);
+            for (size_t k = 0; k < bytes; k += line) __builtin_prefetch(next + k);
+            gather_run<T>(from, step, to, at_once);
+        }
+    gather_run<T>(from, step, to, n);
+}
+
 template <class T>
 inline void scatter_run(const char* from, char* to, i64 step, size_t n) {
     with_step<T>(step, [=](auto bytes) {
@@ -84,7 +99,7 @@ void gather(const Job& job) noexcept {
         return;
     }
     for (; r < job.rows; ++r, from += job.high, to += length)
-        gather_run<T>(from, job.low, to, job.cols);
+        gather_long_run<T>(from, job.low, to, job.cols);
 }
 
 template <class T, class>
