@@ -23,6 +23,7 @@ Shape = tuple[int, ...]
 
 KI, MI, GI = 1 << 10, 1 << 20, 1 << 30
 SIZES = (1, KI, 64 * KI, MI, 16 * MI, 64 * MI)
+FEW = 64  # up to so many elements, the time of a call is its fixed cost
 HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
 
 #: operations that write their result into `out`, where one is given
@@ -243,7 +244,7 @@ JOBS = (
     _small("flip_signedness", "flip_signedness"),
     _small("choose_params", "choose_params"),
     _small("QuantParams", "QuantParams"),
-    _small("QuantParams_axis", "QuantParams", axis=0, shape=(64, 1)),
+    _small("QuantParams_axis", "QuantParams", codes="int8", axis=0, shape=(64, 1)),
     _small("MinMaxObserver", "MinMaxObserver"),
     _small("HistogramObserver", "HistogramObserver", sizes=(1, 64 * KI, 64 * MI)),
     _small("error_stats", "error_stats", sizes=(1, 64 * KI, 64 * MI)),

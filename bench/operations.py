@@ -47,7 +47,7 @@ def call(case: Case, convention: str, source: Any, **how: Any) -> Callable[[], A
         case "QuantParams":
             if job.axis is None:
                 return partial(zp.QuantParams, 0.1, 3)
-            return partial(zp.QuantParams, case.scale, case.zero_point, axis=job.axis)
+            return partial(zp.QuantParams, case.scale, case.zero_point, job.codes, axis=job.axis)
         case "MinMaxObserver" | "HistogramObserver" as name:
             return partial(getattr(zp, name)().update, source)
         case name:  # round, min_max, compare

@@ -13,12 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import report
-from .jobs import JOBS, KI, MI, Job
+from . import jobs, report
+from .jobs import FEW, JOBS, KI, MI, UNITS, Job
 from .machine import ROOT
 from .suite import Row
 
-SIZES = (64 * KI, MI, 64 * MI)
+SIZES = (64 * KI, MI, 16 * MI, 64 * MI)
+NUMPY_SIZES = (64 * KI, MI, 64 * MI)  # README's
+
+#: jobs of any size, which the tables show at `SIZES`
+ANY_SIZE = tuple(job for job in JOBS if job.sizes == jobs.SIZES and job.shape is None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
     """For README: NumPy beside ours on one thread, and the range of ours against the peers."""
-    float32 = {job.name for job in JOBS if job.real == "float32"}
+    float32 = {job.name for job in ANY_SIZE if job.real == "float32"}
     ranges = []
-    for size in SIZES:
+    for size in NUMPY_SIZES:
         ratios = [
             row.vs_fastest_peer
             for row in rows
@@ -56,12 +60,19 @@ def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
 
 
 def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
-    """For docs/speed.md: where it ran, NumPy beside ours, every job against the fastest peer."""
-    parts = [_where(head)]
-    for threads in sorted({row.threads for row in rows}):
-        found = _found(rows, threads)
-        parts += [_numpy(found), _throughput(found, threads)]
-        parts += [_one_element(found)] if threads == 1 else []
+    """For docs/speed.md: where it ran, and all figures."""
+    found = {threads: _found(rows, threads) for threads in sorted({row.threads for row in rows})}
+    one = found.get(1, {})
+    parts = [
+        _where(head),
+        _numpy(one),
+        *(_throughput(each, threads) for threads, each in found.items()),
+        _parts(one),
+        _whole_arrays(one),
+        _small_calls(one),
+        _loaded(found),
+        *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:]),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -70,6 +81,15 @@ Found = dict[tuple[str, int, str], Row]
 
 def _found(rows: Sequence[Row], threads: int) -> Found:
     return {(row.job, row.size, row.system): row for row in rows if row.threads == threads}
+
+
+def _table(heading: str, titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Markdown, or nothing without lines."""
+    if not lines:
+        return ""
+    rows = [titles, ["---"] * len(titles), *lines]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows).replace("| --- ", "|---")
+    return f"{heading}\n\n{text.replace('|--- |', '|---|')}" if heading else text
 
 
 def _backend(head: dict[str, Any]) -> str:
@@ -92,44 +112,52 @@ def _where(head: dict[str, Any]) -> str:
 def _numpy(found: Found) -> str:
     """quantize by hand in NumPy, beside ours with a new result and with `out` given."""
     lines = [
-        f"| {report.size_name(size)} | {numpy.gelem_per_s:.2g} Gelem/s "
-        f"| {_times(fresh.vs_numpy)} | {_times(out.vs_numpy)} |"
-        for size in SIZES
+        (
+            report.size_name(size),
+            f"{numpy.gelem_per_s:.2g} Gelem/s",
+            _times(fresh.vs_numpy),
+            _times(out.vs_numpy),
+        )
+        for size in NUMPY_SIZES
         if (numpy := found.get(("quantize", size, "numpy")))
         and (fresh := found.get(("quantize", size, "zeropoint-fresh")))
         and (out := found.get(("quantize", size, "zeropoint")))
     ]
-    head = [
-        "| elements | `np.clip(np.round(x / s + z), 0, 255).astype(np.uint8)` "
-        "| `zp.quantize(x, params)` | the same with `out=` |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join(head + lines) if lines else ""
+    titles = (
+        "elements",
+        "`np.clip(np.round(x / s + z), 0, 255).astype(np.uint8)`",
+        "`zp.quantize(x, params)`",
+        "the same with `out=`",
+    )
+    return _table("", titles, lines)
 
 
 def _throughput(found: Found, threads: int) -> str:
     lines = []
-    for job in JOBS:
+    for job in ANY_SIZE:
         cells = [_cell(found, job.name, size) for size in SIZES]
         if any(cells):
-            lines.append(f"| `{job.name}`: {job.title} | {' | '.join(cells)} |")
-    head = [
-        f"Gelem/s on {report.threads_name(threads)}, and in brackets how many times as fast as "
-        "the fastest peer:",
-        "",
-        f"| work | {' | '.join(f'{report.size_name(size)} elements' for size in SIZES)} |",
-        "|---|" + "---|" * len(SIZES),
-    ]
-    return "\n".join(head + lines) if lines else ""
+            lines.append((f"`{job.name}`: {job.title}", *cells))
+    heading = (
+        f"### {report.threads_name(threads).capitalize()}\n\n"
+        "Gelem/s with `out=`, and in brackets how many times as fast as the fastest peer:"
+    )
+    return _table(heading, ["work", *map(report.size_name, SIZES)], lines)
 
 
-def _cell(found: Found, job: str, size: int) -> str:
-    ours = found.get((job, size, "zeropoint"))
+def _cell(found: Found, job: str, size: int, system: str = "zeropoint") -> str:
+    ours = found.get((job, size, system))
     if ours is None:
         return ""
+    against = _against(found, ours)
+    return f"{ours.gelem_per_s:.2g} ({against})" if against else f"{ours.gelem_per_s:.2g}"
+
+
+def _against(found: Found, ours: Row) -> str:
+    """How many times as fast as the fastest peer."""
     if ours.vs_fastest_peer is None:
-        return f"{ours.gelem_per_s:.2g}"
-    return f"{ours.gelem_per_s:.2g} ({_times(ours.vs_fastest_peer)} {_fastest(found, ours)})"
+        return ""
+    return f"{_times(ours.vs_fastest_peer)} {_fastest(found, ours)}"
 
 
 def _fastest(found: Found, ours: Row) -> str:
@@ -143,25 +171,93 @@ def _fastest(found: Found, ours: Row) -> str:
     )
 
 
-def _one_element(found: Found) -> str:
-    lines = [
-        f"| `{job.name}` | {report.time_name(ours.seconds)} "
-        f"| {_times(ours.vs_fastest_peer)} {_fastest(found, ours)} |"
-        for job in JOBS
-        if (ours := found.get((job.name, 1, _fresh(job)))) and ours.vs_fastest_peer is not None
-    ]
-    head = [
-        "One element, new result, called from Python:",
-        "",
-        "| work | time | against the fastest peer |",
-        "|---|---|---|",
-    ]
-    return "\n".join(head + lines) if lines else ""
+def _parts(found: Found) -> str:
+    """Where a cliff shows itself."""
+    lines = []
+    for job in JOBS:
+        (size,) = job.sizes_of(None) if job.shape is not None else (MI,)
+        out, fresh = (found.get((job.name, size, s)) for s in ("zeropoint", "zeropoint-fresh"))
+        if size <= FEW or job.operation in UNITS or not out or not fresh or out.of_plain is None:
+            continue
+        cells = [f"{row.gelem_per_s:.2g} | {_percent(row.of_plain)}" for row in (out, fresh)]
+        lines.append((f"`{job.name}`: {job.title}", *cells, _against(found, out)))
+    heading = (
+        "### Layouts and granularities\n\n"
+        "Gelem/s on one thread, and which part that is of our own speed per tensor, on as many "
+        "contiguous float32.\nWithout a shape the data are a square matrix of 1 Mi elements:"
+    )
+    titles = ("work", "`out=`", "part", "new result", "part", "`out=` against the fastest peer")
+    return _table(heading, titles, lines)
+
+
+def _whole_arrays(found: Found) -> str:
+    lines = []
+    for job in JOBS:
+        for size in (64 * KI, 64 * MI):
+            ours = found.get((job.name, size, "zeropoint"))
+            if job.operation in UNITS and ours and ours.of_plain:
+                unit = f"{1 / ours.of_plain:.3g} x `{UNITS[job.operation]}`"
+                cells = (report.size_name(size), report.time_name(ours.seconds), unit)
+                lines.append((f"`{job.name}`", *cells, _against(found, ours)))
+    heading = "### Errors, ranges and sums\n\nOn one thread, and in passes over as much float32:"
+    return _table(heading, ("work", "elements", "time", "passes", "against peers"), lines)
+
+
+def _small_calls(found: Found) -> str:
+    lines = []
+    for job in JOBS:
+        for size in job.sizes_of(None):
+            ours = found.get((job.name, size, _fresh(job)))
+            rint = found.get((job.name, size, "np.rint"))
+            if size <= FEW and ours and rint:
+                calls = f"{ours.seconds / rint.seconds:.2g}"
+                elements = report.size_name(size)
+                cells = (elements, report.time_name(ours.seconds), calls, _against(found, ours))
+                lines.append((f"`{job.name}`: {job.title}", *cells))
+    heading = (
+        "### Small calls\n\n"
+        "Called from Python, with a new result; the unit is `np.rint` of one element:"
+    )
+    titles = ("work", "elements", "time", "calls of `np.rint`", "against the fastest peer")
+    return _table(heading, titles, lines)
+
+
+def _loaded(found: dict[int, Found]) -> str:
+    lines = []
+    for job in JOBS:
+        for size in job.sizes_of(None) if job.load else ():
+            rows = [each.get((job.name, size, "zeropoint")) for each in found.values()]
+            if all(rows):
+                lines.append((f"{job.load}, {report.size_name(size)}", *map(_spread, rows)))
+    heading = (
+        "### When the machine is not ours alone\n\n"
+        "`quantize`, best and median time of a call while a process spins on each CPU but one, "
+        "and while a second\nPython thread makes the same call:"
+    )
+    return _table(heading, ["", *map(report.threads_name, found)], lines)
+
+
+def _spread(row: Row | None) -> str:
+    if row is None or row.median_seconds is None:
+        return ""
+    return f"{report.time_name(row.seconds)}, median {report.time_name(row.median_seconds)}"
+
+
+def _forced(found: Found, isa: str) -> str:
+    """What a CPU without our best instructions would get."""
+    system = f"zeropoint-{isa}"
+    lines = []
+    for job in ANY_SIZE:
+        cells = [_cell(found, job.name, size, system) for size in SIZES]
+        if any(cells):
+            lines.append((f"`{job.name}`", *cells))
+    heading = f"### Backend {isa} forced\n\nOne thread, `out=`; the peers use all the CPU has:"
+    return _table(heading, ["work", *map(report.size_name, SIZES)], lines)
 
 
 def _fresh(job: Job) -> str:
-    """The system whose row shows fresh results (those of min_max always are)."""
-    return "zeropoint" if job.operation == "min_max" else "zeropoint-fresh"
+    """The system whose row shows new results."""
+    return "zeropoint-fresh" if job.has_out else "zeropoint"
 
 
 def _times(ratio: float | None) -> str:
@@ -169,6 +265,10 @@ def _times(ratio: float | None) -> str:
         return ""
     digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
     return f"{ratio:.{digits}f} x"
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{part:.0%}"
 
 
 PAGES = {"README.md": summary, "docs/speed.md": tables}

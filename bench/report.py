@@ -19,6 +19,9 @@ time: the best of many calls.  GB/s: bytes that the job must read and write.
 vs peer: the time of the fastest correct peer divided by this one's, on the same threads (> 1:
   faster than it; for one element LiteRT does not count, because its call passes no array).
 vs numpy: the same against NumPy by hand.  of bare: the same against the bare loop.
+of plain: our speed as a part of our own per tensor, on contiguous float32, the same operation (the
+  table `UNITS` of bench/jobs.py names what stands for operations that have no such thing).
+median: of many calls, where the best tells little: a second caller, a busy CPU.
 differ: elements that are not what the job's convention gives.  WRONG: elements that are not what
   the system's own arithmetic gives.  another arithmetic on this CPU: the system follows none of
   the formulas it is known for, but no code is more than one off the nearest, which is named."""
@@ -73,11 +76,13 @@ def cell_table(rows: Sequence[Row]) -> str:
             row.system,
             "" if row.role == "yardstick" else row.arithmetic,
             time_name(row.seconds),
+            "" if row.median_seconds is None else time_name(row.median_seconds),
             "" if one else f"{row.gelem_per_s:.3g}",
             "" if one else f"{row.gbyte_per_s:.3g}",
             _ratio(row.vs_fastest_peer),
             _ratio(row.vs_numpy),
             "" if row.of_bare_loop is None else f"{row.of_bare_loop:.0%}",
+            "" if row.of_plain is None else f"{row.of_plain:.0%}",
             _differ(row),
         )
         for row in rows
@@ -86,11 +91,13 @@ def cell_table(rows: Sequence[Row]) -> str:
         "system",
         "arithmetic",
         "time",
+        "median",
         "Gelem/s",
         "GB/s",
         "vs peer",
         "vs numpy",
         "of bare",
+        "of plain",
         "differ",
     )
     return f"{head}, {threads_name(rows[0].threads)}\n{_aligned([titles, *body])}\n"

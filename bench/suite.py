@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .check import Oracle, Verdict
-from .jobs import Case, Job
+from .jobs import FEW, Case, Job
 from .loads import BUSY, CALLER, SecondCaller, busy_cpus
 from .systems import SYSTEMS, Call, Declined, System
 from .timing import Best, Timed, best_times
@@ -91,7 +91,7 @@ def run(
                 skips.add("everybody", reason, job.name)
                 continue
             entrance = Entrance(case)
-            for count in threads:
+            for count in threads if size > FEW else threads[:1]:
                 progress(f"{job.name}, size {size}, threads {count}")
                 cell = _Cell(entrance, count)
                 for system in systems:

@@ -253,7 +253,7 @@ class Measurement:
         entered = {part: self._enter(part) for part in parts}
         entries = {part: entry for part, entry in entered.items() if isinstance(entry, Entry)}
         case = self._entrances[target.ours.job, target.ours.size].case
-        return _judge(target, entered, times_of(entries, case, self._seconds))
+        return judge(target, entered, times_of(entries, case, self._seconds))
 
     def _system(self, name: str) -> System | str:
         """Made when it is first asked for; the reason if it is not installed."""
@@ -284,7 +284,7 @@ def _entrance(job: str, size: int) -> Entrance:
     return Entrance(Case(job_named(job), size))
 
 
-def _judge(
+def judge(
     target: Target, entered: Mapping[Timing, Entry | str], times: Mapping[Timing, Best]
 ) -> Result:
     def seconds(timing: Timing) -> float | None:

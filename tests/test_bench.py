@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
+import json
+import math
+import os
+import pathlib
+import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench import machine, readme, report, suite
+from bench import loads, machine, readme, report, suite, targets
 from bench.check import Arithmetic, Oracle
-from bench.jobs import JOBS, Case
-from bench.systems import Call, Declined
+from bench.jobs import JOBS, Case, Job
+from bench.systems import SYSTEMS, Call, Declined
+from bench.systems.ours import Best, BestFresh
 from bench.systems.torch import FORMULAS, Torch, nearest
 
 JOB = {job.name: job for job in JOBS}
@@ -80,17 +88,182 @@ def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -
     assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
 
 
-@pytest.mark.slow("large arrays through torch")
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-@pytest.mark.parametrize("job", [job.name for job in JOBS])
-def test_torch_is_not_wrong_on_this_cpu(job: str) -> None:
-    torch = Torch()
-    case = Case(JOB[job], 64 * 64)
+def small(job: Job) -> Case:
+    """The job on few elements, in its own number of dimensions."""
+    if job.shape is not None:
+        smaller = {n: min(n, 128 if n == job.shape[job.axis or -1] else 8) for n in job.shape}
+        job = dataclasses.replace(job, shape=tuple(smaller[n] for n in job.shape))
+    return Case(job, math.prod(job.shape or (64 * 64,)))
+
+
+@pytest.mark.slow("every job through each of the systems")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # torch warns at the first call
+@pytest.mark.parametrize("kind", SYSTEMS, ids=lambda kind: kind.name)
+def test_nobody_is_wrong(kind: Any) -> None:
+    """What is wrong would not count as a peer, and nobody would miss it."""
     try:
-        call = torch.prepare(case, 1)
-    except Declined:
-        pytest.skip("torch has no such job")
-    assert Oracle(case).verdict(call).wrong == 0
+        system = kind()
+    except ImportError as error:
+        pytest.skip(str(error))
+    if system.role == "yardstick":
+        pytest.skip("a yardstick gives no result")
+    done = 0
+    for job in JOBS:
+        case = small(job)
+        entry = suite.Entrance(case).enter(system, 1)
+        if isinstance(entry, suite.Entry):
+            assert entry.verdict.wrong == 0, job.name
+            done += 1
+    assert done > 2
+
+
+@pytest.mark.parametrize("kind", [Best, BestFresh])
+def test_each_job_has_a_title_a_plain_one_and_its_traffic(kind: type[Best]) -> None:
+    assert len(JOB) == len(JOBS)
+    for job in JOBS:
+        case = small(job)
+        assert job.title
+        assert job.bytes_per_element >= 0
+        assert (case.plain().job.axis, case.plain().job.view, case.plain().size) == (
+            *(None, ""),
+            case.size,
+        )
+        with contextlib.suppress(Declined):
+            kind().prepare(case, 1).run()
+
+
+def test_the_data_lie_in_memory_as_a_job_says() -> None:
+    images = small(JOB["nhwc3"])
+    assert images.x.transpose(0, 3, 1, 2).flags.c_contiguous
+    assert images.out.strides == tuple(stride // 4 for stride in images.x.strides)
+    assert small(JOB["every_other"]).x.strides[-1] == 8
+    assert not small(JOB["crop"]).x.flags.c_contiguous
+    assert not small(JOB["big_endian"]).x.dtype.isnative
+    assert isinstance(small(JOB["a_list"]).x, list)
+
+
+# ---------------------------------------------------------------------------------------------
+# Targets
+
+ONE, TWO = (targets.Timing(name, "quantize", 1) for name in ("zeropoint", "np.rint"))
+
+
+@pytest.mark.parametrize(
+    ("slower", "ours", "other", "ratio", "verdict"),
+    [
+        (False, 1.0, 2.0, 2.0, "met"),
+        (False, 1.0, 1.5, 1.5, "met"),  # the bound itself
+        (False, 1.0, 1.2, 1.2, "missed by 20%"),
+        (False, 2.0, 1.0, 0.5, "missed by 67%"),
+        (True, 1.0, 1.0, 1.0, "met"),
+        (True, 3.0, 2.0, 1.5, "met"),
+        (True, 3.0, 1.0, 3.0, "missed by 100%"),
+    ],
+)
+def test_verdict_of_a_target(
+    slower: bool, ours: float, other: float, ratio: float, verdict: str
+) -> None:
+    target = targets.Target("a row", ONE, (TWO,), 1.5, slower)
+    result = targets.Result(target, ours, TWO, other)
+    assert (result.ratio, result.verdict) == (pytest.approx(ratio), verdict)
+    assert targets.line(result).startswith(verdict)
+    assert f"{'<=' if slower else '>='} 1.5" in targets.line(result)
+
+
+def best(seconds: float) -> targets.Best:
+    return targets.Best(seconds, 3, 10 * seconds)
+
+
+def test_a_target_counts_the_fastest_and_takes_off_the_fixed_cost() -> None:
+    peers = tuple(targets.Timing(name, "quantize", 64) for name in ("numba", "torch", "litert"))
+    ours = targets.Timing("zeropoint", "quantize", 64)
+    times = dict(zip((ours, *peers[:2]), map(best, (2.0, 4.0, 3.0)), strict=True))
+    found = targets.judge(targets.Target("a row", ours, peers, 1), {}, times)
+    assert (found.other, found.ratio) == (peers[1], 1.5)
+    median = targets.judge(targets.Target("a row", ours, peers, 1, median=True), {}, times)
+    assert median.seconds == 20
+
+    times |= {each._replace(size=1): best(1.0) for each in (ours, peers[0])}
+    target = targets.Target("a row", ours._replace(less=1), (peers[0]._replace(less=1),), 1)
+    assert targets.judge(target, {}, times).ratio == 3
+
+
+def test_a_target_without_a_peer_is_skipped_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, peer = (targets.Timing(name, "quantize", 64) for name in ("zeropoint", "litert"))
+    entered: dict[targets.Timing, Any] = {peer: "No module named 'ai_edge_litert'"}
+    found = targets.judge(targets.Target("a row", ours, (peer,), 1), entered, {ours: best(1.0)})
+    assert found.verdict == "skipped"
+    assert targets.line(found).endswith("a row: litert: No module named 'ai_edge_litert'")
+
+
+def test_every_target_can_be_measured() -> None:
+    names = {kind.name for kind in SYSTEMS} | {targets.AVX2}
+    for target in targets.TARGETS:
+        for timing in (target.ours, *target.others):
+            assert timing.system in names
+            assert timing.job in JOB
+            assert JOB[timing.job].shape is None or Case(JOB[timing.job], timing.size).size == (
+                math.prod(JOB[timing.job].shape or ())
+            )
+    assert len({target.name for target in targets.TARGETS}) == len(targets.TARGETS)
+
+
+def test_the_command_measures_and_writes(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["--rows", "one element round,40 elements float16", "--seconds", "0.01"]
+    assert targets.main([*rows, "--json", str(tmp_path / "run.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0].split("element")[0][15:] for line in lines[:2]] == [" one ", " 40 "]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert [each["name"] for each in run["targets"]] == [
+        "one element round",
+        "40 elements float16",
+    ]
+    assert all(each["ratio"] > 0 for each in run["targets"])
+    assert targets.main(["--rows", "nothing of that name"]) == 2
+
+
+# ---------------------------------------------------------------------------------------------
+# Loads
+
+
+def test_a_second_caller_calls_only_while_it_is_let() -> None:
+    calls = [0]
+
+    def call() -> None:
+        calls[0] += 1
+        time.sleep(1e-3)
+
+    caller = loads.SecondCaller(call, contextlib.nullcontext())
+    try:
+        assert calls == [0]
+        with caller.calling():
+            deadline = time.monotonic() + 10
+            while calls[0] < 3 and time.monotonic() < deadline:
+                time.sleep(1e-3)
+        done = calls[0]
+        assert done >= 3
+        time.sleep(0.02)
+        assert calls[0] == done
+    finally:
+        caller.end()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="tells not which CPUs are ours")
+def test_busy_cpus_are_busy_and_then_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = subprocess.Popen
+
+    def watched(*args: Any, **how: Any) -> Any:
+        started.append(popen(*args, **how))
+        return started[-1]
+
+    monkeypatch.setattr(loads.subprocess, "Popen", watched)
+    with loads.busy_cpus():
+        assert len(started) == len(os.sched_getaffinity(0)) - 1
+        assert all(process.poll() is None for process in started)
+    assert all(process.poll() is not None for process in started)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")

@@ -7,6 +7,7 @@ with the test says during which call.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import itertools
 import math
@@ -142,6 +143,9 @@ def operations() -> Iterator[Operation]:
         yield Operation(f"min_max {real}", real, None, flat, nothing, _min_max, True)
         for kind, shape, call in HISTOGRAMS:
             yield Operation(f"histogram {real} {kind}", real, None, shape, nothing, call, True)
+        for kind, shape, prepare in [("flat", flat, _tensor), *layouts("onnx")]:
+            name = f"errors {real} {kind}"
+            yield Operation(name, real, None, shape, prepare, _error_stats, True)
         yield Operation(f"dynamic {real}", real, CODES[0], flat, nothing, _dynamic, True)
         for convention in zp.CONVENTIONS:
             params = zp.QuantParams(0.1, 100, convention=convention)
@@ -303,6 +307,14 @@ def _dynamic(x: Array, out: Array | None, _: Any) -> object:
 
 def _range(x: Array, out: Array | None, params: zp.QuantParams) -> object:
     return zp.choose_params(x, axis=params.axis, block_size=params.block_size)
+
+
+def _tensor(n: int) -> zp.QuantParams:
+    return zp.QuantParams(0.1, 100)
+
+
+def _error_stats(x: Array, out: Array | None, params: zp.QuantParams) -> object:
+    return dataclasses.astuple(zp.error_stats(x, params))
 
 
 def _histogram(axis: int | None) -> Callable[[Array, Array | None, Any], object]:

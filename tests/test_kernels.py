@@ -5,6 +5,7 @@ The `isa` fixture runs the tests under `verify()`, which compares every element'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint._layout import Layout
 from zeropoint._reference import working_dtype
 
 from .exact import half_steps, neighbours
@@ -29,6 +31,13 @@ INTEGERS = [65504, 2**23, 2**23 + 1, 2**31, -(2**31), 2**32, 10**10]
 HALVES = [0.5, -0.5, 1.5, 2.5, 127.5, 128.5, 254.5, 255.5, -128.5]
 ENDS = [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38]
 HARD = np.array([*INTEGERS, *HALVES, *ENDS], np.float32)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = zp.get_num_threads()
+    yield
+    zp.set_num_threads(before)
 
 
 def sample(
@@ -228,6 +237,40 @@ def test_products_give_the_codes_of_the_quotient(isa: str, dtype: str, conventio
     far.quantize(np.resize(half_steps(steps + 10**6, 0.1), 9000))
 
 
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
+def test_errors(isa: str, convention: str, dtype: np.dtype[Any]) -> None:
+    """Every size, granularity and precision of the scale; some zeros, some codes clipped."""
+    shapes = [(size,) for size in SIZES[1:]] + SHAPES
+    for i, shape in enumerate(shapes):
+        x = np.resize(sample(int(np.prod(shape)), dtype), shape)
+        x = np.where(np.isfinite(x) & (RNG.random(shape) > 0.1), x, np.asarray(0, dtype))
+        for axis in (None, *range(len(shape))):
+            block = (None, None, 3, 64)[(i + (axis or 0)) % 4] if axis is not None else None
+            layout = Layout(shape, axis, block).params_shape
+            scale = RNG.uniform(0.01, 0.1, layout).astype(np.float64 if i % 3 else np.float32)
+            zero = RNG.integers(1, 256, layout)
+            params = zp.QuantParams(
+                *(scale, zero if layout else int(zero)),
+                qmin=i % 2,
+                axis=axis,
+                block_size=block,
+                convention=convention,
+            )
+            zp.error_stats(x.astype(dtype), params)
+
+
+@pytest.mark.parametrize(
+    "shape", [(70_000, 3), (3, 70_000), (300, 1300), (1300, 300), (2, 2000, 70)]
+)
+def test_errors_of_many_channels(isa: str, shape: tuple[int, ...]) -> None:
+    """More channels than are counted at once, more elements than one thread takes at a time."""
+    x = RNG.normal(size=shape).astype(np.float32)
+    for axis in range(len(shape)):
+        zp.error_stats(x, zp.choose_params(x, axis=axis))
+        zp.error_stats(x, zp.choose_params(x, axis=axis, block_size=100))
+
+
 def test_every_kernel_is_a_known_operation() -> None:
     if zp.backends() == ("reference",):
         pytest.skip("the core is absent")
@@ -235,9 +278,10 @@ def test_every_kernel_is_a_known_operation() -> None:
     assert len(kernels) == len(set(kernels)) > 30
     operations = {kernel.split()[0] for kernel in kernels}
     quantize = {"quantize", "quantize_runs", "certify"}
-    rest = {"dequantize", "convert", "saturate", "round", "min_max", "histogram"}
+    rest = {"dequantize", "fake_quantize", "convert", "saturate", "round", "min_max", "histogram"}
     moved = {"gather", "scatter", "transpose", "swap_bytes"}
-    assert operations == quantize | rest | moved
+    measured = {"clipped", "errors", "tally"}
+    assert operations == quantize | rest | moved | measured
 
 
 def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +309,56 @@ def test_the_fast_path_equals_the_general_one(backend: str) -> None:
             back = params.dequantize(np.repeat(q, 2, axis=1)[:, ::2])
             assert params.dequantize(q).tobytes() == back.tobytes()
             assert params.fake_quantize(data).tobytes() == params.fake_quantize(strided).tobytes()
+
+
+# ---- ranges, parameters and codes group by group -----------------------------------------------
+
+#: runs of every length: a part of a group of 128 KiB, a whole one, more; one parameter, and more
+#: than are chosen at once; last blocks that are short; blocks of columns, few and too many
+GROUPED = [
+    *[((37, 41), 0, None), ((5, 9001), 0, None), ((3, 70_001), 0, None), ((70_000, 3), 0, None)],
+    *[((64, 96), -1, 32), ((37, 41), -1, 16), ((700, 101), 1, 25), ((100_000,), 0, 7)],
+    *[((2, 40_011), 1, 8200), ((90_000,), 0, 90_000), ((1000, 3), 1, 1), ((2, 3, 50), 1, 2)],
+    *[((64, 96), 0, 32), ((70, 1000), 0, 33), ((5, 2048), 0, 3), ((5, 2049), 0, 3)],
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "block"), GROUPED, ids=str)
+def test_dynamic_in_groups(
+    native: str, threads: None, shape: tuple[int, ...], axis: int, block: int | None
+) -> None:
+    """Fresh codes are made group by group, those for `out` after all ranges: the same bits."""
+    for dtype in REALS:
+        size = 10.0 ** RNG.integers(-3, 4, (*shape[:-1], 1))
+        x = ((RNG.normal(size=shape) + RNG.integers(-2, 3, size.shape)) * size).astype(dtype)
+        x[np.isinf(x)] = 1
+        x.flat[:40] = 0  # no ordinary range
+        for convention in zp.CONVENTIONS:
+            for symmetric in (False, True):
+                keywords = {"symmetric": symmetric, "convention": convention}
+                keywords |= {"axis": axis, "block_size": block}
+                out = np.empty(shape, np.int8)
+                _, want = zp.quantize_dynamic(x, "int8", out=out, **keywords)
+                for n in (1, 3):
+                    zp.set_num_threads(n)
+                    q, params = zp.quantize_dynamic(x, "int8", **keywords)
+                    assert params == want
+                    assert q.tobytes() == out.tobytes()
+
+
+@pytest.mark.parametrize(("shape", "axis", "block"), GROUPED[::3], ids=str)
+def test_dynamic_in_groups_at_fault(
+    native: str, threads: None, shape: tuple[int, ...], axis: int, block: int | None
+) -> None:
+    for n in (1, 3):
+        zp.set_num_threads(n)
+        for element in (0, np.prod(shape) // 2, -1):
+            x = RNG.normal(size=shape).astype(np.float32)
+            x.flat[element] = np.nan
+            index = np.unravel_index(np.arange(x.size)[element], shape)
+            text = rf"x has 1 NaN or Inf of .* at index \({', '.join(map(str, index))},?\)"
+            with pytest.raises(ValueError, match=text):
+                zp.quantize_dynamic(x, axis=axis, block_size=block)
 
 
 # ---- runs of thousands of elements ------------------------------------------------------------

@@ -38,19 +38,20 @@ def test_the_reference_is_not_its_own_oracle():
 
 
 BROKEN = {
-    "quantize": ("quantize", "fake_quantize", "quantize_dynamic"),
-    "dequantize": ("dequantize", "fake_quantize"),
+    "quantize": ("quantize", "fake_quantize", "quantize_dynamic", "errors"),
+    "dequantize": ("dequantize", "fake_quantize", "errors"),
     "requantize": ("requantize",),
     "saturate": ("saturate",),
     "saturate_cast": ("saturate_cast",),
     "round": ("round",),
     "min_max": ("min_max", "quantize_dynamic", "histogram"),
     "histogram": ("histogram",),
+    "fewest": ("errors",),
     "choose": ("min_max", "quantize_dynamic"),
 }
 
 
-@pytest.mark.slow("the whole check, nine times")
+@pytest.mark.slow("the whole check, ten times")
 @needs_core
 @pytest.mark.parametrize("function", BROKEN)
 def test_a_wrong_result_is_found(brief, monkeypatch, function):

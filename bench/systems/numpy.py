@@ -69,11 +69,12 @@ class NumPyByHand(System):
             along = {"axis": tuple(shared), "keepdims": True}
 
         def run() -> tuple[Array, Array, Array]:
-            low = np.minimum(np.min(x, **along), 0)
-            high = np.maximum(np.max(x, **along), 0)
+            real = x.astype(np.float32, copy=False)
+            low = np.minimum(np.min(real, **along), 0)
+            high = np.maximum(np.max(real, **along), 0)
             scale = (high - low) / (qmax - qmin)
             z = qmin - np.round(low / scale)
-            return np.clip(np.round(x / scale + z), qmin, qmax).astype(dtype), scale, z
+            return np.clip(np.round(real / scale + z), qmin, qmax).astype(dtype), scale, z
 
         def result(r: tuple[Array, Array, Array]) -> Result:
             return r[0].reshape(case.shape), *(a.reshape(case.scale.shape) for a in r[1:])

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "constructor.h"
 #include "entries.h"
 #include "fast.h"
 #include "gil.h"
@@ -19,68 +20,6 @@
 #include "parameters.h"
 
 namespace {
-
-// ---- parameters from plain numbers --------------------------------------------------------------
-
-NativeParams native_of_one(const Number& scale, std::int32_t zero, int qmin, int qmax,
-                           bool is_signed, zp::Convention convention) {
-    const auto make = [&](const auto* s) -> NativeParams {
-        return {{std::vector(s, s + 1),
-                 {zero},
-                 qmin,
-                 qmax,
-                 is_signed ? zp::DType::i8 : zp::DType::u8,
-                 convention},
-                std::nullopt,
-                0,
-                {}};
-    };
-    return scale.dtype == zp::DType::f64 ? make(reinterpret_cast<const double*>(scale.bytes))
-                                         : make(reinterpret_cast<const float*>(scale.bytes));
-}
-
-namespace answer {
-
-// _initialise(self, scale, zero_point, dtype, qmin, qmax, axis, block_size, convention,
-// include_zero), of plain numbers: the constructor of QuantParams behind its defaults.
-py::object initialise(std::size_t, const Given& given) {
-    for (std::size_t i = 0; i < slot::count; ++i)
-        if (!given[i]) return py::none();
-    if (!given[6].is_none() || !given[7].is_none()) return py::none();
-    auto scale = number(given[1]);
-    const auto zero = integer(given[2]);
-    const auto code = code_of(given[3]);
-    if (!scale || !zero || !code) return py::none();
-    const bool is_signed = code == zp::DType::i8;
-    const int first = is_signed ? -128 : 0, last = first + 255;
-    const auto qmin = integer_or(given[4], first), qmax = integer_or(given[5], last);
-    if (!qmin || !qmax || !(first <= *qmin && *qmin < *qmax && *qmax <= last)) return py::none();
-    std::optional<zp::Convention> convention;
-    for (std::size_t i = 0; i < std::size(convention_texts); ++i)
-        if (is_text(given[8], zp::convention_names[i])) convention = static_cast<zp::Convention>(i);
-    const auto include_zero = flag_or(given[9], true);
-    if (!convention || !include_zero) return py::none();
-    if (!*include_zero && *convention != zp::Convention::numpy) return py::none();
-    const std::int64_t low = *include_zero ? *qmin : INT32_MIN;
-    const std::int64_t high = *include_zero ? *qmax : INT32_MAX;
-    if (*zero < low || *zero > high) return py::none();
-
-    Number stored;  // Python's numbers become float32, NumPy's stay
-    const auto* type = reinterpret_cast<const PyObject*>(Py_TYPE(given[1].ptr()));
-    stored.dtype = type == types.f64.ptr() ? zp::DType::f64 : zp::DType::f32;
-    if (!zp::store_scale(scale->view(), {stored.data(), stored.dtype}, *convention))
-        return py::none();
-    const py::object native =
-        py::cast(native_of_one(stored, static_cast<std::int32_t>(*zero), static_cast<int>(*qmin),
-                               static_cast<int>(*qmax), is_signed, *convention));
-    const py::object kept = stored.scalar(), from = py::int_(*qmin), to = py::int_(*qmax);
-    set_fields(given[0], {kept, given[2], is_signed ? dtypes.i8 : dtypes.u8, from, to, Py_None,
-                          Py_None, convention_texts[static_cast<std::size_t>(*convention)],
-                          *include_zero ? Py_True : Py_False, native});
-    return py::bool_(true);
-}
-
-}  // namespace answer
 
 // ---- the range of the data, and parameters from it ----------------------------------------------
 
@@ -201,8 +140,9 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     std::int32_t z = 0;
     if (!zp::choose(scale.dtype, ends.low.bytes, ends.high.bytes, 1, choice.core, scale.bytes, &z))
         return {};
-    NativeParams params = native_of_one(scale, z, choice.core.qmin, choice.core.qmax,
-                                        choice.is_signed, choice.core.convention);
+    NativeParams params =
+        make_native(scale.dtype, scale.bytes, {z}, choice.core.qmin, choice.core.qmax,
+                    choice.is_signed, choice.core.convention, std::nullopt, 0, {});
     if (with_codes)
         call(n, [&, to = target_view(codes, code)](zp::Poll poll) {
             return zp::quantize(isa, *from, to, zp::Layout::tensor(n), params.core, poll);

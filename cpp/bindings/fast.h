@@ -118,19 +118,42 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
     if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return py::none();
 
-    const Range range = range_of(isa, x, *from, *layout);
-    const py::object chosen = choose(range.low, range.high, choice);
-    if (chosen.is_none()) return py::none();
-    const auto pair = py::reinterpret_borrow<py::tuple>(chosen);
+    const auto chosen = [&]() -> std::pair<py::object, py::object> {
+        if (out.is_none() && with_codes) {  // nobody sees what is written before a fault is found
+            const auto shape =
+                layout->parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
+            py::array scale(dtype_of_precision(from->dtype), shape),
+                zero(py::dtype("int32"), shape);
+            zp::Outcome outcome{};
+            call(layout->size(),
+                 [&, to = proxy(codes).data, s = scale.mutable_data(),
+                  z = static_cast<std::int32_t*>(zero.mutable_data())](zp::Poll poll) {
+                     outcome = zp::quantize_dynamic(isa, *from, to, *layout, choice, s, z, poll);
+                     return outcome != zp::Outcome::stopped;
+                 });
+            if (outcome == zp::Outcome::fault) return {};
+            if (outcome == zp::Outcome::done) {
+                with_codes = false;
+                return {std::move(scale), std::move(zero)};
+            }
+        }
+        const Range range = range_of(isa, x, *from, *layout);
+        const py::object found = choose(range.low, range.high, choice);
+        if (found.is_none()) return {};
+        const auto pair = py::reinterpret_borrow<py::tuple>(found);
+        return {pair[0], pair[1]};
+    }();
+    const auto& [scale, zero] = chosen;
+    if (!scale) return py::none();
     const auto make =
         from->dtype == zp::DType::f64 ? &native_params<double> : &native_params<float>;
-    NativeParams params = make(pair[0].cast<py::array>(), pair[1].cast<py::array>(), choice.qmin,
+    NativeParams params = make(scale.cast<py::array>(), zero.cast<py::array>(), choice.qmin,
                                choice.qmax, is_signed, choice.convention, axis, block);
     if (with_codes)
         call(layout->size(), [&, to = target_view(codes, code)](zp::Poll poll) {
             return zp::quantize(isa, *from, to, *layout, params.core, poll);
         });
-    return py::make_tuple(std::move(codes), pair[0], pair[1], py::cast(std::move(params)));
+    return py::make_tuple(std::move(codes), scale, zero, py::cast(std::move(params)));
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "arrays.h"
@@ -99,6 +101,28 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
         return zp::histogram(isa, {from, *dtype}, given, to, *layout, poll);
     });
     return table;
+}
+
+// The sums, how many elements are clipped, which codes are used, and by channel how many elements
+// are not zero and how many codes most of these have.
+py::tuple errors(std::size_t isa, const py::array& source, const NativeParams& params,
+                 double inverse_unit) {
+    check_isa(isa);
+    const auto dtype = plain_real(source);
+    const auto layout = params.layout(source);
+    if (!dtype || !layout || layout->size() == 0)
+        throw py::value_error("errors needs real data in a plain array that the parameters fit");
+    py::array nonzero(py::dtype("int64"), layout->axis), most(py::dtype("int64"), layout->axis);
+    zp::Errors found;
+    found.inverse_unit = inverse_unit;
+    found.nonzero = static_cast<std::int64_t*>(nonzero.mutable_data());
+    found.most = static_cast<std::int64_t*>(most.mutable_data());
+    const zp::ConstView x{source.data(), *dtype};
+    call(layout->size(),
+         [&](zp::Poll poll) { return zp::errors(isa, x, *layout, params.core, found, poll); });
+    const auto used = std::count(std::begin(found.used), std::end(found.used), 1);
+    return py::make_tuple(found.worst, found.absolute, found.noise, found.signal, found.back,
+                          found.dot, found.clipped, used, std::move(nonzero), std::move(most));
 }
 
 // How this build was made, and what is in it.

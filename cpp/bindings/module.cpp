@@ -46,5 +46,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("round_into", &round_into);
     m.def("ranges", &min_max);
     m.def("histogram", &histogram);
+    m.def("errors", &errors);
     m.def("info", &info);
 }

@@ -164,18 +164,32 @@ py::object native_of(py::handle params) {
     return found;
 }
 
-// A copy over memory that cannot be made writeable again.
-py::object frozen(const py::array& array) {
-    const auto bytes = py::reinterpret_steal<py::object>(
-        PyBytes_FromStringAndSize(static_cast<const char*>(array.data()), array.nbytes()));
-    if (!bytes) throw py::error_already_set();
+// ---- arrays over memory that cannot be made writeable again -------------------------------------
+
+py::object fresh_bytes(std::size_t n) {
+    auto made = py::reinterpret_steal<py::object>(
+        PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(n)));
+    if (!made) throw py::error_already_set();
+    return made;
+}
+
+py::object array_over(const py::object& bytes, py::handle descr,
+                      const std::vector<py::ssize_t>& shape) {
     const auto& api = py::detail::npy_api::get();
-    auto found = py::reinterpret_steal<py::object>(api.PyArray_NewFromDescr_(
-        api.PyArray_Type_, array.dtype().release().ptr(), proxy(array).nd, proxy(array).dimensions,
+    auto made = py::reinterpret_steal<py::object>(api.PyArray_NewFromDescr_(
+        api.PyArray_Type_, descr.inc_ref().ptr(), static_cast<int>(shape.size()), shape.data(),
         nullptr, PyBytes_AS_STRING(bytes.ptr()), plain_flags, nullptr));
-    if (!found || api.PyArray_SetBaseObject_(found.ptr(), bytes.inc_ref().ptr()) != 0)
+    if (!made || api.PyArray_SetBaseObject_(made.ptr(), bytes.inc_ref().ptr()) != 0)
         throw py::error_already_set();
-    return found;
+    return made;
+}
+
+// A copy.
+py::object frozen(const py::array& array) {
+    const py::object bytes = fresh_bytes(static_cast<std::size_t>(array.nbytes()));
+    std::memcpy(PyBytes_AS_STRING(bytes.ptr()), array.data(),
+                static_cast<std::size_t>(array.nbytes()));
+    return array_over(bytes, proxy(array).descr, shape_of(array));
 }
 
 }  // namespace

@@ -71,9 +71,15 @@ bool is_normal(T scale) {
 
 // (high - low) / steps, evaluated in Precision.
 template <class Precision, class T>
+T plain_step(T low, T high, int steps) {
+    return static_cast<T>((static_cast<Precision>(high) - static_cast<Precision>(low)) /
+                          static_cast<Precision>(steps));
+}
+
+// The same at the edge of the precision too.
+template <class Precision, class T>
 T step(T low, T high, int steps) {
-    const T scale = static_cast<T>((static_cast<Precision>(high) - static_cast<Precision>(low)) /
-                                   static_cast<Precision>(steps));
+    const T scale = plain_step<Precision>(low, high, steps);
     return low == high || is_normal(scale) ? scale : smallest_scale(low, high, steps);
 }
 
@@ -84,46 +90,48 @@ T clip(T v, int low, int high) {
     return std::min(std::max(v, static_cast<T>(low)), static_cast<T>(high));
 }
 
-double half_away(double v) {  // |v| is small, or clipped next
-    const double whole = std::trunc(v);
-    return std::abs(v - whole) >= 0.5 ? whole + std::copysign(1.0, v) : whole;
+template <class T>
+T nearest(T v) {  // std::nearbyint, which would be a call for each number
+    return rounded<T, even>(v);
 }
 
-// The default rule of each convention: the scale of a range, and its zero point.
+// The default rule of each convention: in which precision the scale of a range is evaluated, and
+// the least that it can be; and the zero point.
 template <class C, class T>
 struct DefaultRule;
 template <class T>
 struct DefaultRule<numpy, T> {
-    static T scale(T low, T high, int steps) { return step<T>(low, high, steps); }
+    using Precision = T;
+    static constexpr T least_scale = 0;
     static T zero_point(T low, T, T scale, const Choice& c) {
-        return static_cast<T>(c.qmin) - std::nearbyint(low / scale);
+        return static_cast<T>(c.qmin) - nearest(low / scale);
     }
 };
 template <class T>
 struct DefaultRule<onnx, T> : DefaultRule<numpy, T> {  // DynamicQuantizeLinear
     static T zero_point(T low, T, T scale, const Choice& c) {
-        return clip(std::nearbyint(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
+        return clip(nearest(static_cast<T>(c.qmin) - low / scale), c.qmin, c.qmax);
     }
 };
 template <class T>
 struct DefaultRule<torch, T> {  // MinMaxObserver
-    static T scale(T low, T high, int steps) {
-        return std::max(step<T>(low, high, steps), static_cast<T>(0x1p-23));
-    }
+    using Precision = T;
+    static constexpr T least_scale = static_cast<T>(0x1p-23);
     static T zero_point(T low, T high, T scale, const Choice& c) {
         return clip(DefaultRule<numpy, T>::zero_point(low, high, scale, c), c.qmin, c.qmax);
     }
 };
 template <class T>
 struct DefaultRule<tflite, T> {  // ChooseQuantizationParams, in float64
-    static T scale(T low, T high, int steps) { return step<double>(low, high, steps); }
+    using Precision = double;
+    static constexpr T least_scale = 0;
     static T zero_point(T low, T high, T scale, const Choice& c) {
         const double l = low, h = high, exact = (h - l) / (double(c.qmax) - double(c.qmin));
         const double s = std::isfinite(exact) && is_normal(scale) ? exact : scale;
         // from the end with the smaller error bound
         const bool use_min =
             std::abs(c.qmin) + std::abs(l / s) < std::abs(c.qmax) + std::abs(h / s);
-        const double z = half_away(use_min ? c.qmin - l / s : c.qmax - h / s);
+        const double z = rounded<double, away>(use_min ? c.qmin - l / s : c.qmax - h / s);
         return static_cast<T>(clip(z, c.qmin, c.qmax));
     }
 };
@@ -148,16 +156,20 @@ T least_error(T low, T high, T scale, T from_min, T from_max, const Choice& c) {
     return error(from_max) < error(from_min) ? from_max : from_min;
 }
 
+// Of a symmetric choice: the zero point, and the steps from there to the nearer end of the codes.
+int centre(const Choice& c) {
+    const int ends = c.qmin + c.qmax + 1;
+    return ends / 2 - (ends % 2 < 0 ? 1 : 0);  // rounded down, not towards 0
+}
+int reach(const Choice& c) { return std::min(c.qmax - centre(c), centre(c) - c.qmin); }
+
 template <class C, class T>
 Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
     if (!(std::isfinite(low) && std::isfinite(high))) return Fault::not_finite;
     if (c.symmetric) {
-        const int ends = c.qmin + c.qmax + 1;
-        const int centre = ends / 2 - (ends % 2 < 0 ? 1 : 0);  // rounded down, not towards 0
-        const int reach = std::min(c.qmax - centre, centre - c.qmin);
         const T peak = std::max(std::abs(low), std::abs(high));
-        scale = peak == 0 ? 1 : step<T>(T(0), peak, reach);
-        zero_point = centre;
+        scale = peak == 0 ? 1 : step<T>(T(0), peak, reach(c));
+        zero_point = centre(c);
         return std::isfinite(scale) ? Fault::none : Fault::too_wide;
     }
     if (c.include_zero) {
@@ -168,7 +180,8 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     }
     const int steps = c.qmax - c.qmin;
     scale = c.zero_point_from == ZeroPointFrom::default_rule
-                ? DefaultRule<C, T>::scale(low, high, steps)
+                ? std::max(step<typename DefaultRule<C, T>::Precision>(low, high, steps),
+                           DefaultRule<C, T>::least_scale)
                 : step<T>(low, high, steps);
     if (!std::isfinite(scale)) return Fault::too_wide;
     if (scale == 0) {  // all zeros
@@ -176,8 +189,8 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
         zero_point = std::min(std::max(0, c.qmin), c.qmax);
         return Fault::none;
     }
-    const T from_min = static_cast<T>(c.qmin) - std::nearbyint(low / scale);
-    const T from_max = static_cast<T>(c.qmax) - std::nearbyint(high / scale);
+    const T from_min = static_cast<T>(c.qmin) - nearest(low / scale);
+    const T from_max = static_cast<T>(c.qmax) - nearest(high / scale);
     T z = 0;
     switch (c.zero_point_from) {
         case ZeroPointFrom::default_rule:
@@ -198,11 +211,48 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     return Fault::none;
 }
 
+// Many ranges in vectors.  False where one is out of the ordinary, and choose_one has to look: it
+// is not finite, or its scale not a normal number.
+template <class C, class T>
+bool choose_ordinary(const T* low, const T* high, std::size_t n, const Choice c, T* scale,
+                     std::int32_t* zero_point) noexcept {
+    using Rule = DefaultRule<C, T>;
+    const int steps = c.symmetric ? reach(c) : c.qmax - c.qmin, middle = centre(c);
+    unsigned others = 0;
+    if (c.symmetric)
+        for (std::size_t i = 0; i < n; ++i) {
+            const T peak = std::max(std::abs(low[i]), std::abs(high[i]));
+            scale[i] = plain_step<T>(T(0), peak, steps);
+            zero_point[i] = middle;
+            others += !(is_normal(scale[i]) && low[i] <= high[i]);
+        }
+    else
+        for (std::size_t i = 0; i < n; ++i) {
+            const T from = std::min(low[i], T(0)), to = std::max(high[i], T(0));
+            const T s = plain_step<typename Rule::Precision>(from, to, steps);
+            const bool ordinary = is_normal(s) && low[i] <= high[i];
+            others += !ordinary;
+            scale[i] = ordinary ? std::max(s, Rule::least_scale) : T(1);
+            const T z = Rule::zero_point(ordinary ? from : T(0), ordinary ? to : T(0), scale[i], c);
+            zero_point[i] = static_cast<std::int32_t>(z);
+        }
+    return others == 0;
+}
+
 template <class C, class T>
 Verdict choose_all(const T* low, const T* high, std::size_t n, const Choice& choice, T* scale,
                    std::int32_t* zero_point) noexcept {
     const FpGuard guard;
+    constexpr std::size_t at_once = 256;
+    const bool in_vectors =
+        choice.zero_point_from == ZeroPointFrom::default_rule && choice.include_zero;
     for (std::size_t i = 0; i < n; ++i) {
+        while (in_vectors && n - i >= 8 && i % at_once == 0) {
+            const std::size_t m = std::min(at_once, n - i);
+            if (!choose_ordinary<C>(low + i, high + i, m, choice, scale + i, zero_point + i)) break;
+            i += m;
+            if (i == n) return {};
+        }
         Fault fault = choose_one<C>(low[i], high[i], choice, scale[i], zero_point[i]);
         if (fault == Fault::none && by_reciprocal(choice.convention) &&
             !std::isfinite(1 / scale[i]))

@@ -2,8 +2,10 @@
 #include "zeropoint/core.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
+#include "errors.h"
 #include "fpstate.h"
 #include "layout.h"
 #include "params.h"
@@ -28,6 +30,9 @@ constexpr Tag tag(Convention c) {
     return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
 }
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
+
+// The proof that spares the division costs about as much as so many divisions.
+constexpr std::size_t worth_a_proof = 8192;
 
 Array input(const Input& x, DType dtype) {
     char* first = const_cast<char*>(static_cast<const char*>(x.data));
@@ -81,12 +86,10 @@ public:
         bind(stage, stream.scale.data(), stream.zero.data());
     }
     void quantize(DType x, const Params::Data& p) {
-        // the proof that spares the division costs about as much as so many divisions
-        constexpr std::size_t worth_a_proof = 8192;
         // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // or null
+        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // f32, or null
         const bool worth = certify && table_.multiplies && run_length() >= worth_a_proof &&
                            p.size() <= most_proofs;
         const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
@@ -94,10 +97,14 @@ public:
         Stage& stage = add(op, x, p.code, tag(x), tag(p.convention), p.qmin, p.qmax);
         if (multipliers)
             bind(stage, multipliers, static_cast<const Multiplier*>(nullptr));
-        else if (x == DType::f32)
+        else if (working(x) == DType::f32)
             bind(stage, p.quantizer<float>());
         else
             bind(stage, p.quantizer<double>());
+    }
+    void fake_quantize(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::fake_quantize, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
+        bind(stage, p.dequantizer<float>());
     }
     void dequantize(const Params::Data& p) {
         Stage& stage = add(Op::dequantize, p.code, p.precision, tag(p.code), tag(p.precision));
@@ -106,6 +113,15 @@ public:
         else
             bind(stage, p.dequantizer<double>());
     }
+    void clipped(DType x, const Params::Data& p) {
+        Stage& stage = add(Op::clipped, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
+        if (x == DType::f32)
+            bind(stage, p.quantizer<float>());
+        else
+            bind(stage, p.quantizer<double>());
+    }
+    // The only stage; none where there is nothing to do.
+    Stage only() const { return count_ ? stages_[0] : Stage{}; }
     bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
         last.non_temporal = stores_past_caches(layout_, stages_[0], last, out_);
@@ -173,8 +189,7 @@ void leave_ieee(std::uint64_t state) noexcept { FpGuard::leave(state); }
 bool quantize(std::size_t isa, ConstView x, Output q, const Layout& layout, const Params& params,
               Poll poll) {
     Pipeline pipeline(isa, layout, input(x), output(q, params.code()));
-    pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data());
+    pipeline.quantize(x.dtype, params.data());
     return pipeline.run(poll);
 }
 
@@ -189,10 +204,13 @@ bool dequantize(std::size_t isa, Input q, View x, const Layout& layout, const Pa
 bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout& layout,
                    const Params& params, Poll poll) {
     Pipeline pipeline(isa, layout, input(x), output(y, x.dtype));
-    pipeline.convert(x.dtype, working(x.dtype));
-    pipeline.quantize(working(x.dtype), params.data());
-    pipeline.dequantize(params.data());
-    pipeline.convert(params.precision(), x.dtype);
+    if (working(x.dtype) == DType::f32 && params.precision() == DType::f32) {
+        pipeline.fake_quantize(x.dtype, params.data());
+    } else {
+        pipeline.quantize(x.dtype, params.data());
+        pipeline.dequantize(params.data());
+        pipeline.convert(params.precision(), x.dtype);
+    }
     return pipeline.run(poll);
 }
 
@@ -314,11 +332,163 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     return pipeline.run(poll);
 }
 
+bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& params,
+            Errors& errors, Poll poll) {
+    const DType inner = working(x.dtype), finer = std::max(inner, params.precision());
+    const auto stage = [&](auto&& add) {
+        Pipeline pipeline(isa, layout, Array{});
+        add(pipeline);
+        return pipeline.only();
+    };
+    const Params::Data& p = params.data();
+    ErrorStages stages;
+    stages.widen = stage([&](Pipeline& to) { to.convert(x.dtype, inner); });
+    stages.quantize = stage([&](Pipeline& to) { to.quantize(inner, p); });
+    stages.clipped = stage([&](Pipeline& to) { to.clipped(inner, p); });
+    stages.dequantize = stage([&](Pipeline& to) { to.dequantize(p); });
+    stages.refine = stage([&](Pipeline& to) { to.convert(inner, finer); });
+    stages.refine_back = stage([&](Pipeline& to) { to.convert(params.precision(), finer); });
+    const Table& table = *targets().at(isa).table;
+    stages.errors = table.at(Op::errors, tag(finer), tag(finer));
+    stages.tally = table.at(Op::tally, tag(inner), tag(inner));
+    return measure(layout, x.data, stages, errors, poll);
+}
+
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {
     if (x.dtype == DType::f64)
         return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), layout,
                           poll);
     return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), layout, poll);
+}
+
+// ---- quantize_dynamic --------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::size_t group_bytes = std::size_t(1) << 17;  // of data: they stay in the second cache
+constexpr std::size_t largest_group = std::size_t(1) << 20;  // bytes, where one parameter has more
+constexpr std::size_t most_parameters = 2048;  // at once: their ranges lie on the stack
+constexpr std::size_t most_proofs_at_once = 16;
+
+// What the groups of one call share.
+template <class T>
+struct Dynamic {
+    Kernel min_max, quantize, certify, quantize_runs;  // the last two null where they do not pay
+    std::size_t size;                                  // bytes of an element
+    const Choice& choice;
+    T* scale;
+    std::int32_t* zero_point;
+    std::atomic<bool> fault{false};
+
+    // Ranges, parameters and codes of a group, or of a part of it.
+    bool run(Job job, std::size_t first) const noexcept {
+        constexpr T inf = std::numeric_limits<T>::infinity();
+        constexpr DType precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
+        alignas(64) T low[most_parameters], high[most_parameters];
+        const std::size_t n = job.per_column ? job.cols : job.rows;
+        std::fill_n(low, n, inf);
+        std::fill_n(high, n, -inf);
+        job.state[0] = low;
+        job.state[1] = high;
+        min_max(job);
+        if (!choose(precision, low, high, n, choice, scale + first, zero_point + first))
+            return false;
+        T* const divisor = low;
+        T* const zero = high;
+        const bool reciprocal = by_reciprocal(choice.convention);
+        for (std::size_t i = 0; i < n; ++i) {
+            divisor[i] = reciprocal ? 1 / scale[first + i] : scale[first + i];
+            zero[i] = static_cast<T>(zero_point[first + i]);
+        }
+        job.scale = divisor;
+        job.zero = zero;
+        job.low = choice.qmin;
+        job.high = choice.qmax;
+        if (!certify) {
+            quantize(job);
+            return true;
+        }
+        Multiplier multipliers[most_proofs_at_once];
+        Job proof = job;
+        proof.out = multipliers;
+        certify(proof);
+        job.scale = multipliers;
+        quantize_runs(job);
+        return true;
+    }
+};
+
+// In a kernel's place: job.scale points to the scale of the group's first parameter.
+template <class T>
+void quantize_group(const Job& group) noexcept {
+    auto& call = *static_cast<Dynamic<T>*>(group.context);
+    const std::size_t first = static_cast<const T*>(group.scale) - call.scale;
+    const std::size_t at_once = group.per_column ? group.rows
+                                : call.certify   ? most_proofs_at_once
+                                                 : most_parameters;
+    Job part = group;
+    for (std::size_t row = 0; row < group.rows; row += at_once) {
+        if (call.fault.load(std::memory_order_relaxed)) return;
+        part.rows = std::min(at_once, group.rows - row);
+        if (!call.run(part, first + row)) call.fault = true;
+        const std::size_t done = part.rows * part.cols;
+        part.in = static_cast<const char*>(part.in) + done * call.size;
+        part.out = static_cast<char*>(part.out) + done;
+    }
+}
+
+// Whether elements that share parameters lie together, and are few enough.
+bool at_once(const Layout& layout, std::size_t size) noexcept {
+    const bool columns = layout.kind == Layout::Kind::block && layout.inner > 1;
+    if (layout.kind == Layout::Kind::tensor || (columns && layout.inner > most_parameters))
+        return false;
+    if (layout.kind == Layout::Kind::channel)
+        return layout.outer == 1 && layout.inner > 1 && layout.inner <= largest_group / size;
+    return std::min(layout.block, layout.axis) <= largest_group / size / layout.inner;
+}
+
+template <class T>
+Outcome quantize_dynamic_in(std::size_t isa, ConstView x, void* q, const Layout& layout,
+                            const Choice& choice, T* scale, std::int32_t* zero_point,
+                            Poll poll) noexcept {
+    const Table& table = *targets().at(isa).table;
+    const DType inner = working(x.dtype);
+    const auto kernel = [&](Op op) { return table.at(op, tag(x.dtype), tag(choice.convention)); };
+    const bool proves =
+        table.multiplies && kernel(Op::certify) && run_length(layout) >= worth_a_proof;
+    Dynamic<T> call{table.at(Op::min_max, tag(x.dtype), tag(inner)),
+                    kernel(Op::quantize),
+                    proves ? kernel(Op::certify) : nullptr,
+                    proves ? kernel(Op::quantize_runs) : nullptr,
+                    size_of(x.dtype),
+                    choice,
+                    scale,
+                    zero_point};
+    Stage stage{};
+    stage.in_size = call.size;
+    stage.out_size = 1;
+    const bool plain = !x.memory.strides && !x.memory.swapped;
+    if (!plain || !call.quantize || !at_once(layout, call.size)) return Outcome::apart;
+    stage.kernel = &quantize_group<T>;
+    stage.scale = scale;
+    stage.parameter_size = sizeof(T);
+    stage.group = group_bytes / stage.in_size;
+    stage.context = &call;
+    stage.non_temporal = stores_past_caches(layout, stage, stage, q);
+    if (!run(layout, {x.data, q, nullptr}, &stage, 1, poll)) return Outcome::stopped;
+    return call.fault ? Outcome::fault : Outcome::done;
+}
+
+}  // namespace
+
+Outcome quantize_dynamic(std::size_t isa, ConstView x, void* q, const Layout& layout,
+                         const Choice& choice, void* scale, std::int32_t* zero_point,
+                         Poll poll) noexcept {
+    return x.dtype == DType::f64
+               ? quantize_dynamic_in(isa, x, q, layout, choice, static_cast<double*>(scale),
+                                     zero_point, poll)
+               : quantize_dynamic_in(isa, x, q, layout, choice, static_cast<float*>(scale),
+                                     zero_point, poll);
 }
 
 }  // namespace zeropoint::core

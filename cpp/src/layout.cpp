@@ -49,7 +49,8 @@ private:
 
 class Runner {
 public:
-    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages.
+    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages, or
+    /// to the stage's groups.
     Runner(const Places& places, const Stage* stages, std::size_t count, std::size_t limit,
            Span span)
         : in_(static_cast<const char*>(places.in)),
@@ -58,7 +59,9 @@ public:
           stages_(stages),
           count_(count),
           moves_(walk_ && std::min(walk_->in.run(), walk_->out.run()) < in_place),
-          limit_(count > 1 || moves_ ? staged_elements(stages, count) : limit),
+          limit_(count > 1 || moves_ ? staged_elements(stages, count)
+                 : stages->group     ? std::min(limit, stages->group)
+                                     : limit),
           span_(span) {}
 
     // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns;
@@ -70,8 +73,10 @@ public:
             if (whole.element >= span_.first && whole.element < span_.last) execute(whole);
             return;
         }
-        const std::size_t rows_at_once = std::max<std::size_t>(1, limit_ / whole.cols);
-        const std::size_t cols_at_once = std::min(whole.cols, limit_);
+        const bool uncut = stages_->group && whole.per_column;
+        const std::size_t rows_at_once =
+            uncut ? whole.rows : std::max<std::size_t>(1, limit_ / whole.cols);
+        const std::size_t cols_at_once = stages_->group ? whole.cols : std::min(whole.cols, limit_);
         const std::size_t before = span_.first - std::min(span_.first, whole.element);
         std::size_t r = before / whole.cols / rows_at_once * rows_at_once;
         std::size_t c = (before - r * whole.cols) % whole.cols / cols_at_once * cols_at_once;
@@ -295,7 +300,8 @@ void run_stages(const Stage* stages, std::size_t count, const Tile& tile, const 
                       tile.per_column,
                       stage.low,
                       stage.high,
-                      stage.non_temporal});
+                      stage.non_temporal,
+                      stage.context});
         in = out;
     }
 }

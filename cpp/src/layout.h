@@ -25,6 +25,9 @@ struct Stage {
     bool unrepeatable;  // whether the parameters of short runs must not be repeated
     std::int64_t low, high;
     bool non_temporal;
+    /// Where not 0: elements that are done at once, but never a part of those of one parameter.
+    std::size_t group;
+    void* context;
     /// For a reduction: adds `copies` states, each a row of axis * inner elements, to `state`.
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };

@@ -2,6 +2,7 @@
 // CMakeLists.txt) with ZEROPOINT_ISA set to its name; each object exports its table and nothing
 // else.
 #include "loops/elements.h"
+#include "loops/errors.h"
 #include "loops/histogram.h"
 #include "loops/min_max.h"
 #include "loops/quantize.h"

@@ -103,21 +103,30 @@ bool is_positive(T v) {
     return v > 0 && std::isfinite(v);
 }
 
-template <class T>
-bool store(const void* from, DType dtype, T* to, bool reciprocal) {
-    *to = dtype == DType::f64 ? static_cast<T>(*static_cast<const double*>(from))
-                              : static_cast<T>(*static_cast<const float*>(from));
-    return is_positive(*to) && (!reciprocal || std::isfinite(1 / *to));
+template <class From, class To>
+bool store(const From* from, To* to, std::size_t n, bool reciprocal) {
+    bool good = true;
+    for (std::size_t i = 0; i < n; ++i) {
+        to[i] = static_cast<To>(from[i]);
+        good &= is_positive(to[i]) && (!reciprocal || std::isfinite(1 / to[i]));
+    }
+    return good;
+}
+
+template <class From>
+bool store(const From* from, View to, std::size_t n, bool reciprocal) {
+    return to.dtype == DType::f64 ? store(from, static_cast<double*>(to.data), n, reciprocal)
+                                  : store(from, static_cast<float*>(to.data), n, reciprocal);
 }
 
 }  // namespace
 
-bool store_scale(ConstView scale, View stored, Convention convention) noexcept {
+bool store_scales(ConstView scale, View stored, std::size_t n, Convention convention) noexcept {
     const FpGuard guard;
     const bool reciprocal = by_reciprocal(convention);
-    return stored.dtype == DType::f64
-               ? store(scale.data, scale.dtype, static_cast<double*>(stored.data), reciprocal)
-               : store(scale.data, scale.dtype, static_cast<float*>(stored.data), reciprocal);
+    return scale.dtype == DType::f64
+               ? store(static_cast<const double*>(scale.data), stored, n, reciprocal)
+               : store(static_cast<const float*>(scale.data), stored, n, reciprocal);
 }
 
 void quotients(const double* a, const double* b, float* quotient, std::size_t n) noexcept {

@@ -119,6 +119,7 @@ inline T rounded(T v) {
 struct numpy {  // clip(rint(x / s + z))
     static constexpr bool halves_away = false;
     static constexpr bool rounds_the_sum = true;
+    static constexpr bool by_reciprocal = false;
     template <class T>
     static T divided(T x, T s) {
         return x / s;
@@ -143,6 +144,7 @@ struct numpy {  // clip(rint(x / s + z))
 struct onnx {  // clip(rint(x / s) + z)
     static constexpr bool halves_away = false;
     static constexpr bool rounds_the_sum = false;
+    static constexpr bool by_reciprocal = false;
     template <class T>
     static T divided(T x, T s) {
         return x / s;
@@ -165,6 +167,7 @@ struct onnx {  // clip(rint(x / s) + z)
     }
 };
 struct torch : onnx {  // clip(rint(x * (1 / s)) + z); in place of s stands 1 / s, rounded
+    static constexpr bool by_reciprocal = true;
     template <class T>
     static T divided(T x, T inverse) {
         return x * inverse;
@@ -191,12 +194,44 @@ inline u8 code_of(T x, T s, T z, T low, T high) {
     return Convention::round(clamp(w, Convention::bound(low, z), Convention::bound(high, z)), z);
 }
 
+// value_of(code_of(x)) for x and parameters in float32, without the code in between.  In place of
+// the divisor stands what quantize reads.
+template <class Convention>
+inline f32 faked(f32 x, f32 divisor, f32 s, f32 z, f32 low, f32 high) {
+    const f32 w = Convention::before_rounding(Convention::divided(x, divisor), z);
+    // + 0 for a -0: compilers make a truncation of what goes through an integer
+    const f32 r =
+        Convention::nearest(clamp(w, Convention::bound(low, z), Convention::bound(high, z))) + 0.0f;
+    return (Convention::rounds_the_sum ? r - z : r) * s;
+}
+
+// Whether the code of x before it was clipped lies outside [low, high]; that of a NaN does.
+template <class Convention, class T>
+inline bool is_clipped(T x, T s, T z, T low, T high) {
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    const T near = Convention::nearest(
+        clamp(w, Convention::bound(low - 1, z), Convention::bound(high + 1, z)));
+    return near < Convention::bound(low, z) || near > Convention::bound(high, z);
+}
+
 // ---- x / s without a division ----------------------------------------------------------------
+
+// With FMA a product of x and the reciprocal, corrected by what x - q * s says, is the correctly
+// rounded quotient: q = RN(x * r), then RN(q + r * (x - q * s)) with r = RN(1/s), unless something
+// overflows or underflows (Brisebarre, Muller and Raina, "Accelerating correctly rounded
+// floating-point division when the divisor is known in advance", IEEE Transactions on Computers 53,
+// 2004).
 //
 // The product of x with 1/s in two terms, fma(x, ch, x * cl) with ch = RN(1/s), cl = RN(1/s - ch),
-// is for most s the correctly rounded quotient (Brisebarre and Muller, "Correctly rounded
-// multiplication by arbitrary precision constants", IEEE Transactions on Computers 57, 2008).
-// `certify` proves for one s that it gives the same codes as the division, for every x.
+// spares one more operation: it is the quotient for most s (Brisebarre and Muller, "Correctly
+// rounded multiplication by arbitrary precision constants", IEEE Transactions on Computers 57,
+// 2008).  `certify` proves for one s that it gives the same codes as the division, for every x.
+
+// Whether quotients of codes are far from overflow, and from underflow wherever |x / s| > 1/4, and
+// float32 adds the zero point exactly, as a word.
+inline bool is_ordinary(f32 s, f32 z) {
+    return s > 0x1p-90f && s < 0x1p90f && z > -0x1p15f && z < 0x1p15f;
+}
 
 using zeropoint::core::Multiplier;
 
@@ -263,8 +298,7 @@ template <class Convention>
 inline Multiplier certify(f32 s, f32 z, f32 low, f32 high) {
     const f32 ch = 1 / s;
     Multiplier m{s, z, ch, static_cast<f32>(1 / static_cast<f64>(s) - ch), 0, 0, 0};
-    // far from overflow, and from underflow wherever |v| > 1/4; zero points that float adds exactly
-    if (!(s > 0x1p-90f && s < 0x1p90f && z > -0x1p15f && z < 0x1p15f)) return m;
+    if (!is_ordinary(s, z)) return m;
     const int n = static_cast<int>(high - low);
     u32 wrong = 0;
     for (int i = 0; i < n; ++i) {

@@ -35,6 +35,7 @@ enum class Op : std::uint8_t {
     quantize_runs,
     certify,
     dequantize,
+    fake_quantize,
     convert,
     saturate,
     round,
@@ -44,6 +45,9 @@ enum class Op : std::uint8_t {
     scatter,
     transpose,
     swap_bytes,
+    clipped,
+    errors,
+    tally,
     count
 };
 
@@ -63,8 +67,30 @@ struct Histogram {
     std::int64_t counts[bins];
 };
 
+// Sums over pairs of x and x', those of float64 numbers in the order of _reference.errors.
+struct ErrorSums {
+    static constexpr std::size_t lanes = 8;  // lane j has the elements j, j + 8, ... of a chunk
+    static constexpr std::size_t chunk = 1024;
+    double worst, absolute, noise, signal, back,
+        dot;  // |e|: maximum and sum; e e, x x, x' x', x x'
+};
+
+// What `errors` and `tally` take beside x, and what they find: one tile of at most a chunk.
+struct ErrorTile {
+    const void* back;     // x', of the type of x
+    double inverse_unit;  // float64 x and x' are multiplied by it
+    ErrorSums sums;
+    const std::uint8_t* codes;
+    const std::uint32_t* rows;  // for each element, where the counts of its channel begin
+    std::uint32_t* counts;      // of the nonzero elements with each code
+    std::uint32_t spare;        // where `spares` counts are that nobody reads
+    std::uint8_t* zeros;        // for each code, whether an element that is zero has it
+    static constexpr std::uint32_t spares = 64;
+};
+
 // What a reduction has found so far, an element per parameter: min_max minima in the first array
-// and maxima in the second, histogram a Histogram in the first.
+// and maxima in the second, histogram a Histogram in the first.  clipped adds to one i64 for all,
+// and errors and tally have an ErrorTile.
 using State = void* [2];
 
 // rows x cols contiguous elements.  Parameters and state: one per row, or with `per_column` one per
@@ -79,6 +105,7 @@ struct Job {
     bool per_column = false;
     std::int64_t low = 0, high = 0;  // bounds of codes or values; bytes between what is moved
     bool non_temporal = false;       // store results so that they do not pass through the caches
+    void* context = nullptr;         // what a function in a kernel's place has to know
 };
 
 using Kernel = void (*)(const Job&) noexcept;

@@ -117,7 +117,8 @@ def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
     params._check_fits(q.shape)
     by = -128 if params.dtype == np.uint8 else 128
     other = np.dtype(np.int8 if by < 0 else np.uint8)
-    zero = np.asarray(params.zero_point, np.int64) + by  # which may leave int32: ValueError
+    zero = params.zero_point  # the sum may leave int32: ValueError
+    zero = zero + by if params.axis is None else zero.astype(np.int64) + by
     moved = params.replace(
         zero_point=zero, dtype=other, qmin=params.qmin + by, qmax=params.qmax + by
     )

@@ -334,6 +334,34 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
     return low, high, table
 
 
+class Errors(NamedTuple):
+    """What quantizing an array does to it; sums in a unit, see `_reference.errors`."""
+
+    worst: float
+    absolute: float
+    noise: float
+    signal: float
+    back: float
+    dot: float
+    clipped: int
+    codes_used: int
+    nonzero: Array  #: elements of each channel that are not zero
+    most: Array  #: how many codes most of these have
+
+
+@ieee
+def errors(x: Array, native: Any, unit: float, reference: Callable[[], tuple[Any, ...]]) -> Errors:
+    """`_reference.errors`, `clipped` and `codes_in_use` on the current backend."""
+    isa, expected = _isa_or_expected(reference)
+    if isa < 0:
+        return Errors(*expected)
+    found = Errors(*_core.errors(isa, contiguous(x), native, 1 / unit))
+    if expected is not None:
+        for got, want in zip(found, expected, strict=True):
+            _compare("errors", x, np.asarray(got), np.asarray(want))
+    return found
+
+
 @ieee
 def quotients(a: Array, b: Array) -> Array:
     """float32(a / b) for float64 arrays."""

@@ -32,6 +32,8 @@ FLOATS = {
     "float64": (53, 2**63),
 }
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+#: dtype.name itself takes a microsecond
+_NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64", *_INTEGERS)}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
@@ -62,6 +64,10 @@ def flag(value: object, name: str) -> bool:
     return bool(value)
 
 
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    return _NAMES.get(dtype) or dtype.name
+
+
 def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     found = _dtype(dtype)
     if found is None or found not in CODE_DTYPES:
@@ -71,7 +77,7 @@ def code_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
 
 def real_dtype(dtype: object, name: str = "dtype") -> np.dtype[Any]:
     found = _dtype(dtype)
-    if found is None or found.name not in FLOATS or not found.isnative:
+    if found is None or dtype_name(found) not in FLOATS or not found.isnative:
         raise TypeError(f"{name} {shown(dtype)} is not supported; choose a native {listed(FLOATS)}")
     return found
 
@@ -207,7 +213,7 @@ def _holds_bool(value: object, depth: int = _foreign.DEPTH) -> bool:
 def real_array(x: object, name: str = "x") -> Array:
     """`x` as an array of float16, bfloat16, float32 or float64; anything else is a TypeError."""
     found = array(x, name)
-    if found.dtype.name not in FLOATS:
+    if dtype_name(found.dtype) not in FLOATS:
         raise TypeError(
             f"{name} has dtype {found.dtype} and must have {listed(FLOATS)}; "
             f"{_foreign.conversion(x, found, name)}"
@@ -218,7 +224,7 @@ def real_array(x: object, name: str = "x") -> Array:
 def number_array(x: object, name: str = "x") -> Array:
     """Like `real_array`, and integers too."""
     found = array(x, name)
-    if found.dtype.name not in (*FLOATS, *_INTEGERS):
+    if dtype_name(found.dtype) not in (*FLOATS, *_INTEGERS):
         raise TypeError(
             f"{name} has dtype {found.dtype} and must have floats or integers; "
             f"{_foreign.conversion(x, found, name)}"
@@ -336,7 +342,7 @@ def scales(scale: Any, convention: str) -> Array:
             found = np.asarray(found, np.float64)
         if found.dtype == object:
             raise ValueError("scale is beyond float64: a scale must be finite and > 0")
-    elif found.dtype.name not in FLOATS:
+    elif dtype_name(found.dtype) not in FLOATS:
         raise TypeError(f"scale must be a real number or an array of them, not {shown(scale)}")
     plain = isinstance(scale, (int, float, list, tuple)) and not isinstance(scale, np.generic)
     keep = found.dtype == np.float64 and not plain

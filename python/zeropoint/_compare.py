@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from . import _checks
-from ._backend import ieee
-from ._choice import RULES, choose_params, min_max
-from ._chunks import chunks
-from ._params import QuantParams, checked, dequantize, quantize
-from ._reference import Array, unclipped, widen, working_dtype
+from . import _backend, _checks, _reference
+from ._backend import Errors, ieee
+from ._choice import RULES, Choice, min_max, range_of
+from ._layout import Layout
+from ._params import QuantParams, checked, quantize_by_reference
+from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
-_CHUNK = 1 << 18  # elements in float64 at a time
-_CHANNELS = 1024  # whose codes are counted at a time
-_MOST = 0.9  # of the elements, so that a few outliers do not hide the others
 _SAMPLE = 1 << 16  # elements among which different values are counted
 
 
@@ -101,110 +98,77 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     """
     params = checked(params, call="zp.error_stats(x, ")
     x = _checks.real_array(x)
-    low, high = min_max(x)
-    codes = quantize(x, params)
-    # back in the precision of the scale or of x, whichever is finer: no rounding is added
-    finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
-    sums = _Sums(max(abs(float(low)), abs(float(high))))
-    for chunk in _chunks(x, codes, params, finer):
-        sums.add(*chunk)
-    return sums.stats(x.size, *_codes_in_use(x, codes, params))
-
-
-def _chunks(
-    x: Array, codes: Array, params: QuantParams, finer: np.dtype[Any]
-) -> Iterator[tuple[Array, Array, Array, int]]:
-    """Chunks of about `_CHUNK` elements: x, codes, their values, how many are clipped."""
     layout = params._check_fits(x.shape)
-    # with an axis all at once, by the core: a chunk has not all of the parameters
-    whole = None if layout.axis is None else dequantize(codes, params, dtype=finer)
-    both = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
-    for chunk in chunks(x.shape, _CHUNK):
-        values, q = x[chunk], codes[chunk]
-        scale, zero = (layout.spread_over(p, chunk) for p in both)
-        code = unclipped(values, scale, zero, params.convention)
-        clipped = int(np.count_nonzero((code < params.qmin) | (code > params.qmax)))
-        back = dequantize(q, params, dtype=finer) if whole is None else whole[chunk]
-        yield values, q, back, clipped
+    params._check_precision(working_dtype(x.dtype))
+    if x.size == 0:
+        min_max(x)  # tells
+    return _measured(x, params, layout, _unit(x))
 
 
-class _Sums:
-    """Running sums in units of a power of two near the largest |x|, so that no square overflows."""
-
-    def __init__(self, peak: float) -> None:
-        self.unit = math.ldexp(1.0, min(math.frexp(peak)[1], 1023))
-        self.worst = self.absolute = self.noise = self.signal = self.back = self.dot = 0.0
-        self.saturated = 0
-        self.used = np.zeros(256, bool)
-
-    @np.errstate(all="ignore")  # underflow does not matter in a sum
-    def add(self, x: Array, codes: Array, back: Array, saturated: int) -> None:
-        a = x.astype(np.float64).ravel() / self.unit
-        b = back.astype(np.float64).ravel() / self.unit
-        error = np.abs(b - a)
-        self.worst = max(self.worst, float(error.max()))
-        self.absolute += float(error.sum())
-        self.noise += float((error * error).sum())
-        self.signal += float((a * a).sum())
-        self.back += float((b * b).sum())
-        self.dot += float((a * b).sum())
-        self.saturated += saturated
-        self.used[codes.view(np.uint8)] = True
-
-    def stats(self, n: int, codes_of_most: int, few_codes: int, channels: int) -> ErrorStats:
-        if self.noise == 0:
-            sqnr = math.inf
-        elif not math.isfinite(self.noise):  # a value beyond the dtype became Inf
-            sqnr = -math.inf
-        else:
-            sqnr = 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
-        norms = math.sqrt(self.signal) * math.sqrt(self.back)
-        cosine = min(1.0, self.dot / norms) if norms else float(self.signal == self.back)
-        if not math.isfinite(norms):
-            cosine = 0.0
-        return ErrorStats(
-            max_abs_error=self.worst * self.unit,
-            mean_abs_error=self.absolute / n * self.unit,
-            mse=self.noise / n * self.unit * self.unit,
-            sqnr_db=sqnr,
-            cosine=cosine,
-            saturated=self.saturated,
-            codes_used=int(np.count_nonzero(self.used)),
-            codes_of_most=codes_of_most,
-            few_codes=few_codes,
-            channels=channels,
-        )
+def _unit(x: Array) -> float:
+    """In which the sums are taken, so that no square overflows: a power of two."""
+    if working_dtype(x.dtype) == np.float32:
+        return 1.0
+    peak = max(abs(float(end)) for end in min_max(x))
+    return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
 
 
-def _codes_in_use(x: Array, codes: Array, params: QuantParams) -> tuple[int, int, int]:
-    """`codes_of_most`, `few_codes` and `channels` of `ErrorStats`."""
-    axis = params._check_fits(x.shape).axis
-    x, codes = (v[None] if axis is None else np.moveaxis(v, axis, 0) for v in (x, codes))
+def _measured(x: Array, params: QuantParams, layout: Layout, unit: float) -> ErrorStats:
+    found = _backend.errors(x, params._native, unit, lambda: _by_reference(x, params, layout, unit))
+    if not math.isfinite(found.signal):
+        min_max(x)  # tells
+    return _stats(x, params, layout.axis, unit, found)
+
+
+def _by_reference(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
+    scale, zero = params._spread(layout)
+    codes = quantize_by_reference(x, params, layout)
+    # in the precision of the scale or of x, whichever is finer: no rounding is added
+    finer = np.promote_types(scale.dtype, working_dtype(x.dtype))
+    back = _reference.dequantize(codes, scale, zero, dtype=finer)
+    clipped = _reference.clipped(x, scale, zero, params.qmin, params.qmax, params.convention)
+    return (
+        *_reference.errors(x, back, unit),
+        clipped,
+        *_reference.codes_in_use(x, codes, layout.axis),
+    )
+
+
+def _stats(
+    x: Array, params: QuantParams, axis: int | None, unit: float, found: Errors
+) -> ErrorStats:
+    if found.noise == 0:
+        sqnr = math.inf
+    elif not math.isfinite(found.noise):  # a value beyond the dtype became Inf
+        sqnr = -math.inf
+    else:
+        sqnr = 10 * math.log10(found.signal / found.noise) if found.signal else -math.inf
+    norms = math.sqrt(found.signal) * math.sqrt(found.back)
+    cosine = min(1.0, found.dot / norms) if norms else float(found.signal == found.back)
+    if not math.isfinite(norms):
+        cosine = 0.0
+    return ErrorStats(
+        max_abs_error=found.worst * unit,
+        mean_abs_error=found.absolute / x.size * unit,
+        mse=found.noise / x.size * unit * unit,
+        sqnr_db=sqnr,
+        cosine=cosine,
+        saturated=found.clipped,
+        codes_used=found.codes_used,
+        codes_of_most=int(np.sort(found.most)[len(found.most) // 2]),
+        few_codes=_few_codes(x, params, axis, found),
+        channels=len(found.most),
+    )
+
+
+def _few_codes(x: Array, params: QuantParams, axis: int | None, found: Errors) -> int:
+    """`few_codes` of `ErrorStats`."""
+    x = x[None] if axis is None else np.moveaxis(x, axis, 0)
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
-    most, few = np.zeros(len(x), np.int64), 0
-    for start in range(0, len(x), _CHANNELS):
-        group = slice(start, start + _CHANNELS)
-        counts = _counts(x[group], codes[group])
-        most[group] = found = _fewest(counts)
-        for i in np.flatnonzero((found < enough) & (counts.sum(axis=1) > 2 * found)):
-            few += _values_of_most(x[start + i]) >= 2 * found[i]
-    return int(np.sort(most)[len(most) // 2]), int(few), len(x)
-
-
-def _counts(x: Array, codes: Array) -> Array:
-    """How many nonzero elements have each code, as uint8; a row per channel (the first axis)."""
-    counts = np.zeros(len(x) * 256, np.int64)
-    row = 256 * np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
-    for chunk in chunks(x.shape, _CHUNK):
-        found = codes.view(np.uint8)[chunk] + np.broadcast_to(row, x.shape)[chunk]
-        counts += np.bincount(found[x[chunk] != 0], minlength=counts.size)
-    return counts.reshape(-1, 256)
-
-
-def _fewest(counts: Array) -> Array:
-    """How many of the counts of each row, the largest first, make up most of their sum."""
-    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
-    return np.asarray((sums < _MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
+    suspects = (found.most < enough) & (found.nonzero > 2 * found.most)
+    return sum(
+        _values_of_most(x[i]) >= 2 * int(found.most[i]) for i in suspects.nonzero()[0].tolist()
+    )
 
 
 def _values_of_most(x: Array) -> int:
@@ -214,7 +178,7 @@ def _values_of_most(x: Array) -> int:
         x = x[np.unravel_index(index, x.shape)]
     values, counts = np.unique(x.astype(np.float64), return_counts=True)
     counts = counts[values != 0]
-    return int(_fewest(counts)) if counts.size else 0
+    return int(_reference.fewest(counts)) if counts.size else 0
 
 
 # ---------------------------------------------------------------------------------------------
@@ -260,7 +224,7 @@ class ComparisonRow:
     @property
     def few(self) -> bool:
         """Whether few codes are in use in so many channels that the data are ruined."""
-        return self.few_fraction > 1 - _MOST
+        return self.few_fraction > 1 - _reference.MOST
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -476,6 +440,10 @@ class _Rows(list[ComparisonRow]):
     def __init__(self, x: Array, axis: int | None, block_size: int | None) -> None:
         self.x, self.axis, self.block_size = x, axis, block_size
         self.known: dict[Any, ErrorStats] = {}
+        # of a granularity, or of the data: what several rows need
+        self.range = functools.cache(functools.partial(range_of, x))
+        self.observer = functools.cache(lambda axis: HistogramObserver(axis=axis).update(x))
+        self.unit = functools.cache(lambda: _unit(x))
 
     def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
@@ -488,8 +456,10 @@ class _Rows(list[ComparisonRow]):
             row = replace(row, problem=str(error))
         else:
             key = *(np.asarray(p).tobytes() for p in (params.scale, params.zero_point)), row.axis
-            stats = self.known.get(key) or error_stats(self.x, params)
-            self.known[key] = stats
+            stats = self.known.get(key)
+            if stats is None:
+                layout = params._check_fits(self.x.shape)
+                stats = self.known[key] = _measured(self.x, params, layout, self.unit())
             row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
             if other.axis == row.axis and _alike(other, row):
@@ -499,18 +469,17 @@ class _Rows(list[ComparisonRow]):
 
     def _chosen(self, row: ComparisonRow) -> QuantParams:
         if row.percentile is not None:
-            return _inner_params(self.x, row.axis, row.percentile)
+            return _inner_params(self.x, self.observer(row.axis), row.percentile)
         if row.method != "minmax":
-            return HistogramObserver(axis=row.axis).update(self.x).params(method=row.method)
+            return self.observer(row.axis).params(method=row.method)
         symmetric = row.rule == "symmetric"
-        return choose_params(
-            self.x,
+        choice = Choice(
             zero_point_from=None if symmetric else row.rule,
             include_zero=row.include_zero,
             symmetric=symmetric,
-            axis=row.axis,
-            block_size=row.block_size,
         )
+        ends = self.range(row.axis, row.block_size)
+        return choice.params(*ends, row.axis, row.block_size)
 
 
 def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
@@ -520,19 +489,18 @@ def _alike(a: ComparisonRow, b: ComparisonRow) -> bool:
     return all(math.isclose(*pair, rel_tol=_ROUNDING) for pair in zip(*figures, strict=True))
 
 
-def _inner_params(x: Array, axis: int | None, percentile: float) -> QuantParams:
-    """The parameters for what lies between the percentiles.
+def _inner_params(x: Array, observer: HistogramObserver, percentile: float) -> QuantParams:
+    """The parameters for what lies between the percentiles; `observer` has seen `x`.
 
     Beside a far outlier all else is in a few bins, so it is counted again until bins are fine.
     """
-    observer = HistogramObserver(axis=axis).update(x)
     before = observer.params(method="minmax")
     while True:
         params = observer.params(method="percentile", percentile=percentile)
         if np.all(np.asarray(params.scale) * 4 > before.scale):
             return params
         # a step wider, because the zero point has been rounded
-        scale, zero = params._spread(params._check_fits(x.shape))
+        scale, zero = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
         low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
-        x = np.clip(widen(x), low, high).astype(scale.dtype)
-        observer, before = HistogramObserver(axis=axis).update(x), params
+        observer, before = HistogramObserver(axis=params.axis), params
+        observer._take_clipped(x, low.astype(scale.dtype), high.astype(scale.dtype))

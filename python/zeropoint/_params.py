@@ -251,9 +251,9 @@ class QuantParams:
 
     def _check_precision(self, dtype: np.dtype[Any]) -> None:
         """ValueError where the scale (or 1/s) is lost in the working precision of the data."""
-        scale = np.asarray(self.scale)
-        if scale.dtype != dtype:
-            _check_cast(scale, dtype, self.convention)
+        scale = self._scale
+        if scale.dtype == np.float64 and dtype != np.float64:
+            _check_cast(np.asarray(scale), dtype, self.convention)
 
     def _spread(self, layout: Layout) -> tuple[Array, Array]:
         """Scale and zero point, ready to broadcast against the data."""

@@ -238,6 +238,60 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
 
 
 # ---------------------------------------------------------------------------------------------
+# The error
+
+#: elements in C order that are one chunk of `errors`, and the lanes that sum it
+_CHUNK, _LANES = 1024, 8
+
+
+@np.errstate(all="ignore")  # what overflows is told, and underflow does not matter in a sum
+def errors(x: Array, back: Array, unit: float) -> tuple[float, ...]:
+    """The largest |x' - x|, and the sums of |x' - x|, (x' - x)^2, x^2, x'^2 and x x', in `unit`.
+
+    In float64, and in an order of its own that serves vectors and threads: lane j of a chunk sums
+    its elements j, j + 8, ... one by one; then neighbours are added until one sum is left.
+    """
+    a, b = (np.ravel(v).astype(np.float64) / unit for v in (x, back))
+    error = np.abs(b - a)
+    worst = float(np.fmax.reduce(error, initial=0))
+    return worst, *(_sum(v) for v in (error, error * error, a * a, b * b, a * b))
+
+
+def _sum(x: Array) -> float:
+    chunks = np.pad(x, (0, -x.size % _CHUNK)).reshape(-1, _CHUNK // _LANES, _LANES)
+    sums = np.add.accumulate(chunks, axis=1)[:, -1].ravel()  # one by one, as add.reduce may not be
+    while sums.size > 1:
+        sums = np.pad(sums, (0, sums.size % 2))
+        sums = sums[::2] + sums[1::2]
+    return float(sums[0])
+
+
+def clipped(x: Array, scale: Array, zero: Array, qmin: int, qmax: int, convention: str) -> int:
+    """How many codes lie outside [qmin, qmax] before they are clipped; those of NaN do."""
+    code = unclipped(x, scale, zero, convention)
+    return int(np.count_nonzero(~((code >= qmin) & (code <= qmax))))
+
+
+MOST = 0.9  # of the nonzero elements, so that a few outliers do not hide the others
+
+
+def codes_in_use(x: Array, codes: Array, axis: int | None) -> tuple[int, Array, Array]:
+    """How many codes are in use; and for each index along the axis (one where that is None) how
+    many elements are not zero, and the fewest codes that most of these have."""
+    rows = 1 if axis is None else x.shape[axis]
+    row = 0 if axis is None else spread(np.arange(rows), x.shape, axis, None)
+    place = np.asarray(codes.view(np.uint8) + 256 * row)
+    counts = np.bincount(place[x != 0], minlength=rows * 256).reshape(-1, 256)
+    return int(np.unique(codes).size), counts.sum(axis=1), fewest(counts)
+
+
+def fewest(counts: Array) -> Array:
+    """How many of the counts of each row, the largest first, make up most of their sum."""
+    sums = np.cumsum(np.sort(counts, axis=-1)[..., ::-1], axis=-1)
+    return np.asarray((sums < MOST * sums[..., -1:]).sum(axis=-1) + (sums[..., -1] > 0))
+
+
+# ---------------------------------------------------------------------------------------------
 # The choice of scale and zero point
 
 TORCH_SMALLEST_SCALE = 2.0**-23  # torch.ao.quantization.MinMaxObserver: finfo(float32).eps

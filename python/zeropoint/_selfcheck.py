@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _api, _backend, _checks
+from . import _api, _backend, _checks, _compare
 from ._chunks import unlike
 from ._conventions import CONVENTIONS
 from ._layout import Layout
@@ -56,7 +56,10 @@ _SPECIAL += [
 # Kernels with no function of their own: conversion stands before and after the other loops, and
 # long runs of shared parameters are quantized without the division where a proof allows it.
 # Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
-_WITHIN = "convert", "certify", "quantize_runs", "gather", "scatter", "transpose", "swap_bytes"
+_WITHIN = (
+    *("convert", "certify", "quantize_runs", "gather", "scatter", "transpose", "swap_bytes"),
+    *("clipped", "tally"),
+)
 
 
 class Row(NamedTuple):
@@ -161,6 +164,8 @@ def _parameters(layout: Layout) -> tuple[int, ...]:
 
 #: with runs so long that the core quantizes them without the division
 _LONG = Layout((20_011,)), Layout((2, 8_201), 0), Layout((20_011,), 0, 8_209)
+#: and with so many that their ranges are not all found before the first is quantized
+_MANY = Layout((3, 7_001), 1, 3), Layout((1_300, 33), 0), Layout((70, 700), 0, 32)
 
 
 def _with_sizes(combinations: Iterable[Any]) -> Iterator[tuple[int, Any]]:
@@ -373,11 +378,35 @@ def _counted(x: Array, axis: int | None) -> Array:
     return HistogramObserver(axis=axis).update(x)._table
 
 
+def _errors() -> Iterator[_Case]:
+    """The figures of `error_stats`, of data that are finite, partly zero and partly clipped."""
+    rng = np.random.default_rng(10)
+    choices = CONVENTIONS, REALS
+    for layout, convention, real in itertools.chain(
+        _with_layouts(_KINDS, *choices), itertools.product(_LONG, *choices)
+    ):
+        if 0 in layout.shape:
+            continue
+        codes = CODES[rng.integers(2)]
+        params = _choose(rng, layout, codes, convention, real)
+        x = _near_half_steps(rng, params, layout.shape, real)
+        x = _placed(rng, np.where(np.isfinite(x), x, real.type(0)))
+        yield _Case(x.size, partial(_figures, x, params), has_out=False)
+
+
+def _figures(x: Array, params: QuantParams) -> Array:
+    figures = _compare.error_stats(x, params).to_dict().values()
+    return np.array([float(figure) for figure in figures])
+
+
 def _quantize_dynamic() -> Iterator[_Case]:
     """Range, choice of parameters and codes; the bytes of all three."""
     rng = np.random.default_rng(8)
     rules = ("max", "min", "least_error", "default", "symmetric")
-    for layout, codes, convention, real in _with_layouts(_KINDS, CODES, CONVENTIONS, REALS):
+    for layout, codes, convention, real in itertools.chain(
+        _with_layouts(_KINDS, CODES, CONVENTIONS, REALS),
+        itertools.product(_LONG + _MANY, CODES[1:], CONVENTIONS, REALS),
+    ):
         rule = str(rng.choice(rules))
         scale = 10.0 ** rng.integers(-6, 4)
         x = ((rng.standard_normal(layout.shape) + rng.integers(-2, 3)) * scale).astype(real)
@@ -411,5 +440,6 @@ OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "round": _round,
     "min_max": _min_max,
     "histogram": _histogram,
+    "errors": _errors,
     "quantize_dynamic": _quantize_dynamic,
 }

@@ -293,6 +293,12 @@ class HistogramObserver(_Observer):
             fresh._count(*chunk, x)
         self._absorb(fresh)
 
+    def _take_clipped(self, x: Array, low: Array, high: Array) -> None:
+        """Take in finite `x`, clipped to [low, high]: numbers, or an array of the channels each."""
+        for chunk, axis in channel_copies(x, self._axis, _CHUNK):
+            clipped = np.clip(widen(chunk), low, high).astype(low.dtype)
+            self._count(clipped, axis, clipped)
+
     def _count_few(self, x: Array) -> None:
         """Take in elements so few that a table of their own would take longer."""
         axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)

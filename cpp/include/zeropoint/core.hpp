@@ -165,9 +165,9 @@ private:
     std::shared_ptr<Data> data_;
 };
 
-/// A scale, f32 or f64, in the precision of `stored`; false where it cannot be one there: it must
-/// be finite and > 0, and so must 1 / scale where the convention multiplies by it.
-bool store_scale(ConstView scale, View stored, Convention) noexcept;
+/// `n` scales, f32 or f64, in the precision of `stored`; false where one cannot be a scale there: it
+/// must be finite and > 0, and so must 1 / scale where the convention multiplies by it.
+bool store_scales(ConstView scale, View stored, std::size_t n, Convention) noexcept;
 
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
 /// of its accumulators and of its codes.
@@ -241,6 +241,20 @@ constexpr std::size_t histogram_row = 3 + 4096;
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
                void* table, const Layout&, Poll = {});
 
+/// What becomes of x by x' = dequantize(quantize(x)).  The sums are those of _reference.errors, to
+/// the bit, whatever threads there are.
+struct Errors {
+    double inverse_unit = 1;         ///< in: f64 data are in units of a power of two, 1 / this
+    double worst = 0, absolute = 0;  ///< of |x' - x|, maximum and sum
+    double noise = 0, signal = 0, back = 0, dot = 0;  ///< (x' - x)^2, x^2, x'^2, x x'
+    std::int64_t clipped = 0;     ///< elements whose code lay outside [qmin, qmax]
+    std::uint8_t used[256] = {};  ///< for each code, as a byte, whether an element has it
+    std::int64_t* nonzero =
+        nullptr;                   ///< for each channel (index along the axis), how many are not 0
+    std::int64_t* most = nullptr;  ///< and the fewest codes that nine of ten of these have
+};
+bool errors(std::size_t isa, ConstView x, const Layout&, const Params&, Errors&, Poll = {});
+
 /// How to choose parameters from data: scale = (max - min) / (qmax - qmin).
 struct Choice {
     ZeroPointFrom zero_point_from = ZeroPointFrom::default_rule;
@@ -261,5 +275,12 @@ struct Verdict {
 /// Scale and zero point for `n` ranges in `precision` (f32 or f64).
 Verdict choose(DType precision, const void* low, const void* high, std::size_t n, const Choice&,
                void* scale, std::int32_t* zero_point) noexcept;
+
+/// min_max, choose and quantize in one pass over memory, where elements that share parameters lie
+/// together and stay in the second cache: `apart` where they do not, and nothing has been done.
+/// At a `fault` (choose says which) or where `poll` stopped it results are partly written.
+enum class Outcome { done, stopped, fault, apart };
+Outcome quantize_dynamic(std::size_t isa, ConstView x, void* q, const Layout&, const Choice&,
+                         void* scale, std::int32_t* zero_point, Poll = {}) noexcept;
 
 }  // namespace zeropoint::core

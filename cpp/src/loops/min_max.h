@@ -184,35 +184,50 @@ struct ByFour {
 #endif
 };
 
-// As many rows as a vector has lanes: lane j of the result is row j's.
-template <class X>
-inline void min_max_short_rows(const X* x, size_t n, f32* low, f32* high) {
+// Up to as many rows as a vector has lanes: lane j of what is found is row j's, or the last row's.
+template <bool full, class X>
+inline void min_max_short_rows(const X* x, size_t rows, size_t n, f32* low, f32* high) {
     constexpr size_t quads = Lanes::n / 4;
     Extremes found[quads];
     Lanes::F nonfinite = Lanes::all(0);
     for (size_t k = 0; k < quads; ++k) {
-        Extremes rows[4];
+        if (!full && 4 * k >= rows) {
+            found[k] = found[0];
+            continue;
+        }
+        Extremes four[4];
         for (size_t j = 0; j < 4; ++j) {
-            const X* y = x + (4 * k + j) * n;
+            const size_t row = full || 4 * k + j < rows ? 4 * k + j : rows - 1;
+            const X* y = x + row * n;
             for (size_t byte = 0; byte < n * sizeof(X); byte += line)
                 __builtin_prefetch(reinterpret_cast<const char*>(y) + ahead + byte);
-            const Found row = found_in(y, n);
-            rows[j] = {row.low, row.high};
-            nonfinite = Lanes::add(nonfinite, row.nonfinite);
+            const Found in_row = found_in(y, n);
+            four[j] = {in_row.low, in_row.high};
+            nonfinite = Lanes::add(nonfinite, in_row.nonfinite);
         }
         found[k] =
-            folded<ByTwo>(folded<ByLane>(rows[0], rows[1]), folded<ByLane>(rows[2], rows[3]));
+            folded<ByTwo>(folded<ByLane>(four[0], four[1]), folded<ByLane>(four[2], four[3]));
     }
     if (Lanes::any_nan(nonfinite)) {  // in which of the rows?
-        for (size_t row = 0; row < Lanes::n; ++row)
-            min_max_row(x + row * n, n, low[row], high[row]);
+        for (size_t row = 0; row < rows; ++row) min_max_row(x + row * n, n, low[row], high[row]);
         return;
     }
     for (size_t left = quads / 2; left > 0; left /= 2)
         for (size_t k = 0; k < left; ++k) found[k] = folded<ByFour>(found[2 * k], found[2 * k + 1]);
-    const Lanes::F zero = Lanes::all(0);  // a NaN of before stays: it is the second operand
-    Lanes::store(low, Lanes::add(Lanes::min(found[0].low, Lanes::load(low)), zero));
-    Lanes::store(high, Lanes::add(Lanes::max(found[0].high, Lanes::load(high)), zero));
+    const Lanes::F zero = Lanes::all(0);
+    Lanes::F l = Lanes::add(found[0].low, zero), h = Lanes::add(found[0].high, zero);
+    if (full) {  // a NaN of before stays: it is the second operand
+        Lanes::store(low, Lanes::min(l, Lanes::load(low)));
+        Lanes::store(high, Lanes::max(h, Lanes::load(high)));
+        return;
+    }
+    alignas(line) f32 lows[Lanes::n], highs[Lanes::n];
+    Lanes::store(lows, l);
+    Lanes::store(highs, h);
+    for (size_t row = 0; row < rows; ++row) {
+        low[row] = lows[row] < low[row] ? lows[row] : low[row];
+        high[row] = highs[row] > high[row] ? highs[row] : high[row];
+    }
 }
 
 template <class X>
@@ -220,7 +235,11 @@ void min_max_rows(const X* x, size_t rows, size_t n, f32* low, f32* high) {
     size_t row = 0;
     if (n > 0 && n < 64 * Lanes::n) {
         for (; row + Lanes::n <= rows; row += Lanes::n)
-            min_max_short_rows(x + row * n, n, low + row, high + row);
+            min_max_short_rows<true>(x + row * n, Lanes::n, n, low + row, high + row);
+        if (rows - row > 2) {
+            min_max_short_rows<false>(x + row * n, rows - row, n, low + row, high + row);
+            return;
+        }
     }
     for (; row < rows; ++row) min_max_row(x + row * n, n, low[row], high[row]);
 }

@@ -1,34 +1,31 @@
-// quantize, with and without a division, and dequantize.
+// quantize, with and without a proof, and dequantize.
 #pragma once
 
+#include "loops/elements.h"
 #include "loops/lanes.h"
 
 namespace {
 
-// One run with one scale and zero point.
+// ---- plain loops -----------------------------------------------------------------------------
+
 template <class X, class Convention>
 struct CodeOf {
     const X* x;
     X s, z, low, high;
     u8 operator()(size_t i) const { return code_of<Convention>(x[i], s, z, low, high); }
 };
+
+// With vectors, those of float32 are for scales and zero points that hardly anyone has.
+template <class X, class Y, class F>
+inline void fill_plainly(const X* x, Y* y, size_t n, bool non_temporal, const F& f) {
 #if defined(ZP_HAS_LANES)
-template <>
-struct CodeOf<f32, torch> {
-    const f32* x;
-    f32 inverse, z, low, high;
-    u8 operator()(size_t i) const { return code_of<torch>(x[i], inverse, z, low, high); }
-    void block(size_t i, u8* q) const {
-        const Lanes::F m = Lanes::all(inverse), top = Lanes::all(high - z);
-        Packer<torch>(z, static_cast<i64>(low)).block_of(i, q, [&](size_t k) {
-            return Lanes::min(top, Lanes::mul(Lanes::load(x + k), m));
-        });
-    }
-};
+    if constexpr (sizeof(X) == 4) return plain_run<X>(f, y, 0, n);
 #endif
+    fill_run(x, y, n, non_temporal, f);
+}
 
 template <class X, class Convention>
-void quantize(const Job& job) noexcept {
+ZP_APART void quantize_plainly(const Job& job) noexcept {
     const X* x = static_cast<const X*>(job.in);
     u8* q = static_cast<u8*>(job.out);
     const X* scale = static_cast<const X*>(job.scale);
@@ -37,38 +34,280 @@ void quantize(const Job& job) noexcept {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
         if (job.per_column)
-            fill_run(x, q, n, job.non_temporal, [=](size_t i) {
+            fill_plainly(x, q, n, job.non_temporal, [=](size_t i) {
                 return code_of<Convention>(x[i], scale[i], zero[i], low, high);
             });
         else
-            fill_run(x, q, n, job.non_temporal,
-                     CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
+            fill_plainly(x, q, n, job.non_temporal,
+                         CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
     }
 }
 
-#if defined(ZP_HAS_FMA)
-// One run whose quotients are products.
-template <class Convention>
-struct CodeByProduct {
-    const f32* x;
-    Multiplier m;
-    Packer<Convention> packer;
-    u8 operator()(size_t i) const { return code_of<Convention>(x[i], m); }
+// A kernel of float32 for data in another type: `rows` at a time, or columns, through L1.
+template <class X, class Y>
+ZP_APART void through_f32(const Job& job, void (*kernel)(const Job&) noexcept) noexcept {
+    constexpr size_t at_once = 512;
+    const size_t cols = job.cols < at_once ? job.cols : at_once;
+    if (cols == 0) return;
+    const size_t rows = cols < job.cols || job.per_column ? 1 : at_once / cols;
+    f32 wide[at_once];
+    for (size_t r = 0; r < job.rows; r += rows)
+        for (size_t c = 0; c < job.cols; c += cols) {
+            const size_t first = job.per_column ? c : r;
+            Job part = job;
+            part.rows = job.rows - r < rows ? job.rows - r : rows;
+            part.cols = job.cols - c < cols ? job.cols - c : cols;
+            part.scale = static_cast<const f32*>(job.scale) + first;
+            part.zero = static_cast<const f32*>(job.zero) + first;
+            part.in = static_cast<const X*>(job.in) + r * job.cols + c;
+            part.out = wide;
+            part.non_temporal = false;
+            convert<X, f32>(part);
+            void* const out = static_cast<Y*>(job.out) + r * job.cols + c;
+            part.in = wide;
+            if constexpr (sizeof(Y) == 1) part.out = out;
+            kernel(part);
+            if constexpr (sizeof(Y) == 1) continue;
+            part.out = out;
+            convert<f32, Y>(part);
+        }
+}
+
+// ---- vectors ---------------------------------------------------------------------------------
+
 #if defined(ZP_HAS_LANES)
-    void block(size_t i, u8* q) const {
-        const Lanes::F top = Lanes::all(m.x_high), ch = Lanes::all(m.ch), cl = Lanes::all(m.cl);
-        const Lanes::F z = Lanes::all(m.zero);
-        packer.block_of(i, q, [&](size_t k) {
-            const Lanes::F v = Lanes::min(top, Lanes::load(x + k));
-            return before_rounding(Lanes::fma(v, ch, Lanes::mul(v, cl)), z);
-        });
+
+// Beyond it every code is the last one, and its own code is too: of x, or by the reciprocal of the
+// value before rounding.
+template <bool by_reciprocal>
+inline f32 highest(f32 s, f32 z, f32 high) {
+    return by_reciprocal ? high - z : s * (high - z + 0.25f);
+}
+
+// From x to a value before rounding, scale and zero point being those of a vector of elements.
+template <class Convention>
+struct Way {
+    Lanes::F s, inverse, top, z;
+    ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
+        const Lanes::F v = Lanes::min(top, x), q = Lanes::mul(v, inverse);
+        const Lanes::F quotient = Lanes::fma(Lanes::fnma(q, s, v), inverse, q);
+        return Convention::rounds_the_sum ? Lanes::add(quotient, z) : quotient;
     }
-    static Lanes::F before_rounding(Lanes::F v, Lanes::F z) {
-        return Convention::rounds_the_sum ? Lanes::add(v, z) : v;
-    }
-#endif
 };
+template <>
+struct Way<torch> {
+    Lanes::F s, inverse, top, z;
+    ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
+        return Lanes::min(top, Lanes::mul(x, inverse));
+    }
+};
+template <class Convention>
+struct CertifiedWay {
+    Lanes::F ch, cl, top, z;
+    ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
+        const Lanes::F v = Lanes::min(top, x);
+        const Lanes::F product = Lanes::fma(v, ch, Lanes::mul(v, cl));
+        return Convention::rounds_the_sum ? Lanes::add(product, z) : product;
+    }
+};
+
+// One way for a whole run; and one for each column.
+template <class Each>
+struct OfRow {
+    Each way;
+    Lanes::I words;  // the zero point
+    OfRow(const Each& way_, f32 zero) : way(way_), words(Lanes::words(static_cast<i16>(zero))) {}
+    template <class Part>
+    ZP_WITHIN const Each& at(size_t, size_t, Part) const {
+        return way;
+    }
+    template <class Part>
+    ZP_WITHIN Lanes::I zero_words(size_t, size_t, size_t, Part) const {
+        return words;
+    }
+};
+template <class Convention>
+struct OfColumns {
+    const f32 *s, *inverse, *top, *z;
+    template <class Part>
+    ZP_WITHIN Way<Convention> at(size_t i, size_t k, Part part) const {
+        return {Lanes::load(s + i, k, part), Lanes::load(inverse + i, k, part),
+                Lanes::load(top + i, k, part), Lanes::load(z + i, k, part)};
+    }
+    template <class Part>
+    ZP_WITHIN Lanes::I zero_words(size_t i, size_t k, size_t l, Part part) const {
+        return Lanes::pack(Lanes::nearest(Lanes::load(z + i, k, part)),
+                           Lanes::nearest(Lanes::load(z + i, l, part)));
+    }
+};
+
+template <class Convention>
+ZP_WITHIN Lanes::I nearest(Lanes::F w) {
+    if constexpr (!Convention::halves_away) return Lanes::nearest(w);
+    const Lanes::F half = Lanes::all(Format<f32>::below_half);
+    return Lanes::truncated(Lanes::add(w, Lanes::with_sign_of(half, w)));
+}
+
+// From x to codes.  x is clipped above.  Below, and for NaN, packing saturates: INT32_MIN becomes
+// the smallest word, then the smallest byte, and that becomes `low`.
+template <class Convention, class X, class Ways>
+struct Coder {
+    const X* x;
+    Ways ways;
+    Lanes::I low;
+    bool is_signed;
+    Coder(const X* x_, const Ways& ways_, i64 low_)
+        : x(x_), ways(ways_), low(Lanes::bytes(static_cast<i8>(low_))), is_signed(low_ < 0) {}
+
+    template <class Count, class Part>
+    ZP_WITHIN void operator()(size_t i, u8* q, Count, Part part) const {
+        const Lanes::I a = words(i, 0, part), b = Count::count > 2 ? words(i, 2, part) : a;
+        const Lanes::I codes = is_signed ? Lanes::max_i8(Lanes::pack_i8(a, b), low)
+                                         : Lanes::max_u8(Lanes::pack_u8(a, b), low);
+        Lanes::store(q, Lanes::in_order(codes), part);
+    }
+    template <class Part>
+    ZP_WITHIN Lanes::I words(size_t i, size_t k, Part part) const {
+        const Lanes::I w = Lanes::pack(rounded(i, k, part), rounded(i, k + 1, part));
+        return Convention::rounds_the_sum ? w
+                                          : Lanes::add_words(w, ways.zero_words(i, k, k + 1, part));
+    }
+    template <class Part>
+    ZP_WITHIN Lanes::I rounded(size_t i, size_t k, Part part) const {
+        return nearest<Convention>(ways.at(i, k, part)(Lanes::load(x + i, k, part)));
+    }
+};
+
+// From x to the values of its codes.
+template <class Convention, class X, class Ways>
+struct Faker {
+    const X* x;
+    Ways ways;
+    Lanes::F low;
+    Faker(const X* x_, const Ways& ways_, i64 low_)
+        : x(x_), ways(ways_), low(Lanes::all(static_cast<f32>(low_))) {}
+
+    template <class Count, class Part>
+    ZP_WITHIN void operator()(size_t i, X* y, Count, Part part) const {
+        for (size_t k = 0; k < Count::count; ++k) {
+            const auto& way = ways.at(i, k, part);
+            const Lanes::F r = Lanes::real(nearest<Convention>(way(Lanes::load(x + i, k, part))));
+            const Lanes::F steps = Convention::rounds_the_sum
+                                       ? Lanes::sub(Lanes::max(r, low), way.z)
+                                       : Lanes::max(r, Lanes::sub(low, way.z));
+            Lanes::store(y, k, Lanes::mul(steps, way.s), part);
+        }
+    }
+};
+
+// What makes a Coder or a Faker (`Made`) for each row ...
+template <template <class, class, class> class Made, class Convention, class X>
+struct RowsOf {
+    const f32 *scale, *zero;
+    i64 low;
+    f32 high;
+    bool inverted;  // 1 / scale stands in place of scale
+    ZP_WITHIN auto at(size_t row, const X* x) const {
+        const f32 s = scale[row], z = zero[row];
+        const f32 top = highest<Convention::by_reciprocal>(s, z, high);
+        using Ways = OfRow<Way<Convention>>;
+        const Way<Convention> way{Lanes::all(s), Lanes::all(inverted ? s : 1 / s), Lanes::all(top),
+                                  Lanes::all(z)};
+        return Made<Convention, X, Ways>(x, Ways(way, z), low);
+    }
+};
+template <class Convention>
+struct CertifiedRow {
+    const Multiplier& m;
+    i64 low;
+    ZP_WITHIN auto at(size_t, const f32* x) const {
+        using Ways = OfRow<CertifiedWay<Convention>>;
+        const CertifiedWay<Convention> way{Lanes::all(m.ch), Lanes::all(m.cl), Lanes::all(m.x_high),
+                                           Lanes::all(m.zero)};
+        return Coder<Convention, f32, Ways>(x, Ways(way, m.zero), low);
+    }
+};
+// ... or one for all rows, with parameters by the column.
+template <template <class, class, class> class Made, class Convention>
+struct ColumnsOf {
+    OfColumns<Convention> ways;
+    i64 low;
+    ZP_WITHIN auto at(size_t, const f32* x) const {
+        return Made<Convention, f32, OfColumns<Convention>>(x, ways, low);
+    }
+};
+
+ZP_APART bool are_ordinary(const Job& job) {
+    const f32* scale = static_cast<const f32*>(job.scale);
+    const f32* zero = static_cast<const f32*>(job.zero);
+    const size_t n = job.per_column ? job.cols : job.rows;
+    u32 strange = 0;
+    ZP_INDEPENDENT
+    for (size_t i = 0; i < n; ++i) strange |= u32(!is_ordinary(scale[i], zero[i]));
+    return !strange;
+}
+
+template <bool by_reciprocal>
+ZP_APART void prepare(size_t n, const f32* scale, const f32* zero, f32 high, bool inverted,
+                      f32* inverse, f32* top) {
+    for (size_t i = 0; i < n; ++i) {
+        inverse[i] = inverted ? scale[i] : 1 / scale[i];
+        top[i] = highest<by_reciprocal>(scale[i], zero[i], high);
+    }
+}
+
+template <template <class, class, class> class Made, class Convention, class Y>
+inline void by_columns(const Job& job, bool inverted) {
+    constexpr size_t at_once = 1024;  // columns, whose reciprocals all rows share
+    f32 inverse[at_once], top[at_once];
+    for (size_t c = 0; c < job.cols; c += at_once) {
+        const f32* scale = static_cast<const f32*>(job.scale) + c;
+        const f32* zero = static_cast<const f32*>(job.zero) + c;
+        const size_t cols = job.cols - c < at_once ? job.cols - c : at_once;
+        prepare<Convention::by_reciprocal>(cols, scale, zero, static_cast<f32>(job.high), inverted,
+                                           inverse, top);
+        over_rows(ColumnsOf<Made, Convention>{{scale, inverse, top, zero}, job.low},
+                  static_cast<const f32*>(job.in) + c, static_cast<Y*>(job.out) + c, job.rows, cols,
+                  job.cols, job.non_temporal);
+    }
+}
+
+// False, and nothing done, where a scale or zero point is not ordinary.
+template <template <class, class, class> class Made, class Convention, class X, class Y>
+inline bool by_lanes(const Job& job, bool inverted) {
+    if (!are_ordinary(job)) return false;
+    if constexpr (sizeof(X) == 4)
+        if (job.per_column) {
+            by_columns<Made, Convention, Y>(job, inverted);
+            return true;
+        }
+    over_rows(RowsOf<Made, Convention, X>{static_cast<const f32*>(job.scale),
+                                          static_cast<const f32*>(job.zero), job.low,
+                                          static_cast<f32>(job.high), inverted},
+              static_cast<const X*>(job.in), static_cast<Y*>(job.out), job.rows, job.cols, job.cols,
+              job.non_temporal);
+    return true;
+}
 #endif
+
+// ---- the kernels -----------------------------------------------------------------------------
+
+template <class X>
+constexpr bool is_narrow = sizeof(X) == 2;
+
+template <class X, class Convention>
+void quantize(const Job& job) noexcept {
+#if defined(ZP_HAS_LANES)
+    if constexpr (sizeof(X) <= 4) {
+        const bool fits = !is_narrow<X> || !job.per_column;
+        if (fits && by_lanes<Coder, Convention, X, u8>(job, Convention::by_reciprocal)) return;
+    }
+#endif
+    if constexpr (is_narrow<X>)
+        through_f32<X, u8>(job, quantize<f32, Convention>);
+    else
+        quantize_plainly<X, Convention>(job);
+}
 
 // quantize for long runs of float32: job.scale points to a Multiplier per row.
 template <class, class Convention>
@@ -76,17 +315,28 @@ void quantize_runs(const Job& job) noexcept {
     const f32* x = static_cast<const f32*>(job.in);
     u8* q = static_cast<u8*>(job.out);
     const Multiplier* multipliers = static_cast<const Multiplier*>(job.scale);
-    const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
-        const Multiplier m = multipliers[row];
-#if defined(ZP_HAS_FMA)
+        const Multiplier& m = multipliers[row];
+#if defined(ZP_HAS_LANES)
         if (m.certified) {
-            fill_run(x, q, n, job.non_temporal, CodeByProduct<Convention>{x, m, {m.zero, job.low}});
+            over_rows(CertifiedRow<Convention>{m, job.low}, x, q, 1, n, n, job.non_temporal);
+            continue;
+        }
+#elif defined(ZP_HAS_FMA)
+        if (m.certified) {
+            fill_run(x, q, n, job.non_temporal,
+                     [=](size_t i) { return code_of<Convention>(x[i], m); });
             continue;
         }
 #endif
-        fill_run(x, q, n, job.non_temporal, CodeOf<f32, Convention>{x, m.scale, m.zero, low, high});
+        Job divided = job;
+        divided.in = x;
+        divided.out = q;
+        divided.rows = 1;
+        divided.scale = &m.scale;
+        divided.zero = &m.zero;
+        quantize<f32, Convention>(divided);
     }
 }
 
@@ -106,6 +356,33 @@ void certify(const Job& job) noexcept {
     }
 }
 
+// From codes to their values.
+template <class Q, class X>
+struct ValueOf {
+    const Q* q;
+    X s, z;
+    X operator()(size_t i) const { return value_of(q[i], s, z); }
+};
+#if defined(ZP_HAS_LANES)
+template <class Q>
+struct Valuer {
+    const Q* q;
+    Lanes::F s, z;
+    template <class Count, class Part>
+    ZP_WITHIN void operator()(size_t i, f32* x, Count, Part part) const {
+        for (size_t k = 0; k < Count::count; ++k)
+            Lanes::store(x, k, Lanes::mul(Lanes::sub(Lanes::load(q + i, k, part), z), s), part);
+    }
+};
+template <class Q>
+struct ValuerRows {
+    const f32 *scale, *zero;
+    ZP_WITHIN auto at(size_t row, const Q* q) const {
+        return Valuer<Q>{q, Lanes::all(scale[row]), Lanes::all(zero[row])};
+    }
+};
+#endif
+
 template <class Q, class X>
 void dequantize(const Job& job) noexcept {
     const Q* q = static_cast<const Q*>(job.in);
@@ -113,15 +390,56 @@ void dequantize(const Job& job) noexcept {
     const X* scale = static_cast<const X*>(job.scale);
     const X* zero = static_cast<const X*>(job.zero);
     const size_t n = job.cols;
+#if defined(ZP_HAS_LANES)
+    if constexpr (sizeof(X) == 4)
+        if (!job.per_column)
+            return over_rows(ValuerRows<Q>{scale, zero}, q, x, job.rows, n, n, job.non_temporal);
+#endif
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
-        if (job.per_column) {
+        if (job.per_column)
             fill_run(q, x, n, job.non_temporal,
                      [=](size_t i) { return value_of(q[i], scale[i], zero[i]); });
+        else
+            fill_run(q, x, n, job.non_temporal, ValueOf<Q, X>{q, scale[row], zero[row]});
+    }
+}
+
+// fake_quantize in float32, narrower data too; scale and zero point as dequantize has them.
+template <class Convention>
+ZP_APART void fake_quantize_plainly(const Job& job) noexcept {
+    const f32* x = static_cast<const f32*>(job.in);
+    f32* y = static_cast<f32*>(job.out);
+    const f32* scale = static_cast<const f32*>(job.scale);
+    const f32* zero = static_cast<const f32*>(job.zero);
+    const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
+    const size_t n = job.cols;
+    for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
+        if (job.per_column) {
+            fill_plainly(x, y, n, job.non_temporal, [=](size_t i) {
+                const f32 s = scale[i];
+                const f32 divisor = Convention::by_reciprocal ? 1 / s : s;
+                return faked<Convention>(x[i], divisor, s, zero[i], low, high);
+            });
         } else {
-            const X s = scale[row], z = zero[row];
-            fill_run(q, x, n, job.non_temporal, [=](size_t i) { return value_of(q[i], s, z); });
+            const f32 s = scale[row], z = zero[row],
+                      divisor = Convention::by_reciprocal ? 1 / s : s;
+            fill_plainly(x, y, n, job.non_temporal, [=](size_t i) {
+                return faked<Convention>(x[i], divisor, s, z, low, high);
+            });
         }
     }
+}
+
+template <class X, class Convention>
+void fake_quantize(const Job& job) noexcept {
+#if defined(ZP_HAS_LANES)
+    if constexpr (!is_narrow<X>)
+        if (by_lanes<Faker, Convention, X, X>(job, false)) return;
+#endif
+    if constexpr (is_narrow<X>)
+        through_f32<X, X>(job, fake_quantize<f32, Convention>);
+    else
+        fake_quantize_plainly<Convention>(job);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// How every loop goes over one run of contiguous elements: cache lines, early fetches, stores past
-// the caches.  The headers in this folder are the parts of loops.cpp, and compiled with it once per
-// ISA.
+// How a plain loop goes over one run of contiguous elements: cache lines, early fetches, stores
+// past the caches.  The headers in this folder are the parts of loops.cpp, and compiled with it
+// once per ISA.
 #pragma once
 
 #include "scalar.h"
@@ -21,6 +21,26 @@
 #define ZP_INDEPENDENT
 #endif
 
+// What is called once a run at most, and would otherwise stand in many places; and what is a part
+// of a loop, whatever the compiler thinks of its size.
+#if defined(__clang__)
+#define ZP_APART __attribute__((noinline))
+#define ZP_WITHIN __attribute__((always_inline)) inline
+#elif defined(__GNUC__)
+#define ZP_APART __attribute__((noinline, noclone))
+#define ZP_WITHIN __attribute__((always_inline)) inline
+#else
+#define ZP_APART
+#define ZP_WITHIN inline
+#endif
+
+// In a loop that is not to be made into vectors.
+#if defined(__GNUC__)
+#define ZP_ONE_BY_ONE __asm__ volatile("")
+#else
+#define ZP_ONE_BY_ONE
+#endif
+
 namespace {
 
 using std::size_t;
@@ -29,6 +49,20 @@ using zeropoint::core::Job;
 constexpr size_t line = 64;     // bytes of a cache line
 constexpr size_t block = 64;    // elements done at once; a multiple of every vector's
 constexpr size_t ahead = 2048;  // bytes: the hardware's own prefetchers stop at page ends and lag
+
+// From here on a run pays for a ragged start, after which whole cache lines are written.
+constexpr size_t long_run = 16 * block;
+
+template <class Y>
+inline size_t elements_to_line(const Y* y) {
+    return (line - reinterpret_cast<std::uintptr_t>(y) % line) % line / sizeof(Y);
+}
+
+template <size_t bytes, class X>
+inline void fetch_ahead(const X* x) {
+    for (size_t byte = 0; byte < bytes; byte += line)
+        __builtin_prefetch(reinterpret_cast<const char*>(x) + ahead + byte);
+}
 
 inline void stream_line(char* to, const char* from) {
 #if defined(__AVX512F__)
@@ -53,34 +87,43 @@ inline void fill(const F& f, size_t i, Y* y, None...) {
     for (size_t j = 0; j < block; ++j) y[j] = f(i + j);
 }
 
-template <class F, class Y>
-inline void plain_run(const F& f, Y* y, size_t from, size_t to) {
+// Any number of elements, made from those of X.
+template <class X, class F, class Y>
+ZP_APART void plain_run(const F& function, Y* y, size_t i, size_t end) {
+    const F f = function;           // which y, a pointer to bytes, could else alias
+    if constexpr (sizeof(X) > 4) {  // from 64 doubles, vectors of bytes, the code is too much
+        constexpr size_t step = 32;
+        for (; i + step <= end; i += step) {
+            ZP_INDEPENDENT
+            for (size_t j = 0; j < step; ++j) y[i + j] = f(i + j);
+        }
+        for (; i < end; ++i) {
+            y[i] = f(i);
+            ZP_ONE_BY_ONE;
+        }
+        return;
+    }
     ZP_INDEPENDENT
-    for (size_t i = from; i < to; ++i) y[i] = f(i);
+    for (size_t j = i; j < end; ++j) y[j] = f(j);
 }
 
 // y[i] = f(i) for a whole run, where f(i) reads x[i].  Whole cache lines are written, past the
 // caches if asked to, and what comes next is fetched early.
 template <class X, class Y, class F>
 inline void fill_run(const X* x, Y* y, size_t n, bool non_temporal, const F& f) {
-    const size_t to_line = (line - reinterpret_cast<std::uintptr_t>(y) % line) % line / sizeof(Y);
-    const bool is_long = n >= 16 * block;  // enough to pay for a ragged start
-    size_t i = is_long ? to_line : 0;
-    plain_run(f, y, 0, i);
+    const bool is_long = n >= long_run, streams = non_temporal && is_long;
+    size_t i = is_long ? elements_to_line(y) : 0;
+    if (i > 0) plain_run<X>(f, y, 0, i);
+    alignas(line) Y done[block];
     for (; i + block <= n; i += block) {
-        for (size_t byte = 0; byte < block * sizeof(X); byte += line)
-            __builtin_prefetch(reinterpret_cast<const char*>(x + i) + ahead + byte);
-        if (non_temporal && is_long) {
-            alignas(line) Y done[block];
-            fill(f, i, done);
-            for (size_t byte = 0; byte < sizeof done; byte += line)
-                stream_line(reinterpret_cast<char*>(y + i) + byte,
-                            reinterpret_cast<const char*>(done) + byte);
-        } else {
-            fill(f, i, y + i);
-        }
+        fetch_ahead<block * sizeof(X)>(x + i);
+        fill(f, i, streams ? done : y + i);
+        if (!streams) continue;
+        for (size_t byte = 0; byte < sizeof done; byte += line)
+            stream_line(reinterpret_cast<char*>(y + i) + byte,
+                        reinterpret_cast<const char*>(done) + byte);
     }
-    plain_run(f, y, i, n);
+    if (i < n) plain_run<X>(f, y, i, n);
 }
 
 }  // namespace

@@ -1,0 +1,20 @@
+// The walk of `errors`: its sums have one order whatever threads there are, which `run` of layout.h
+// does not promise.
+#pragma once
+
+#include "layout.h"
+
+namespace zeropoint::core {
+
+/// The kernels that a chunk goes through; those that have nothing to do are null.
+struct ErrorStages {
+    Stage widen;  ///< x to the working precision
+    Stage quantize, clipped, dequantize;
+    Stage refine, refine_back;  ///< x and x' to the finer of the two precisions
+    Kernel errors, tally;
+};
+
+/// False if `poll` stopped it.  Throws std::bad_alloc before anything is done.
+bool measure(const Layout&, const void* x, const ErrorStages&, Errors& errors, Poll);
+
+}  // namespace zeropoint::core
