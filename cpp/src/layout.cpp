@@ -361,8 +361,9 @@ public:
     }
     /// Joins what reductions have found for the copies of a parameter.
     void finish() noexcept {
+        if (!repeated_) return;  // the guard waits for the kernel: a fifth of a small call
         const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
-        if (repeated_) repeated_->fold();
+        repeated_->fold();
     }
 
 private:
