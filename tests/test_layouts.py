@@ -134,3 +134,24 @@ def test_lists_and_buffers(backend: str) -> None:
     assert P.quantize(array.array("f", [0.3])).tolist() == [110]
     assert P.quantize(memoryview(np.float32([0.3]))).tolist() == [110]
     assert zp.choose_params([0.0, 1.0]).scale.dtype == np.float64
+
+
+@pytest.mark.parametrize("real", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shape", [(300, 700), (2, 70, 40, 30), (3, 5000), (5000, 3), (9, 3000), (40, 9, 130)]
+)
+def test_axes_in_another_order(backend: str, shape: tuple[int, ...], real: type) -> None:
+    """Many tiles, the last of them cut short; a parameter for all, for each channel, for blocks."""
+    whole = np.random.default_rng(5).normal(size=shape).astype(real)
+    x = whole.transpose(*range(1, len(shape)), 0)
+    plain = np.ascontiguousarray(x)
+    kinds = [P, *(zp.choose_params(plain, axis=axis) for axis in range(x.ndim))]
+    kinds.append(zp.choose_params(plain, axis=0, block_size=5))
+    for params in kinds:
+        codes = params.quantize(plain)
+        assert params.quantize(x).tobytes() == codes.tobytes()
+        same = np.empty_like(x, np.uint8)
+        assert params.quantize(x, out=same).tobytes() == codes.tobytes()
+        values = params.dequantize(codes, dtype=real)
+        assert params.dequantize(same, dtype=real).tobytes() == values.tobytes()
+        assert params.fake_quantize(x).tobytes() == params.fake_quantize(plain).tobytes()
