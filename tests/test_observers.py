@@ -306,11 +306,23 @@ def test_observers_in_threads() -> None:
     assert merged(found, lambda n: n // 2) == zp.HistogramObserver().update(np.concatenate(parts))
 
 
+def test_the_exponent_of_one_channel_is_that_of_many() -> None:
+    n = 20_000
+    low, high = (np.ldexp(RNG.normal(size=n), RNG.integers(-300, 300, n)) for _ in range(2))
+    low[::7], high[::11] = 0, 0
+    close = low * (1 + RNG.integers(0, 3, n) * 2.0 ** -RNG.integers(1, 30, n))
+    high = np.where(RNG.random(n) < 0.5, high, close)
+    low[:3], high[:3] = [-1.7e308, 0, -5e-324], [1.7e308, 0, 5e-324]
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    found = [observers._exponent(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True)]
+    assert found == observers._exponents(low, high).tolist()
+
+
 def test_verify_catches_a_wrong_histogram(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = _reference.bin_number
-    monkeypatch.setattr(_reference, "bin_number", lambda x, k: np.where(x == 0.5, 1, right(x, k)))
+    monkeypatch.setattr(_reference, "bin_number", lambda x, k: right(x, k) + (x == 0.75))
     with pytest.raises(zp.VerificationError, match="histogram on .* differs"):
-        zp.HistogramObserver().update(np.array([0.5, 1], np.float32))
+        zp.HistogramObserver().update(np.array([0.5, 0.75, 1], np.float32))
 
 
 # ---------------------------------------------------------------------------------------------

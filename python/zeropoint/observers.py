@@ -323,7 +323,7 @@ class HistogramObserver(_Observer):
             exponents = self._table[:, 0].copy()
         while True:
             low, high, table = _backend.histogram(chunk, axis, exponents)
-            if self._holds(low, high):
+            if self._empty or self._holds(low, high):
                 break
             _check_finite(low, whole, axis)
             needed = _exponents(low, high)
@@ -334,6 +334,8 @@ class HistogramObserver(_Observer):
 
     def _holds(self, low: Array, high: Array) -> bool:
         """Whether [low, high] lies in the range so far; not if it is NaN."""
+        if self._axis is None:  # fast, as chunks are small
+            return bool(self._low <= low.item() and high.item() <= self._high)
         # float64 on both sides: a Python float beside a float32 array would be rounded to float32
         low, high = low.astype(np.float64), high.astype(np.float64)
         return bool((low >= self._low).all() and (high <= self._high).all())
@@ -605,6 +607,9 @@ def _exponents(low: Array, high: Array) -> Array:
     At least -126, and no bin is narrower than 2**-24 of the largest magnitude.  All three bounds
     grow with the range.
     """
+    if np.size(low) == 1:
+        ends = (np.asarray(end).item() for end in (low, high))
+        return np.array([_exponent(*ends)], np.int64)
     low, high = np.atleast_1d(low).astype(np.float64), np.atleast_1d(high).astype(np.float64)
     magnitude = _exponent_above(np.maximum(-low, high))
     extent = _exponent_above(high / 2 - low / 2)  # high - low >= 2**extent, before it was rounded
@@ -612,6 +617,22 @@ def _exponents(low: Array, high: Array) -> Array:
     k = np.asarray(np.maximum(enough, _MIN_EXPONENT))
     while (more := bins_spanned(low, high, k) > BINS).any():
         k += more
+    return k
+
+
+def _exponent(low: float, high: float) -> int:
+    """The same for one channel, without NumPy, which takes longer than small data."""
+
+    def above(x: float) -> int:
+        return math.frexp(x)[1] if x else _MIN_EXPONENT
+
+    def number(x: float, k: int) -> int:
+        return int(math.ldexp(x, -k)) + (x > 0) - (x < 0)
+
+    enough = above(max(-low, high)) - _DIGITS, above(high / 2 - low / 2) - BINS.bit_length() + 1
+    k = max(*enough, _MIN_EXPONENT)
+    while number(high, k) - number(low, k) + 1 > BINS:
+        k += 1
     return k
 
 
