@@ -162,6 +162,7 @@ def operations() -> Iterator[Operation]:
             name = f"{real} {kind}"
             yield of_params("dequantize", name, CODES[0], real, shape, prepare)
             yield Operation(f"range {name}", real, None, shape, prepare, _range, True)
+            yield Operation(f"dynamic {name}", real, None, shape, prepare, _dynamic_by, True)
         for dtype, scale in itertools.product(CODES, (np.float32(0.1), np.float64(0.1))):
             params = zp.QuantParams(scale, 7, dtype)
             how = f"{dtype} {scale.dtype} to {real}"
@@ -307,6 +308,10 @@ def _dynamic(x: Array, out: Array | None, _: Any) -> object:
 
 def _range(x: Array, out: Array | None, params: zp.QuantParams) -> object:
     return zp.choose_params(x, axis=params.axis, block_size=params.block_size)
+
+
+def _dynamic_by(x: Array, out: Array | None, params: zp.QuantParams) -> object:
+    return zp.quantize_dynamic(x, axis=params.axis, block_size=params.block_size)[0]
 
 
 def _tensor(n: int) -> zp.QuantParams:

@@ -85,11 +85,124 @@ void check_ranges() {
     }
 }
 
+// Many ranges at once, ordinary ones and others: as one by one.
+template <class T>
+void check_many() {
+    constexpr std::size_t n = 700;
+    Random random(2);
+    const std::vector<T> numbers = hard_numbers<T>();
+    const DType precision = sizeof(T) == 8 ? DType::f64 : DType::f32;
+    for (const core::Choice& choice : choices())
+        for (const bool ordinary : {true, false}) {
+            std::vector<T> low(n), high(n), scale(n);
+            std::vector<std::int32_t> zero(n);
+            for (std::size_t i = 0; i < n; ++i) {
+                const auto one = [&] {
+                    const bool hard = !ordinary && random.between(0, 40) == 0;
+                    const T v = numbers[static_cast<std::size_t>(random.between(3, 28))];
+                    return hard ? v : static_cast<T>(random.unit() * 6 - 3);
+                };
+                const T a = one(), b = one();
+                low[i] = std::min(a, b), high[i] = std::max(a, b);
+            }
+            const core::Verdict verdict = core::choose(precision, low.data(), high.data(), n,
+                                                       choice, scale.data(), zero.data());
+            bool same = true;
+            for (std::size_t i = 0; i < (verdict ? n : verdict.index); ++i) {
+                T s;
+                std::int32_t z;
+                same &= core::choose(precision, &low[i], &high[i], 1, choice, &s, &z) &&
+                        s == scale[i] && z == zero[i];
+            }
+            check(same, "choose for many ranges, ", describe(choice));
+        }
+}
+
+// quantize_dynamic, in one pass, against the three functions that it stands for.
+void check_dynamic(DType real, const Layout& layout, const core::Choice& choice, std::size_t isa,
+                   Random& random) {
+    const std::size_t n = layout.size(), parameters = layout.parameters();
+    const DType precision = real == DType::f64 ? DType::f64 : DType::f32;
+    std::vector<char> x(n * core::size_of(real));
+    for (std::size_t i = 0; i < n; ++i) store(x.data(), real, i, random.unit() * 6 - 2);
+    const auto room = [&] { return std::vector<char>(parameters * core::size_of(precision)); };
+    std::vector<char> low = room(), high = room(), scale = room(), found = room();
+    std::vector<std::int32_t> zero(parameters), z(parameters);
+    std::vector<std::uint8_t> q(n), codes(n);
+    const std::string what = std::string("dynamic ") + name(real) + ' ' + name(layout.kind) + " {" +
+                             std::to_string(layout.outer) + ", " + std::to_string(layout.axis) +
+                             ", " + std::to_string(layout.inner) + "} " + describe(choice);
+
+    const core::ConstView view{x.data(), real};
+    const auto dynamic = [&](core::Poll poll = {}) {
+        return core::quantize_dynamic(isa, view, codes.data(), layout, choice, found.data(),
+                                      z.data(), poll);
+    };
+    const core::Outcome outcome = dynamic();
+    if (layout.kind == Layout::Kind::tensor) {
+        check(outcome == core::Outcome::apart, what, ": not apart");
+        return;
+    }
+    core::min_max(isa, view, low.data(), high.data(), layout);
+    core::choose(precision, low.data(), high.data(), parameters, choice, scale.data(), zero.data());
+    const auto quantize = [&](const auto* s) {
+        using T = std::decay_t<decltype(*s)>;
+        const core::Params params(std::vector<T>(s, s + parameters), zero, choice.qmin, choice.qmax,
+                                  DType::u8, choice.convention);
+        core::quantize(isa, view, q.data(), layout, params);
+    };
+    if (precision == DType::f64)
+        quantize(reinterpret_cast<const double*>(scale.data()));
+    else
+        quantize(reinterpret_cast<const float*>(scale.data()));
+    counts.elements += n;
+    check(outcome == core::Outcome::done && found == scale && z == zero && codes == q, what);
+
+    if (n > std::size_t(1) << 21 && core::get_num_threads() == 1)
+        check(dynamic({[](void*) { return false; }, nullptr}) == core::Outcome::stopped, what,
+              ": not stopped");
+    store(x.data(), real, n - 1, std::numeric_limits<double>::quiet_NaN());
+    check(dynamic() == core::Outcome::fault, what, ": NaN is no fault");
+}
+
+void check_dynamic() {
+    Random random(3);
+    core::Choice symmetric;
+    symmetric.symmetric = true;
+    std::vector<core::Choice> all{symmetric};
+    for (const Convention convention : conventions) all.emplace_back().convention = convention;
+    const Layout layouts[] = {tensor(100),
+                              channel(1, 37, 41),
+                              channel(1, 5, 9001),
+                              channel(1, 3, 70001),
+                              channel(1, 20000, 3),
+                              blocks(64, 96, 1, 32),
+                              blocks(70, 101, 1, 25),
+                              blocks(1, 50000, 1, 7),
+                              blocks(1, 50000, 1, 50000),
+                              blocks(2, 40, 33, 7),
+                              blocks(1, 70, 1000, 33),
+                              blocks(1, 5, 4, 1)};
+    const std::size_t threads = core::get_num_threads();
+    for (const std::size_t isa : options.isas)
+        for (const std::size_t n : {std::size_t(1), std::size_t(3)}) {
+            core::set_num_threads(n);
+            for (const DType real : {DType::f16, DType::bf16, DType::f32, DType::f64})
+                for (const Layout& layout : layouts)
+                    check_dynamic(real, layout, all[random.below(all.size())], isa, random);
+            check_dynamic(DType::f32, channel(1, 3000, 1000), all[1], isa, random);
+        }
+    core::set_num_threads(threads);
+}
+
 }  // namespace
 
 void test_choose() {
     check_ranges<float>();
     check_ranges<double>();
+    check_many<float>();
+    check_many<double>();
+    check_dynamic();
 }
 
 }  // namespace test
