@@ -1,9 +1,11 @@
 """The benchmark suite: zeropoint beside NumPy, Numba, ONNX Runtime, torch and LiteRT.
 
 ``python -m bench --help`` runs it, ``python -m bench.plot`` draws a run, ``python -m bench.readme``
-makes the tables of README and docs/speed.md from one.
+makes the tables of README and docs/speed.md from one.  ``python -m bench.targets`` measures what
+the project has set itself, and judges it.
 
 - `jobs` says what is computed, and makes the data.  A new job is an entry of `jobs.JOBS`.
+- `operations` knows zeropoint's function for each operation; `loads`, what else the machine does.
 - `systems/` says who computes it, one small file a peer.  A new peer is a subclass of
   `systems.base.System` with a method for each operation that it knows, and a row in
   `systems.SYSTEMS`.

@@ -87,6 +87,8 @@ class Oracle:
             wrong, another = 0, wrong
         by_convention = self._case.job.by_convention and call.arithmetic is not ANY
         asked = convention(self._case.job.convention) if by_convention else ANY
+        if asked.name == call.arithmetic.name:
+            return Verdict(wrong, wrong, another)
         return Verdict(wrong, _differences(got, self._expected(asked)), another)
 
     def _expected(self, arithmetic: Arithmetic) -> Result:
@@ -109,6 +111,8 @@ def _differences(got: Result, expected: Result) -> int:
     for a, b in zip(got, expected, strict=True):
         if a.shape != b.shape:
             return max(a.size, b.size)
+        if a.dtype == b.dtype and a.tobytes() == b.tobytes():
+            continue  # what follows takes a second for 64 Mi elements
         count += int(np.count_nonzero((a != b) & ((a == a) | (b == b))))  # NaN is NaN
         if b.dtype.kind == "f":
             count += int(np.count_nonzero((a == 0) & (np.signbit(a) != np.signbit(b))))

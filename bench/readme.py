@@ -71,7 +71,7 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
         _whole_arrays(one),
         _small_calls(one),
         _loaded(found),
-        *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:]),
+        *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:2]),
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -180,6 +180,66 @@ def operations() -> Iterator[Operation]:
     for kind, shape, prepare in layouts("onnx"):
         if "axis" in kind:
             yield of_params("requantize", kind, int32, CODES[0], shape, prepare)
+    yield from views()
+
+
+def views() -> Iterator[Operation]:
+    """Arrays that are gathered, scattered, transposed, or have the other byte order."""
+    params = zp.QuantParams(0.1, 100)
+    calls = {
+        "quantize": lambda x, out: zp.quantize(x, params, out=out),
+        "fake_quantize": lambda x, out: zp.fake_quantize(x, params, out=out),
+        "dequantize": lambda x, out: zp.dequantize(x, params, out=out),
+        "min_max": lambda x, out: zp.min_max(x),
+    }
+    for name, real in itertools.product(calls, REALS):
+        source = CODES[0] if name == "dequantize" else real
+        target = {"quantize": CODES[0], "min_max": None}.get(name, real)
+        for kind, (shape, look) in VIEWS.items():
+            if name == "min_max" and kind not in ("steps of 2", "columns of 5"):
+                continue
+
+            def call(
+                x: Array, out: Array | None, _: Any, run: Any = calls[name], look: Any = look
+            ) -> object:
+                return run(*look(x, out))
+
+            how = f"{name} {real}: {kind}"
+            yield Operation(how, source, target, shape, nothing, call, name == "min_max")
+
+
+def _stepped(step: int) -> Callable[[Array, Array | None], tuple[Array, Array | None]]:
+    """Every `step`th element, the last one among them."""
+
+    def look(x: Array, out: Array | None) -> tuple[Array, Array | None]:
+        steps = slice((x.size - 1) % step, None, step)
+        return x[steps], None if out is None else out[steps]
+
+    return look
+
+
+#: shape for a size, and the views of source and target
+VIEWS: dict[str, tuple[Callable[[int], tuple[int, ...]], Callable[[Array, Any], Any]]] = {
+    **{
+        f"transposed {k}": (
+            lambda n, k=k: (min(n, 1600), k),
+            lambda x, out: (x.T, out.reshape(x.T.shape)),
+        )
+        for k in (2, 3, 4, 5, 9, 20)
+    },
+    "transposed, the shorter axis first": (
+        lambda n: (9, min(n, 3000)),
+        lambda x, out: (x.T, out.reshape(x.T.shape)),
+    ),
+    **{f"steps of {k}": (flat, _stepped(k)) for k in (2, 3, 4, 5)},
+    "backwards": (flat, lambda x, out: (x[::-1], out)),
+    "columns of 5": (
+        lambda n: (min(n, 6000), 5),
+        lambda x, out: (x[:, 2:], None if out is None else out[:, 2:]),
+    ),
+    "columns of n": (lambda n: (4, min(n, 8000)), lambda x, out: (x[:, 1:], out[:, 1:])),
+    "the other byte order": (flat, lambda x, out: (x.view(x.dtype.newbyteorder()), out)),
+}
 
 
 #: shape for a size, and the axis, block size and shape of the parameters

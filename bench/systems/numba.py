@@ -28,10 +28,10 @@ class Numba(System):
     package = "numba"
     views = STRIDED
     gives_out: ClassVar[bool] = True
+    _compiled: ClassVar[dict[tuple[str, str, int], Any]] = {}  # takes seconds for each loop
 
     def __init__(self) -> None:
         self._numba = module("numba")
-        self._compiled: dict[tuple[str, str, int], Any] = {}
 
     def context(self, threads: int) -> contextlib.AbstractContextManager[Any]:
         self._numba.set_num_threads(threads)

@@ -170,7 +170,7 @@ py::object quantize_dynamic(std::size_t isa, const Given& given) {
 
 // quantize(x, params, *, out, check_finite)
 py::object quantize(std::size_t isa, const Given& given) {
-    const py::object native = native_of(given[1]);
+    const NativeParams* native = native_of(given[1]);
     const auto check_finite = flag_or(given[3], false);
     if (!given[0] || !native || !check_finite) return py::none();
     if (*check_finite) {
@@ -180,36 +180,35 @@ py::object quantize(std::size_t isa, const Given& given) {
         const std::size_t n = size_of(x);
         if (n > 0 && ends_of(isa, *from, n).low.is_nan()) return py::none();
     }
-    return ::quantize(isa, given[0], native.cast<const NativeParams&>(), given.or_none(2));
+    return ::quantize(isa, given[0], *native, given.or_none(2));
 }
 
 // dequantize(q, params, *, dtype, out)
 py::object dequantize(std::size_t isa, const Given& given) {
-    const py::object native = native_of(given[1]);
+    const NativeParams* native = native_of(given[1]);
     if (!given[0] || !native) return py::none();
     py::object descr;
     if (!given.or_none(2).is_none()) {
         descr = descr_of(given[2]);
         if (!descr) return py::none();
     }
-    return dequantize_as(descr, isa, given[0], native.cast<const NativeParams&>(),
-                         given.or_none(3));
+    return dequantize_as(descr, isa, given[0], *native, given.or_none(3));
 }
 
 // fake_quantize(x, params, *, out)
 py::object fake_quantize(std::size_t isa, const Given& given) {
-    const py::object native = native_of(given[1]);
+    const NativeParams* native = native_of(given[1]);
     if (!given[0] || !native) return py::none();
-    return ::fake_quantize(isa, given[0], native.cast<const NativeParams&>(), given.or_none(2));
+    return ::fake_quantize(isa, given[0], *native, given.or_none(2));
 }
 
 // requantize(acc, acc_scale, params, *, out)
 py::object requantize(std::size_t isa, const Given& given) {
     const py::handle acc = given[0], steps = given[1];
-    const py::object native = native_of(given[2]);
+    const NativeParams* native = native_of(given[2]);
     const auto from = view_of(acc);
     if (!from || from->dtype != zp::DType::i32 || !steps || !native) return py::none();
-    const auto& params = native.cast<const NativeParams&>();
+    const auto& params = *native;
     if (params.block != 0 || params.core.size() == 0) return py::none();
     std::optional<Number> one;
     zp::ConstView step{};

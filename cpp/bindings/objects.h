@@ -120,7 +120,7 @@ constexpr std::size_t count = 10;
 
 // Made while the package is imported, and never freed.
 struct {
-    py::handle type, slots[slot::count], no_arguments;
+    py::handle type, native_type, slots[slot::count], no_arguments;
 } quant_params;
 
 void set_params_type(py::object type) {
@@ -129,6 +129,7 @@ void set_params_type(py::object type) {
     if (names.size() != slot::count) throw py::value_error("slots");
     for (std::size_t i = 0; i < slot::count; ++i)
         quant_params.slots[i] = py::object(type.attr("__dict__")[names[i]]).release();
+    quant_params.native_type = py::type::of<NativeParams>().release();
     quant_params.no_arguments = py::tuple().release();
     quant_params.type = type.release();
 }
@@ -152,16 +153,20 @@ py::object new_params(const Fields& fields) {
     return made;
 }
 
-// The core's form of a QuantParams; null for what is none.
-py::object native_of(py::handle params) {
-    if (!params) return {};
+// The core's form of a QuantParams, which holds it; null for what is none.
+const NativeParams* native_of(py::handle params) {
+    if (!params) return nullptr;
     auto* type = reinterpret_cast<PyObject*>(Py_TYPE(params.ptr()));
-    if (type != quant_params.type.ptr()) return {};
+    if (type != quant_params.type.ptr()) return nullptr;
     PyObject* descriptor = quant_params.slots[slot::native].ptr();
-    auto found = py::reinterpret_steal<py::object>(
+    const auto found = py::reinterpret_steal<py::object>(
         Py_TYPE(descriptor)->tp_descr_get(descriptor, params.ptr(), type));
     if (!found) throw py::error_already_set();
-    return found;
+    // as cast<NativeParams>, which looks for the type in a table
+    if (reinterpret_cast<PyObject*>(Py_TYPE(found.ptr())) != quant_params.native_type.ptr())
+        return nullptr;
+    auto* instance = reinterpret_cast<py::detail::instance*>(found.ptr());
+    return static_cast<const NativeParams*>(instance->get_value_and_holder().value_ptr());
 }
 
 // ---- arrays over memory that cannot be made writeable again -------------------------------------

@@ -59,7 +59,7 @@ public:
           stages_(stages),
           count_(count),
           moves_(walk_ && std::min(walk_->in.run(), walk_->out.run()) < in_place),
-          limit_(count > 1 || moves_ ? staged
+          limit_(count > 1 || moves_ ? staged_elements(stages, count)
                  : stages->group     ? std::min(limit, stages->group)
                                      : limit),
           span_(span) {}
@@ -276,6 +276,13 @@ void* at(void* first, std::size_t offset) {
 
 }  // namespace
 
+std::size_t staged_elements(const Stage* stages, std::size_t count) noexcept {
+    std::size_t widest = 1;
+    for (std::size_t i = 0; i < count; ++i)
+        widest = std::max({widest, stages[i].in_size, stages[i].out_size});
+    return staged / widest;
+}
+
 void run_stages(const Stage* stages, std::size_t count, const Tile& tile, const char* first,
                 char* results, Buffers& buffers) noexcept {
     const void* in = first;
@@ -361,8 +368,9 @@ public:
     }
     /// Joins what reductions have found for the copies of a parameter.
     void finish() noexcept {
+        if (!repeated_) return;  // a guard takes as long as a small call
         const FpGuard guard;  // comparisons too see 0 in place of subnormals under the host's DAZ
-        if (repeated_) repeated_->fold();
+        repeated_->fold();
     }
 
 private:
@@ -392,7 +400,7 @@ public:
         // small enough that nobody waits long for the last one, large enough to be worth a
         // hand-over
         const std::size_t wanted = std::min(largest, elements / (threads * 8));
-        size_ = std::max(staged, (wanted + staged - 1) / staged * staged);
+        size_ = std::max(smallest, (wanted + smallest - 1) / smallest * smallest);
         const std::size_t count = (elements + size_ - 1) / size_;
         for (std::size_t t = 0; t < threads; ++t)
             ranges_[t].left = count * t / threads << 32 | count * (t + 1) / threads;
@@ -414,7 +422,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t largest = std::size_t(1) << 16;
+    static constexpr std::size_t smallest = std::size_t(1) << 10, largest = std::size_t(1) << 16;
     static constexpr std::uint64_t front = std::uint64_t(1) << 32, end = front - 1;
     struct alignas(64) Range {               // one cache line each
         std::atomic<std::uint64_t> left{0};  // the first chunk, and the one after the last

@@ -10,7 +10,7 @@
 
 namespace zeropoint::core {
 
-constexpr std::size_t staged = 1024;  // elements that go through L1 at a time
+constexpr std::size_t staged = 1 << 13;  // bytes that go through L1 at a time, in their widest form
 
 /// A kernel and its parameters: `scale`, `zero` and `state` point to one element of
 /// `parameter_size` bytes for each parameter of the layout (null where the kernel takes none).
@@ -42,11 +42,14 @@ struct Tile {
     bool per_column;
 };
 
-/// What one stage hands on to the next: `staged` elements of any type.
-using Buffers = char[2][staged * sizeof(double)];
+/// What one stage hands on to the next.
+using Buffers = char[2][staged];
 
-/// Runs the stages over a tile whose elements are at `in`, at most `staged` of them if there are
-/// several stages.  Results go to `out`, null for reductions.
+/// How many elements that is.
+std::size_t staged_elements(const Stage* stages, std::size_t count) noexcept;
+
+/// Runs the stages over a tile whose elements are at `in`, at most `staged_elements` of them if
+/// there are several stages.  Results go to `out`, null for reductions.
 void run_stages(const Stage* stages, std::size_t count, const Tile&, const char* in, char* out,
                 Buffers& buffers) noexcept;
 

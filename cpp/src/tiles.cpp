@@ -8,7 +8,6 @@ namespace zeropoint::core {
 namespace {
 
 constexpr std::size_t vector = 16;  // bytes; rows of at least that are moved where they are
-constexpr std::size_t few = 4;      // rows or columns, of which the loop goes beyond none
 
 // The length of equal parts of an axis, each at most `most` and a multiple of 16 if it is a part.
 std::size_t part_of(std::size_t length, std::size_t most) noexcept {
@@ -33,6 +32,7 @@ Tiles::Tiles(const Walk& walk, const Stage* stages, std::size_t count) noexcept
     : walk_(walk),
       stages_(stages),
       stage_count_(count),
+      staged_(staged_elements(stages, count)),
       in_size_(stages[0].in_size),
       out_size_(stages[count - 1].out_size),
       narrow_(std::min(in_size_, out_size_)) {
@@ -41,10 +41,10 @@ Tiles::Tiles(const Walk& walk, const Stage* stages, std::size_t count) noexcept
     const std::size_t along = walk.along().length, across = walk.across().length;
     if (along < 2 * a_line) {
         along_ = along;
-        across_ = part_of(across, std::min(staged, room / along));
+        across_ = part_of(across, std::min(staged_, room / along));
     } else {
         across_ = part_of(across, 4 * a_line);
-        along_ = part_of(along, std::min(staged, std::max(a_line, room / across_ / 16 * 16)));
+        along_ = part_of(along, std::min(staged_, std::max(a_line, room / across_ / 16 * 16)));
         across_ = std::min(across_, room / along_);
     }
     along_tiles_ = (along + along_ - 1) / along_;
@@ -84,7 +84,7 @@ void Tiles::read_transposed(const char* in, char* out, std::size_t along, std::s
                             std::size_t parameter) noexcept {
     const auto row = static_cast<std::ptrdiff_t>(along * in_size_);
     std::ptrdiff_t from_row = walk_.along().in;
-    if (across > few && across * in_size_ < vector) {  // short rows, which the loop reads beyond
+    if (across * in_size_ < vector) {  // short rows, which the loop reads beyond
         const std::size_t length = across * in_size_;
         copy_rows(in, from_row, rows_, static_cast<std::ptrdiff_t>(length), along, length);
         in = rows_;
@@ -101,7 +101,7 @@ void Tiles::write_transposed(const char* in, char* out, std::size_t along, std::
     run_rows(in, walk_.along().in, tile_, row, along, across, parameter, walk_.along().parameter,
              walk_.across().parameter != 0);
     const std::size_t length = along * out_size_;
-    const bool beyond = along > few && length < vector && across > few;
+    const bool beyond = length < vector && along > 4;  // no more than 4 rows are interleaved
     const auto packed = static_cast<std::ptrdiff_t>(length);
     if (!beyond) return transpose(tile_, row, along, out, walk_.across().out, across);
     transpose(tile_, row, along, rows_, packed, across);
@@ -129,7 +129,7 @@ void Tiles::run_rows(const char* in, std::ptrdiff_t in_row, char* out, std::ptrd
     const bool together = adjacent && row_parameter == (per_column ? 0 : 1);
     const bool one = adjacent && row_parameter == 0 && !per_column;
     std::size_t at_once = 1;
-    if (together || one) at_once = std::max<std::size_t>(1, staged / cols);
+    if (together || one) at_once = std::max<std::size_t>(1, staged_ / cols);
     for (std::size_t r = 0; r < rows; r += at_once) {
         const std::size_t n = std::min(at_once, rows - r);
         const auto skipped = static_cast<std::ptrdiff_t>(r);

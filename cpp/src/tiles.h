@@ -33,7 +33,7 @@ private:
 
     const Walk& walk_;
     const Stage* stages_;
-    std::size_t stage_count_, in_size_, out_size_, narrow_;
+    std::size_t stage_count_, staged_, in_size_, out_size_, narrow_;
     std::size_t along_, across_;              // elements of a tile
     std::size_t along_tiles_, across_tiles_;  // tiles of the two axes
     std::size_t count_ = 1;                   // of pairs of them

@@ -243,12 +243,22 @@ def _special(rng: Generator, x: Array) -> Array:
 
 
 def _placed(rng: Generator, x: Array) -> Array:
-    """`x` at an odd offset in memory, and now and then with a stride or backwards."""
-    stride = int(rng.choice([1, 1, 1, 2, -1]))
-    offset = int(rng.integers(4))
-    memory = np.empty(x.size * abs(stride) + offset, x.dtype)
-    steps = memory[offset :: abs(stride)][: x.size][:: 1 if stride > 0 else -1]
-    placed = steps.reshape(x.shape)  # a view, since the steps are equal
+    """`x` at an odd offset in memory; or now and then with a stride, backwards, with its axes in
+    another order, in rows of longer ones, in the other byte order."""
+    kind = rng.choice(["plain", "plain", "steps", "permuted", "rows", "swapped"])
+    if kind == "permuted":
+        order = tuple(rng.permutation(x.ndim))
+        return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+    if kind == "rows":
+        longer = np.empty((*x.shape[:-1], x.shape[-1] + 3), x.dtype)
+        placed = longer[..., 1:-2]
+    else:
+        stride = int(rng.choice([2, 3, 5, -1])) if kind == "steps" else 1
+        offset = int(rng.integers(4))
+        dtype = x.dtype.newbyteorder() if kind == "swapped" else x.dtype
+        memory = np.empty(x.size * abs(stride) + offset, dtype)
+        steps = memory[offset :: abs(stride)][: x.size][:: 1 if stride > 0 else -1]
+        placed = steps.reshape(x.shape)  # a view, since the steps are equal
     placed[...] = x
     return placed
 

@@ -278,7 +278,9 @@ ZP_APART void short_rows(const Rows& rows, const X* x, Y* y, size_t row, size_t 
 template <class Rows, class X, class Y>
 ZP_APART void long_row(const Rows& rows, const X* x, Y* y, size_t row, size_t n,
                        bool non_temporal) {
-    const size_t start = elements_to_line(y);
+    // the wider of the two is aligned, unless it is written past the caches
+    const bool by_input = sizeof(X) > sizeof(Y) && !non_temporal;
+    const size_t start = by_input ? elements_to_line(x) : elements_to_line(y);
     if (start > 0) short_rows(rows, x, y, row, 1, n, 0, start);
     const auto f = rows.at(row, x);
     size_t i = start;

@@ -46,10 +46,10 @@ ZP_APART void quantize_plainly(const Job& job) noexcept {
 // A kernel of float32 for data in another type: `rows` at a time, or columns, through L1.
 template <class X, class Y>
 ZP_APART void through_f32(const Job& job, void (*kernel)(const Job&) noexcept) noexcept {
-    constexpr size_t at_once = 512;
+    constexpr size_t at_once = 4096;  // many rows, for what they share
     const size_t cols = job.cols < at_once ? job.cols : at_once;
     if (cols == 0) return;
-    const size_t rows = cols < job.cols || job.per_column ? 1 : at_once / cols;
+    const size_t rows = cols < job.cols ? 1 : at_once / cols;
     f32 wide[at_once];
     for (size_t r = 0; r < job.rows; r += rows)
         for (size_t c = 0; c < job.cols; c += cols) {
@@ -149,21 +149,25 @@ ZP_WITHIN Lanes::I nearest(Lanes::F w) {
 }
 
 // From x to codes.  x is clipped above.  Below, and for NaN, packing saturates: INT32_MIN becomes
-// the smallest word, then the smallest byte, and that becomes `low`.
+// the smallest word, then the smallest byte, and that becomes `low` where this is another.
 template <class Convention, class X, class Ways>
 struct Coder {
     const X* x;
     Ways ways;
     Lanes::I low;
-    bool is_signed;
+    bool is_signed, clips;
     Coder(const X* x_, const Ways& ways_, i64 low_)
-        : x(x_), ways(ways_), low(Lanes::bytes(static_cast<i8>(low_))), is_signed(low_ < 0) {}
+        : x(x_),
+          ways(ways_),
+          low(Lanes::bytes(static_cast<i8>(low_))),
+          is_signed(low_ < 0),
+          clips(low_ != 0 && low_ != -128) {}
 
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, u8* q, Count, Part part) const {
         const Lanes::I a = words(i, 0, part), b = Count::count > 2 ? words(i, 2, part) : a;
-        const Lanes::I codes = is_signed ? Lanes::max_i8(Lanes::pack_i8(a, b), low)
-                                         : Lanes::max_u8(Lanes::pack_u8(a, b), low);
+        Lanes::I codes = is_signed ? Lanes::pack_i8(a, b) : Lanes::pack_u8(a, b);
+        if (clips) codes = is_signed ? Lanes::max_i8(codes, low) : Lanes::max_u8(codes, low);
         Lanes::store(q, Lanes::in_order(codes), part);
     }
     template <class Part>
@@ -364,21 +368,48 @@ struct ValueOf {
     X operator()(size_t i) const { return value_of(q[i], s, z); }
 };
 #if defined(ZP_HAS_LANES)
-template <class Q>
+struct Line {
+    Lanes::F s, z;
+};
+struct LineOfRow {
+    Line line;
+    template <class Part>
+    ZP_WITHIN const Line& at(size_t, size_t, Part) const {
+        return line;
+    }
+};
+struct LineOfColumns {
+    const f32 *s, *z;
+    template <class Part>
+    ZP_WITHIN Line at(size_t i, size_t k, Part part) const {
+        return {Lanes::load(s + i, k, part), Lanes::load(z + i, k, part)};
+    }
+};
+template <class Q, class Lines>
 struct Valuer {
     const Q* q;
-    Lanes::F s, z;
+    Lines lines;
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, f32* x, Count, Part part) const {
-        for (size_t k = 0; k < Count::count; ++k)
-            Lanes::store(x, k, Lanes::mul(Lanes::sub(Lanes::load(q + i, k, part), z), s), part);
+        for (size_t k = 0; k < Count::count; ++k) {
+            const auto& line = lines.at(i, k, part);
+            const Lanes::F steps = Lanes::sub(Lanes::load(q + i, k, part), line.z);
+            Lanes::store(x, k, Lanes::mul(steps, line.s), part);
+        }
     }
 };
 template <class Q>
-struct ValuerRows {
+struct ValuesOfRows {
     const f32 *scale, *zero;
     ZP_WITHIN auto at(size_t row, const Q* q) const {
-        return Valuer<Q>{q, Lanes::all(scale[row]), Lanes::all(zero[row])};
+        return Valuer<Q, LineOfRow>{q, {{Lanes::all(scale[row]), Lanes::all(zero[row])}}};
+    }
+};
+template <class Q>
+struct ValuesOfColumns {
+    const f32 *scale, *zero;
+    ZP_WITHIN auto at(size_t, const Q* q) const {
+        return Valuer<Q, LineOfColumns>{q, {scale, zero}};
     }
 };
 #endif
@@ -389,18 +420,24 @@ void dequantize(const Job& job) noexcept {
     X* x = static_cast<X*>(job.out);
     const X* scale = static_cast<const X*>(job.scale);
     const X* zero = static_cast<const X*>(job.zero);
-    const size_t n = job.cols;
+    const size_t rows = job.rows, n = job.cols;
 #if defined(ZP_HAS_LANES)
-    if constexpr (sizeof(X) == 4)
-        if (!job.per_column)
-            return over_rows(ValuerRows<Q>{scale, zero}, q, x, job.rows, n, n, job.non_temporal);
-#endif
-    for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
+    if constexpr (sizeof(X) == 4) {
         if (job.per_column)
+            over_rows(ValuesOfColumns<Q>{scale, zero}, q, x, rows, n, n, job.non_temporal);
+        else
+            over_rows(ValuesOfRows<Q>{scale, zero}, q, x, rows, n, n, job.non_temporal);
+        return;
+    }
+#endif
+    for (size_t row = 0; row < rows; ++row, x += n, q += n) {
+        if (job.per_column) {
             fill_run(q, x, n, job.non_temporal,
                      [=](size_t i) { return value_of(q[i], scale[i], zero[i]); });
-        else
-            fill_run(q, x, n, job.non_temporal, ValueOf<Q, X>{q, scale[row], zero[row]});
+        } else {
+            const X s = scale[row], z = zero[row];
+            fill_run(q, x, n, job.non_temporal, [=](size_t i) { return value_of(q[i], s, z); });
+        }
     }
 }
 

@@ -54,6 +54,21 @@ inline void gather_run(const char* from, i64 step, char* to, size_t n) {
     });
 }
 
+// The same of many; where they are dense, what comes next is fetched early.
+template <class T>
+inline void gather_long_run(const char* from, i64 step, char* to, size_t n) {
+    constexpr size_t at_once = 256;
+    const i64 distance = i64(at_once) * step;
+    const size_t bytes = static_cast<size_t>(distance < 0 ? -distance : distance);
+    if (bytes <= 4 * at_once * sizeof(T))
+        for (; n >= at_once; n -= at_once, from += distance, to += at_once * sizeof(T)) {
+            const char* next = from + 2 * distance - (distance < 0 ? static_cast<i64>(bytes) : 0);
+            for (size_t k = 0; k < bytes; k += line) __builtin_prefetch(next + k);
+            gather_run<T>(from, step, to, at_once);
+        }
+    gather_run<T>(from, step, to, n);
+}
+
 template <class T>
 inline void scatter_run(const char* from, char* to, i64 step, size_t n) {
     with_step<T>(step, [=](auto bytes) {
@@ -63,21 +78,28 @@ inline void scatter_run(const char* from, char* to, i64 step, size_t n) {
     });
 }
 
+constexpr size_t short_row = 32;  // bytes: shorter rows are copied as if they were as long
+
 // Rows x cols elements, job.low bytes apart in rows that are job.high bytes apart, to contiguous
 // ones; `scatter` is the way back.
 template <class T, class>
 void gather(const Job& job) noexcept {
     const char* from = static_cast<const char*>(job.in);
     char* to = static_cast<char*>(job.out);
-    if (job.cols < 8 && job.cols < job.rows) {  // few and short: a loop over each column instead
+    const size_t length = job.cols * sizeof(T);  // of a row side by side
+    size_t r = 0;
+    if (job.low == sizeof(T) && length < short_row && job.high > 0 && job.high <= i64(line)) {
+        // what is copied too much is of the next row, or lies before it; so not from the last ones
+        for (; (job.rows - r) * length >= 2 * short_row; ++r, from += job.high, to += length)
+            __builtin_memcpy(to, from, short_row);
+    } else if (job.cols < 8 && job.cols < job.rows) {  // a loop over each column instead
         for (size_t c = 0; c < job.cols; ++c, from += job.low, to += sizeof(T))
-            for (size_t r = 0; r < job.rows; ++r)
-                store(to + r * job.cols * sizeof(T),
-                      load<T>(from + static_cast<i64>(r) * job.high));
+            for (r = 0; r < job.rows; ++r)
+                store(to + r * length, load<T>(from + static_cast<i64>(r) * job.high));
         return;
     }
-    for (size_t r = 0; r < job.rows; ++r, from += job.high, to += job.cols * sizeof(T))
-        gather_run<T>(from, job.low, to, job.cols);
+    for (; r < job.rows; ++r, from += job.high, to += length)
+        gather_long_run<T>(from, job.low, to, job.cols);
 }
 
 template <class T, class>
@@ -223,13 +245,13 @@ inline void interleave(const char* from, i64 from_row, char* to, i64 to_row, siz
 }
 
 // job.rows rows of job.cols elements, job.low bytes apart, to job.cols rows of job.rows elements,
-// job.high bytes apart.  Where there are more than 4 of both, rows shorter than a vector are read
-// and written as if they were as long: upwards, so that the next row comes after what is too much.
+// job.high bytes apart.  Rows shorter than a vector are read and written as if they were as long:
+// upwards, so that the next row comes after what is too much.
 template <class T, class>
 void transpose(const Job& job) noexcept {
     const char* from = static_cast<const char*>(job.in);
     char* to = static_cast<char*>(job.out);
-    if (job.cols <= 4) {
+    if (job.cols <= 4 && sizeof(T) >= 4) {
         for (size_t c = 0; c < job.cols; ++c, from += sizeof(T), to += job.high)
             gather_run<T>(from, job.low, to, job.rows);
         return;
