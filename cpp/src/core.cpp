@@ -351,6 +351,8 @@ bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& pa
     const Table& table = *targets().at(isa).table;
     stages.errors = table.at(Op::errors, tag(finer), tag(finer));
     stages.tally = table.at(Op::tally, tag(inner), tag(inner));
+    stages.fewest = table.at(Op::fewest, Tag::u32, Tag::u32);
+    stages.fewest_of_many = table.at(Op::fewest, Tag::u64, Tag::u64);
     return measure(layout, x.data, stages, errors, poll);
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -136,35 +135,6 @@ void spread(const void* from, std::size_t size, bool differ, const Run& run, cha
     }
 }
 
-// The fewest codes that have nine of ten of `total` elements.
-template <class Count>
-std::int64_t fewest(const Count* counts, std::int64_t total) noexcept {
-    if (total == 0) return 0;
-    const auto enough = static_cast<Count>(std::ceil(0.9 * static_cast<double>(total)));
-    struct Those {
-        Count codes, elements;
-    };
-    const auto from = [&](Count least) {
-        Those found{0, 0};
-        for (std::size_t k = 0; k < codes; ++k) {
-            found.codes += counts[k] >= least;
-            found.elements += counts[k] >= least ? counts[k] : 0;
-        }
-        return found;
-    };
-    // the largest count such that all that are not smaller are enough
-    Count low = 1, high = *std::max_element(counts, counts + codes);
-    while (low < high) {
-        const Count middle = low + (high - low + 1) / 2;
-        if (from(middle).elements >= enough)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    const Those larger = from(low + 1);  // not enough
-    return larger.codes + (enough - larger.elements + low - 1) / low;
-}
-
 // The work of one thread.
 class Worker {
 public:
@@ -205,7 +175,12 @@ public:
         const std::size_t start = (outer * layout_.axis + first) * layout_.inner;
         for (std::size_t i = begin; i < end; i += chunk) {
             const std::size_t n = std::min(chunk, end - i);
-            tally(quantize(start + i, n, false, true), n);
+            const void* x = quantize(start + i, n, false, true);
+            if (n == end - begin)  // all of this index: what comes next is behind other channels
+                next_ += (layout_.axis * layout_.inner - n) * in_size();
+            fetch_a_third();
+            fetch_a_third();
+            tally(x, n);
         }
     }
 
@@ -215,12 +190,15 @@ public:
     std::uint8_t zeros[codes];
 
 private:
+    std::size_t in_size() const {
+        return stages_.widen.kernel ? stages_.widen.in_size : stages_.quantize.in_size;
+    }
+
     // The codes of n elements; returns these in the working precision.
     const void* quantize(std::size_t element, std::size_t n, bool with_values, bool counted) {
-        const Stage& first = stages_.widen.kernel ? stages_.widen : stages_.quantize;
-        const void* x = at(x_, element * first.in_size);
-        next_ = static_cast<const char*>(x) + n * first.in_size;
-        a_third_ = n * first.in_size / 3;
+        const void* x = at(x_, element * in_size());
+        next_ = static_cast<const char*>(x) + n * in_size();
+        a_third_ = n * in_size() / 3;
         x = through(stages_.widen, x, room_.wide, n);
         find_runs(element, n, with_values, counted);
         each_run(stages_.quantize, quantize_, x, room_.codes);
@@ -354,6 +332,7 @@ class Call {
 public:
     Call(const Layout& layout, const void* x, const ErrorStages& stages, Errors& errors, Poll poll)
         : layout_(layout),
+          stages_(stages),
           errors_(errors),
           poll_(poll),
           // a group of channels whose counts stay in the cache
@@ -368,7 +347,7 @@ public:
         const std::size_t table = std::max(channels_, tables) * row + ErrorTile::spares;
         counts_.resize(threads * table);
         since_flush_.resize(threads);
-        if (at_once_) totals_ = std::vector<std::atomic<std::int64_t>>(layout.axis * codes);
+        if (at_once_) totals_ = std::vector<std::atomic<std::uint64_t>>(layout.axis * codes);
         rooms_.reset(new Room[threads]);
         workers_.reserve(threads);
         for (std::size_t t = 0; t < threads; ++t)
@@ -392,7 +371,7 @@ public:
         if (at_once_) {
             for (const Worker& worker : workers_) flush(worker);
             for (std::size_t i = 0; i < layout_.axis; ++i) {
-                std::int64_t counts[codes];
+                std::uint64_t counts[codes];
                 for (std::size_t k = 0; k < codes; ++k) counts[k] = totals_[i * codes + k];
                 finish(i, counts, errors_.used);
             }
@@ -463,13 +442,12 @@ private:
 
     template <class Count>
     void finish(std::size_t channel, const Count* counts, std::uint8_t* used) noexcept {
-        std::int64_t total = 0;
-        for (std::size_t k = 0; k < codes; ++k) {
-            total += counts[k];
-            used[k] |= counts[k] != 0;
-        }
-        errors_.nonzero[channel] = total;
-        errors_.most[channel] = fewest(counts, total);
+        for (std::size_t k = 0; k < codes; ++k) used[k] |= counts[k] != 0;
+        Job job;
+        job.in = counts;
+        job.state[0] = errors_.nonzero + channel;
+        job.state[1] = errors_.most + channel;
+        (sizeof(Count) == 4 ? stages_.fewest : stages_.fewest_of_many)(job);
     }
 
     bool go_on(std::size_t thread) noexcept {
@@ -478,6 +456,7 @@ private:
     }
 
     const Layout& layout_;
+    const ErrorStages& stages_;
     Errors& errors_;
     Poll poll_;
     std::size_t together_, channels_ = 0;
@@ -488,7 +467,7 @@ private:
     std::vector<ErrorSums> sums_;
     std::vector<std::uint32_t> counts_;
     std::vector<std::size_t> since_flush_;
-    std::vector<std::atomic<std::int64_t>> totals_;
+    std::vector<std::atomic<std::uint64_t>> totals_;
     std::unique_ptr<Room[]> rooms_;
     std::vector<Worker> workers_;
 };

@@ -10,8 +10,8 @@ namespace zeropoint::core {
 struct ErrorStages {
     Stage widen;  ///< x to the working precision
     Stage quantize, clipped, dequantize;
-    Stage refine, refine_back;  ///< x and x' to the finer of the two precisions
-    Kernel errors, tally;
+    Stage refine, refine_back;                     ///< x and x' to the finer of the two precisions
+    Kernel errors, tally, fewest, fewest_of_many;  ///< many: of counts in 64 bits
 };
 
 /// False if `poll` stopped it.  Throws std::bad_alloc before anything is done.

@@ -48,6 +48,7 @@ enum class Op : std::uint8_t {
     clipped,
     errors,
     tally,
+    fewest,
     count
 };
 
@@ -90,7 +91,7 @@ struct ErrorTile {
 
 // What a reduction has found so far, an element per parameter: min_max minima in the first array
 // and maxima in the second, histogram a Histogram in the first.  clipped adds to one i64 for all,
-// and errors and tally have an ErrorTile.
+// errors and tally have an ErrorTile, and fewest writes two i64: the sum, and how many make it up.
 using State = void* [2];
 
 // rows x cols contiguous elements.  Parameters and state: one per row, or with `per_column` one per

@@ -58,7 +58,7 @@ _SPECIAL += [
 # Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
 _WITHIN = (
     *("convert", "certify", "quantize_runs", "gather", "scatter", "transpose", "swap_bytes"),
-    *("clipped", "tally"),
+    *("clipped", "tally", "fewest"),
 )
 
 
