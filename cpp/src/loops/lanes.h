@@ -263,8 +263,12 @@ ZP_APART void short_rows(const Rows& rows, const X* x, Y* y, size_t row, size_t 
     for (const size_t last = row + count; row < last; ++row, x += stride, y += stride) {
         const auto f = rows.at(row, x);
         size_t i = from;
-        for (; i + Lanes::group <= end; i += Lanes::group) f(i, y + i, Vectors<4>{}, All{});
+        for (; i + Lanes::group <= end; i += Lanes::group) {
+            fetch_ahead<Lanes::group * sizeof(X)>(x + i);
+            f(i, y + i, Vectors<4>{}, All{});
+        }
         const First rest{end - i};
+        fetch_ahead<Lanes::group * sizeof(X) / 2>(x + i);
         if (rest.n > 2 * Lanes::n)
             f(i, y + i, Vectors<4>{}, rest);
         else if (rest.n == 2 * Lanes::n)
