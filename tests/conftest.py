@@ -70,6 +70,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         module.RNG = np.random.default_rng(zlib.crc32(item.name.encode()))
 
 
+def pytest_runtest_teardown() -> None:
+    zp.set_num_threads(0)  # it is the process', and the next test counts on the automatic number
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ran: Counter[str] = Counter()
     notes: dict[str, list[str]] = {}
