@@ -351,7 +351,7 @@ class Errors(NamedTuple):
 
 @ieee
 def errors(x: Array, native: Any, unit: float, reference: Callable[[], tuple[Any, ...]]) -> Errors:
-    """`_reference.errors`, `clipped` and `codes_in_use` on the current backend."""
+    """What `reference` finds with `_reference`, on the current backend."""
     isa, expected = _isa_or_expected(reference)
     if isa < 0:
         return Errors(*expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 from . import _backend, _checks, _reference
 from ._backend import Errors, ieee
 from ._choice import RULES, Choice, min_max, range_of
-from ._layout import Layout
-from ._params import QuantParams, checked, quantize_by_reference
+from ._chunks import chunks
+from ._layout import Layout, Tile
+from ._params import QuantParams, checked
 from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
 _SAMPLE = 1 << 16  # elements among which different values are counted
+_TILE = 1 << 15  # elements that the reference measures at a time: what fits a cache
+_TOGETHER = 256  # channels whose codes it counts at a time
 
 
 @_checks.initialised_once
@@ -121,17 +125,72 @@ def _measured(x: Array, params: QuantParams, layout: Layout, unit: float) -> Err
 
 
 def _by_reference(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
-    scale, zero = params._spread(layout)
-    codes = quantize_by_reference(x, params, layout)
+    return (*_errors(x, params, layout, unit), *_codes_in_use(x, params, layout))
+
+
+def _errors(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
+    """The figures of `_reference.sum_of_chunks`, and how many codes are clipped."""
     # in the precision of the scale or of x, whichever is finer: no rounding is added
-    finer = np.promote_types(scale.dtype, working_dtype(x.dtype))
-    back = _reference.dequantize(codes, scale, zero, dtype=finer)
-    clipped = _reference.clipped(x, scale, zero, params.qmin, params.qmax, params.convention)
-    return (
-        *_reference.errors(x, back, unit),
-        clipped,
-        *_reference.codes_in_use(x, codes, layout.axis),
-    )
+    finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
+    found, clipped = [], 0
+    rest = np.empty((2, 0))  # of x and x': what does not fill a chunk of the sums
+    for part in chunks(x.shape, _TILE):
+        tile, codes, scale, zero = _quantized(x, params, layout, part)
+        back = _reference.dequantize(codes, scale, zero, dtype=finer)
+        clipped += _reference.clipped(
+            tile, scale, zero, params.qmin, params.qmax, params.convention
+        )
+        pairs = np.concatenate([rest, [tile.ravel(), back.ravel()]], axis=1, dtype=np.float64)
+        full = pairs.shape[1] // _reference.CHUNK * _reference.CHUNK
+        if full:
+            found.append(_reference.errors(pairs[:, :full], unit))
+        rest = pairs[:, full:]
+    if rest.size:
+        found.append(_reference.errors(rest, unit))
+    return *_reference.sum_of_chunks(np.concatenate(found, axis=1)), clipped
+
+
+def _codes_in_use(x: Array, params: QuantParams, layout: Layout) -> tuple[int, Array, Array]:
+    """How many codes are in use; and of each channel how many elements are not zero, and the fewest
+    codes that most of these have."""
+    axis = layout.axis
+    used, nonzero, most = np.zeros(256, np.int64), [], []
+    for first in range(0, layout.length, _TOGETHER):
+        counts = np.zeros((min(_TOGETHER, layout.length - first), 256), np.int64)
+        for part, channels in _parts_of(layout, first, len(counts)):
+            tile, codes, _, _ = _quantized(x, params, layout, part)
+            codes_of_all, codes_of_nonzero = _reference.count_codes(tile, codes, axis)
+            used += codes_of_all
+            counts[channels] += codes_of_nonzero
+        nonzero.append(counts.sum(axis=1))
+        most.append(_reference.fewest(counts))
+    return int(np.count_nonzero(used)), np.concatenate(nonzero), np.concatenate(most)
+
+
+def _parts_of(layout: Layout, first: int, n: int) -> Iterator[tuple[Tile, slice]]:
+    """Tiles of `n` channels from `first` on, and which of these each has."""
+    shape, axis = list(layout.shape), layout.axis
+    if axis is None:
+        yield from ((part, slice(None)) for part in chunks(layout.shape, _TILE))
+        return
+    shape[axis] = n
+    for part in chunks(tuple(shape), _TILE):
+        cuts = [cut for cut in part if isinstance(cut, slice)]
+        cuts += [slice(None)] * (len(shape) - len(cuts))
+        start, stop, _ = cuts[axis].indices(n)
+        cuts[axis] = slice(first + start, first + stop)
+        yield tuple(cuts), slice(start, stop)
+
+
+def _quantized(
+    x: Array, params: QuantParams, layout: Layout, part: Tile
+) -> tuple[Array, Array, Array, Array]:
+    """A tile of `x`: its elements and their codes, and its scales and zero points, spread."""
+    how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
+    parameters = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
+    scale, zero = (layout.spread_over(each, part) for each in parameters)
+    tile = x[part]
+    return tile, _reference.quantize(tile, scale, zero, **how), scale, zero
 
 
 def _stats(
