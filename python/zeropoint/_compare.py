@@ -19,9 +19,10 @@ from ._params import QuantParams, checked
 from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
-_SAMPLE = 1 << 16  # elements among which different values are counted
+# elements among which the different values of a channel are counted: where these do not tell, more
+_GLANCE, _SAMPLE = 1 << 8, 1 << 16
 _TILE = 1 << 15  # elements that the reference measures at a time: what fits a cache
-_TOGETHER = 256  # channels whose codes it counts at a time
+_TOGETHER = 256  # channels whose codes, or different values, are counted at a time
 
 
 @_checks.initialised_once
@@ -221,23 +222,49 @@ def _stats(
 
 
 def _few_codes(x: Array, params: QuantParams, axis: int | None, found: Errors) -> int:
-    """`few_codes` of `ErrorStats`."""
+    """`few_codes` of `ErrorStats`, as far as samples show it."""
     x = x[None] if axis is None else np.moveaxis(x, axis, 0)
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
-    suspects = (found.most < enough) & (found.nonzero > 2 * found.most)
-    return sum(
-        _values_of_most(x[i]) >= 2 * int(found.most[i]) for i in suspects.nonzero()[0].tolist()
-    )
+    suspects = ((found.most < enough) & (found.nonzero > 2 * found.most)).nonzero()[0]
+    count = 0
+    for first in range(0, len(suspects), _TOGETHER):
+        some = suspects[first : first + _TOGETHER]
+        most = found.most[some]
+        seen, different, values = _values_of_most(_sample(x, some, _GLANCE))
+        few = values >= 2 * most
+        count += int(np.count_nonzero(few))
+        if x[0].size <= _GLANCE:
+            continue
+        # where few values hold less than most elements, so many do not show one of few alone
+        unsure = ~few & ((different > most) | (seen < _GLANCE // 3))
+        for each in some[unsure]:
+            _, _, values = _values_of_most(_sample(x, each[None], _SAMPLE))
+            count += int(values[0] >= 2 * found.most[each])
+    return count
 
 
-def _values_of_most(x: Array) -> int:
-    """The fewest different values of most nonzero elements, as far as a sample shows."""
-    if x.size > _SAMPLE:
-        index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
-        x = x[np.unravel_index(index, x.shape)]
-    values, counts = np.unique(x.astype(np.float64), return_counts=True)
-    counts = counts[values != 0]
-    return int(_reference.fewest(counts)) if counts.size else 0
+def _sample(x: Array, channels: Array, size: int) -> Array:
+    """Elements of some channels, which the first axis has: a row each."""
+    n = x[0].size
+    if n <= size:
+        found = x[channels].reshape(len(channels), n)
+    else:
+        index = np.random.default_rng(0).integers(0, n, size)
+        found = x[(channels[:, None], *np.unravel_index(index, x.shape[1:]))]
+    return found.astype(working_dtype(x.dtype))
+
+
+def _values_of_most(x: Array) -> tuple[Array, Array, Array]:
+    """For each row: the nonzero elements, their different values, and the fewest of most."""
+    x = np.sort(x, axis=1)
+    starts = np.ones(x.shape, bool)
+    starts[:, 1:] = x[:, 1:] != x[:, :-1]
+    places = np.flatnonzero(starts)
+    counts = np.zeros(x.shape, np.int32)
+    counts.ravel()[places] = np.diff(places, append=x.size)
+    counts[x == 0] = 0
+    different = np.count_nonzero(counts, axis=1)
+    return counts.sum(axis=1), different, _reference.fewest(counts)
 
 
 # ---------------------------------------------------------------------------------------------
