@@ -143,6 +143,22 @@ def test_error_stats_counts_codes_in_every_piece() -> None:
 ALONG: list[dict[str, int]] = [{}, {"axis": 0}, {"axis": 1}, {"axis": 1, "block_size": 100}]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_error_stats_of_a_view_copies_nothing(layout: str) -> None:
+    x = RNG.standard_normal((1 << 10, 1 << 11)).astype(np.float32)  # 8 MiB
+    view, params = LAYOUTS[layout](x), zp.QuantParams(0.02, 100)
+    along = params._check_fits(view.shape)
+    expected = zp.error_stats(contiguous(view), params)
+    tracemalloc.start()
+    try:  # the public function has put the bytes in order
+        found = _compare._measured(view, params, along, 1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == expected == zp.error_stats(view, params)
+    assert peak < 2 << 20
+
+
 @pytest.mark.parametrize("along", ALONG, ids=str)
 @pytest.mark.parametrize("kind", ["reference", "verify"])
 def test_the_reference_measures_errors_in_little_memory(kind: str, along: dict[str, int]) -> None:

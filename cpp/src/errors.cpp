@@ -177,8 +177,8 @@ public:
         for (std::size_t i = begin; i < end; i += chunk) {
             const std::size_t n = std::min(chunk, end - i);
             const void* x = quantize(start + i, n, false, true);
-            if (x_.plain() &&
-                n == end - begin)  // all of this index: what comes next is behind other channels
+            // all of this index: what comes next is behind other channels
+            if (x_.plain() && n == end - begin)
                 next_ += (layout_.axis * layout_.inner - n) * in_size();
             fetch_a_third();
             fetch_a_third();
