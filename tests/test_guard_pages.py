@@ -120,6 +120,11 @@ def flat(n: int) -> tuple[int, ...]:
     return (n,)
 
 
+def few(n: int) -> tuple[int, ...]:
+    """At least one, and no more than loops of a vector or so are worth."""
+    return (min(max(n, 1), 1100),)
+
+
 def nothing(n: int) -> None:
     return None
 
@@ -197,7 +202,7 @@ def views() -> Iterator[Operation]:
         source = CODES[0] if name == "dequantize" else real
         target = {"quantize": CODES[0], "min_max": None}.get(name, real)
         for kind, (shape, look) in VIEWS.items():
-            if name == "min_max" and kind not in ("steps of 2", "columns of 5"):
+            if name == "min_max" and kind not in RANGED:
                 continue
 
             def call(
@@ -215,6 +220,15 @@ def _stepped(step: int) -> Callable[[Array, Array | None], tuple[Array, Array | 
     def look(x: Array, out: Array | None) -> tuple[Array, Array | None]:
         steps = slice((x.size - 1) % step, None, step)
         return x[steps], None if out is None else out[steps]
+
+    return look
+
+
+def _windows(k: int, step: int = 1) -> Callable[[Array, Array | None], tuple[Array, None]]:
+    """Rows of k elements that have most of them in common with the next row."""
+
+    def look(x: Array, out: Array | None) -> tuple[Array, None]:
+        return np.lib.stride_tricks.sliding_window_view(x, min(k, x.size))[::step], None
 
     return look
 
@@ -239,9 +253,17 @@ VIEWS: dict[str, tuple[Callable[[int], tuple[int, ...]], Callable[[Array, Any], 
         lambda x, out: (x[:, 2:], None if out is None else out[:, 2:]),
     ),
     "columns of n": (lambda n: (4, min(n, 8000)), lambda x, out: (x[:, 1:], out[:, 1:])),
+    **{f"windows of {k}": (few, _windows(k)) for k in (2, 4, 7, 16)},
+    "every third window of 5": (few, _windows(5, 3)),
+    "windows backwards": (few, _windows(4, -1)),
+    "repeated rows": (few, lambda x, out: (np.broadcast_to(x[-5:], (x.size, *x[-5:].shape)), None)),
+    "repeated elements": (few, lambda x, out: (np.broadcast_to(x[:, None], (x.size, 5)), None)),
     "the other byte order": (flat, lambda x, out: (x.view(x.dtype.newbyteorder()), out)),
 }
 
+
+#: what the ranges are taken of
+RANGED = ("steps of 2", "columns of 5", "windows of 4", "repeated rows")
 
 #: shape for a size, and the axis, block size and shape of the parameters
 LAYOUTS: dict[str, tuple[Callable[[int], tuple[int, ...]], Callable[[int], tuple[Any, ...]]]] = {

@@ -35,6 +35,8 @@ VIEWS = {
     "fortran": np.asfortranarray(BASE),
     "transposed": BASE.transpose(2, 0, 1),
     "misaligned": misaligned(BASE),
+    "misaligned number": misaligned(BASE[0, 0, 0]),
+    "windows": np.lib.stride_tricks.sliding_window_view(BASE, 3, axis=1)[..., 0, :],
     "big-endian": BASE.astype(">f4"),
     "big-endian strided": BASE.astype(">f4")[::3],
     "read-only": read_only(BASE),
@@ -54,6 +56,8 @@ def test_views(backend: str, kind: str) -> None:
     assert zp.round(x).tobytes() == zp.round(plain).tobytes()
     assert zp.saturate(x, -1, 1).tobytes() == zp.saturate(plain, -1, 1).tobytes()
     assert P.fake_quantize(x).tobytes() == P.fake_quantize(plain).tobytes()
+    if x.ndim == 0:
+        return
     if x.size:
         assert zp.choose_params(x) == zp.choose_params(plain)
         assert zp.min_max(x) == zp.min_max(plain)
@@ -155,3 +159,21 @@ def test_axes_in_another_order(backend: str, shape: tuple[int, ...], real: type)
         values = params.dequantize(codes, dtype=real)
         assert params.dequantize(same, dtype=real).tobytes() == values.tobytes()
         assert params.fake_quantize(x).tobytes() == params.fake_quantize(plain).tobytes()
+
+
+@pytest.mark.parametrize("channels", range(2, 16))
+def test_few_channels_in_another_order(backend: str, channels: int) -> None:
+    """Tiles of as many rows as there is room for, in numbers that are mostly not round."""
+    rng = np.random.default_rng(channels)
+    for rows in (k * (16384 // channels) for k in (1, 2, 3)):
+        for real in (np.float16, np.float32):
+            x = (rng.normal(size=(channels, rows)) * 3).astype(real).T
+            plain = np.ascontiguousarray(x)
+            codes = P.quantize(plain)
+            assert P.quantize(x, out=np.empty_like(codes)).tobytes() == codes.tobytes()
+            faked = P.fake_quantize(plain)
+            assert P.fake_quantize(x, out=np.empty_like(plain)).tobytes() == faked.tobytes()
+            same = np.empty_like(x, np.uint8)  # in the order of x
+            same[...] = codes
+            values = P.dequantize(codes, dtype=real)
+            assert P.dequantize(same, out=np.empty_like(plain)).tobytes() == values.tobytes()

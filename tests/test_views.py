@@ -29,13 +29,15 @@ BYTES = 15_000  # of the memory that the views are of
 
 
 class View(NamedTuple):
-    """How to look at the memory: a block of it, cut, transposed and perhaps repeated."""
+    """How to look at the memory: a block of it, cut, transposed and perhaps repeated, or in windows
+    that have elements in common."""
 
     offset: int
     shape: tuple[int, ...]
     cuts: tuple[slice, ...]
     order: tuple[int, ...]
     repeated: int  #: 0: not at all, else so often, along an axis of its own in front
+    window: int = 0  #: 0: none, else so many elements of the last axis, along an axis of its own
 
 
 WHOLE = slice(None)
@@ -54,7 +56,9 @@ def views(draw: Any) -> View:
     else:
         cuts = tuple(draw(st.sampled_from(CUTS)) for _ in range(ndim))
         order = tuple(draw(st.permutations(range(ndim))))
-    return View(draw(st.integers(0, 70)), shape, cuts, order, draw(st.sampled_from([0, 0, 0, 3])))
+    repeated = draw(st.sampled_from([0, 0, 0, 3]))
+    window = draw(st.sampled_from([0, 0, 0, 2, 5]))
+    return View(draw(st.integers(0, 70)), shape, cuts, order, repeated, window)
 
 
 def start_of(view: View, dtype: np.dtype[Any]) -> int:
@@ -67,6 +71,8 @@ def look(memory: Array, view: View, dtype: np.dtype[Any]) -> Array:
     start, n = start_of(view, dtype), int(np.prod(view.shape))
     x = memory[start : start + n * dtype.itemsize].view(dtype).reshape(view.shape)
     x = x[(*view.cuts, ...)].transpose(view.order)
+    if x.ndim and x.shape[-1] >= view.window > 0:
+        x = np.lib.stride_tricks.sliding_window_view(x, view.window, axis=-1)
     return np.broadcast_to(x, (view.repeated, *x.shape)) if view.repeated else x
 
 

@@ -32,7 +32,8 @@ public:
         if (host != needed) write(needed);
         return host;
     }
-    // The sticky flags too: the host's are neither lost nor raised.
+    // Where the flags are in the same register, as in MXCSR, these too: the host's are neither lost
+    // nor raised.
     static void leave(std::uint64_t host) noexcept { write(static_cast<State>(host)); }
 
 private:

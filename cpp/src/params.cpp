@@ -165,6 +165,7 @@ std::optional<Requantization> Requantization::of(const Params& params, ConstView
 
 bool Params::usable_for(DType x) const {
     if (x == DType::f64 || data_->precision == DType::f32) return true;
+    const FpGuard guard;  // a host that reads subnormal numbers as 0 would find them unusable
     for (const float s : data_->quantizer<float>().scale)
         if (!(s > 0) || !std::isfinite(s)) return false;
     return true;

@@ -68,8 +68,9 @@ public:
         work_ = work;
         context_ = context;
         const std::uint64_t number = (door_.load(std::memory_order_relaxed) / one_call) + 1;
-        door_.store(number * one_call + std::min(started_, threads - 1) * one_place);
-        if (sleepers_.load() > 0) {
+        const std::size_t places = std::min(started_, threads - 1);
+        door_.store(number * one_call + places * one_place);
+        if (places > 0 && sleepers_.load() > 0) {
             const std::lock_guard<std::mutex> lock(sleep_);
             wake_.notify_all();
         }
@@ -192,7 +193,8 @@ std::size_t get_num_threads() noexcept {
 }
 
 void run_in_threads(std::size_t threads, Work work, void* context) noexcept {
-    if (Pool* const found = pool()) return found->run(threads, work, context);
+    Pool* const found = threads > 1 ? pool() : nullptr;
+    if (found) return found->run(threads, work, context);
     while (work(context, 0)) continue;
 }
 

@@ -1,6 +1,7 @@
 #include "tiles.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 namespace zeropoint::core {
@@ -9,11 +10,13 @@ namespace {
 
 constexpr std::size_t vector = 16;  // bytes; rows of at least that are moved where they are
 
-// The length of equal parts of an axis, each at most `most` and a multiple of 16 if it is a part.
+// The length of about equal parts of an axis, each at most `most`, which is at least a vector of
+// bytes; where there are several, they are whole vectors of them.
 std::size_t part_of(std::size_t length, std::size_t most) noexcept {
     if (length <= most) return length;
+    most -= most % vector;
     const std::size_t parts = (length + most - 1) / most;
-    return ((length + parts - 1) / parts + 15) / 16 * 16;
+    return ((length + parts - 1) / parts + vector - 1) / vector * vector;
 }
 
 void copy_rows(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff_t to_row,
@@ -44,12 +47,13 @@ Tiles::Tiles(const Walk& walk, const Stage* stages, std::size_t count) noexcept
         across_ = part_of(across, std::min(staged_, room / along));
     } else {
         across_ = part_of(across, 4 * a_line);
-        along_ = part_of(along, std::min(staged_, std::max(a_line, room / across_ / 16 * 16)));
+        along_ = part_of(along, std::min(staged_, std::max(a_line, room / across_)));
         across_ = std::min(across_, room / along_);
     }
     along_tiles_ = (along + along_ - 1) / along_;
     across_tiles_ = (across + across_ - 1) / across_;
     walk.for_others([&](const WalkAxis& axis) { count_ *= axis.length; });
+    assert(along_ * across_ * narrow_ <= bytes);
 }
 
 void Tiles::execute(std::size_t tile) noexcept {

@@ -39,7 +39,7 @@ private:
     std::size_t count_ = 1;                   // of pairs of them
     alignas(64) char tile_[bytes + slack];
     alignas(64) char rows_[bytes + slack];
-    Buffers buffers_;
+    alignas(64) Buffers buffers_;
 };
 
 }  // namespace zeropoint::core

@@ -88,8 +88,10 @@ void gather(const Job& job) noexcept {
     char* to = static_cast<char*>(job.out);
     const size_t length = job.cols * sizeof(T);  // of a row side by side
     size_t r = 0;
-    if (job.low == sizeof(T) && length < short_row && job.high > 0 && job.high <= i64(line)) {
-        // what is copied too much is of the next row, or lies before it; so not from the last ones
+    const bool close = job.high >= static_cast<i64>(length) && job.high <= static_cast<i64>(line);
+    if (job.low == sizeof(T) && length < short_row && close) {
+        // what is copied too much is of the next row, or lies before it; so not from the last ones:
+        // rows that do not overlap take at least as many bytes as their elements do side by side
         for (; (job.rows - r) * length >= 2 * short_row; ++r, from += job.high, to += length)
             __builtin_memcpy(to, from, short_row);
     } else if (job.cols < 8 && job.cols < job.rows) {  // a loop over each column instead
