@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _compare
 from zeropoint._chunks import chunks, contiguous
 from zeropoint._layout import Layout
 
@@ -137,6 +138,59 @@ def test_error_stats_counts_codes_in_every_piece() -> None:
     stats = zp.error_stats(x, zp.QuantParams(1, 0))
     assert stats.codes_used == len(x[::100_000])
     assert stats.mse == 0
+
+
+ALONG: list[dict[str, int]] = [{}, {"axis": 0}, {"axis": 1}, {"axis": 1, "block_size": 100}]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_error_stats_of_a_view_copies_nothing(layout: str) -> None:
+    x = RNG.standard_normal((1 << 10, 1 << 11)).astype(np.float32)  # 8 MiB
+    view, params = LAYOUTS[layout](x), zp.QuantParams(0.02, 100)
+    along = params._check_fits(view.shape)
+    expected = zp.error_stats(contiguous(view), params)
+    tracemalloc.start()
+    try:  # the public function has put the bytes in order
+        found = _compare._measured(view, params, along, 1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == expected == zp.error_stats(view, params)
+    assert peak < 2 << 20
+
+
+@pytest.mark.parametrize("along", ALONG, ids=str)
+@pytest.mark.parametrize("kind", ["reference", "verify"])
+def test_the_reference_measures_errors_in_little_memory(kind: str, along: dict[str, int]) -> None:
+    x = RNG.standard_normal((1 << 10, 1 << 11)).astype(np.float32)  # 8 MiB
+    params = zp.choose_params(x, **along)
+    with zp.use_backend("reference") if kind == "reference" else zp.verify():
+        tracemalloc.start()
+        try:
+            zp.error_stats(x, params)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 6 << 20
+
+
+@pytest.mark.parametrize("along", ALONG, ids=str)
+def test_the_tiles_of_the_reference_have_the_bits_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, along: dict[str, int]
+) -> None:
+    x = RNG.standard_normal((37, 333)).astype(np.float32)
+    x[::3, ::5] = 0
+    params = zp.choose_params(x, **along, qmax=200)
+    with zp.use_backend("reference"):
+        monkeypatch.setattr(_compare, "_TILE", x.size)
+        monkeypatch.setattr(_compare, "_TOGETHER", x.size)
+        whole = [zp.error_stats(v, params) for v in (x, x.astype("f8"))]
+        for size, together in ((50, 1), (1024, 36), (3 * 333, 333), (5000, 7)):
+            monkeypatch.setattr(_compare, "_TILE", size)
+            monkeypatch.setattr(_compare, "_TOGETHER", together)
+            assert [zp.error_stats(v, params) for v in (x, x.astype("f8"))] == whole
+            swapped = x.astype(x.dtype.newbyteorder("S"))
+            assert zp.error_stats(swapped, params) == whole[0]
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 7, 3)])

@@ -382,3 +382,56 @@ def test_a_large_result_of_small_data(
     stats = zp.error_stats(np.full(5, value), params)
     assert stats.mse == pytest.approx(expected, rel=1e-6)  # of the square of a float32 scale
     assert stats.sqnr_db <= 0
+
+
+def few_codes_by_definition(x: np.ndarray, params: zp.QuantParams) -> int:
+    """Of the channels of the last axis."""
+    count = 0
+    for channel, codes in zip(x.T, params.quantize(x).T, strict=True):
+        nonzero = channel != 0
+        most, values = (
+            zp._reference.fewest(np.unique(each[nonzero], return_counts=True)[1])
+            if nonzero.any()
+            else 0
+            for each in (codes, channel.astype("f8"))
+        )
+        count += bool(most < 16 and values >= 2 * most and nonzero.sum() > 2 * most)
+    return count
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f4", "f8"])
+@pytest.mark.parametrize("n", [3, 100, 256, 257, 2000])
+def test_few_codes_of_channels(n: int, dtype: str) -> None:
+    """Channels with one value, with some, with many beside an outlier, and mostly zeros."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, 600))
+    x[0] = 1e4
+    x[:, ::5] = x[1, ::5]
+    x[:, 1::5] = rng.integers(1, 4, size=x[:, 1::5].shape)
+    x[:, 2::5] *= rng.random(x[:, 2::5].shape) < 0.1
+    x = x.astype(dtype)
+    params = zp.choose_params(x, axis=1)
+    stats = zp.error_stats(x, params)
+    assert stats.few_codes == few_codes_by_definition(x, params)
+    assert stats.few_codes > 200 or n == 3
+    assert zp.error_stats(x.T, zp.choose_params(x.T, axis=0)).few_codes == stats.few_codes
+
+
+def test_channels_of_few_codes_are_glanced_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether many values share a few codes is seen from some of them."""
+    sorted_elements = 0
+    sort = np.sort
+
+    def counted(x: np.ndarray, *args: object, **keywords: object) -> np.ndarray:
+        nonlocal sorted_elements
+        sorted_elements += x.size
+        return sort(x, *args, **keywords)
+
+    x = np.random.default_rng(3).normal(size=(4096, 30)).astype(np.float32)
+    x[:, ::3] = 1
+    x[:, 1::3] = np.random.default_rng(3).integers(1, 4, size=(4096, 10))
+    x[0, 2::3] = 1e4
+    params = zp.choose_params(x, axis=1)
+    monkeypatch.setattr(np, "sort", counted)
+    assert zp.error_stats(x, params).few_codes == 10
+    assert sorted_elements < x.size / 4

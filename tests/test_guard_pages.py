@@ -197,12 +197,14 @@ def views() -> Iterator[Operation]:
         "fake_quantize": lambda x, out: zp.fake_quantize(x, params, out=out),
         "dequantize": lambda x, out: zp.dequantize(x, params, out=out),
         "min_max": lambda x, out: zp.min_max(x),
+        "errors": lambda x, out: _error_stats(x, out, params),
     }
     for name, real in itertools.product(calls, REALS):
         source = CODES[0] if name == "dequantize" else real
-        target = {"quantize": CODES[0], "min_max": None}.get(name, real)
+        read_only = name in ("min_max", "errors")
+        target = CODES[0] if name == "quantize" else None if read_only else real
         for kind, (shape, look) in VIEWS.items():
-            if name == "min_max" and kind not in RANGED:
+            if read_only and kind not in RANGED:
                 continue
 
             def call(
@@ -211,7 +213,7 @@ def views() -> Iterator[Operation]:
                 return run(*look(x, out))
 
             how = f"{name} {real}: {kind}"
-            yield Operation(how, source, target, shape, nothing, call, name == "min_max")
+            yield Operation(how, source, target, shape, nothing, call, read_only)
 
 
 def _stepped(step: int) -> Callable[[Array, Array | None], tuple[Array, Array | None]]:

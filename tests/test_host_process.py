@@ -174,10 +174,20 @@ def merge() -> Any:
     return call
 
 
-def stats(**along: Any) -> Any:
-    x = np.random.default_rng(1).normal(size=(64, 2**17)).astype(np.float32)
+def stats(columns: int = 2**17, **along: Any) -> Any:
+    x = np.random.default_rng(1).normal(size=(64, columns)).astype(np.float32)
     params = zp.choose_params(x, **along)
     return lambda ask=False: ask or zp.error_stats(x, params)
+
+
+def stats_on_reference(**along: Any) -> Any:
+    call = stats(columns=2**18, **along)
+
+    def on_it(ask: bool = False) -> None:
+        with zp.use_backend("reference"):
+            call(ask)
+
+    return on_it
 
 
 #: what makes a call, of which every moment is looked at
@@ -186,6 +196,8 @@ MOMENTS: dict[str, Any] = {
     "error_stats rows": lambda: stats(axis=0),
     "error_stats columns": lambda: stats(axis=1),
     "error_stats blocks": lambda: stats(axis=1, block_size=128),
+    "error_stats on the reference": stats_on_reference,
+    "error_stats columns on the reference": lambda: stats_on_reference(axis=1),
 }
 
 
@@ -228,7 +240,9 @@ def interrupt_at_moments(name: str, times: str) -> None:
     call(ask=True)
 
 
-@pytest.mark.parametrize("name", ["merge", "error_stats blocks"])  # tests/deep has all
+@pytest.mark.parametrize(  # tests/deep has all
+    "name", ["merge", "error_stats blocks", "error_stats on the reference"]
+)
 def test_ctrl_c_at_any_moment(name: str, note: Any) -> None:
     found = [float(seconds) for seconds in in_a_process(interrupt_at_moments, name, 4).split()]
     assert found

@@ -111,6 +111,7 @@ OPERATIONS = {
     "histogram": Operation(
         REALS, lambda x, q: None, lambda x, p, out: zp.HistogramObserver(axis=p.axis).update(x)
     ),
+    "error_stats": Operation(REALS, lambda x, q: None, lambda x, p, out: zp.error_stats(x, p)),
     "min_max": Operation(
         REALS, lambda x, q: None, lambda x, p, out: zp.min_max(x, channel_axis=p.axis)
     ),

@@ -66,19 +66,18 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
 py::tuple errors(std::size_t isa, const py::array& source, const NativeParams& params,
                  double inverse_unit) {
     check_isa(isa);
-    const auto dtype = plain_real(source);
+    const auto x = real_view_of(source);
     const auto layout = params.layout(source);
-    if (!dtype || !layout || layout->size() == 0)
-        throw py::value_error("errors needs real data in a plain array that the parameters fit");
+    if (!x || !layout || layout->size() == 0)
+        throw py::value_error("errors needs real data that the parameters fit");
     const auto channels = static_cast<py::ssize_t>(layout->axis);
     py::array nonzero = new_array(dtypes.i64, {channels}), most = new_array(dtypes.i64, {channels});
     zp::Errors found;
     found.inverse_unit = inverse_unit;
     found.nonzero = static_cast<std::int64_t*>(nonzero.mutable_data());
     found.most = static_cast<std::int64_t*>(most.mutable_data());
-    const zp::ConstView x{source.data(), *dtype};
     call(layout->size(),
-         [&](zp::Poll poll) { return zp::errors(isa, x, *layout, params.core, found, poll); });
+         [&](zp::Poll poll) { return zp::errors(isa, *x, *layout, params.core, found, poll); });
     const auto used = std::count(std::begin(found.used), std::end(found.used), 1);
     return py::make_tuple(found.worst, found.absolute, found.noise, found.signal, found.back,
                           found.dot, found.clipped, used, std::move(nonzero), std::move(most));

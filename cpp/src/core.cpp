@@ -342,6 +342,8 @@ bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& pa
     };
     const Params::Data& p = params.data();
     ErrorStages stages;
+    const Array from = input(x);
+    stages.swap = from.memory.swapped ? Pipeline(isa, layout, from).only() : Stage{};
     stages.widen = stage([&](Pipeline& to) { to.convert(x.dtype, inner); });
     stages.quantize = stage([&](Pipeline& to) { to.quantize(inner, p); });
     stages.clipped = stage([&](Pipeline& to) { to.clipped(inner, p); });
@@ -353,7 +355,7 @@ bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& pa
     stages.tally = table.at(Op::tally, tag(inner), tag(inner));
     stages.fewest = table.at(Op::fewest, Tag::u32, Tag::u32);
     stages.fewest_of_many = table.at(Op::fewest, Tag::u64, Tag::u64);
-    return measure(layout, x.data, stages, errors, poll);
+    return measure(layout, in_c_order(from, table), stages, errors, poll);
 }
 
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {

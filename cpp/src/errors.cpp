@@ -98,7 +98,8 @@ struct Run {
 };
 
 struct Room {
-    alignas(64) char wide[chunk * 8], fine[chunk * 8], values[chunk * 8], back[chunk * 8];
+    alignas(64) char read[chunk * 8], wide[chunk * 8], fine[chunk * 8], values[chunk * 8],
+        back[chunk * 8];
     alignas(64) char spread[4][chunk * 8];
     alignas(64) std::uint8_t codes[chunk];
     alignas(64) std::uint32_t rows[chunk];
@@ -138,7 +139,7 @@ void spread(const void* from, std::size_t size, bool differ, const Run& run, cha
 // The work of one thread.
 class Worker {
 public:
-    Worker(const Layout& layout, const void* x, const ErrorStages& stages, double inverse_unit,
+    Worker(const Layout& layout, const Side& x, const ErrorStages& stages, double inverse_unit,
            Room& room, std::uint32_t* counts, std::size_t channels)
         : layout_(layout), x_(x), stages_(stages), room_(room), channels_(channels) {
         tile_.inverse_unit = inverse_unit;
@@ -176,7 +177,8 @@ public:
         for (std::size_t i = begin; i < end; i += chunk) {
             const std::size_t n = std::min(chunk, end - i);
             const void* x = quantize(start + i, n, false, true);
-            if (n == end - begin)  // all of this index: what comes next is behind other channels
+            // all of this index: what comes next is behind other channels
+            if (x_.plain() && n == end - begin)
                 next_ += (layout_.axis * layout_.inner - n) * in_size();
             fetch_a_third();
             fetch_a_third();
@@ -196,9 +198,15 @@ private:
 
     // The codes of n elements; returns these in the working precision.
     const void* quantize(std::size_t element, std::size_t n, bool with_values, bool counted) {
-        const void* x = at(x_, element * in_size());
-        next_ = static_cast<const char*>(x) + n * in_size();
-        a_third_ = n * in_size() / 3;
+        const void* x = room_.read;
+        if (x_.plain()) {
+            x = x_.data() + element * in_size();
+            next_ = static_cast<const char*>(x) + n * in_size();
+            a_third_ = n * in_size() / 3;
+        } else {
+            x_.move(element, n, room_.read, false);
+        }
+        x = through(stages_.swap, x, room_.read, n);
         x = through(stages_.widen, x, room_.wide, n);
         find_runs(element, n, with_values, counted);
         each_run(stages_.quantize, quantize_, x, room_.codes);
@@ -316,7 +324,7 @@ private:
     }
 
     const Layout& layout_;
-    const void* x_;
+    const Side& x_;
     const ErrorStages& stages_;
     Room& room_;
     std::size_t channels_, first_ = 0;  // whose counts there is room for, and the first of them
@@ -332,7 +340,7 @@ private:
 // A call in several threads.  All memory is taken before the first element is touched.
 class Call {
 public:
-    Call(const Layout& layout, const void* x, const ErrorStages& stages, Errors& errors, Poll poll)
+    Call(const Layout& layout, const Side& x, const ErrorStages& stages, Errors& errors, Poll poll)
         : layout_(layout),
           stages_(stages),
           errors_(errors),
@@ -476,7 +484,7 @@ private:
 
 }  // namespace
 
-bool measure(const Layout& layout, const void* x, const ErrorStages& stages, Errors& errors,
+bool measure(const Layout& layout, const Side& x, const ErrorStages& stages, Errors& errors,
              Poll poll) {
     if (layout.size() == 0) return true;
     return Call(layout, x, stages, errors, poll).run();

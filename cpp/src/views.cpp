@@ -115,6 +115,19 @@ void Side::move(std::size_t element, std::size_t n, void* beside, bool scatters)
     }
 }
 
+Side in_c_order(const Array& array, const Table& table) noexcept {
+    WalkAxis axes[Memory::most_dimensions + 1];  // the innermost first
+    std::size_t count = 0;
+    const Memory& memory = array.memory;
+    for (std::size_t k = memory.dimensions; k-- > 0;)
+        if (memory.shape[k] != 1)
+            axes[count++] = {static_cast<std::size_t>(memory.shape[k]), memory.strides[k], 0, 0};
+    const Tag bytes = bytes_as_tag(array.size);
+    Side side;
+    side.open(array, array.first, axes, count, &WalkAxis::in, table.at(Op::gather, bytes, bytes));
+    return side;
+}
+
 // ---- the walk --------------------------------------------------------------------------------
 
 Walk::Walk(const Layout& layout, const Array& x, const Array& y, const Table& table) noexcept

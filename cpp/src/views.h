@@ -44,6 +44,9 @@ private:
     std::ptrdiff_t step_[Memory::most_dimensions + 1];
 };
 
+/// An array in C order, whatever order its memory has.
+Side in_c_order(const Array&, const Table&) noexcept;
+
 /// The order in which a call goes over its arrays.  That of the output's memory, or of the input's
 /// where there is no output; so axes that are only permuted, in both in the same way, cost nothing.
 /// Blocks keep the order of their indices.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,12 +14,16 @@ import numpy as np
 from . import _backend, _checks, _reference
 from ._backend import Errors, ieee
 from ._choice import RULES, Choice, min_max, range_of
-from ._layout import Layout
-from ._params import QuantParams, checked, quantize_by_reference
+from ._chunks import chunks
+from ._layout import Layout, Tile
+from ._params import QuantParams, checked
 from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
-_SAMPLE = 1 << 16  # elements among which different values are counted
+# elements among which the different values of a channel are counted: where these do not tell, more
+_GLANCE, _SAMPLE = 1 << 8, 1 << 16
+_TILE = 1 << 15  # elements that the reference measures at a time: what fits a cache
+_TOGETHER = 256  # channels whose codes, or different values, are counted at a time
 
 
 @_checks.initialised_once
@@ -138,17 +142,72 @@ def _measured(
 
 
 def _by_reference(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
-    scale, zero = params._spread(layout)
-    codes = quantize_by_reference(x, params, layout)
+    return (*_errors(x, params, layout, unit), *_codes_in_use(x, params, layout))
+
+
+def _errors(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
+    """The figures of `_reference.sum_of_chunks`, and how many codes are clipped."""
     # in the precision of the scale or of x, whichever is finer: no rounding is added
-    finer = np.promote_types(scale.dtype, working_dtype(x.dtype))
-    back = _reference.dequantize(codes, scale, zero, dtype=finer)
-    clipped = _reference.clipped(x, scale, zero, params.qmin, params.qmax, params.convention)
-    return (
-        *_reference.errors(x, back, unit),
-        clipped,
-        *_reference.codes_in_use(x, codes, layout.axis),
-    )
+    finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
+    found, clipped = [], 0
+    rest = np.empty((2, 0))  # of x and x': what does not fill a chunk of the sums
+    for part in chunks(x.shape, _TILE):
+        tile, codes, scale, zero = _quantized(x, params, layout, part)
+        back = _reference.dequantize(codes, scale, zero, dtype=finer)
+        clipped += _reference.clipped(
+            tile, scale, zero, params.qmin, params.qmax, params.convention
+        )
+        pairs = np.concatenate([rest, [tile.ravel(), back.ravel()]], axis=1, dtype=np.float64)
+        full = pairs.shape[1] // _reference.CHUNK * _reference.CHUNK
+        if full:
+            found.append(_reference.errors(pairs[:, :full], unit))
+        rest = pairs[:, full:]
+    if rest.size:
+        found.append(_reference.errors(rest, unit))
+    return *_reference.sum_of_chunks(np.concatenate(found, axis=1)), clipped
+
+
+def _codes_in_use(x: Array, params: QuantParams, layout: Layout) -> tuple[int, Array, Array]:
+    """How many codes are in use; and of each channel how many elements are not zero, and the fewest
+    codes that most of these have."""
+    axis = layout.axis
+    used, nonzero, most = np.zeros(256, np.int64), [], []
+    for first in range(0, layout.length, _TOGETHER):
+        counts = np.zeros((min(_TOGETHER, layout.length - first), 256), np.int64)
+        for part, channels in _parts_of(layout, first, len(counts)):
+            tile, codes, _, _ = _quantized(x, params, layout, part)
+            codes_of_all, codes_of_nonzero = _reference.count_codes(tile, codes, axis)
+            used += codes_of_all
+            counts[channels] += codes_of_nonzero
+        nonzero.append(counts.sum(axis=1))
+        most.append(_reference.fewest(counts))
+    return int(np.count_nonzero(used)), np.concatenate(nonzero), np.concatenate(most)
+
+
+def _parts_of(layout: Layout, first: int, n: int) -> Iterator[tuple[Tile, slice]]:
+    """Tiles of `n` channels from `first` on, and which of these each has."""
+    shape, axis = list(layout.shape), layout.axis
+    if axis is None:
+        yield from ((part, slice(None)) for part in chunks(layout.shape, _TILE))
+        return
+    shape[axis] = n
+    for part in chunks(tuple(shape), _TILE):
+        cuts = [cut for cut in part if isinstance(cut, slice)]
+        cuts += [slice(None)] * (len(shape) - len(cuts))
+        start, stop, _ = cuts[axis].indices(n)
+        cuts[axis] = slice(first + start, first + stop)
+        yield tuple(cuts), slice(start, stop)
+
+
+def _quantized(
+    x: Array, params: QuantParams, layout: Layout, part: Tile
+) -> tuple[Array, Array, Array, Array]:
+    """A tile of `x`: its elements and their codes, and its scales and zero points, spread."""
+    how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
+    parameters = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
+    scale, zero = (layout.spread_over(each, part) for each in parameters)
+    tile = x[part]
+    return tile, _reference.quantize(tile, scale, zero, **how), scale, zero
 
 
 def _stats(
@@ -179,23 +238,49 @@ def _stats(
 
 
 def _few_codes(x: Array, params: QuantParams, axis: int | None, found: Errors) -> int:
-    """`few_codes` of `ErrorStats`."""
+    """`few_codes` of `ErrorStats`, as far as samples show it."""
     x = x[None] if axis is None else np.moveaxis(x, axis, 0)
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up
-    suspects = (found.most < enough) & (found.nonzero > 2 * found.most)
-    return sum(
-        _values_of_most(x[i]) >= 2 * int(found.most[i]) for i in suspects.nonzero()[0].tolist()
-    )
+    suspects = ((found.most < enough) & (found.nonzero > 2 * found.most)).nonzero()[0]
+    count = 0
+    for first in range(0, len(suspects), _TOGETHER):
+        some = suspects[first : first + _TOGETHER]
+        most = found.most[some]
+        seen, different, values = _values_of_most(_sample(x, some, _GLANCE))
+        few = values >= 2 * most
+        count += int(np.count_nonzero(few))
+        if x[0].size <= _GLANCE:
+            continue
+        # where few values hold less than most elements, so many do not show one of few alone
+        unsure = ~few & ((different > most) | (seen < _GLANCE // 3))
+        for each in some[unsure]:
+            _, _, values = _values_of_most(_sample(x, each[None], _SAMPLE))
+            count += int(values[0] >= 2 * found.most[each])
+    return count
 
 
-def _values_of_most(x: Array) -> int:
-    """The fewest different values of most nonzero elements, as far as a sample shows."""
-    if x.size > _SAMPLE:
-        index = np.random.default_rng(0).integers(0, x.size, _SAMPLE)
-        x = x[np.unravel_index(index, x.shape)]
-    values, counts = np.unique(x.astype(np.float64), return_counts=True)
-    counts = counts[values != 0]
-    return int(_reference.fewest(counts)) if counts.size else 0
+def _sample(x: Array, channels: Array, size: int) -> Array:
+    """Elements of some channels, which the first axis has: a row each."""
+    n = x[0].size
+    if n <= size:
+        found = x[channels].reshape(len(channels), n)
+    else:
+        index = np.random.default_rng(0).integers(0, n, size)
+        found = x[(channels[:, None], *np.unravel_index(index, x.shape[1:]))]
+    return found.astype(working_dtype(x.dtype))
+
+
+def _values_of_most(x: Array) -> tuple[Array, Array, Array]:
+    """For each row: the nonzero elements, their different values, and the fewest of most."""
+    x = np.sort(x, axis=1)
+    starts = np.ones(x.shape, bool)
+    starts[:, 1:] = x[:, 1:] != x[:, :-1]
+    places = np.flatnonzero(starts)
+    counts = np.zeros(x.shape, np.int32)
+    counts.ravel()[places] = np.diff(places, append=x.size)
+    counts[x == 0] = 0
+    different = np.count_nonzero(counts, axis=1)
+    return counts.sum(axis=1), different, _reference.fewest(counts)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -240,30 +240,41 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
 # ---------------------------------------------------------------------------------------------
 # The error
 
-#: elements in C order that are one chunk of `errors`, and the lanes that sum it
-_CHUNK, _LANES = 1024, 8
+#: elements in C order that are one chunk of the errors, and the lanes that sum it
+CHUNK, _LANES = 1024, 8
 
 
 @np.errstate(all="ignore")  # what overflows is told, and underflow does not matter in a sum
-def errors(x: Array, back: Array, unit: float) -> tuple[float, ...]:
-    """The largest |x' - x|, and the sums of |x' - x|, (x' - x)^2, x^2, x'^2 and x x', in `unit`.
+def errors(pairs: Array, unit: float) -> Array:
+    """For each chunk a column: the largest |x' - x|, and the sums of |x' - x|, (x' - x)^2, x^2,
+    x'^2 and x x', in `unit`; `pairs` are a row of x, in C order, and a row of x', in float64.
 
-    In float64, and in an order of its own that serves vectors and threads: lane j of a chunk sums
-    its elements j, j + 8, ... one by one; then neighbours are added until one sum is left.
+    They are summed in an order that serves vectors and threads: lane j of a chunk sums
+    its elements j, j + 8, ... one by one; then neighbours are added, here and in `sum_of_chunks`,
+    until one sum is left.
     """
-    a, b = (np.ravel(v).astype(np.float64) / unit for v in (x, back))
+    padded = np.pad(pairs, ((0, 0), (0, -pairs.shape[1] % CHUNK)))
+    a, b = padded.reshape(2, -1, CHUNK // _LANES, _LANES) / unit
     error = np.abs(b - a)
-    worst = float(np.fmax.reduce(error, initial=0))
-    return worst, *(_sum(v) for v in (error, error * error, a * a, b * b, a * b))
+    worst = np.fmax.reduce(error, axis=(1, 2), initial=0)
+    return np.stack([worst, *map(_sums, (error, error * error, a * a, b * b, a * b))])
 
 
-def _sum(x: Array) -> float:
-    chunks = np.pad(x, (0, -x.size % _CHUNK)).reshape(-1, _CHUNK // _LANES, _LANES)
-    sums = np.add.accumulate(chunks, axis=1)[:, -1].ravel()  # one by one, as add.reduce may not be
-    while sums.size > 1:
-        sums = np.pad(sums, (0, sums.size % 2))
-        sums = sums[::2] + sums[1::2]
-    return float(sums[0])
+def _sums(x: Array) -> Array:
+    lanes = np.add.accumulate(x, axis=1)[:, -1]  # one by one, as add.reduce may not be
+    while lanes.shape[1] > 1:
+        lanes = lanes[:, ::2] + lanes[:, 1::2]
+    return lanes[:, 0]
+
+
+@np.errstate(all="ignore")
+def sum_of_chunks(found: Array) -> tuple[float, ...]:
+    """The same of all chunks, from theirs, as `errors` has them."""
+    sums = found[1:]
+    while sums.shape[1] > 1:
+        sums = np.pad(sums, ((0, 0), (0, sums.shape[1] % 2)))
+        sums = sums[:, ::2] + sums[:, 1::2]
+    return float(np.fmax.reduce(found[0])), *sums[:, 0].tolist()
 
 
 def clipped(x: Array, scale: Array, zero: Array, qmin: int, qmax: int, convention: str) -> int:
@@ -275,14 +286,17 @@ def clipped(x: Array, scale: Array, zero: Array, qmin: int, qmax: int, conventio
 MOST = 0.9  # of the nonzero elements, so that a few outliers do not hide the others
 
 
-def codes_in_use(x: Array, codes: Array, axis: int | None) -> tuple[int, Array, Array]:
-    """How many codes are in use; and for each index along the axis (one where that is None) how
-    many elements are not zero, and the fewest codes that most of these have."""
+def count_codes(x: Array, codes: Array, axis: int | None) -> tuple[Array, Array]:
+    """How many elements have each of the 256 codes; and how many of the nonzero elements, in a row
+    for each index along the axis (one where that is None)."""
     rows = 1 if axis is None else x.shape[axis]
     row = 0 if axis is None else spread(np.arange(rows), x.shape, axis, None)
     place = np.asarray(codes.view(np.uint8) + 256 * row)
-    counts = np.bincount(place[x != 0], minlength=rows * 256).reshape(-1, 256)
-    return int(np.unique(codes).size), counts.sum(axis=1), fewest(counts)
+    all_of, zeros = (
+        np.bincount(each, minlength=rows * 256).reshape(-1, 256)
+        for each in (place.ravel(), place[x == 0])
+    )
+    return all_of.sum(axis=0), all_of - zeros
 
 
 def fewest(counts: Array) -> Array:
