@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def save() -> None:
         if options.json:
-            report.save(options.json, {**head, "skipped": skips.listed()}, rows)
+            whole = {**head, "skipped": skips.listed()}
+            report.save(options.json, whole, "rows", [asdict(row) for row in rows])
 
     try:
         for cell in run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,17 +132,25 @@ def skipped_lines(skipped: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def save(path: Path, head: dict[str, Any], rows: Sequence[Row]) -> None:
+def save(path: Path, head: dict[str, Any], name: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write the run; one row a line, so that two runs can be compared with diff."""
-    lines = ",\n".join("    " + json.dumps(asdict(row)) for row in rows)
+    lines = ",\n".join("    " + json.dumps(_rounded(row)) for row in rows)
     text = json.dumps({"format": FORMAT, **head}, indent=2)
-    path.write_text(f'{text[:-2]},\n  "rows": [\n{lines}\n  ]\n}}\n')
+    path.write_text(f'{text[:-2]},\n  "{name}": [\n{lines}\n  ]\n}}\n')
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Six significant digits: more would be noise, and noise in a committed file."""
+    return {
+        key: float(f"{value:.6g}") if isinstance(value, float) else value
+        for key, value in row.items()
+    }
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
-    """What `save` wrote."""
+    """A run of the suite that `save` wrote."""
     head = json.loads(path.read_text())
-    if head.get("format") != FORMAT:
+    if head.get("format") != FORMAT or "rows" not in head:
         raise ValueError(f"{path} is not a run of this suite (format {FORMAT}); run it again")
     rows = [Row(**row) for row in head.pop("rows")]
     return head, rows

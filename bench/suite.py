@@ -62,15 +62,24 @@ class Skips:
         ]
 
 
+def made(kind: type[System]) -> System | str:
+    """A system, or why it cannot be had here."""
+    try:
+        return kind()
+    except ImportError as error:
+        return str(error)
+
+
 def installed(names: Sequence[str], skips: Skips) -> list[System]:
     """The systems of these names that can be had here."""
     systems = []
     for kind in SYSTEMS:
         if kind.name in names:
-            try:
-                systems.append(kind())
-            except ImportError as error:
-                skips.add(kind.name, str(error))
+            system = made(kind)
+            if isinstance(system, str):
+                skips.add(kind.name, system)
+            else:
+                systems.append(system)
     return systems
 
 
@@ -194,7 +203,7 @@ class _Cell:
         )
 
         def ratio(of: float | None, best: Best) -> float | None:
-            return None if of is None else _rounded(of / best.seconds)
+            return None if of is None else of / best.seconds
 
         return [
             Row(
@@ -207,17 +216,18 @@ class _Cell:
                 arithmetic=entry.call.arithmetic.name,
                 wrong=entry.verdict.wrong,
                 differ=entry.verdict.differ,
-                seconds=_rounded(times[name].seconds),
+                seconds=times[name].seconds,
                 samples=times[name].samples,
-                gelem_per_s=_rounded(self._case.size / times[name].seconds / 1e9),
-                gbyte_per_s=_rounded(
-                    self._case.size * self._case.job.bytes_per_element / times[name].seconds / 1e9
-                ),
+                gelem_per_s=self._case.size / times[name].seconds / 1e9,
+                gbyte_per_s=self._case.size
+                * self._case.job.bytes_per_element
+                / times[name].seconds
+                / 1e9,
                 vs_fastest_peer=ratio(fastest, times[name]),
                 vs_numpy=ratio(numpy, times[name]),
                 of_bare_loop=ratio(bare, times[name]),
                 of_plain=self._of_plain(name, times),
-                median_seconds=_rounded(times[name].median),
+                median_seconds=times[name].median,
                 another=entry.verdict.another,
             )
             for name, entry in self._entries.items()
@@ -227,7 +237,7 @@ class _Cell:
         if self._entries[name].system.role != "ours":
             return None
         plain = "plain-fresh" if name == "zeropoint-fresh" else "plain"
-        return _rounded(times[plain].seconds / times[name].seconds) if plain in times else None
+        return times[plain].seconds / times[name].seconds if plain in times else None
 
     def _is_rival(self, name: str) -> bool:
         return is_rival(self._entries[name], self._case.size)
@@ -237,8 +247,3 @@ def is_rival(entry: Entry, size: int) -> bool:
     """Counts as a fastest peer: right, and for one element from array to array like us."""
     one_element_inside = size == 1 and not entry.system.moves_arrays
     return entry.system.role == "peer" and not entry.verdict.wrong and not one_element_inside
-
-
-def _rounded(value: float) -> float:
-    """Six significant digits: more would be noise, and noise in a committed file."""
-    return float(f"{value:.6g}")

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ import zeropoint as zp
 from . import report
 from .jobs import KI, MI, Case, job_named
 from .machine import describe
-from .suite import Entrance, Entry, OursIsWrong, times_of
+from .suite import Entrance, Entry, OursIsWrong, made, times_of
 from .systems import SYSTEMS, System
 from .timing import Best
 
@@ -263,12 +262,8 @@ class Measurement:
         if name == f"zeropoint-{zp.backends()[0]}":
             name = OURS  # forced is what it does anyway
         if name not in self._systems:
-            try:
-                self._systems[name] = self._kinds[name]()
-            except KeyError:
-                self._systems[name] = "not a backend of this zeropoint"
-            except ImportError as error:
-                self._systems[name] = str(error)
+            kind = self._kinds.get(name)
+            self._systems[name] = made(kind) if kind else "not a backend of this zeropoint"
         return self._systems[name]
 
     def _enter(self, part: Timing) -> Entry | str:
@@ -322,30 +317,18 @@ def line(result: Result) -> str:
     return f"{result.verdict:15} {target.name}: {ratio:.3g} ({bound})  [{times} {result.other}]"
 
 
-def save(path: Path, head: dict[str, Any], results: Sequence[Result]) -> None:
-    """Write the run, one target a line."""
-    lines = ",\n".join("    " + json.dumps(_plain(result)) for result in results)
-    text = json.dumps(head, indent=2)
-    path.write_text(f'{text[:-2]},\n  "targets": [\n{lines}\n  ]\n}}\n')
-
-
 def _plain(result: Result) -> dict[str, Any]:
-    target = asdict(result.target)
     return {
         "name": result.target.name,
         "verdict": result.verdict,
-        "ratio": _rounded(result.ratio),
+        "ratio": result.ratio,
         "at_most" if result.target.slower else "at_least": result.target.bound,
-        "seconds": _rounded(result.seconds),
+        "seconds": result.seconds,
         "other": str(result.other) if result.other else None,
-        "other_seconds": _rounded(result.other_seconds),
+        "other_seconds": result.other_seconds,
         "skipped": result.skipped,
-        "median": target["median"],
+        "median": result.target.median,
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -388,7 +371,7 @@ def _run(chosen: Sequence[Target], seconds: float, path: Path | None) -> int:
             return 130
         print(line(results[-1]), flush=True)
         if path:
-            save(path, head, results)
+            report.save(path, head, "targets", [_plain(result) for result in results])
     count = sum(result.verdict == "met" for result in results)
     skipped = sum(result.verdict == "skipped" for result in results)
     print(f"{count} met, {len(results) - count - skipped} missed, {skipped} skipped")

@@ -66,11 +66,24 @@ def test_verdict(exact: bool, by: int, wrong: int, another: int) -> None:
     assert verdict.differ > 90  # for it is not the data's
 
 
+ROW = suite.Row(
+    *("quantize", 64, 1, "torch", "peer", True, "rint(x / s + z)", 0, 5, 1e-6, 3),
+    *(1.0, 5.0, 1.0, None, None),
+)
+
+
+def test_a_run_is_written_and_read(tmp_path: pathlib.Path) -> None:
+    path, row = tmp_path / "run.json", dataclasses.replace(ROW, seconds=1.23456789e-6)
+    report.save(path, {"command": "x"}, "rows", [dataclasses.asdict(row)])
+    head, rows = report.load(path)
+    assert (head["command"], rows) == ("x", [dataclasses.replace(ROW, seconds=1.23457e-6)])
+    report.save(path, {}, "targets", [{"name": "a target"}])
+    with pytest.raises(ValueError, match="is not a run of this suite"):
+        report.load(path)
+
+
 def test_what_the_table_says() -> None:
-    row = suite.Row(
-        *("quantize", 64, 1, "torch", "peer", True, "rint(x / s + z)", 0, 5, 1e-6, 3),
-        *(1.0, 5.0, 1.0, None, None),
-    )
+    row = ROW
     assert report.cell_table([row]).splitlines()[-1].endswith(" 5")
     another = dataclasses.replace(row, another=7)
     text = report.cell_table([another])

@@ -308,6 +308,22 @@ def test_what_is_declined_is_pythons(
         assert outcome(lambda f=function: f(*arguments, **keywords)) == expected
 
 
+def test_a_choice_that_is_known_is_of_its_own_arguments(native: str) -> None:
+    values = (True, 1, False, 0, None)
+    names = "include_zero", "symmetric", "qmin", "qmax"
+    keywords: list[dict[str, Any]] = [{name: value} for name in names for value in values]
+    keywords += [
+        dict(zip(two, pair, strict=True))
+        for two in itertools.combinations(names, 2)
+        for pair in itertools.product(values, repeat=2)
+    ]
+    keywords += [{"qmax": qmax} for qmax in range(2, 256)]  # more than are kept
+    for each in keywords * 2:
+        with zp.use_backend("reference"):
+            expected = outcome(lambda each=each: zp.choose_params(X, **each))
+        assert outcome(lambda each=each: zp.choose_params(X, **each)) == expected, each
+
+
 def test_an_interrupt_in_a_dtype_is_not_an_explanation(native: str) -> None:
     asked = []
 

@@ -366,6 +366,24 @@ def test_what_the_best_costs_is_said() -> None:
     assert "dB less error, in few codes" in found.advice
 
 
+@pytest.mark.parametrize("value", [1e-300, 1e-200, 5e-324])
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (zp.QuantParams(0.1, 300, include_zero=False), 4.5**2),
+        (zp.QuantParams(0.1, -7, include_zero=False), 0.7**2),
+        (zp.QuantParams([0.1] * 5, [3, 3, 300, 3, 3], axis=0, include_zero=False), 4.5**2 / 5),
+        (zp.QuantParams(0.1, 3), 0),
+    ],
+)
+def test_a_large_result_of_small_data(
+    backend: str, value: float, params: zp.QuantParams, expected: float
+) -> None:
+    stats = zp.error_stats(np.full(5, value), params)
+    assert stats.mse == pytest.approx(expected, rel=1e-6)  # of the square of a float32 scale
+    assert stats.sqnr_db <= 0
+
+
 def few_codes_by_definition(x: np.ndarray, params: zp.QuantParams) -> int:
     """Of the channels of the last axis."""
     count = 0

@@ -53,7 +53,7 @@ ALLOWED = {
         *("zeropoint/core.hpp", "fpstate.h", "scalar.h"),
         "zeropoint/conventions.def",
     },
-    "src/errors.h": {"layout.h"},
+    "src/errors.h": {"layout.h", "views.h"},
     "src/errors.cpp": {"errors.h", "fpstate.h", "pool.h"},
     "src/core.cpp": {
         *("zeropoint/core.hpp", "errors.h", "fpstate.h", "layout.h", "params.h", "targets.h"),

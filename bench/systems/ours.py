@@ -13,9 +13,6 @@ from ..check import ANY, convention
 from ..jobs import Case
 from .base import Call, Declined, System
 
-#: zeropoint without threads has no such function; then it is measured with one thread only
-set_num_threads = getattr(zp, "set_num_threads", None)
-
 
 class Best(System):
     name = "zeropoint"
@@ -28,8 +25,6 @@ class Best(System):
 
     def prepare(self, case: Case, threads: int) -> Call:
         job = case.job
-        if threads != 1 and set_num_threads is None:
-            raise Declined("this zeropoint has one thread")
         how: dict[str, Any] = {}
         if self.gives_out and job.has_out:
             how["out"] = case.out
@@ -44,8 +39,7 @@ class Best(System):
 
     @contextlib.contextmanager
     def context(self, threads: int) -> Iterator[None]:
-        if set_num_threads is not None:
-            set_num_threads(threads)
+        zp.set_num_threads(threads)
         if self.backend == zp.backend():  # as most people call it: to force one costs some ns
             yield
             return

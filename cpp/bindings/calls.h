@@ -53,14 +53,45 @@ py::object min_max(std::size_t isa, const Given& given) {
 
 }  // namespace answer
 
-// Python's cached function of a dtype and keywords; what it returns has the core's form.
+// Python's function of a dtype and keywords, what it returns has the core's form; and a dictionary
+// of these, because that call takes as long as the rest of a small one.
 struct {
-    py::handle of, native;
+    py::handle of, native, known;
 } choices;
 
 void set_choices(py::object of) {
     choices.of = of.release();
     choices.native = py::str("native").release();
+    choices.known = py::dict().release();
+}
+
+py::object new_tuple(PyObject* const* items, std::size_t n) {
+    auto made = py::reinterpret_steal<py::object>(PyTuple_New(static_cast<Py_ssize_t>(n)));
+    if (!made) throw py::error_already_set();
+    for (std::size_t i = 0; i < n; ++i)
+        PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(i),
+                         py::handle(items[i]).inc_ref().ptr());
+    return made;
+}
+
+// Null where it is not known.
+py::object known_choice(const py::object& key) {
+    PyObject* found = nullptr;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyDict_GetItemRef(choices.known.ptr(), key.ptr(), &found);
+#else
+    found = PyDict_GetItemWithError(choices.known.ptr(), key.ptr());
+    Py_XINCREF(found);
+#endif
+    if (!found && PyErr_Occurred()) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(found);
+}
+
+void remember_choice(const py::object& key, const py::object& native) {
+    constexpr py::ssize_t most = 256;  // more than any program has
+    if (PyDict_Size(choices.known.ptr()) >= most) PyDict_Clear(choices.known.ptr());
+    if (PyDict_SetItem(choices.known.ptr(), key.ptr(), native.ptr()) != 0)
+        throw py::error_already_set();
 }
 
 // The core's form of the choice of a call whose keywords for it begin at `first`, and end before
@@ -68,31 +99,42 @@ void set_choices(py::object of) {
 Owner<NativeChoice> choice_of(const Given& given, std::size_t first) {
     PyObject* values[most_arguments];
     PyObject* names[most_arguments];
-    std::size_t n = 0;
-    values[n++] = given[1] ? given[1].ptr() : dtypes.u8_name.ptr();
+    PyObject* parts[2 * most_arguments];  // of the key
+    std::size_t n = 0, size = 0;
+    const auto add = [&](PyObject* value) {
+        parts[size++] = value;
+        if (PyLong_CheckExact(value))  // which equals a bool
+            parts[size++] = reinterpret_cast<PyObject*>(&PyLong_Type);
+        values[n++] = value;
+    };
+    add(given[1] ? given[1].ptr() : dtypes.u8_name.ptr());
     for (std::size_t i = first; i < given.count - 2; ++i) {
         PyObject* value = given.values[i];
-        if (!value) continue;
+        if (!value) {
+            parts[size++] = Py_Ellipsis;
+            continue;
+        }
         // what has no other value later
         const bool plain = value == Py_None || PyBool_Check(value) || PyLong_CheckExact(value) ||
                            PyUnicode_CheckExact(value);
         if (!plain) return {};
         names[n] = given.names[i];
-        values[n++] = value;
+        add(value);
     }
-    py::object keywords;
-    if (n > 1) {
-        keywords = py::reinterpret_steal<py::object>(PyTuple_New(static_cast<Py_ssize_t>(n - 1)));
-        if (!keywords) throw py::error_already_set();
-        for (std::size_t i = 1; i < n; ++i)
-            PyTuple_SET_ITEM(keywords.ptr(), static_cast<Py_ssize_t>(i - 1),
-                             py::handle(names[i]).inc_ref().ptr());
+    py::object key;
+    if (PyUnicode_CheckExact(values[0]) || PyType_CheckExact(values[0])) {
+        key = new_tuple(parts, size);
+        if (auto native = known_choice(key)) return Owner<NativeChoice>(std::move(native));
     }
+    const py::object keywords = n > 1 ? new_tuple(names + 1, n - 1) : py::object();
     const auto choice = py::reinterpret_steal<py::object>(
         PyObject_Vectorcall(choices.of.ptr(), values, 1, keywords.ptr()));
-    if (choice)
-        return Owner<NativeChoice>(py::reinterpret_steal<py::object>(
-            PyObject_GetAttr(choice.ptr(), choices.native.ptr())));
+    if (choice) {
+        auto native =
+            py::reinterpret_steal<py::object>(PyObject_GetAttr(choice.ptr(), choices.native.ptr()));
+        if (key && native) remember_choice(key, native);
+        return Owner<NativeChoice>(std::move(native));
+    }
     if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
         throw py::error_already_set();
     PyErr_Clear();

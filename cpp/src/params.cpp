@@ -13,7 +13,7 @@ namespace zeropoint::core {
 template <class T>
 Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin,
                int qmax, DType code, Convention convention)
-    : data_(std::make_unique<Data>()) {
+    : data_(std::make_shared<Data>()) {
     if (!is_known(convention, convention_names))
         throw std::invalid_argument("convention " + std::to_string(static_cast<int>(convention)) +
                                     " is unknown; choose one of Convention");
@@ -135,7 +135,7 @@ void quotients(const double* a, const double* b, float* quotient, std::size_t n)
 }
 
 Requantization::Requantization(const Params& params, const std::vector<float>& multiplier)
-    : data_(std::make_unique<Data>()) {
+    : data_(std::make_shared<Data>()) {
     const Params::Data& p = params.data();
     data_->stream.scale = multiplier;
     if (multiplier.size() == 1) data_->stream.scale.resize(p.size(), multiplier[0]);

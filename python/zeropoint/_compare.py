@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -107,18 +108,33 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
     params._check_precision(working_dtype(x.dtype))
     if x.size == 0:
         min_max(x)  # tells
-    return _measured(x, params, layout, _unit(x))
+    return _measured(x, params, layout, lambda: range_of(x, None, None))
 
 
-def _unit(x: Array) -> float:
-    """In which the sums are taken, so that no square overflows: a power of two."""
+@ieee
+def _unit(x: Array, params: QuantParams, ends: Callable[[], tuple[Array, Array]]) -> float:
+    """In which the sums are taken, so that no square overflows: a power of two.
+
+    `ends` gives the range of `x`.
+    """
     if working_dtype(x.dtype) == np.float32:
         return 1.0
-    peak = max(abs(float(end)) for end in min_max(x))
+    # x' lies between those of the ends, and may be far from x where no code is near
+    scale, zero = np.asarray(params.scale), np.asarray(params.zero_point)
+    how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
+    peak = 0.0
+    for end in ends():
+        codes = _reference.quantize(np.full(scale.shape, end), scale, zero, **how)
+        back = _reference.dequantize(codes, scale, zero, dtype=np.dtype(np.float64))
+        peak = max(peak, abs(float(end)), *np.abs([back.min(), back.max()]).tolist())
+    peak = min(peak, sys.float_info.max)  # where x' is Inf no unit helps
     return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
 
 
-def _measured(x: Array, params: QuantParams, layout: Layout, unit: float) -> ErrorStats:
+def _measured(
+    x: Array, params: QuantParams, layout: Layout, ends: Callable[[], tuple[Array, Array]]
+) -> ErrorStats:
+    unit = _unit(x, params, ends)
     found = _backend.errors(x, params._native, unit, lambda: _by_reference(x, params, layout, unit))
     if not math.isfinite(found.signal):
         min_max(x)  # tells
@@ -529,7 +545,6 @@ class _Rows(list[ComparisonRow]):
         # of a granularity, or of the data: what several rows need
         self.range = functools.cache(functools.partial(range_of, x))
         self.observer = functools.cache(lambda axis: HistogramObserver(axis=axis).update(x))
-        self.unit = functools.cache(lambda: _unit(x))
 
     def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
@@ -545,7 +560,9 @@ class _Rows(list[ComparisonRow]):
             stats = self.known.get(key)
             if stats is None:
                 layout = params._check_fits(self.x.shape)
-                stats = self.known[key] = _measured(self.x, params, layout, self.unit())
+                stats = self.known[key] = _measured(
+                    self.x, params, layout, lambda: self.range(None, None)
+                )
             row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
             if other.axis == row.axis and _alike(other, row):
