@@ -160,6 +160,15 @@ def test_error_stats_of_a_view_copies_nothing(layout: str) -> None:
 
 
 @pytest.mark.parametrize("along", ALONG, ids=str)
+@pytest.mark.parametrize("length", [255, 256, 257, 1024, 3001, 16_384, 16_385])
+def test_error_stats_of_transposed_rows(length: int, along: dict[str, int]) -> None:
+    """Rows that are read in parts, of which a slice of 64 Ki elements has some and ends in one."""
+    x = RNG.standard_normal((length, 200_000 // length)).astype(np.float32).T
+    params = zp.choose_params(x, **along)
+    assert zp.error_stats(x, params) == zp.error_stats(contiguous(x), params)
+
+
+@pytest.mark.parametrize("along", ALONG, ids=str)
 @pytest.mark.parametrize("kind", ["reference", "verify"])
 def test_the_reference_measures_errors_in_little_memory(kind: str, along: dict[str, int]) -> None:
     x = RNG.standard_normal((1 << 10, 1 << 11)).astype(np.float32)  # 8 MiB

@@ -140,8 +140,13 @@ void spread(const void* from, std::size_t size, bool differ, const Run& run, cha
 class Worker {
 public:
     Worker(const Layout& layout, const Side& x, const ErrorStages& stages, double inverse_unit,
-           Room& room, std::uint32_t* counts, std::size_t channels)
-        : layout_(layout), x_(x), stages_(stages), room_(room), channels_(channels) {
+           Room& room, char* gathered, std::uint32_t* counts, std::size_t channels)
+        : layout_(layout),
+          x_(x),
+          gathered_(gathered),
+          stages_(stages),
+          room_(room),
+          channels_(channels) {
         tile_.inverse_unit = inverse_unit;
         tile_.codes = room.codes;
         tile_.rows = room.rows;
@@ -159,6 +164,7 @@ public:
     ErrorSums sum(std::size_t begin, std::size_t end) {
         const bool all = channels_ == layout_.axis;
         std::size_t done = 0;
+        if (gathered_) gather(begin, end);
         for (std::size_t i = begin; i < end; i += chunk) {
             const std::size_t n = std::min(chunk, end - i);
             const void* x = quantize(i, n, true, all);
@@ -196,6 +202,20 @@ private:
         return stages_.widen.kernel ? stages_.widen.in_size : stages_.quantize.in_size;
     }
 
+    // All elements of a slice, in parts of rows: what lies beside a part is read while it is in a
+    // cache, whose sets hold few lines that are a power of two apart.
+    void gather(std::size_t begin, std::size_t end) {
+        constexpr std::size_t part = 256;
+        const std::size_t row = x_.row();
+        for (std::size_t within = 0; within < row; within += part)
+            for (std::size_t start = begin - begin % row; start < end; start += row) {
+                const std::size_t first = std::max(begin, start + within);
+                const std::size_t last = std::min(end, start + std::min(row, within + part));
+                if (first < last)
+                    x_.move(first, last - first, gathered_ + (first - begin) * in_size(), false);
+            }
+    }
+
     // The codes of n elements; returns these in the working precision.
     const void* quantize(std::size_t element, std::size_t n, bool with_values, bool counted) {
         const void* x = room_.read;
@@ -203,6 +223,8 @@ private:
             x = x_.data() + element * in_size();
             next_ = static_cast<const char*>(x) + n * in_size();
             a_third_ = n * in_size() / 3;
+        } else if (gathered_ && with_values) {
+            x = gathered_ + element % slice * in_size();
         } else {
             x_.move(element, n, room_.read, false);
         }
@@ -325,6 +347,7 @@ private:
 
     const Layout& layout_;
     const Side& x_;
+    char* gathered_;  // the slice, or null: it is read chunk by chunk
     const ErrorStages& stages_;
     Room& room_;
     std::size_t channels_, first_ = 0;  // whose counts there is room for, and the first of them
@@ -359,9 +382,13 @@ public:
         since_flush_.resize(threads);
         if (at_once_) totals_ = std::vector<std::atomic<std::uint64_t>>(layout.axis * codes);
         rooms_.reset(new Room[threads]);
+        // rows of a transposed array, of which a slice has several
+        if (!x.plain() && x.run() == 0 && x.row() >= chunk / 4 && x.row() <= slice / 4)
+            gathered_.reset(new char[threads * slice * sizeof(double)]);
         workers_.reserve(threads);
         for (std::size_t t = 0; t < threads; ++t)
             workers_.emplace_back(layout, x, stages, errors.inverse_unit, rooms_[t],
+                                  gathered_ ? &gathered_[t * slice * sizeof(double)] : nullptr,
                                   counts_.data() + t * table, channels_);
     }
 
@@ -479,6 +506,7 @@ private:
     std::vector<std::size_t> since_flush_;
     std::vector<std::atomic<std::uint64_t>> totals_;
     std::unique_ptr<Room[]> rooms_;
+    std::unique_ptr<char[]> gathered_;
     std::vector<Worker> workers_;
 };
 

@@ -28,6 +28,8 @@ public:
               std::ptrdiff_t WalkAxis::*step, Kernel move) noexcept;
     bool plain() const noexcept { return plain_; }
     char* data() const noexcept { return data_; }
+    /// Elements of a row of the memory, which have one step.
+    std::size_t row() const noexcept { return length_[0]; }
     /// Elements that lie side by side, aligned, wherever a row of them starts.
     std::size_t run() const noexcept;
     /// Element `element` of the walk, and how many lie behind it in its row.
