@@ -33,11 +33,7 @@ PACKED = {
     "avx2": re.compile(r"\tv\w+ .*%ymm"),
     "baseline": re.compile(r"\t(\w+p[sd]|p\w+) .*%xmm"),
 }
-ENOUGH = {
-    "avx512": 6,
-    "avx2": 6,
-    "baseline": 2,
-}  #: packed instructions; the baseline's are not unrolled
+ENOUGH = {"avx512": 6, "avx2": 6, "baseline": 2}  #: packed instructions; the baseline's are not unrolled
 #: where the instructions of an operation are, if not in a function of its own name
 HOMES = {
     "convert": [r"(fill|plain)_run<.*ConvertTo<{a}, {b}>"],
@@ -82,14 +78,7 @@ def kernels() -> list[tuple[str, str, str]]:
 def disassembled() -> dict[str, str]:
     """The instructions of each ISA's object, which is known by the table that it defines."""
     library = str(importlib.resources.files("zeropoint").joinpath("lib", "libzeropoint.a"))
-    command = [
-        tool("objdump"),
-        "--syms",
-        "--disassemble",
-        "--no-show-raw-insn",
-        "--demangle",
-        library,
-    ]
+    command = [tool("objdump"), "--syms", "--disassemble", "--no-show-raw-insn", "--demangle", library]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     objects = shown.split("\nloops.")[1:]
     return {re.findall(r"table_(\w+)E$", each, re.MULTILINE)[0]: each for each in objects}
