@@ -244,7 +244,7 @@ def outcome(call: Callable[..., Any], x: Array, params: zp.QuantParams, out: Arr
         result = call(x, params, out)
     except ValueError as error:
         return str(error)
-    if isinstance(result, (zp.QuantParams, zp.HistogramObserver)):
+    if isinstance(result, (zp.QuantParams, zp.HistogramObserver, zp.ErrorStats)):
         return result
     if isinstance(result, tuple):
         return [(np.asarray(part).dtype, np.asarray(part).tobytes()) for part in result]

@@ -323,8 +323,12 @@ class HistogramObserver(_Observer):
             exponents = self._table[:, 0].copy()
         while True:
             low, high, table = _backend.histogram(chunk, axis, exponents)
-            if self._empty or self._holds(low, high):
+            if self._empty:
                 break
+            if self._holds(low, high):  # as most data do: neither range nor bins change
+                self._include(low, high, working_dtype(chunk.dtype))
+                self._table[:, 1:] += table[:, 1:]
+                return
             _check_finite(low, whole, axis)
             needed = _exponents(low, high)
             if (needed <= exponents).all():
