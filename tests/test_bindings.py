@@ -75,6 +75,77 @@ def test_out_is_looked_at_before_the_data() -> None:
     assert (done.returncode, done.stdout) == (0, "None\n" * 3), done.stderr
 
 
+def run(code: str) -> str:
+    """What a process prints that does this; it may end it."""
+    code = "import numpy as np\nimport zeropoint as zp\n" + textwrap.dedent(code)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "zp.saturate_cast(x, dtype)",
+        "zp.quantize_dynamic(x, dtype)[0]",
+        "zp.choose_params(x, dtype).quantize(x)",
+    ],
+)
+def test_a_dtype_may_move_the_data(call: str) -> None:
+    # what a dtype object's own code does to the array is done when the array is looked at
+    code = f"""
+    x, n = np.ones(1 << 22, np.float32), 1 << 24
+    class Moves:
+        @property
+        def dtype(self):
+            x.resize(n, refcheck=False)
+            return np.dtype("int8")
+    dtype = Moves()
+    found = {call}
+    print(found.shape == (n,), x.shape == (n,))
+    """
+    assert run(code) == "True True\n"
+
+
+def test_a_dtype_may_drop_the_parameters() -> None:
+    code = """
+    params = zp.QuantParams(np.full(1 << 16, 0.5), 3, axis=0)
+    q = np.full(1 << 16, 5, np.uint8)
+    class Drops:
+        @property
+        def dtype(self):
+            object.__setattr__(params, "_native", None)
+            self.kept = [np.full(1 << 16, np.nan) for _ in range(8)]
+            return np.dtype("float32")
+    found = zp.dequantize(q, params, dtype=Drops())
+    print(set(found.tolist()))
+    """
+    assert run(code) == "{1.0}\n"
+
+
+def test_what_the_core_holds_takes_no_attributes() -> None:
+    for held in (zp.QuantParams(0.1, 3)._native, Choice().native):
+        with pytest.raises(TypeError, match="immutable type"):
+            type(held).x = 3  # type: ignore[attr-defined]
+        assert not hasattr(held, "x")
+
+
+def test_parameters_without_values_are_explained_by_python(backend: str) -> None:
+    empty = zp.QuantParams.__new__(zp.QuantParams)
+    x, q, acc = np.ones(3, np.float32), np.ones(3, np.uint8), np.ones(3, np.int32)
+    for call in (
+        lambda: zp.quantize(x, empty),
+        lambda: zp.fake_quantize(x, empty),
+        lambda: zp.dequantize(q, empty),
+        lambda: zp.requantize(acc, 0.1, empty),
+    ):
+        with pytest.raises(AttributeError) as native:
+            call()
+        with zp.use_backend("reference"), pytest.raises(AttributeError) as expected:
+            call()
+        assert str(native.value) == str(expected.value)
+
+
 def test_requantize_makes_no_parameters(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     params = zp.QuantParams([0.1, 0.2], [3, 4], axis=1)
     acc = np.array([[100, 200], [-50, 7]], np.int32)
@@ -130,5 +201,5 @@ def test_a_core_of_another_version(tmp_path: Path, conventions: str) -> None:
 @pytest.mark.parametrize(("source", "target"), [("f4", "f8"), ("f4", "f2"), ("u2", "u2")])
 def test_saturate_takes_one_dtype_that_it_has_a_loop_for(source: str, target: str) -> None:
     x, out = np.ones(4, source), np.ones(4, target)
-    with pytest.raises(TypeError, match="unexpected dtype"):
+    with pytest.raises(ValueError, match="dtypes that there is a loop for"):
         CORE.saturate_into(0, x, out, 0, 1)

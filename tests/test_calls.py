@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import pickle
+import pydoc
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Never
 
 import ml_dtypes
@@ -13,6 +17,8 @@ import pytest
 
 import zeropoint as zp
 from zeropoint import _checks
+
+from .test_backend import in_pure_python
 
 X = np.random.default_rng(5).normal(size=(6, 40)).astype(np.float32)
 P = zp.QuantParams(0.05, 3)
@@ -325,7 +331,31 @@ def test_an_interrupt_in_a_dtype_is_not_an_explanation(native: str) -> None:
 @pytest.mark.parametrize("name", [n for n in zp.__all__ if callable(getattr(zp, n))])
 def test_functions_can_be_pickled(name: str) -> None:
     function = getattr(zp, name)
-    assert pickle.loads(pickle.dumps(function)) is function
+    data = pickle.dumps(function)
+    assert pickle.loads(data) is function
+    assert b"_core" not in data  # which may be absent where it is read
+    assert not function.__module__.endswith("_core")
+
+
+BUILTINS = [n for n in zp.__all__ if isinstance(getattr(zp, n), types.BuiltinFunctionType)]
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_builtins_are_the_packages(name: str) -> None:
+    function = getattr(zp, name)
+    assert function.__module__ == "zeropoint"
+    assert inspect.getmodule(function) is zp
+    assert function.__qualname__ == name
+    assert "$module" not in str(inspect.signature(function))
+    title = pydoc.plain(pydoc.render_doc(function)).splitlines()[0]
+    assert title.endswith(f"built-in function {name} in module zeropoint")
+
+
+@pytest.mark.skipif(not BUILTINS, reason="the compiled core is absent")
+def test_a_pickle_is_read_where_the_core_is_absent(tmp_path: Path) -> None:
+    functions = tuple(getattr(zp, name) for name in BUILTINS)
+    code = f"import pickle\nprint(*(f.__name__ for f in pickle.loads({pickle.dumps(functions)!r})))"
+    assert in_pure_python(tmp_path, code).split() == BUILTINS
 
 
 def test_parameters_that_move_keep_what_they_have() -> None:

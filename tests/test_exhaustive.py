@@ -115,6 +115,13 @@ def test_some_float32(note: Any) -> None:
     count(note, "quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
+@pytest.mark.slow("millions of elements")
+@needs_core
+def test_some_float32_and_back(note: Any) -> None:
+    stage = _exhaustive.fake_quantize_float32(NATIVE, PAIRS, CHUNKS[::661])
+    count(note, "fake_quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
+
+
 @needs_core
 def test_every_boundary(note: Any) -> None:
     """The floats beside every boundary between two codes, in long runs and in short ones."""
@@ -328,7 +335,7 @@ def test_the_command(capsys: Any) -> None:
     assert _cli.main(["verify", "--deep", "--verbose"]) == 0
     printed = capsys.readouterr()
     for name in NATIVE:
-        assert printed.out.count(f"\n{name} ") == 3 * 4 + 2 + len(_exhaustive.HOW)
+        assert printed.out.count(f"\n{name} ") == 4 * 4 + 2 + len(_exhaustive.HOW)
     assert "elements are as they must be" in printed.out
     assert "all 4,294,967,296 float32" in printed.out
     assert printed.err.splitlines()[-1] == "verify --deep: 100%"

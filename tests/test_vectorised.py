@@ -33,7 +33,8 @@ PACKED = {
     "avx2": re.compile(r"\tv\w+ .*%ymm"),
     "baseline": re.compile(r"\t(\w+p[sd]|p\w+) .*%xmm"),
 }
-ENOUGH = {"avx512": 6, "avx2": 6, "baseline": 2}  #: packed instructions; the baseline's are not unrolled
+#: packed instructions of a kernel at least; the baseline's loops are not unrolled
+ENOUGH = {"avx512": 6, "avx2": 6, "baseline": 2}
 #: where the instructions of an operation are, if not in a function of its own name
 HOMES = {
     "convert": [r"(fill|plain)_run<.*ConvertTo<{a}, {b}>"],
@@ -57,6 +58,12 @@ HOMES = {
 }
 #: what has no vector form, and why
 SCALAR = {
+    **{f"scatter {a} {a}": "no store has a stride" for a in ("u8", "u16", "u32", "u64")},
+    **{
+        f"{isa} transpose {a} {a}": "in 128 bits"
+        for isa in ("avx512", "avx2")
+        for a in ("u8", "u16")
+    },
     "convert f64 f16": "rounds once by integer arithmetic of varying shifts",
     "convert f64 bf16": "likewise",
     "avx2 convert i64 f32": "AVX2 has no such instruction",
@@ -65,6 +72,8 @@ SCALAR = {
     "baseline convert i64 f32": "SSE2 has no such instruction",
     "baseline convert u64 f32": "likewise",
     "baseline saturate i64 i64": "SSE2 cannot compare 64-bit integers",
+    "baseline swap_bytes u32 u32": "general registers have an instruction for it",
+    "baseline swap_bytes u64 u64": "likewise",
     "baseline convert f32 f16": "selects between shifts that SSE2 does not have",
 }
 
@@ -78,10 +87,11 @@ def kernels() -> list[tuple[str, str, str]]:
 def disassembled() -> dict[str, str]:
     """The instructions of each ISA's object, which is known by the table that it defines."""
     library = str(importlib.resources.files("zeropoint").joinpath("lib", "libzeropoint.a"))
-    command = [tool("objdump"), "--syms", "--disassemble", "--no-show-raw-insn", "--demangle", library]
+    options = "--syms", "--disassemble", "--no-show-raw-insn", "--demangle"
+    command = [tool("objdump"), *options, library]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     objects = shown.split("\nloops.")[1:]
-    return {re.findall(r"table_(\w+)E$", each, re.MULTILINE)[0]: each for each in objects}
+    return {re.findall(r"table_(\w+)$", each, re.MULTILINE)[0]: each for each in objects}
 
 
 def packed_instructions(isa: str) -> Counter[str]:
@@ -98,7 +108,8 @@ def packed_instructions(isa: str) -> Counter[str]:
 
 
 def packed_in(counts: Counter[str], operation: str, a: str, b: str) -> int:
-    patterns = [rf"{operation}<{{a}}, {{b}}>", *HOMES.get(operation, ())]
+    own = rf"{operation}<{{a}}, {{b}}>"
+    patterns = [own, rf"(fill|plain)_run<.*{own}", *HOMES.get(operation, ())]
     types = {"a": TYPES.get(a, a), "b": TYPES.get(b, b)}
     names = re.compile("|".join(each.format(**types) for each in patterns))
     return sum(n for name, n in counts.items() if names.match(name))

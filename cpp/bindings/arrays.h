@@ -80,7 +80,7 @@ bool is_real(std::optional<zp::DType> dtype) { return dtype && *dtype <= zp::DTy
 // static of `empty_like` would run Python under its guard, for which another thread may wait with
 // what Python needs.
 struct {
-    py::handle f32, f64, u8, i8, i32;
+    py::handle f32, f64, u8, i8, i32, i64;
     py::handle u8_name;
 } dtypes;
 struct {
@@ -90,7 +90,8 @@ struct {
 void make_dtypes() {
     dtypes = {py::dtype("float32").release(), py::dtype("float64").release(),
               py::dtype("uint8").release(),   py::dtype("int8").release(),
-              py::dtype("int32").release(),   py::str("uint8").release()};
+              py::dtype("int32").release(),   py::dtype("int64").release(),
+              py::str("uint8").release()};
     types = {py::object(dtypes.f32.attr("type")).release(),
              py::object(dtypes.f64.attr("type")).release()};
 }
@@ -199,6 +200,10 @@ bool lies_apart(py::handle array) {
         reach += axis->first * (axis->second - 1);
     }
     return true;
+}
+
+py::array new_array(py::handle descr, std::vector<py::ssize_t> shape) {
+    return {py::reinterpret_borrow<py::dtype>(descr), std::move(shape)};
 }
 
 // A fresh array in the shape of another; `descr` is NumPy's form of the dtype, which may be null

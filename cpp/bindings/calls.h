@@ -1,5 +1,6 @@
-// What the public functions answer at once: small arrays as fast as large ones allow.  Each reads
-// its arguments in the order of its signature in Python, and returns None where it declines.
+// What the public functions answer at once: small arrays as fast as large ones allow.  Each returns
+// None where it declines.  A dtype may be an object with code of its own, which may do anything to
+// the arrays of the call: they are looked at only once it has run.
 #pragma once
 
 #include <array>
@@ -64,7 +65,7 @@ void set_choices(py::object of) {
 
 // The core's form of the choice of a call whose keywords for it begin at `first`, and end before
 // axis and block_size; null where Python has to look.
-py::object choice_of(const Given& given, std::size_t first) {
+Owner<NativeChoice> choice_of(const Given& given, std::size_t first) {
     PyObject* values[most_arguments];
     PyObject* names[most_arguments];
     std::size_t n = 0;
@@ -90,8 +91,8 @@ py::object choice_of(const Given& given, std::size_t first) {
     const auto choice = py::reinterpret_steal<py::object>(
         PyObject_Vectorcall(choices.of.ptr(), values, 1, keywords.ptr()));
     if (choice)
-        return py::reinterpret_steal<py::object>(
-            PyObject_GetAttr(choice.ptr(), choices.native.ptr()));
+        return Owner<NativeChoice>(py::reinterpret_steal<py::object>(
+            PyObject_GetAttr(choice.ptr(), choices.native.ptr())));
     if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
         throw py::error_already_set();
     PyErr_Clear();
@@ -102,12 +103,12 @@ py::object choice_of(const Given& given, std::size_t first) {
 // unless asked for.
 std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, std::size_t first,
                                          bool with_codes, py::handle out) {
+    const Owner<NativeChoice> held = choice_of(given, first);
+    if (!held) return {};
+    const NativeChoice& choice = *held;
     const py::handle x = given[0];
     const auto from = real_view_of(x);
     if (!from || size_of(x) == 0) return {};
-    const py::object held = choice_of(given, first);
-    if (!Held<NativeChoice>::in(held)) return {};
-    const NativeChoice& choice = *Held<NativeChoice>::in(held);
     const py::handle axis = given.or_none(given.count - 2);
     const py::handle block = given.or_none(given.count - 1);
     const auto fields = [&](py::handle scale, py::handle zero, py::handle native) -> Fields {
@@ -170,7 +171,7 @@ py::object quantize_dynamic(std::size_t isa, const Given& given) {
 
 // quantize(x, params, *, out, check_finite)
 py::object quantize(std::size_t isa, const Given& given) {
-    const NativeParams* native = native_of(given[1]);
+    const Owner<NativeParams> native = native_of(given[1]);
     const auto check_finite = flag_or(given[3], false);
     if (!given[0] || !native || !check_finite) return py::none();
     if (*check_finite) {
@@ -185,7 +186,7 @@ py::object quantize(std::size_t isa, const Given& given) {
 
 // dequantize(q, params, *, dtype, out)
 py::object dequantize(std::size_t isa, const Given& given) {
-    const NativeParams* native = native_of(given[1]);
+    const Owner<NativeParams> native = native_of(given[1]);
     if (!given[0] || !native) return py::none();
     py::object descr;
     if (!given.or_none(2).is_none()) {
@@ -197,18 +198,17 @@ py::object dequantize(std::size_t isa, const Given& given) {
 
 // fake_quantize(x, params, *, out)
 py::object fake_quantize(std::size_t isa, const Given& given) {
-    const NativeParams* native = native_of(given[1]);
+    const Owner<NativeParams> native = native_of(given[1]);
     if (!given[0] || !native) return py::none();
     return ::fake_quantize(isa, given[0], *native, given.or_none(2));
 }
 
 // requantize(acc, acc_scale, params, *, out)
 py::object requantize(std::size_t isa, const Given& given) {
-    const py::handle acc = given[0], steps = given[1];
-    const NativeParams* native = native_of(given[2]);
-    const auto from = view_of(acc);
-    if (!from || from->dtype != zp::DType::i32 || !steps || !native) return py::none();
-    const auto& params = *native;
+    const py::handle steps = given[1];
+    const Owner<NativeParams> native = native_of(given[2]);
+    if (!given[0] || !steps || !native) return py::none();
+    const NativeParams& params = *native;
     if (params.block != 0 || params.core.size() == 0) return py::none();
     std::optional<Number> one;
     zp::ConstView step{};
@@ -225,54 +225,32 @@ py::object requantize(std::size_t isa, const Given& given) {
     }
     const auto requantization = zp::Requantization::of(params.core, step, count);
     if (!requantization) return py::none();
-    return fast(isa, acc, *from, params.layout(acc), given.or_none(3), params.core.code(), false,
-                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
-                    zp::Poll poll) {
-                    return zp::requantize(isa, from, to, layout, *requantization, poll);
-                });
+    return ::requantize(isa, given[0], params, *requantization, given.or_none(3));
 }
 
 // ---- saturate and round -------------------------------------------------------------------------
 
 // saturate(x, qmin, qmax, *, out)
 py::object saturate(std::size_t isa, const Given& given) {
-    const py::handle x = given[0];
-    const auto from = view_of(x);
-    if (!from || !given[1] || !given[2]) return py::none();
-    const zp::DType dtype = from->dtype;
-    if (dtype == zp::DType::u16 || dtype == zp::DType::u32 || dtype == zp::DType::u64)
-        return py::none();
+    if (!given[0] || !given[1] || !given[2]) return py::none();
     const auto low = integer(given[1]), high = integer(given[2]);
-    if (!low || !high || *low > *high || !zp::holds(dtype, *low) || !zp::holds(dtype, *high))
-        return py::none();
-    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(3), dtype, true,
-                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
-                    zp::Poll poll) {
-                    return zp::saturate(isa, from, to, layout.size(), *low, *high, poll);
-                });
+    if (!low || !high || *low > *high) return py::none();
+    return ::saturate(isa, given[0], *low, *high, given.or_none(3));
 }
 
 // saturate_cast(x, dtype, *, out)
 py::object saturate_cast(std::size_t isa, const Given& given) {
-    const py::handle x = given[0];
-    const auto from = view_of(x);
     const auto code = given[1] ? code_of(given[1]) : std::nullopt;
-    if (!from || !code) return py::none();
-    return fast(
-        isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(2), *code, false,
-        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
-            zp::Poll poll) { return zp::saturate_cast(isa, from, to, layout.size(), poll); });
+    if (!given[0] || !code) return py::none();
+    return ::saturate_cast(isa, given[0], *code == zp::DType::i8, given.or_none(2));
 }
 
 // round(x, *, ties, out)
 py::object round(std::size_t isa, const Given& given) {
-    const py::handle x = given[0], ties = given[1];
+    const py::handle ties = given[1];
     const bool away = ties && is_text(ties, "away");
-    const auto from = real_view_of(x);
-    if (!from || (ties && !away && !is_text(ties, "even"))) return py::none();
-    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), given.or_none(2), from->dtype, true,
-                [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
-                    zp::Poll poll) { return zp::round(isa, from, to, layout.size(), away, poll); });
+    if (!given[0] || (ties && !away && !is_text(ties, "even"))) return py::none();
+    return ::rounded(isa, given[0], away, given.or_none(2));
 }
 
 }  // namespace answer
@@ -313,9 +291,10 @@ py::object make_entry(py::object python, const std::vector<py::str>& names, std:
     builtin.definition = {answers[i].name.data(), reinterpret_cast<PyCFunction>(function),
                           METH_FASTCALL | METH_KEYWORDS, builtin.doc.c_str()};
     const auto m = py::module_::import("zeropoint._core");
-    const auto module_name = py::reinterpret_steal<py::object>(PyModule_GetNameObject(m.ptr()));
+    // where it is found, in a pickle too, whether or not there is a core
+    const py::str home("zeropoint");
     auto made = py::reinterpret_steal<py::object>(
-        PyCFunction_NewEx(&builtin.definition, m.ptr(), module_name.ptr()));
+        PyCFunction_NewEx(&builtin.definition, m.ptr(), home.ptr()));
     if (!made) throw py::error_already_set();
     m.attr(answers[i].name.data()) = made;
     return made;

@@ -14,21 +14,6 @@
 
 namespace {
 
-NativeParams make_native(zp::DType precision, const void* scale, std::vector<std::int32_t> zero,
-                         int qmin, int qmax, bool is_signed, zp::Convention convention, Axis axis,
-                         std::size_t block, std::vector<py::ssize_t> shape) {
-    const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
-    const std::size_t n = zero.size();
-    const auto make = [&](const auto* s) -> NativeParams {
-        return {{std::vector(s, s + n), std::move(zero), qmin, qmax, code, convention},
-                axis,
-                block,
-                std::move(shape)};
-    };
-    return precision == zp::DType::f64 ? make(static_cast<const double*>(scale))
-                                       : make(static_cast<const float*>(scale));
-}
-
 // More are Python's, which answers Ctrl-C between its steps.
 constexpr std::size_t most_parameters = std::size_t(1) << 20;
 
@@ -84,9 +69,11 @@ bool read(py::handle object, Scales& found) {
     return true;
 }
 
-// The zero points of so many scales, all in [low, high]; none where Python has to look.
-std::optional<std::vector<std::int32_t>> read_zeros(py::handle object, const Scales& scales,
-                                                    std::int64_t low, std::int64_t high) {
+// The zero points of so many scales, all in [low, high]; none where Python has to look.  `items`
+// are those of `object`.
+std::optional<std::vector<std::int32_t>> read_zeros(py::handle object, py::handle items,
+                                                    const Scales& scales, std::int64_t low,
+                                                    std::int64_t high) {
     std::vector<std::int32_t> found(scales.n);
     const auto put = [&](std::size_t i, std::optional<std::int64_t> value) {
         if (!value || *value < low || *value > high) return false;
@@ -114,7 +101,7 @@ std::optional<std::vector<std::int32_t>> read_zeros(py::handle object, const Sca
             copy(static_cast<const std::int8_t*>(data));
         else
             good = false;
-    } else if (const py::object items = items_of(object)) {
+    } else if (items) {
         good = scales.shape == std::vector{PyTuple_GET_SIZE(items.ptr())};
         for (std::size_t i = 0; i < scales.n && good; ++i)
             good = put(i, integer(PyTuple_GET_ITEM(items.ptr(), static_cast<py::ssize_t>(i))));
@@ -147,6 +134,8 @@ py::object initialise(std::size_t, const Given& given) {
     const auto qmin = integer_or(given[4], first), qmax = integer_or(given[5], last);
     if (!qmin || !qmax || !(first <= *qmin && *qmin < *qmax && *qmax <= last)) return py::none();
 
+    // before any array is looked at: a new tuple may start the garbage collector, and that Python
+    const py::object items = items_of(given[2]);
     Scales scales;
     if (!read(given[1], scales)) return py::none();
     const auto ndim = static_cast<std::int64_t>(scales.shape.size());
@@ -165,7 +154,7 @@ py::object initialise(std::size_t, const Given& given) {
             axis = *along + (*along < 0 ? ndim : 0);
         }
     }
-    auto zeros = read_zeros(given[2], scales, *include_zero ? *qmin : INT32_MIN,
+    auto zeros = read_zeros(given[2], items, scales, *include_zero ? *qmin : INT32_MIN,
                             *include_zero ? *qmax : INT32_MAX);
     if (!zeros) return py::none();
 

@@ -66,6 +66,56 @@ py::object dequantize(std::size_t isa, py::handle q, const NativeParams& params,
     return dequantize_as({}, isa, q, params, out);
 }
 
+py::object requantize(std::size_t isa, py::handle acc, const NativeParams& params,
+                      const zp::Requantization& requantization, py::handle out) {
+    const auto from = view_of(acc);
+    if (!from || from->dtype != zp::DType::i32) return py::none();
+    return fast(
+        isa, acc, *from, params.layout(acc), out, params.core.code(), false,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::requantize(isa, from, to, layout, requantization, poll); });
+}
+
+// ---- saturate and round ----------------------------------------------------------------------
+
+// The bounds are numbers that the dtype of `x` holds.
+py::object saturate(std::size_t isa, py::handle x, std::int64_t low, std::int64_t high,
+                    py::handle out) {
+    const auto from = view_of(x);
+    if (!from) return py::none();
+    const zp::DType dtype = from->dtype;
+    const bool has_loop =
+        dtype != zp::DType::u16 && dtype != zp::DType::u32 && dtype != zp::DType::u64;
+    if (!has_loop || !zp::holds(dtype, low) || !zp::holds(dtype, high)) return py::none();
+    const auto run = [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                         zp::Poll poll) {
+        return zp::saturate(isa, from, to, layout.size(), low, high, poll);
+    };
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), out, dtype, true, run);
+}
+
+py::object saturate_cast(std::size_t isa, py::handle x, bool is_signed, py::handle out) {
+    const auto from = view_of(x);
+    if (!from) return py::none();
+    const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
+    const auto run = [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                         zp::Poll poll) {
+        return zp::saturate_cast(isa, from, to, layout.size(), poll);
+    };
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), out, code, false, run);
+}
+
+// `round` itself is the C library's.
+py::object rounded(std::size_t isa, py::handle x, bool ties_away, py::handle out) {
+    const auto from = real_view_of(x);
+    if (!from) return py::none();
+    const auto run = [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+                         zp::Poll poll) {
+        return zp::round(isa, from, to, layout.size(), ties_away, poll);
+    };
+    return fast(isa, x, *from, zp::Layout::tensor(size_of(x)), out, from->dtype, true, run);
+}
+
 // ---- the range of the data, and parameters from it -------------------------------------------
 
 struct Range {
@@ -73,10 +123,10 @@ struct Range {
 };
 
 Range range_of(std::size_t isa, py::handle x, const zp::ConstView& from, const zp::Layout& layout) {
-    const py::dtype real = dtype_of_precision(from.dtype);
+    const py::handle real = dtype_of_precision(from.dtype);
     const auto shape =
         layout.parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
-    Range range{py::array(real, shape), py::array(real, shape)};
+    Range range{new_array(real, shape), new_array(real, shape)};
     call(layout.size(),
          [&, low = range.low.mutable_data(), high = range.high.mutable_data()](zp::Poll poll) {
              return zp::min_max(isa, from, low, high, layout, poll);
@@ -118,12 +168,12 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
     if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return py::none();
 
-    const auto chosen = [&]() -> std::pair<py::object, py::object> {
+    const auto chosen = [&]() -> std::optional<Chosen> {
         if (out.is_none() && with_codes) {  // nobody sees what is written before a fault is found
             const auto shape =
                 layout->parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
-            py::array scale(dtype_of_precision(from->dtype), shape),
-                zero(py::dtype("int32"), shape);
+            py::array scale = new_array(dtype_of_precision(from->dtype), shape);
+            py::array zero = new_array(dtypes.i32, shape);
             zp::Outcome outcome{};
             call(layout->size(),
                  [&, to = proxy(codes).data, s = scale.mutable_data(),
@@ -131,24 +181,22 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
                      outcome = zp::quantize_dynamic(isa, *from, to, *layout, choice, s, z, poll);
                      return outcome != zp::Outcome::stopped;
                  });
-            if (outcome == zp::Outcome::fault) return {};
+            if (outcome == zp::Outcome::fault) return std::nullopt;
             if (outcome == zp::Outcome::done) {
                 with_codes = false;
-                return {std::move(scale), std::move(zero)};
+                return Chosen{std::move(scale), std::move(zero)};
             }
         }
         const Range range = range_of(isa, x, *from, *layout);
-        const py::object found = choose(range.low, range.high, choice);
-        if (found.is_none()) return {};
-        const auto pair = py::reinterpret_borrow<py::tuple>(found);
-        return {pair[0], pair[1]};
+        return choose(range.low, range.high, choice);
     }();
-    const auto& [scale, zero] = chosen;
-    if (!scale) return py::none();
-    const auto make =
-        from->dtype == zp::DType::f64 ? &native_params<double> : &native_params<float>;
-    NativeParams params = make(scale.cast<py::array>(), zero.cast<py::array>(), choice.qmin,
-                               choice.qmax, is_signed, choice.convention, axis, block);
+    if (!chosen) return py::none();
+    const auto& [scale, zero] = *chosen;
+    const auto* zeros = static_cast<const std::int32_t*>(zero.data());
+    NativeParams params =
+        make_native(from->dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32, scale.data(),
+                    {zeros, zeros + zero.size()}, choice.qmin, choice.qmax, is_signed,
+                    choice.convention, axis, block, shape_of(scale));
     if (with_codes)
         call(layout->size(), [&, to = target_view(codes, code)](zp::Poll poll) {
             return zp::quantize(isa, *from, to, *layout, params.core, poll);

@@ -25,9 +25,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("conventions", &conventions);  // parameters.h
     m.def("make_params", &make_params);
     m.def("make_choice", &make_choice);
-    m.def("choose", [](const py::array& low, const py::array& high, const NativeChoice& choice) {
-        return choose(low, high, choice.core);
-    });
+    m.def(
+        "choose",
+        [](const py::array& low, const py::array& high, const NativeChoice& choice) -> py::object {
+            auto found = choose(low, high, choice.core);
+            if (!found) return py::none();
+            return py::make_tuple(std::move(found->scale), std::move(found->zero));
+        });
     m.def("quotients", &quotients);
 
     m.def("set_state", &Entry::set_state);  // calls.h
@@ -35,13 +39,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("set_choices", &set_choices);
     m.def("make_entry", &make_entry);
 
-    m.def("quantize_into", &into<&quantize>);  // general.h
-    m.def("dequantize_into", &into<&dequantize>);
-    m.def("fake_quantize_into", &into<&fake_quantize>);
-    m.def("requantize_into", &requantize_into);
-    m.def("saturate_into", &saturate_into);
-    m.def("saturate_cast_into", &saturate_cast_into);
-    m.def("round_into", &round_into);
+    m.def("quantize_into", &into<&quantize, NativeParams>);  // general.h
+    m.def("dequantize_into", &into<&dequantize, NativeParams>);
+    m.def("fake_quantize_into", &into<&fake_quantize, NativeParams>);
+    m.def("requantize_into", &into<&requantize_by, NativeParams, py::array>);
+    m.def("saturate_into", &into<&saturate, std::int64_t, std::int64_t>);
+    m.def("saturate_cast_into", &into<&saturate_cast, bool>);
+    m.def("round_into", &into<&rounded, bool>);
     m.def("ranges", &min_max);
     m.def("histogram", &histogram);
     m.def("errors", &errors);

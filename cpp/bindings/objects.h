@@ -39,8 +39,9 @@ std::optional<bool> flag_or(py::handle object, bool otherwise) {
 
 // An axis that an array can have.
 bool is_axis(py::handle object) {
+    constexpr std::int64_t most = zp::Memory::most_dimensions;
     const auto value = integer(object);
-    return value && *value > -65 && *value < 65;
+    return value && -most <= *value && *value <= most;
 }
 
 // One number, or a minimum, in its precision.
@@ -124,7 +125,6 @@ struct {
 } quant_params;
 
 void set_params_type(py::object type) {
-    const py::dict attributes = type.attr("__dict__");
     const py::tuple names = type.attr("__slots__");
     if (names.size() != slot::count) throw py::value_error("slots");
     for (std::size_t i = 0; i < slot::count; ++i)
@@ -152,16 +152,16 @@ py::object new_params(const Fields& fields) {
     return made;
 }
 
-// The core's form of a QuantParams, which holds it; null for what is none.
-const NativeParams* native_of(py::handle params) {
-    if (!params) return nullptr;
+// The core's form of a QuantParams; null for what is none, or has not been initialised.
+Owner<NativeParams> native_of(py::handle params) {
+    if (!params) return {};
     auto* type = reinterpret_cast<PyObject*>(Py_TYPE(params.ptr()));
-    if (type != quant_params.type.ptr()) return nullptr;
+    if (type != quant_params.type.ptr()) return {};
     PyObject* descriptor = quant_params.slots[slot::native].ptr();
-    const auto found = py::reinterpret_steal<py::object>(
+    auto found = py::reinterpret_steal<py::object>(
         Py_TYPE(descriptor)->tp_descr_get(descriptor, params.ptr(), type));
-    if (!found) throw py::error_already_set();
-    return Held<NativeParams>::in(found);
+    if (!found) PyErr_Clear();  // Python explains
+    return Owner<NativeParams>(std::move(found));
 }
 
 // ---- arrays over memory that cannot be made writeable again -------------------------------------

@@ -68,8 +68,10 @@ struct Held {
     static void make_type(py::module_& m, const char* name) {
         PyType_Slot slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(&dealloc)}, {0, nullptr}};
         const std::string full = std::string("zeropoint._core.") + name;
-        PyType_Spec spec{full.c_str(), sizeof(Held), 0,
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+        PyType_Spec spec{
+            full.c_str(), sizeof(Held), 0,
+            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+            slots};
         type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
         if (!type) throw py::error_already_set();
         m.attr(name) = py::handle(reinterpret_cast<PyObject*>(type));
@@ -93,25 +95,47 @@ private:
     }
 };
 
+// What is held, and the object that holds it: others may drop that while a call runs.
 template <class T>
-NativeParams native_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
-                           bool is_signed, zp::Convention convention, Axis axis,
-                           std::size_t block) {
-    return {{to_vector<T>(scale), to_vector<std::int32_t>(zero), qmin, qmax,
-             is_signed ? zp::DType::i8 : zp::DType::u8, convention},
-            axis,
-            block,
-            shape_of(scale)};
+class Owner {
+public:
+    Owner() = default;  // null
+    explicit Owner(py::object holder) : holder_(std::move(holder)), value_(Held<T>::in(holder_)) {}
+    explicit operator bool() const { return value_; }
+    const T& operator*() const { return *value_; }
+    const T* operator->() const { return value_; }
+
+private:
+    py::object holder_;
+    const T* value_ = nullptr;
+};
+
+// `scale`, of this precision, has a number for each zero point; `shape` is theirs.
+NativeParams make_native(zp::DType precision, const void* scale, std::vector<std::int32_t> zero,
+                         int qmin, int qmax, bool is_signed, zp::Convention convention, Axis axis,
+                         std::size_t block, std::vector<py::ssize_t> shape) {
+    const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
+    const std::size_t n = zero.size();
+    const auto make = [&](const auto* s) -> NativeParams {
+        return {{std::vector(s, s + n), std::move(zero), qmin, qmax, code, convention},
+                axis,
+                block,
+                std::move(shape)};
+    };
+    return precision == zp::DType::f64 ? make(static_cast<const double*>(scale))
+                                       : make(static_cast<const float*>(scale));
 }
 
+// The same from plain arrays.
 NativeParams make_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
                          bool is_signed, std::string_view convention, Axis axis,
                          std::size_t block) {
+    const auto precision = plain_real(scale);
+    expect(precision == zp::DType::f32 || precision == zp::DType::f64);
     if (scale.size() != zero.size()) throw py::value_error("scale and zero point differ in size");
-    const auto make =
-        dtype_of(scale) == zp::DType::f64 ? &native_params<double> : &native_params<float>;
-    return make(scale, zero, qmin, qmax, is_signed,
-                named<zp::Convention>(convention, zp::convention_names), axis, block);
+    return make_native(*precision, scale.data(), to_vector<std::int32_t>(zero), qmin, qmax,
+                       is_signed, named<zp::Convention>(convention, zp::convention_names), axis,
+                       block, shape_of(scale));
 }
 
 // A choice, and what parameters that follow from it take over as it is.
@@ -142,18 +166,23 @@ NativeChoice make_choice(py::object dtype, std::optional<std::string_view> zero_
             is_signed};
 }
 
-py::dtype dtype_of_precision(zp::DType precision) {
-    return py::reinterpret_borrow<py::dtype>(precision == zp::DType::f64 ? dtypes.f64 : dtypes.f32);
+py::handle dtype_of_precision(zp::DType precision) {
+    return precision == zp::DType::f64 ? dtypes.f64 : dtypes.f32;
 }
 
-// (scale, zero point), None where there are none: Python explains why.
-py::object choose(const py::array& low, const py::array& high, const zp::Choice& choice) {
+struct Chosen {
+    py::array scale, zero;
+};
+
+// None where there are none: Python explains why.
+std::optional<Chosen> choose(const py::array& low, const py::array& high,
+                             const zp::Choice& choice) {
     const auto dtype = dtype_of(low);
     expect(dtype == dtype_of(high) && (dtype == zp::DType::f32 || dtype == zp::DType::f64));
     if (!same_shape(low, high) || !has_flags(low, plain_flags) || !has_flags(high, plain_flags))
         throw py::value_error("low and high must be plain arrays of one shape");
-    py::array scale(dtype_of_precision(*dtype), shape_of(low));
-    py::array zero(py::reinterpret_borrow<py::dtype>(dtypes.i32), shape_of(low));
+    py::array scale = new_array(dtype_of_precision(*dtype), shape_of(low));
+    py::array zero = new_array(dtypes.i32, shape_of(low));
     constexpr std::size_t step = std::size_t(1) << 20;  // between two checks for Ctrl-C: 20 ms
     const auto from = [&](const void* data, std::size_t i) {
         return static_cast<const char*>(data) + i * zp::size_of(*dtype);
@@ -164,9 +193,9 @@ py::object choose(const py::array& low, const py::array& high, const zp::Choice&
                         std::min(step, size_of(low) - i), choice,
                         const_cast<char*>(from(scale.mutable_data(), i)),
                         static_cast<std::int32_t*>(zero.mutable_data()) + i))
-            return py::none();
+            return std::nullopt;
     }
-    return py::make_tuple(std::move(scale), std::move(zero));
+    return Chosen{std::move(scale), std::move(zero)};
 }
 
 // float32(a / b) for two plain float64 arrays of one shape.
@@ -174,7 +203,7 @@ py::array quotients(const py::array& a, const py::array& b) {
     expect(dtype_of(a) == zp::DType::f64 && dtype_of(b) == zp::DType::f64);
     if (!same_shape(a, b) || !has_flags(a, plain_flags) || !has_flags(b, plain_flags))
         throw py::value_error("a and b must be plain arrays of one shape");
-    py::array found(py::dtype("float32"), shape_of(a));
+    py::array found = new_array(dtypes.f32, shape_of(a));
     zp::quotients(static_cast<const double*>(a.data()), static_cast<const double*>(b.data()),
                   static_cast<float*>(found.mutable_data()), size_of(a));
     return found;

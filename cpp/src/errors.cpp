@@ -260,6 +260,7 @@ private:
             job.scale = at(source.scale, run.parameter * source.size);
             job.zero = at(source.zero, run.parameter * source.size);
             job.state[0] = &clipped;
+            job.state[1] = layout_.kind == Layout::Kind::tensor ? &unclipped_ : nullptr;
             job.per_column = differ_;
             job.low = stage.low;
             job.high = stage.high;
@@ -324,6 +325,7 @@ private:
     const char* next_ = nullptr;
     std::size_t a_third_ = 0;
     Source quantize_{}, clipped_{}, dequantize_{};
+    Unclipped unclipped_;  // where all elements share their parameters
     bool differ_ = false;  // whether every element of a run has parameters of its own
 };
 

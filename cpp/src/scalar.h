@@ -205,12 +205,18 @@ inline f32 faked(f32 x, f32 divisor, f32 s, f32 z, f32 low, f32 high) {
     return (Convention::rounds_the_sum ? r - z : r) * s;
 }
 
-// Whether the code of x before it was clipped lies outside [low, high]; that of a NaN does.
+// The code of x before it was clipped, less what `bound` takes off; clipped to one beyond the
+// range.
+template <class Convention, class T>
+inline T one_beyond(T x, T s, T z, T low, T high) {
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    return Convention::nearest(
+        clamp(w, Convention::bound(low - 1, z), Convention::bound(high + 1, z)));
+}
+// Whether that code lies outside [low, high]; that of a NaN does.
 template <class Convention, class T>
 inline bool is_clipped(T x, T s, T z, T low, T high) {
-    const T w = Convention::before_rounding(Convention::divided(x, s), z);
-    const T near = Convention::nearest(
-        clamp(w, Convention::bound(low - 1, z), Convention::bound(high + 1, z)));
+    const T near = one_beyond<Convention>(x, s, z, low, high);
     return near < Convention::bound(low, z) || near > Convention::bound(high, z);
 }
 

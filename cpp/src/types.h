@@ -89,9 +89,16 @@ struct ErrorTile {
     static constexpr std::uint32_t spares = 64;
 };
 
+// The first and the last x whose code is not clipped; NaN where there is none.
+struct Unclipped {
+    bool known = false;
+    double first = 0, last = 0;
+};
+
 // What a reduction has found so far, an element per parameter: min_max minima in the first array
 // and maxima in the second, histogram a Histogram in the first.  clipped adds to one i64 for all,
-// errors and tally have an ErrorTile, and fewest writes two i64: the sum, and how many make it up.
+// and finds an Unclipped in the second array once for all calls with it; errors and tally have an
+// ErrorTile, and fewest writes two i64: the sum, and how many make it up.
 using State = void* [2];
 
 // rows x cols contiguous elements.  Parameters and state: one per row, or with `per_column` one per

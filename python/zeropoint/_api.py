@@ -1,7 +1,7 @@
 """The public functions.
 
-Each asks the core's fast path first; what that declines is normalised or explained above both
-backends, by `_checks`.
+The core's builtins stand for them; what these decline the functions here convert, by `_checks`, or
+explain.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def saturate_cast(x: Any, dtype: Any, *, out: Array | None = None) -> Array:
         x,
         target,
         out,
-        (),
+        (target.kind == "i",),
         lambda x: _reference.saturate_cast(x, target),
     )
 

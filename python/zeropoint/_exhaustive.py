@@ -2,6 +2,7 @@
 
 - ``quantize``: every float32 (all 2^32 bit patterns), every float16 and bfloat16, with `PAIRS` of
   scale and zero point, or with all 256 zero points;
+- ``fake_quantize``: every float32 with `PAIRS`;
 - ``dequantize``: every code with every zero point and `SCALES` scales;
 - ``choose_params``: `RANGES` ranges of data at random and all pairs of the hard ends.
 
@@ -77,6 +78,7 @@ def run(
     pairs = ALL_ZERO_POINTS if all_zero_points else PAIRS
     stages = (
         quantize_float32(backends, pairs, CHUNKS, short_runs=not all_zero_points),
+        fake_quantize_float32(backends, PAIRS, CHUNKS),
         quantize_halves(backends, pairs),
         dequantize(backends, SCALES),
         choose_params(backends, RANGES),
@@ -127,6 +129,7 @@ def description(*, all_zero_points: bool = False) -> list[str]:
     return [
         f"quantize: all {2**32:,} float32 and all {2**16:,} of each 16-bit type, to uint8 and int8 "
         f"by {pairs}.",
+        f"fake_quantize: all float32 to uint8 and back, by {len(PAIRS)} scales.",
         f"dequantize: 256 codes x 256 zero points x {SCALES:,} scales, float32 and float64.",
         f"choose_params: {RANGES:,} ranges at random and {len(_hard_ranges()):,} hard ones, by "
         f"{len(RULES)} rules, to uint8 and int8: 0 is exact, and no element is off by more than "
@@ -229,6 +232,43 @@ def quantize_float32(
                     oracle(backend, case, want, x, case.params)
                     if short_runs:
                         oracle(backend, case, want, short, case.rows)
+        return found
+
+    return Stage(chunks, check)
+
+
+def fake_quantize_float32(
+    backends: Sequence[str], pairs: Sequence[tuple[float, int]], chunks: Sequence[int]
+) -> Stage:
+    """Every float32 of the chunks to uint8 and back: the bits of its code's value."""
+    every = np.arange(CHUNK, dtype=np.uint32)
+    cases = []
+    for params in _params(pairs):
+        if params.dtype == np.uint8:
+            q = np.arange(256, dtype=np.uint8)
+            both = np.asarray(params.scale), np.asarray(params.zero_point)
+            values = _reference.dequantize(q, *both, dtype=np.dtype(np.float32))
+            cases.append((_Case(params, params, *code_runs(params)), values.view(np.uint32)))
+
+    def check(chunk: int) -> list[Row]:
+        start = chunk * CHUNK
+        x = (every + np.uint32(start)).view(np.float32)
+        got = np.empty(CHUNK, np.uint32)
+        found = []
+        for case, values in cases:
+            want = np.asarray(values[_codes_from(start, case)])
+            for backend in backends:
+                np.invert(want, out=got)  # an element that is not written must differ
+                with _backend.use_backend(backend):
+                    _api.fake_quantize(x, case.params, out=got.view(np.float32))
+                same = got == want
+                at = int(np.argmin(same))
+                first = ""
+                if not same.all():
+                    pair = got[at], np.broadcast_to(want, got.shape)[at]
+                    first = _difference(case.params, x[at], *np.array(pair).view(np.float32))
+                name = f"fake_quantize float32 {case.params.convention}"
+                found.append(Row(backend, name, 1, CHUNK, bool(first), first))
         return found
 
     return Stage(chunks, check)

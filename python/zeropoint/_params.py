@@ -111,8 +111,6 @@ class QuantParams:
 
     def quantize(self, x: Any, *, out: Array | None = None, check_finite: bool = False) -> Array:
         """`zeropoint.quantize(x, self, out=out, check_finite=check_finite)`."""
-        if check_finite is False:  # the fast entry takes no other keyword than out
-            return quantize(x, self, out=out)
         return quantize(x, self, out=out, check_finite=check_finite)
 
     def dequantize(self, q: Any, *, dtype: Any = None, out: Array | None = None) -> Array:

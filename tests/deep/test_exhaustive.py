@@ -33,6 +33,12 @@ def test_every_float32(capsys: Any) -> None:
     assert elements == 2**32 * len(NATIVE) * 2 * len(zp.CONVENTIONS) * pairs * 2
 
 
+def test_every_float32_and_back(capsys: Any) -> None:
+    stage = _exhaustive.fake_quantize_float32(NATIVE, _exhaustive.PAIRS, _exhaustive.CHUNKS)
+    elements = oracle(capsys, "fake_quantize, every float32", stage)
+    assert elements == 2**32 * len(NATIVE) * len(zp.CONVENTIONS) * len(_exhaustive.PAIRS)
+
+
 def test_all_zero_points(capsys: Any, request: pytest.FixtureRequest) -> None:
     if "all_zero_points" not in request.config.option.keyword:
         pytest.skip("takes hours; ask for it by -k all_zero_points")

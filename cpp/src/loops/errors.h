@@ -7,6 +7,7 @@ namespace {
 
 using zeropoint::core::ErrorSums;
 using zeropoint::core::ErrorTile;
+using zeropoint::core::Unclipped;
 
 // GCC keeps running sums in registers only if they are vectors from the start, and needs to be told
 // the instructions that widen, take a maximum, and multiply and add.
@@ -166,6 +167,42 @@ void fewest(const Job& job) noexcept {
     most = static_cast<i64>(larger + (enough - have + low - 1) / low);
 }
 
+// The smallest T for which `is_so` holds, which holds for all larger ones too; by halving.  A NaN
+// where it holds for none, and before it comes a NaN too where it holds for all.
+template <class T>
+struct Ordered {
+    using Bits = typename Format<T>::Bits;
+    static T at(i64 k) {  // numbers in order, 0 at 0
+        const T magnitude = bits_as<T>(static_cast<Bits>(k < 0 ? -k : k));
+        return k < 0 ? -magnitude : magnitude;
+    }
+    template <class Is>
+    static i64 smallest(const Is& is_so) {
+        const i64 infinity = static_cast<i64>(bits(static_cast<T>(__builtin_inf())));
+        i64 low = -infinity, high = infinity + 1;
+        while (low < high) {
+            const i64 middle = (low >> 1) + (high >> 1) + (low & high & 1);
+            if (is_so(at(middle)))
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        return low;
+    }
+};
+
+// Codes rise with x, so that two numbers tell which are not clipped.
+template <class Convention, class X>
+ZP_APART void find(Unclipped& found, X s, X z, X low, X high) {
+    const i64 first = Ordered<X>::smallest([=](X x) {
+        return one_beyond<Convention>(x, s, z, low, high) >= Convention::bound(low, z);
+    });
+    const i64 beyond = Ordered<X>::smallest([=](X x) {
+        return one_beyond<Convention>(x, s, z, low, high) > Convention::bound(high, z);
+    });
+    found = {true, Ordered<X>::at(first), Ordered<X>::at(beyond - 1)};
+}
+
 template <class X, class Convention>
 void clipped(const Job& job) noexcept {
     const X* x = static_cast<const X*>(job.in);
@@ -176,12 +213,18 @@ void clipped(const Job& job) noexcept {
     i64 found = 0;
     for (size_t row = 0; row < job.rows; ++row, x += n) {
         u32 here = 0;  // tiles are small
-        if (job.per_column)
+        if (auto* unclipped = static_cast<Unclipped*>(job.state[1])) {
+            if (!unclipped->known) find<Convention>(*unclipped, scale[0], zero[0], low, high);
+            const X first = static_cast<X>(unclipped->first),
+                    last = static_cast<X>(unclipped->last);
+            for (size_t i = 0; i < n; ++i) here += !(x[i] >= first) | !(x[i] <= last);
+        } else if (job.per_column) {
             for (size_t i = 0; i < n; ++i)
                 here += is_clipped<Convention>(x[i], scale[i], zero[i], low, high);
-        else
+        } else {
             for (size_t i = 0; i < n; ++i)
                 here += is_clipped<Convention>(x[i], scale[row], zero[row], low, high);
+        }
         found += here;
     }
     *static_cast<i64*>(job.state[0]) += found;
