@@ -529,7 +529,7 @@ bool run(const Layout& layout, const Places& places, const Stage* stages, std::s
     }
     if (call) return call->run();
     // where an element brings much state, the system may take longer over its pages than we do
-    const std::size_t weight = 1 + state / layout.size() / 16, until = until_poll / weight + 1;
+    const std::size_t weight = 1 + state / layout.size() / 16, until = until_poll / weight;
     Worker alone(layout, places, stages, count, until);
     try {
         alone.repeat_parameters();
