@@ -190,11 +190,27 @@ def stats_on_reference(**along: Any) -> Any:
     return on_it
 
 
+def many_channels() -> Any:
+    """Channels of one element, each with 256 counts."""
+    x = np.random.default_rng(1).normal(size=(1, 2_000_000)).astype(np.float32)
+    params = zp.QuantParams(np.full(x.size, 0.05, np.float32), np.full(x.size, 100), axis=1)
+    return lambda ask=False: ask or zp._backend.errors(x, params._native, 1.0, lambda: None)
+
+
+def many_histograms() -> Any:
+    """Of 32 KiB each, for a few elements."""
+    x = np.random.default_rng(1).normal(size=(20_000, 16)).astype(np.float32)
+    exponents = np.full(len(x), -10)
+    return lambda ask=False: ask or zp._backend.histogram(x, 0, exponents)
+
+
 #: what makes a call, of which every moment is looked at
 MOMENTS: dict[str, Any] = {
     "merge": merge,
     "error_stats rows": lambda: stats(axis=0),
     "error_stats columns": lambda: stats(axis=1),
+    "errors of many channels": many_channels,
+    "many histograms": many_histograms,
     "error_stats blocks": lambda: stats(axis=1, block_size=128),
     "error_stats on the reference": stats_on_reference,
     "error_stats columns on the reference": lambda: stats_on_reference(axis=1),
@@ -241,7 +257,8 @@ def interrupt_at_moments(name: str, times: str) -> None:
 
 
 @pytest.mark.parametrize(  # tests/deep has all
-    "name", ["merge", "error_stats blocks", "error_stats on the reference"]
+    "name",
+    ["merge", "error_stats blocks", "error_stats on the reference", "errors of many channels"],
 )
 def test_ctrl_c_at_any_moment(name: str, note: Any) -> None:
     found = [float(seconds) for seconds in in_a_process(interrupt_at_moments, name, 4).split()]

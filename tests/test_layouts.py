@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,3 +183,41 @@ def test_few_channels_in_another_order(backend: str, channels: int) -> None:
             same[...] = codes
             values = P.dequantize(codes, dtype=real)
             assert P.dequantize(same, out=np.empty_like(plain)).tobytes() == values.tobytes()
+
+
+def seconds_of_views() -> None:
+    """Prints how long calls take whose results are moved to where they belong afterwards."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(3, 512, 512)).astype(np.float32)
+    codes, every_other = P.quantize(x.ravel()), np.empty(2 * x.size, np.float32)[::2]
+    out = np.empty((512, 512, 3), np.uint8)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: P.quantize(x.transpose(1, 2, 0), out=out),
+        lambda: P.dequantize(codes, out=every_other),
+    )
+    for call in calls:
+        found = []
+        for _ in range(40):
+            start = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - start)
+        print(min(found))
+
+
+@pytest.mark.slow("takes the times of two processes")
+@pytest.mark.skipif(len(zp.backends()) == 1, reason="the compiled core is absent")
+def test_what_is_read_again_at_once_stays_in_the_caches() -> None:
+    """However large the results are: here all of them count as large, or none."""
+    found = []
+    for stream_from in ("0", str(2**40)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"from {__name__} import seconds_of_views as f; f()"],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "ZEROPOINT_STREAM_FROM": stream_from, "ZEROPOINT_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append([float(seconds) for seconds in done.stdout.split()])
+    large, small = found
+    assert all(a < 2 * b for a, b in zip(large, small, strict=True)), found

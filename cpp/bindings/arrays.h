@@ -131,10 +131,13 @@ py::ssize_t item_size(py::handle array) {
     return py::detail::array_descriptor2_proxy(proxy(array).descr)->elsize;
 }
 
-// How any ndarray lies in memory; it refers to the array's shape and strides.
+// How any ndarray lies in memory; it refers to the array's shape and strides.  One without an axis
+// has neither: where it is not plain, it has an axis of one element.
 zp::Memory memory_of(py::handle array) {
     if (has_flags(array, plain_flags) && !is_swapped(array)) return {};
     const auto& p = proxy(array);
+    static constexpr py::ssize_t one = 1;
+    if (p.nd == 0) return {1, &one, &one, is_swapped(array)};
     return {static_cast<std::size_t>(p.nd), p.dimensions, p.strides, is_swapped(array)};
 }
 

@@ -47,17 +47,19 @@ std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source
 py::array histogram(std::size_t isa, const py::array& source, Axis axis,
                     const py::array& exponents) {
     check_isa(isa);
+    const auto given = to_vector<std::int64_t>(exponents);
+    // of 32 KiB a channel, which the system clears where they are first written to
+    py::array table = py::module_::import("numpy").attr("zeros")(
+        py::make_tuple(given.size(), zp::histogram_row), "int64");
     const auto dtype = plain_real(source);
     const auto layout = layout_of(source, axis, 0);
     if (!dtype || !layout)
         throw py::value_error("histogram needs real data in a plain array, and a valid axis");
-    const auto given = to_vector<std::int64_t>(exponents);
     if (given.size() != layout->parameters()) throw py::value_error("an exponent for each channel");
-    py::array table = new_array(dtypes.i64, {static_cast<py::ssize_t>(given.size()),
-                                             static_cast<py::ssize_t>(zp::histogram_row)});
-    call(layout->size(), [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
-        return zp::histogram(isa, {from, *dtype}, given, to, *layout, poll);
-    });
+    call(std::max(layout->size(), static_cast<std::size_t>(table.size())),
+         [&, from = source.data(), to = table.mutable_data()](zp::Poll poll) {
+             return zp::histogram(isa, {from, *dtype}, given, to, *layout, poll);
+         });
     return table;
 }
 

@@ -124,8 +124,9 @@ public:
     Stage only() const { return count_ ? stages_[0] : Stage{}; }
     bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
-        last.non_temporal = stores_past_caches(layout_, stages_[0], last, out_);
-        return core::run(layout_, {in_, out_, walk_ ? &*walk_ : nullptr}, stages_, count_, poll);
+        const Places places{in_, out_, walk_ ? &*walk_ : nullptr};
+        last.non_temporal = stores_past_caches(layout_, stages_[0], last, places);
+        return core::run(layout_, places, stages_, count_, poll);
     }
 
 private:
@@ -319,7 +320,8 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
         histograms[i].low = inf;
         histograms[i].high = -inf;
         histograms[i].exponent = exponents[i];
-        std::fill_n(histograms[i].counts, Histogram::bins, 0);
+        // the system may take its time over new pages
+        if (i % 64 == 63 && poll.keep_going && !poll.keep_going(poll.context)) return false;
     }
     Pipeline pipeline(isa, layout, input(x));
     const DType inner = working(x.dtype);
@@ -478,8 +480,9 @@ Outcome quantize_dynamic_in(std::size_t isa, ConstView x, void* q, const Layout&
     stage.parameter_size = sizeof(T);
     stage.group = group_bytes / stage.in_size;
     stage.context = &call;
-    stage.non_temporal = stores_past_caches(layout, stage, stage, q);
-    if (!run(layout, {x.data, q, nullptr}, &stage, 1, poll)) return Outcome::stopped;
+    const Places places{x.data, q, nullptr};
+    stage.non_temporal = stores_past_caches(layout, stage, stage, places);
+    if (!run(layout, places, &stage, 1, poll)) return Outcome::stopped;
     return call.fault ? Outcome::fault : Outcome::done;
 }
 

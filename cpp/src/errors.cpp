@@ -368,11 +368,11 @@ public:
           stages_(stages),
           errors_(errors),
           poll_(poll),
-          // a group of channels whose counts stay in the cache
-          together_(layout.inner == 1 ? 1024 : 256),
           // few channels are counted while they are summed, and the many in a pass of their own; if
           // the count of one could exceed 32 bits, the table is flushed, which goes for the first
-          at_once_(layout.axis <= together_ || layout.outer * layout.inner >= until_flush),
+          at_once_(layout.axis <= few(layout) || layout.outer * layout.inner >= until_flush),
+          together_(std::clamp(largest_piece / (layout.outer * layout.inner), std::size_t(16),
+                               few(layout))),
           slices_((layout.size() + slice - 1) / slice),
           sums_(slices_) {
         const std::size_t threads = std::max<std::size_t>(1, std::min(get_num_threads(), slices_));
@@ -424,6 +424,10 @@ public:
 
 private:
     static constexpr std::size_t until_flush = std::size_t(1) << 31;
+    // Elements of a group of channels: a caller waits for the last group of others, without a poll.
+    static constexpr std::size_t largest_piece = std::size_t(1) << 25;
+    // Channels whose counts stay in the cache.
+    static std::size_t few(const Layout& layout) { return layout.inner == 1 ? 1024 : 256; }
 
     template <bool (Call::*piece)(Worker&, std::size_t) noexcept>
     void in_threads() {
@@ -453,7 +457,6 @@ private:
         const std::size_t first = next_.fetch_add(together_, std::memory_order_relaxed);
         if (first >= layout_.axis) return false;
         const std::size_t n = std::min(together_, layout_.axis - first);
-        std::fill_n(worker.counts(), n * row, 0);
         const std::size_t length = n * layout_.inner;
         for (std::size_t outer = 0, done = 0; outer < layout_.outer; ++outer)
             for (std::size_t i = 0, step; i < length; i += step) {
@@ -463,9 +466,12 @@ private:
                 done = 0;
                 if (stop_ || !go_on(thread)) return false;
             }
-        for (std::size_t i = 0; i < n; ++i)
-            finish(first + i, worker.counts() + i * row, worker.zeros);
-        return true;
+        for (std::size_t i = 0; i < n; ++i) {
+            std::uint32_t* counts = worker.counts() + i * row;
+            finish(first + i, counts, worker.zeros);
+            std::fill_n(counts, codes, 0);  // for the next group, while they are in the first cache
+        }
+        return go_on(thread);
     }
 
     void flush(const Worker& worker) noexcept {
@@ -496,8 +502,8 @@ private:
     const ErrorStages& stages_;
     Errors& errors_;
     Poll poll_;
-    std::size_t together_, channels_ = 0;
     bool at_once_;
+    std::size_t together_, channels_ = 0;
     std::size_t slices_;
     std::atomic<std::size_t> next_{0};
     std::atomic<bool> stop_{false};

@@ -21,9 +21,8 @@ namespace zeropoint::core {
 namespace {
 
 constexpr std::size_t until_poll = std::size_t(1) << 20;  // elements between two polls
-constexpr std::size_t in_place = 256;  // rows of views from which on are not copied to L1 first
-constexpr std::size_t narrow = 32;     // runs shorter than this are not worth a loop of their own
-constexpr std::size_t wide = 256;      // rows with repeated parameters are made at least this long
+constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
+constexpr std::size_t wide = 256;   // rows with repeated parameters are made at least this long
 
 // Elements from `first` on, up to but not including `last`.  A tile belongs to the span in which it
 // starts.
@@ -58,7 +57,7 @@ public:
           walk_(places.walk),
           stages_(stages),
           count_(count),
-          moves_(walk_ && std::min(walk_->in.run(), walk_->out.run()) < in_place),
+          moves_(walk_ && walk_->moves()),
           limit_(count > 1 || moves_ ? staged_elements(stages, count)
                  : stages->group     ? std::min(limit, stages->group)
                                      : limit),
@@ -316,7 +315,8 @@ void check_environment() {
 }
 
 bool stores_past_caches(const Layout& layout, const Stage& first, const Stage& last,
-                        const void* out) noexcept {
+                        const Places& places) noexcept {
+    if (!places.out || (places.walk && !places.walk->writes_in_place())) return false;
     // What is larger than half of the last-level cache has left it before anyone reads it again.
     // Large caches are shared by many CPUs, and by virtual machines that are told of the whole:
     // a process can count on little of them.
@@ -328,8 +328,15 @@ bool stores_past_caches(const Layout& layout, const Stage& first, const Stage& l
     const std::size_t n = layout.size(), bytes = n * (first.in_size + last.out_size);
     const Setting& named = stream_from();
     if (named.set && named.valid) return bytes > named.value;
-    // the system has just put new pages into the caches: to write past those would cost twice
-    return bytes > from && out && has_pages(out, n * last.out_size);
+    if (bytes <= from) return false;
+    // The system has just put new pages into the caches: to write past those would cost twice.  The
+    // allocator writes to the first page, and a caller perhaps to the next ones.
+    const auto has_page_of = [&](std::size_t element) {
+        std::size_t left;
+        return has_page(places.walk ? places.walk->out.at(element, &left)
+                                    : at(places.out, element * last.out_size));
+    };
+    return has_page_of(n / 2) && has_page_of(n - 1);
 }
 
 std::size_t run_length(const Layout& layout) noexcept {
@@ -456,14 +463,9 @@ public:
             [](void* self, std::size_t t) { return static_cast<Call*>(self)->work(t); }, this);
         for (Worker& worker : workers_) worker.finish();
         const FpGuard guard;
-        Layout one;  // a parameter per element, in place of the short runs that fold is for
-        one.kind = Layout::Kind::channel;
-        one.axis = layout_.parameters();
-        one.inner = 1;
         for (std::size_t t = 1; t < stages_.size(); ++t)
             for (std::size_t i = 0; i < stages_[t].size(); ++i)
-                if (const auto fold = stages_[t][i].fold)
-                    fold(one, 1, stages_[t][i].state, stages_[0][i].state);
+                if (stages_[t][i].fold) fold(stages_[t][i], stages_[0][i].state);
         return !stop_;
     }
 
@@ -475,6 +477,21 @@ private:
         workers_[thread].run(span);
         if (thread == 0 && !poll_.go_on(span.last - span.first)) stop_ = true;
         return true;
+    }
+    // Adds the state of one thread to another's, some parameters at a time.
+    void fold(const Stage& from, const State& to) noexcept {
+        constexpr std::size_t bytes = std::size_t(1) << 20;
+        const std::size_t n = layout_.parameters(), size = from.parameter_size;
+        const std::size_t at_once = std::max<std::size_t>(1, bytes / size);
+        Layout one;  // a parameter per element, in place of the short runs that fold is for
+        one.kind = Layout::Kind::channel;
+        one.inner = 1;
+        for (std::size_t i = 0; i < n && !stop_; i += at_once) {
+            one.axis = std::min(at_once, n - i);
+            from.fold(one, 1, {at(from.state[0], i * size), at(from.state[1], i * size)},
+                      {at(to[0], i * size), at(to[1], i * size)});
+            if (!poll_.go_on(one.axis * size / sizeof(double))) stop_ = true;
+        }
     }
     void* copy(const void* from, std::size_t size) {
         const char* bytes = static_cast<const char*>(from);
@@ -499,11 +516,11 @@ bool run(const Layout& layout, const Places& places, const Stage* stages, std::s
     // a thread takes some microseconds to wake up: it is worth about so many bytes
     constexpr std::size_t worth_a_thread = std::size_t(1) << 19;
     const std::size_t bytes = layout.size() * (stages[0].in_size + stages[count - 1].out_size);
-    std::size_t copied = 0;  // bytes, by each further thread: its state
+    std::size_t state = 0;  // bytes, which each further thread copies
     for (std::size_t i = 0; i < count; ++i)
-        if (stages[i].fold) copied += layout.parameters() * stages[i].parameter_size;
+        if (stages[i].fold) state += layout.parameters() * stages[i].parameter_size;
     const std::size_t threads =
-        std::min(get_num_threads(), bytes / std::max(worth_a_thread, 4 * copied));
+        std::min(get_num_threads(), bytes / std::max(worth_a_thread, 4 * state));
     // Memory that is short costs threads, or long rows, and never the result.
     std::optional<Call> call;
     try {
@@ -511,17 +528,19 @@ bool run(const Layout& layout, const Places& places, const Stage* stages, std::s
     } catch (const std::bad_alloc&) {
     }
     if (call) return call->run();
-    Worker alone(layout, places, stages, count, until_poll);
+    // where an element brings much state, the system may take longer over its pages than we do
+    const std::size_t weight = 1 + state / layout.size() / 16, until = until_poll / weight;
+    Worker alone(layout, places, stages, count, until);
     try {
         alone.repeat_parameters();
     } catch (const std::bad_alloc&) {
     }
     Polls polls(poll);
     bool finished = true;
-    for (std::size_t i = 0; finished && i < layout.size(); i += until_poll) {
-        const Span span{i, std::min(layout.size(), i + until_poll)};
+    for (std::size_t i = 0; finished && i < layout.size(); i += until) {
+        const Span span{i, std::min(layout.size(), i + until)};
         alone.run(span);
-        finished = polls.go_on(span.last - span.first);
+        finished = polls.go_on((span.last - span.first) * weight);
     }
     alone.finish();
     return finished;

@@ -32,10 +32,6 @@ struct Stage {
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
 
-/// Whether non-temporal stores are better for a call that ends in `out`.
-bool stores_past_caches(const Layout&, const Stage& first, const Stage& last,
-                        const void* out) noexcept;
-
 /// `rows` x `cols` contiguous elements from `element` on, parameters from `parameter` on.
 struct Tile {
     std::size_t element, rows, cols, parameter;
@@ -62,6 +58,10 @@ struct Places {
     void* out;
     const Walk* walk;
 };
+
+/// Whether non-temporal stores are better for the results of a call.
+bool stores_past_caches(const Layout&, const Stage& first, const Stage& last,
+                        const Places&) noexcept;
 
 /// Runs the stages, in several threads if it is worth while, one after the other over the whole
 /// layout, a chunk at a time if there are several. False if `poll` stopped it.

@@ -86,22 +86,18 @@ std::size_t last_level_cache() noexcept {
     return bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
-bool has_pages(const void* first, std::size_t bytes) noexcept {
+bool has_page(const void* memory) noexcept {
 #if defined(__linux__)
     const long page = sysconf(_SC_PAGESIZE);
-    if (page <= 0 || bytes == 0) return true;
-    // the allocator writes to the first page, and a caller perhaps to the next ones
-    for (const std::size_t at : {bytes / 2, bytes - 1}) {
-        const auto address = reinterpret_cast<std::uintptr_t>(first) + at;
-        const auto start = address - address % static_cast<std::uintptr_t>(page);
-        unsigned char resident = 1;
-        if (mincore(reinterpret_cast<void*>(start), 1, &resident) == 0 && !(resident & 1))
-            return false;
-    }
+    if (page <= 0) return true;
+    const auto address = reinterpret_cast<std::uintptr_t>(memory);
+    const auto start = address - address % static_cast<std::uintptr_t>(page);
+    unsigned char resident = 1;
+    return mincore(reinterpret_cast<void*>(start), 1, &resident) != 0 || (resident & 1);
 #else
-    (void)first, (void)bytes;
-#endif
+    (void)memory;
     return true;
+#endif
 }
 
 }  // namespace zeropoint::core

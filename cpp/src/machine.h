@@ -13,8 +13,8 @@ std::size_t usable_cpus() noexcept;
 /// say.
 std::size_t last_level_cache() noexcept;
 
-/// Whether memory from `first` on has pages yet.  Where it has not, the system makes each when it
-/// is first written to, and leaves it in the caches.  True where the system does not say.
-bool has_pages(const void* first, std::size_t bytes) noexcept;
+/// Whether the memory there has a page yet.  Where it has not, the system makes one when it is
+/// first written to, and leaves it in the caches.  True where the system does not say.
+bool has_page(const void* memory) noexcept;
 
 }  // namespace zeropoint::core

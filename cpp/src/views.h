@@ -1,6 +1,7 @@
 // Arrays in any layout of memory, and the order in which a call walks over them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "types.h"
@@ -67,6 +68,12 @@ public:
     bool transposes() const noexcept { return across_ != 0; }
     const WalkAxis& along() const noexcept { return axes_[0]; }
     const WalkAxis& across() const noexcept { return axes_[across_]; }
+    /// Else: whether the rows of one of them are so short that elements are moved to L1, and back.
+    bool moves() const noexcept { return std::min(in.run(), out.run()) < in_place; }
+    /// Whether results are written to where they stay, and not moved there afterwards.
+    bool writes_in_place() const noexcept {
+        return transposes() ? transposes_input() : out.plain() || !moves();
+    }
     /// Calls f(axis) for the other axes.
     template <class F>
     void for_others(const F& f) const {
@@ -80,6 +87,8 @@ public:
     Side in, out;
 
 private:
+    static constexpr std::size_t in_place =
+        256;  // elements of a row that pay for a loop of its own
     void find_tiles(const Array& in, const Array& out, const Table&) noexcept;
     Layout layout_;
     std::size_t in_size_, out_size_, count_ = 0, across_ = 0;

@@ -164,6 +164,8 @@ def _parameters(layout: Layout) -> tuple[int, ...]:
 
 #: with runs so long that the core quantizes them without the division
 _LONG = Layout((20_011,)), Layout((2, 8_201), 0), Layout((20_011,), 0, 8_209)
+#: with few channels, one after the other in memory: tiles whose room is no multiple of a vector
+_TILED = (Layout((2_184, 15), 1), Layout((3_276, 10), 1))
 #: and with so many that their ranges are not all found before the first is quantized
 _MANY = Layout((3, 7_001), 1, 3), Layout((1_300, 33), 0), Layout((70, 700), 0, 32)
 
@@ -244,8 +246,11 @@ def _special(rng: Generator, x: Array) -> Array:
 
 def _placed(rng: Generator, x: Array) -> Array:
     """`x` at an odd offset in memory; or now and then with a stride, backwards, with its axes in
-    another order, in rows of longer ones, in the other byte order."""
-    kind = rng.choice(["plain", "plain", "steps", "permuted", "rows", "swapped"])
+    another order, in rows of longer ones, in rows that overlap, in the other byte order."""
+    kind = rng.choice(["plain", "plain", "steps", "permuted", "rows", "windows", "swapped"])
+    if kind == "windows" and x.size:  # each row begins with the second element of the one before
+        windows = np.lib.stride_tricks.sliding_window_view(x.reshape(-1), x.shape[-1])
+        return windows[: x.size // x.shape[-1]].reshape(x.shape)
     if kind == "permuted":
         order = tuple(rng.permutation(x.ndim))
         return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
@@ -271,10 +276,13 @@ def _quantize(function: Callable[..., Array]) -> Iterator[_Case]:
     rng = np.random.default_rng(1)
     choices = CONVENTIONS, CODES, REALS
     for layout, convention, codes, real in itertools.chain(
-        _with_layouts(_KINDS, *choices), itertools.product(_LONG, *choices)
+        _with_layouts(_KINDS, *choices),
+        itertools.product(_LONG, *choices),
+        itertools.product(_TILED, CONVENTIONS, CODES[:1], REALS),
     ):
         params = _choose(rng, layout, codes, convention, real)
-        x = _placed(rng, _near_half_steps(rng, params, layout.shape, real))
+        x = _near_half_steps(rng, params, layout.shape, real)
+        x = np.asfortranarray(x) if layout in _TILED else _placed(rng, x)
         yield _Case(x.size, partial(function, x, params))
 
 

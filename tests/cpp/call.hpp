@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -161,6 +162,7 @@ inline bool run(const Call& c, const Parameters& p, std::size_t isa, const void*
                                  poll);
         }
         case Op::histogram:
+            std::memset(out, 0, c.out_bytes());
             return core::histogram(isa, {in, c.in}, c.exponents, out, c.layout, poll);
     }
     return false;

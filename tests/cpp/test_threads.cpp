@@ -1,6 +1,7 @@
 // The same bits for any number of threads, from many callers at once, while the number changes,
 // while threads of the pool do not get a CPU, and in children of a process that has threads.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "pool.h"
 #include "sample.hpp"
 
 #if defined(__linux__)
@@ -91,6 +93,26 @@ void test_callers(const std::vector<Sample>& samples) {
     done = true;
     restless.join();
     check(plausible, "get_num_threads while it changes");
+}
+
+// A call that works alone leaves the pool to others: to one that its own work makes, for instance.
+void test_alone() {
+    static std::atomic<bool> joined;
+    static std::chrono::steady_clock::time_point end;
+    joined = false;
+    end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto wait_for_another = [](void*, std::size_t thread) {
+        if (thread > 0) joined = true;
+        return thread == 0 && !joined && std::chrono::steady_clock::now() < end;
+    };
+    core::run_in_threads(
+        1,
+        [](void* work, std::size_t) {
+            core::run_in_threads(2, *static_cast<core::Work*>(work), nullptr);
+            return false;
+        },
+        std::array<core::Work, 1>{wait_for_another}.data());
+    check(joined, "a call in one thread does not take the pool");
 }
 
 #if defined(__linux__)
@@ -183,6 +205,7 @@ void test_threads() {
     const std::vector<Sample> samples = large_samples();
     test_any_number(samples);
     test_callers(samples);
+    test_alone();
 #if defined(__linux__)
     test_threads_that_do_not_wake();
 #endif

@@ -3,6 +3,7 @@
 // the right result, or throws std::bad_alloc (a refusal: std::invalid_argument) and has written
 // nothing; one that is noexcept gives the right result.  The process' first use of the library is
 // in the call, but for what a prepared object needs.
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -255,8 +256,9 @@ void list_core() {
         core::min_max(0, {x64.data(), DType::f64}, to, to + rows / 8, by_short_runs());
     });
     throwing<std::int64_t>("core histogram rows", rows * core::histogram_row, [](auto* to) {
-        core::histogram(0, {x.data(), DType::f32}, std::vector<std::int64_t>(rows, -7), to,
-                        by_row());
+        const std::vector<std::int64_t> exponents(rows, -7);
+        std::fill_n(to, rows * core::histogram_row, 0);
+        core::histogram(0, {x.data(), DType::f32}, exponents, to, by_row());
     });
     throwing<U8>("core lists", 2, [](U8* to) {
         const std::size_t isas = core::compiled_isas().size();

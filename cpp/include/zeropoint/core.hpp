@@ -165,8 +165,8 @@ private:
     std::shared_ptr<Data> data_;
 };
 
-/// `n` scales, f32 or f64, in the precision of `stored`; false where one cannot be a scale there: it
-/// must be finite and > 0, and so must 1 / scale where the convention multiplies by it.
+/// `n` scales, f32 or f64, in the precision of `stored`; false where one cannot be a scale there:
+/// it must be finite and > 0, and so must 1 / scale where the convention multiplies by it.
 bool store_scales(ConstView scale, View stored, std::size_t n, Convention) noexcept;
 
 /// float(a[i] / b[i]), the quotient in double: the multipliers of a Requantization from the scales
@@ -233,10 +233,10 @@ bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away
 /// both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});
 
-/// How many elements lie in each bin, for each parameter of the layout.  `table` has a row of
-/// 8-byte words for each: minimum and maximum (double), as of min_max; the exponent; and the
-/// counts, that of bin t of 2^exponent (scalar.h) at t modulo their number.  These mean nothing
-/// where the data have a NaN or an Inf, or span more bins than there are.
+/// How many elements lie in each bin, for each parameter of the layout.  `table`, of zeros at
+/// first, has a row of 8-byte words for each: minimum and maximum (double), as of min_max; the
+/// exponent; and the counts, that of bin t of 2^exponent (scalar.h) at t modulo their number. These
+/// mean nothing where the data have a NaN or an Inf, or span more bins than there are.
 constexpr std::size_t histogram_row = 3 + 4096;
 bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& exponents,
                void* table, const Layout&, Poll = {});
