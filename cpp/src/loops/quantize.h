@@ -435,8 +435,7 @@ void dequantize(const Job& job) noexcept {
             fill_run(q, x, n, job.non_temporal,
                      [=](size_t i) { return value_of(q[i], scale[i], zero[i]); });
         } else {
-            const X s = scale[row], z = zero[row];
-            fill_run(q, x, n, job.non_temporal, [=](size_t i) { return value_of(q[i], s, z); });
+            fill_run(q, x, n, job.non_temporal, ValueOf<Q, X>{q, scale[row], zero[row]});
         }
     }
 }
