@@ -233,7 +233,8 @@ bool choose_ordinary(const T* low, const T* high, std::size_t n, const Choice c,
             const bool ordinary = is_normal(s) && low[i] <= high[i];
             others += !ordinary;
             scale[i] = ordinary ? std::max(s, Rule::least_scale) : T(1);
-            const T z = Rule::zero_point(ordinary ? from : T(0), ordinary ? to : T(0), scale[i], c);
+            // another range in place of one whose zero point no int32 can be made of
+            const T z = Rule::zero_point(ordinary ? from : T(0), ordinary ? to : T(1), scale[i], c);
             zero_point[i] = static_cast<std::int32_t>(z);
         }
     return others == 0;
