@@ -207,17 +207,29 @@ def seconds_of_views() -> None:
 @pytest.mark.slow("takes the times of two processes")
 @pytest.mark.skipif(len(zp.backends()) == 1, reason="the compiled core is absent")
 def test_what_is_read_again_at_once_stays_in_the_caches() -> None:
-    """However large the results are: here all of them count as large, or none."""
-    found = []
-    for stream_from in ("0", str(2**40)):
-        done = subprocess.run(
-            [sys.executable, "-c", f"from {__name__} import seconds_of_views as f; f()"],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "ZEROPOINT_STREAM_FROM": stream_from, "ZEROPOINT_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found.append([float(seconds) for seconds in done.stdout.split()])
-    large, small = found
-    assert all(a < 2 * b for a, b in zip(large, small, strict=True)), found
+    """However large the results are: here all of them count as large, or none.
+
+    It takes three to eight times as long where it does not; the machine may be busy once or twice.
+    """
+    found: list[list[float]] = []
+    while len(found) < 6 and not (found and are_alike(*found[-2:])):
+        found += [seconds_with(stream_from) for stream_from in ("0", str(2**40))]
+    assert are_alike(*found[-2:]), found
+
+
+def are_alike(large: list[float], small: list[float]) -> bool:
+    return all(a < 2 * b for a, b in zip(large, small, strict=True))
+
+
+def seconds_with(stream_from: str) -> list[float]:
+    code = f"from {__name__} import seconds_of_views as f; f()"
+    how = {"ZEROPOINT_STREAM_FROM": stream_from, "ZEROPOINT_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **how},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [float(seconds) for seconds in done.stdout.split()]
