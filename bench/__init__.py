@@ -2,7 +2,7 @@
 
 ``python -m bench --help`` runs it, ``python -m bench.plot`` draws a run, ``python -m bench.readme``
 makes the tables of README and docs/speed.md from one.  ``python -m bench.targets`` measures what
-the project has set itself, and judges it.
+the project has set itself, and says by how much one is missed.
 
 - `jobs` says what is computed, and makes the data.  A new job is an entry of `jobs.JOBS`.
 - `operations` knows zeropoint's function for each operation; `loads`, what else the machine does.

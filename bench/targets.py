@@ -1,4 +1,4 @@
-"""The targets of speed, each measured and judged: ``python -m bench.targets``.
+"""The targets of speed, each measured and compared with its bound: ``python -m bench.targets``.
 
     python -m bench.targets                      all, in minutes
     python -m bench.targets --rows 64Ki,*numba   those whose name holds 64Ki or ends with numba
@@ -255,7 +255,7 @@ class Measurement:
         entered = {part: self._enter(part) for part in parts}
         entries = {part: entry for part, entry in entered.items() if isinstance(entry, Entry)}
         case = self._entrances[target.ours.job, target.ours.size].case
-        return judge(target, entered, times_of(entries, case, self._seconds))
+        return result_of(target, entered, times_of(entries, case, self._seconds))
 
     def _system(self, name: str) -> System | str:
         """Made when it is first asked for; the reason if it is not installed."""
@@ -282,7 +282,7 @@ def _entrance(job: str, size: int) -> Entrance:
     return Entrance(Case(job_named(job), size))
 
 
-def judge(
+def result_of(
     target: Target, entered: Mapping[Timing, Entry | str], times: Mapping[Timing, Best]
 ) -> Result:
     def seconds(timing: Timing) -> float | None:

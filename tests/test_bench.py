@@ -191,20 +191,20 @@ def test_a_target_counts_the_fastest_and_takes_off_the_fixed_cost() -> None:
     peers = tuple(targets.Timing(name, "quantize", 64) for name in ("numba", "torch", "litert"))
     ours = targets.Timing("zeropoint", "quantize", 64)
     times = dict(zip((ours, *peers[:2]), map(best, (2.0, 4.0, 3.0)), strict=True))
-    found = targets.judge(targets.Target("a row", ours, peers, 1), {}, times)
+    found = targets.result_of(targets.Target("a row", ours, peers, 1), {}, times)
     assert (found.other, found.ratio) == (peers[1], 1.5)
-    median = targets.judge(targets.Target("a row", ours, peers, 1, median=True), {}, times)
+    median = targets.result_of(targets.Target("a row", ours, peers, 1, median=True), {}, times)
     assert median.seconds == 20
 
     times |= {each._replace(size=1): best(1.0) for each in (ours, peers[0])}
     target = targets.Target("a row", ours._replace(less=1), (peers[0]._replace(less=1),), 1)
-    assert targets.judge(target, {}, times).ratio == 3
+    assert targets.result_of(target, {}, times).ratio == 3
 
 
 def test_a_target_without_a_peer_is_skipped_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     ours, peer = (targets.Timing(name, "quantize", 64) for name in ("zeropoint", "litert"))
     entered: dict[targets.Timing, Any] = {peer: "No module named 'ai_edge_litert'"}
-    found = targets.judge(targets.Target("a row", ours, (peer,), 1), entered, {ours: best(1.0)})
+    found = targets.result_of(targets.Target("a row", ours, (peer,), 1), entered, {ours: best(1.0)})
     assert found.verdict == "skipped"
     assert targets.line(found).endswith("a row: litert: No module named 'ai_edge_litert'")
 
