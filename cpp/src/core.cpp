@@ -49,7 +49,7 @@ public:
     Pipeline(std::size_t isa, const Layout& layout, const Array& in, const Array& out = {})
         : table_(*targets().at(isa).table), layout_(layout), in_(in.first), out_(out.first) {
         if (in.memory.swapped && in.size > 1) {
-            const Tag bytes = in.size == 2 ? Tag::u16 : in.size == 4 ? Tag::u32 : Tag::u64;
+            const Tag bytes = bytes_as_tag(in.size);
             Stage& stage = add(Op::swap_bytes, DType::u8, DType::u8, bytes, bytes);
             stage.in_size = stage.out_size = in.size;
         }

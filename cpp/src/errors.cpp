@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t chunk = ErrorSums::chunk;
 constexpr std::size_t slice = 64 * chunk;  // elements that one thread takes: a power of two chunks
-constexpr std::size_t narrow = 64;         // runs shorter than this have their parameters spread
+constexpr std::size_t spread_below = 64;   // runs shorter than this have their parameters spread
 constexpr std::size_t codes = 256;
 // From the counts of one channel to those of the next: not a power of two, for a load waits for an
 // earlier store whose address has the same low bits.
@@ -104,7 +104,8 @@ struct Room {
     alignas(64) std::uint8_t codes[chunk];
     alignas(64) std::uint32_t rows[chunk];
     ErrorSums sums[slice / chunk];
-    Run runs[chunk / narrow * 4];  // a full run may be followed by a short one, and begin short
+    Run runs[chunk / spread_below *
+             4];  // a full run may be followed by a short one, and begin short
 };
 
 // Where a stage has its parameters.
@@ -115,10 +116,6 @@ struct Source {
 };
 
 Source of(const Stage& stage) { return {stage.scale, stage.zero, stage.parameter_size}; }
-
-const void* at(const void* first, std::size_t bytes) {
-    return first ? static_cast<const char*>(first) + bytes : nullptr;
-}
 
 void spread(const void* from, std::size_t size, bool differ, const Run& run, char* to) {
     const char* first = static_cast<const char*>(from) + run.parameter * size;
@@ -137,10 +134,10 @@ void spread(const void* from, std::size_t size, bool differ, const Run& run, cha
 }
 
 // The work of one thread.
-class Worker {
+class ErrorWorker {
 public:
-    Worker(const Layout& layout, const Side& x, const ErrorStages& stages, double inverse_unit,
-           Room& room, char* gathered, std::uint32_t* counts, std::size_t channels)
+    ErrorWorker(const Layout& layout, const Side& x, const ErrorStages& stages, double inverse_unit,
+                Room& room, char* gathered, std::uint32_t* counts, std::size_t channels)
         : layout_(layout),
           x_(x),
           gathered_(gathered),
@@ -309,7 +306,7 @@ private:
             return;
         }
         const bool differ = Cursor::parameters_differ(layout_);
-        const bool is_short = Cursor::usual_length(layout_) < narrow;
+        const bool is_short = Cursor::usual_length(layout_) < spread_below;
         differ_ = differ || is_short;
         runs_ = 0;
         Cursor cursor(layout_, element);
@@ -361,9 +358,10 @@ private:
 };
 
 // A call in several threads.  All memory is taken before the first element is touched.
-class Call {
+class ErrorCall {
 public:
-    Call(const Layout& layout, const Side& x, const ErrorStages& stages, Errors& errors, Poll poll)
+    ErrorCall(const Layout& layout, const Side& x, const ErrorStages& stages, Errors& errors,
+              Poll poll)
         : layout_(layout),
           stages_(stages),
           errors_(errors),
@@ -393,7 +391,7 @@ public:
     }
 
     bool run() {
-        in_threads<&Call::sum>();
+        in_threads<&ErrorCall::sum>();
         if (stop_) return false;
         const FpGuard guard;
         const ErrorSums s = by_pairs(sums_.data(), sums_.size());
@@ -404,9 +402,9 @@ public:
         errors_.back = s.back;
         errors_.dot = s.dot;
         errors_.clipped = 0;
-        for (const Worker& worker : workers_) errors_.clipped += worker.clipped;
+        for (const ErrorWorker& worker : workers_) errors_.clipped += worker.clipped;
         if (at_once_) {
-            for (const Worker& worker : workers_) flush(worker);
+            for (const ErrorWorker& worker : workers_) flush(worker);
             for (std::size_t i = 0; i < layout_.axis; ++i) {
                 std::uint64_t counts[codes];
                 for (std::size_t k = 0; k < codes; ++k) counts[k] = totals_[i * codes + k];
@@ -414,10 +412,10 @@ public:
             }
         } else {
             next_ = 0;
-            in_threads<&Call::count>();
+            in_threads<&ErrorCall::count>();
             if (stop_) return false;
         }
-        for (const Worker& worker : workers_)
+        for (const ErrorWorker& worker : workers_)
             for (std::size_t k = 0; k < codes; ++k) errors_.used[k] |= worker.zeros[k];
         return true;
     }
@@ -429,19 +427,19 @@ private:
     // Channels whose counts stay in the cache.
     static std::size_t few(const Layout& layout) { return layout.inner == 1 ? 1024 : 256; }
 
-    template <bool (Call::*piece)(Worker&, std::size_t) noexcept>
+    template <bool (ErrorCall::*piece)(ErrorWorker&, std::size_t) noexcept>
     void in_threads() {
         run_in_threads(
             workers_.size(),
             [](void* self, std::size_t t) {
                 const FpGuard guard;
-                Call& call = *static_cast<Call*>(self);
+                ErrorCall& call = *static_cast<ErrorCall*>(self);
                 return !call.stop_ && (call.*piece)(call.workers_[t], t);
             },
             this);
     }
 
-    bool sum(Worker& worker, std::size_t thread) noexcept {
+    bool sum(ErrorWorker& worker, std::size_t thread) noexcept {
         const std::size_t i = next_.fetch_add(1, std::memory_order_relaxed);
         if (i >= slices_) return false;
         sums_[i] = worker.sum(i * slice, std::min(layout_.size(), (i + 1) * slice));
@@ -453,7 +451,7 @@ private:
     }
 
     // All of a group of channels.
-    bool count(Worker& worker, std::size_t thread) noexcept {
+    bool count(ErrorWorker& worker, std::size_t thread) noexcept {
         const std::size_t first = next_.fetch_add(together_, std::memory_order_relaxed);
         if (first >= layout_.axis) return false;
         const std::size_t n = std::min(together_, layout_.axis - first);
@@ -474,7 +472,7 @@ private:
         return go_on(thread);
     }
 
-    void flush(const Worker& worker) noexcept {
+    void flush(const ErrorWorker& worker) noexcept {
         std::uint32_t* counts = worker.counts();
         for (std::size_t i = 0; i < std::max(channels_, tables); ++i)
             for (std::size_t k = 0; k < codes; ++k) {
@@ -513,7 +511,7 @@ private:
     std::vector<std::atomic<std::uint64_t>> totals_;
     std::unique_ptr<Room[]> rooms_;
     std::unique_ptr<char[]> gathered_;
-    std::vector<Worker> workers_;
+    std::vector<ErrorWorker> workers_;
 };
 
 }  // namespace
@@ -521,7 +519,7 @@ private:
 bool measure(const Layout& layout, const Side& x, const ErrorStages& stages, Errors& errors,
              Poll poll) {
     if (layout.size() == 0) return true;
-    return Call(layout, x, stages, errors, poll).run();
+    return ErrorCall(layout, x, stages, errors, poll).run();
 }
 
 }  // namespace zeropoint::core

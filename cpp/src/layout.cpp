@@ -266,13 +266,6 @@ const Setting& stream_from() noexcept {
     return setting;
 }
 
-const void* at(const void* first, std::size_t offset) {
-    return first ? static_cast<const char*>(first) + offset : nullptr;
-}
-void* at(void* first, std::size_t offset) {
-    return first ? static_cast<char*>(first) + offset : nullptr;
-}
-
 }  // namespace
 
 std::size_t staged_elements(const Stage* stages, std::size_t count) noexcept {

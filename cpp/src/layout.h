@@ -44,6 +44,14 @@ using Buffers = char[2][staged];
 /// How many elements that is.
 std::size_t staged_elements(const Stage* stages, std::size_t count) noexcept;
 
+/// `offset` bytes from `first`, null where that is.
+inline const void* at(const void* first, std::size_t offset) noexcept {
+    return first ? static_cast<const char*>(first) + offset : nullptr;
+}
+inline void* at(void* first, std::size_t offset) noexcept {
+    return first ? static_cast<char*>(first) + offset : nullptr;
+}
+
 /// Runs the stages over a tile whose elements are at `in`, at most `staged_elements` of them if
 /// there are several stages.  Results go to `out`, null for reductions.
 void run_stages(const Stage* stages, std::size_t count, const Tile&, const char* in, char* out,

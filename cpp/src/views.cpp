@@ -29,11 +29,11 @@ bool are_one(const WalkAxis& a, const WalkAxis& b) noexcept {
     return b.in == a.in * n && b.out == a.out * n && b.parameter == a.parameter * n;
 }
 
+}  // namespace
+
 Tag bytes_as_tag(std::size_t size) noexcept {
     return size == 1 ? Tag::u8 : size == 2 ? Tag::u16 : size == 4 ? Tag::u32 : Tag::u64;
 }
-
-}  // namespace
 
 // ---- one array -------------------------------------------------------------------------------
 

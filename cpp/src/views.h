@@ -16,6 +16,9 @@ struct Array {
     std::size_t size = 0;  // bytes an element
 };
 
+/// What moves elements of so many bytes.
+Tag bytes_as_tag(std::size_t size) noexcept;
+
 /// An axis of a walk: bytes from element to element of input and output, and parameters.
 struct WalkAxis {
     std::size_t length;
