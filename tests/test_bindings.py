@@ -174,7 +174,7 @@ def test_names_are_those_of_the_core() -> None:
             if known:
                 make(name)
             else:
-                with pytest.raises(ValueError, match="unknown name: ggml"):
+                with pytest.raises(ValueError, match="unknown name: gguf"):
                     make(name)
     with pytest.raises(ValueError, match="unknown name: mean"):
         make_choice(zero_point_from="mean")
