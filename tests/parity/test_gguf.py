@@ -62,7 +62,8 @@ def test_blocks_of_every_size(backend: str) -> None:
     same(np.zeros((3, 64), np.float32))
     same(-np.zeros((3, 64), np.float32))
     edges = neighbours([2.0**-25 * 127, 2.0**-24 * 127, 2.0**-14 * 127, 127 / 2.0**128, 8321039.5])
-    same(np.concatenate([np.outer(edges, unit) for unit in rng.uniform(-1, 1, (20, 32))], dtype="f4"))
+    units = rng.uniform(-1, 1, (20, 32))
+    same(np.concatenate([np.outer(edges, unit) for unit in units], dtype=np.float32))
     same(np.outer(np.delete(edges, -1), np.eye(32)[:20]).reshape(-1, 32).astype(np.float32))
 
 
@@ -104,7 +105,8 @@ def packaged(package: str, path: str) -> Path:
 
 
 def test_word_vectors(native: str, record: Record) -> None:
-    x = files.read_tensor(packaged("wordllama", "weights/l2_supercat_256.safetensors"), "embedding.weight")
+    path = packaged("wordllama", "weights/l2_supercat_256.safetensors")
+    x = files.read_tensor(path, "embedding.weight")
     record("gguf", "Q8_0 of wordllama's table", native, same(x), 0)
 
 

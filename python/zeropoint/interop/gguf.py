@@ -1,7 +1,10 @@
 """Q8_0, the 8-bit blocks of GGUF files: the bytes of llama.cpp's and gguf's own quantizers.
 
->>> blocks = zeropoint.interop.gguf.quantize_q8_0(weights)
->>> writer.add_tensor("blk.0.ffn_up.weight", blocks, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+>>> weights = np.linspace(-1, 1, 4096, dtype=np.float32).reshape(64, 64)
+>>> blocks = quantize_q8_0(weights)  # for GGUFWriter.add_tensor, with raw_dtype Q8_0
+>>> blocks.shape
+(64, 68)
+>>> values = dequantize_q8_0(blocks)
 
 32 elements of a row are a block of 34 bytes: a scale in float16, little-endian, and a code of
 int8 each.  Only NumPy is needed.
@@ -22,9 +25,9 @@ __all__ = ["dequantize_q8_0", "quantize_q8_0"]
 def quantize_q8_0(x: Any) -> Array:
     """The blocks of `x`, along its last axis.
 
-    Of each block ``d = max|x| / 127``, codes ``half_away(x * (1 / d))`` (the `ggml` convention), all
-    in float32; 0 where ``d`` is 0 or ``1 / d`` is not finite.  What is stored is float16(d), so that
-    blocks of values below about 3.8e-6 have no value but 0.
+    Of each block ``d = max|x| / 127`` and codes ``half_away(x * (1 / d))``, the convention `ggml`,
+    in float32; codes 0 where d is 0 or 1 / d is not finite.  What is stored is float16(d), so that
+    a block of values below about 3.8e-6 has no value but 0.
 
     Parameters
     ----------
