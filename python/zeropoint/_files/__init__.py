@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .._checks import listed
-from . import likely, npy, npz, safetensors
+from . import gguf, likely, npy, npz, safetensors
 from .source import Header, Source, fault, opened, state_of
 
-_FORMATS = {".npy": npy.source, ".npz": npz.source, ".safetensors": safetensors.source}
+_FORMATS = {
+    ".npy": npy.source,
+    ".npz": npz.source,
+    ".safetensors": safetensors.source,
+    ".gguf": gguf.source,
+}
 SUFFIXES = tuple(_FORMATS)
 _RECENT = 2e9  # ns in which a file may change twice, and its times only once
 _last: tuple[Path, tuple[int, ...], Header] | None = None
