@@ -13,33 +13,7 @@ from zeropoint import files
 from zeropoint._files import gguf as ours
 from zeropoint._files import open_source
 
-U32, STRING, ARRAY = 4, 8, 9
-
-
-def text(value):
-    raw = value.encode() if isinstance(value, str) else value
-    return struct.pack("<Q", len(raw)) + raw
-
-
-def pair(key, kind, value):
-    return text(key) + struct.pack("<I", kind) + value
-
-
-def u32(key, value):
-    return pair(key, U32, struct.pack("<I", value))
-
-
-def info(name, shape=(4, 32), kind=0, offset=0):
-    dims = struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1])
-    return text(name) + dims + struct.pack("<IQ", kind, offset)
-
-
-def made(pairs=(), infos=(), data=b"", *, version=3, counts=None, aligned=32):
-    """A file from its parts."""
-    counts = counts or (len(infos), len(pairs))
-    head = b"GGUF" + struct.pack("<IQQ", version, *counts) + b"".join(pairs) + b"".join(infos)
-    return head + bytes(-len(head) % aligned if infos else 0) + data
-
+from .gguf_parts import ARRAY, STRING, info, made, pair, text, u32
 
 ONE = bytes(512)  # the data of a tensor of `info`
 PAIR = u32("k", 1)
@@ -153,7 +127,7 @@ def test_the_header_is_the_packages(gguf, tmp_path, alignment):
     path = written(gguf, tmp_path / "a.gguf", fill, alignment)
     with open_source(path) as source:
         mixed = dict.fromkeys(sorted(order), ("F32", (33,)))
-        head, starts, total = ours.write_header(mixed, source.header.pairs, 7, path)
+        head, starts, total = ours.write_header(mixed, source.header, 7, path)
         assert starts == {tensor.name: tensor.start for tensor in source.tensors.values()}
     content = path.read_bytes()
     assert head == content[: len(head)]
@@ -180,7 +154,7 @@ def test_pairs_are_kept_to_the_bit():
     content = made(kept, [info("w")], ONE)
     with open_bytes(content) as source:
         head, starts, total = ours.write_header(
-            {"w": ("F32", (4, 32))}, source.header.pairs, 7, source.path
+            {"w": ("F32", (4, 32))}, source.header, 7, source.path
         )
     last = [u32("general.quantization_version", 2), u32("general.file_type", 7)]
     assert head == made([*kept[1:-2], kept[-1], *last], [info("w")])

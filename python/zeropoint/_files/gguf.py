@@ -222,18 +222,18 @@ def _padded(at: int, aligned: int) -> int:
 
 
 def write_header(
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]],
-    pairs: Mapping[str, bytes],
-    file_type: int,
-    path: Path,
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]], header: Header, file_type: int, path: Path
 ) -> tuple[bytes, dict[str, int], int]:
     """The header for tensors of these types (words) and shapes, where each starts, and the size.
 
     Order and metadata are those of llama-quantize: layer by layer, then by name; the pairs as they
-    are, then the version of the quantization and the type of the file.  Padding is zeros.
-    `path` is for the errors.
+    are, then the version of the quantization and the type of the file; what gguf-split leaves in a
+    file that it merged goes.  Padding is zeros.  `path` is for the errors.
     """
-    kept = {key: raw for key, raw in pairs.items() if key not in _SET}
+    pairs, gone = header.pairs, set(_SET)
+    if header.metadata.get("split.count") in ("0", "1"):
+        gone |= {"split.no", "split.count", "split.tensors.count"}
+    kept = {key: raw for key, raw in pairs.items() if key not in gone}
     kept |= {
         key: _string(key) + struct.pack("<II", _U32, value or file_type)
         for key, value in _SET.items()
