@@ -626,7 +626,7 @@ with replacing_folder(Path(sys.argv[1])):
 
 @pytest.mark.parametrize("exists", [True, False], ids=["old", "none"])
 def test_a_disk_that_is_full(tmp_path: Path, model: Path, exists: bool) -> None:
-    """A file that cannot grow, at each place; ``tests/deep`` fills a real file system."""
+    """A file that cannot grow, at each place."""
     put(model, a=b"a" * 100, b=b"b" * 50, c=b"c" * 120)
     if exists:
         build(tmp_path / "to", OLD)
@@ -643,3 +643,79 @@ def test_a_disk_that_is_full(tmp_path: Path, model: Path, exists: bool) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert content(tmp_path) == before
+
+
+def test_a_real_disk_that_is_full(tmp_path: Path, model: Path) -> None:
+    """A small file system of its own: without room for data, and without room for names."""
+    put(model, a=os.urandom(30_000), b=os.urandom(5_000), **{"sub/c": os.urandom(9_000)})
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=128k,nr_inodes=12 none {disk}"
+    command = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    if os.geteuid() != 0 or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    job = """
+import errno, os, sys
+from pathlib import Path
+from zeropoint._files import target
+from tests.test_folders import OLD, build, content
+model, disk = map(Path, sys.argv[1:])
+build(disk / "to", OLD)
+copy = lambda made: target.copy_files(model, ["a", "b", "sub/c"], made, lambda more: None)
+full = 0
+for empty in range(5):  # inodes
+    for room in (0, 4096, 20_000, 35_000, 40_000):
+        ballast = disk / "ballast"
+        ballast.mkdir()
+        count = os.statvfs(disk).f_ffree - empty - 1
+        for i in range(count):
+            (ballast / str(i)).touch()
+        (ballast / "large").write_bytes(bytes(os.statvfs(disk).f_bavail * 4096 - room))
+        before = content(disk)
+        try:
+            with target.replacing_folder(disk / "to") as made:
+                copy(made)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
+            full += 1
+        assert content(disk) == before, (empty, room)
+        target.shutil.rmtree(ballast)
+with target.replacing_folder(disk / "to") as made:
+    copy(made)
+assert content(disk / "to") == content(model)
+print(full)
+"""
+    done = subprocess.run(
+        [*command, sys.executable, "-c", job, str(model), str(disk)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stdout == "25\n", done.stderr
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["old", "none"])
+def test_everything_is_synced_before_it_has_the_name(
+    tmp_path: Path, exists: bool, exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the rename itself before anything of the old folder goes."""
+    if exists:
+        build(tmp_path / "to", OLD)
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if synced[-1] == str(tmp_path) and exists:
+            [part] = tmp_path.glob(".zeropoint-*.part")
+            assert content(part) == {**OLD, "sub": None}
+            assert content(tmp_path / "to") == NEW
+        real(descriptor)
+
+    monkeypatch.setattr(target.os, "fsync", fsync)
+    replace(tmp_path / "to")
+    part = synced[-2]
+    assert Path(part).name.startswith(".zeropoint-")
+    assert sorted(synced) == sorted([str(tmp_path), part, *(f"{part}/{name}" for name in NEW)])
+    assert synced.index(f"{part}/sub/b.txt") < synced.index(f"{part}/sub")
+    assert synced[-1] == str(tmp_path)
