@@ -206,7 +206,8 @@ def test_what_is_no_file(tmp_path, monkeypatch, kind, suffix):
         lambda path: files.read_params(path, "w"),
         lambda path: files.quantize_file(path, "q.safetensors"),
     ):
-        with pytest.raises(ValueError, match=rf"w\{suffix}: it is not a regular file"):
+        what = "empty; pass a folder" if kind == "directory" else "not a regular file"
+        with pytest.raises(ValueError, match=rf"w\{suffix}: it is {what}"):
             job(path)
     assert not Path("q.safetensors").exists()
 
@@ -238,7 +239,7 @@ def test_the_header_that_is_kept_is_of_the_file_as_it_is(tmp_path, monkeypatch):
         ".safetensors",
         lambda file, path: read.append(path) or reading.safetensors.source(file, path),
     )
-    monkeypatch.setattr(reading, "_last", None)
+    monkeypatch.setattr(reading, "_last", {})
     monkeypatch.setattr(reading, "_RECENT", -1e18)  # the files here are all recent
     path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     safetensors.numpy.save_file({"w": np.float32([1, 2])}, path)
@@ -257,7 +258,7 @@ def test_the_header_that_is_kept_is_of_the_file_as_it_is(tmp_path, monkeypatch):
     os.replace(other, path)
     assert files.read_tensor(path, "v").tolist() == [3, 4]
     monkeypatch.setattr(reading, "_RECENT", 1e18)  # too recent to differ from a later change
-    reading._last = None
+    reading._last = {}
     read.clear()
     for _ in range(3):
         files.read_tensor(path, "v")

@@ -576,6 +576,8 @@ def test_folders_that_meet(tmp_path: Path, model: Path, monkeypatch: pytest.Monk
     assert check(Path("model"), Path("to")) == tmp_path / "to"
     with pytest.raises(FileNotFoundError, match=r"dst 'no/to': there is no directory '.*/no'"):
         check(Path("model"), Path("no/to"))
+    with pytest.raises(ValueError, match=r"source is a folder, and this the name of a file; "):
+        check(Path("model"), Path("to.safetensors"))
     Path("file").touch()
     with pytest.raises(ValueError, match="it is no folder; choose another name"):
         check(Path("model"), Path("file"))

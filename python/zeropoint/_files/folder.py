@@ -27,7 +27,7 @@ _WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
 )
 _INDEX = ".safetensors.index.json"
-_CONFIG = "config.json"
+CONFIG = "config.json"
 #: other copies of the weights, and their indexes
 _COPIES = (
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.ot", "*.tflite"),
@@ -118,17 +118,17 @@ def config(folder: Folder) -> dict[str, Any] | None:
     It is read as transformers reads it: NaN and Infinity are numbers, and of two members of one
     name the last counts.
     """
-    if _CONFIG not in folder.copied:
+    if CONFIG not in folder.copied:
         return None
-    found = _json(folder.path / _CONFIG)
+    found = _json(folder.path / CONFIG)
     if not isinstance(found, dict):
-        raise fault(folder.path / _CONFIG, "it is no JSON object", AGAIN)
+        raise fault(folder.path / CONFIG, "it is no JSON object", AGAIN)
     return found
 
 
 def write_config(to: Path, config: Mapping[str, Any]) -> None:
     """Write config.json into the folder `to`, its members in their order."""
-    _write(to / _CONFIG, json.dumps(config, indent=2))
+    _write(to / CONFIG, json.dumps(config, indent=2))
 
 
 def write_index(to: Path, folder: Folder, weight_map: Mapping[str, str], total_size: int) -> None:

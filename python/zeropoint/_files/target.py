@@ -25,6 +25,7 @@ from .source import fault, memory, moving_dtype, opened, state_of
 Report = Callable[[int], None]  #: takes how many more bytes are done
 _TILE = 1 << 22  # elements of a transposition at a time
 _BLOCK = 1 << 20  # bytes of a copy at a time
+_OF_FILES = (".safetensors", ".npy", ".npz", ".gguf")
 _HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
 
@@ -88,6 +89,10 @@ def check_folders(src: Path, dst: Path, names: Iterable[str] = ()) -> Path:
     `names` are the files of `src` that are read: where they are links, they may lead anywhere.
     """
     target = Path(os.path.realpath(dst))
+    if target.suffix in _OF_FILES and not target.is_dir():
+        raise fault(
+            dst, "the source is a folder, and this the name of a file", "choose another dst"
+        )
     if not target.parent.is_dir():
         there = str(target.parent)
         raise FileNotFoundError(f"dst {str(dst)!r}: there is no directory {there!r}")
