@@ -994,7 +994,7 @@ def test_names(tmp_path):
         files.quantize_file(source, tmp_path / "q.npy")
     with pytest.raises(ValueError, match=r"src .* must be the name of a \.safetensors file"):
         files.dequantize_file(source, tmp_path / "b.npy")
-    with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz or \.safetensors"):
+    with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz, \.safetensors or \.gguf"):
         files.inspect_file(tmp_path / "w.txt")
     for name in ("__metadata__", os.fsdecode(b"\xff")):
         reserved = saved(tmp_path, numbers(4, "f4"), name)

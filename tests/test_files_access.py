@@ -284,7 +284,7 @@ KINDS = {
         """it is text, and starts with '{"error":"Inv""",
     ),
     "escapes": (b"\x1b[31mEntry not found\x1b[0m", None),
-    "GGUF": (b"GGUF\3\0\0\0" + bytes(range(1, 9)), "it is a GGUF file"),
+    "GGUF": (b"GGUF\3\0\0\0" + bytes(range(1, 9)), "it is a .gguf file; give it its own suffix"),
     "pickle": (b"\x80\x04\x95\x0b\x01\x02\x03\x04\x05\x06", "it is a Python pickle"),
     "gzip": (b"\x1f\x8b\x08\x08abcdefgh", "it is compressed with gzip; decompress it first"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(9), "it is an HDF5 file"),

@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .._checks import listed
-from . import folder, likely, npy, npz, safetensors
+from . import folder, gguf, likely, npy, npz, safetensors
 from .container import Container
 from .source import Header, Source, fault, opened, state_of
 
-_FORMATS = {".npy": npy.source, ".npz": npz.source, ".safetensors": safetensors.source}
+_FORMATS = {
+    ".npy": npy.source,
+    ".npz": npz.source,
+    ".safetensors": safetensors.source,
+    ".gguf": gguf.source,
+}
 SUFFIXES = tuple(_FORMATS)
 _RECENT = 2e9  # ns in which a file may change twice, and its times only once
 _LeaveOut = Callable[[str], bool] | None

@@ -173,9 +173,15 @@ def state_of(file: BinaryIO) -> tuple[int, ...]:
 class Header:
     """The tensors and metadata of a file."""
 
-    def __init__(self, tensors: list[Tensor], metadata: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tensors: list[Tensor],
+        metadata: dict[str, str] | None = None,
+        pairs: dict[str, bytes] | None = None,
+    ) -> None:
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.metadata = metadata or {}
+        self.pairs = pairs or {}  #: of a .gguf file: the bytes behind `metadata`
         #: of the tensors in zeropoint's own format, once `own` has read them
         self.entries: dict[str, dict[str, Any]] | None = None
         #: which tensors of the container are quantized, and how, once `formats` has looked
