@@ -17,22 +17,29 @@ from typing import Any
 
 import numpy as np
 
-from .. import _backend, _checks
-from .._params import QuantParams
-from .._reference import Array
-from . import linear
+from .. import _checks
 from .container import Container
 from .jsontext import Reader
-from .quantized import Apart, Format, Output, Plan, Planned, Quantized, Writer, apart, check_free
+from .quantized import (
+    INT8,
+    Apart,
+    Format,
+    Output,
+    Plan,
+    Planned,
+    Quantized,
+    Symmetric,
+    Writer,
+    apart,
+    check_free,
+)
 from .source import AGAIN, REALS, Header, Source, Tensor, fault
 from .target import Region
 
 _FORMAT = "int8_tensorwise"
 _LISTED, _WRITER = "_quantization_metadata", "zeropoint.writer"
 _LONGEST = 10_000  # bytes of a marker
-_SMALLEST = np.float32(1e-30)  # of the scales
-_FIELDS = {"dtype": "int8", "qmin": -128, "qmax": 127, "axis": None, "block_size": None}
-_FIELDS |= {"convention": "numpy", "include_zero": True}
+_CHOOSE = Symmetric("float32", least=1e-30, of_zeros=1e-30).params
 
 
 def _names(container: Container) -> Iterable[str]:
@@ -81,7 +88,8 @@ def _one(container: Container, name: str) -> Quantized:
     if scale is None or scale.word != "F32" or scale.shape not in ((), (1,), shape):
         what = f"it has no tensor {layer + '.weight_scale'!r} of F32, shape () or {shape}"
         raise fault(path, what, AGAIN)
-    fields = _FIELDS | {"axis": 0 if scale.shape == shape else None}
+    axis = 0 if scale.shape == shape else None
+    fields = INT8 | {"axis": axis, "block_size": None}
     parts = (codes, scale, *(() if marker is None else (marker,)))
     reader = functools.partial(apart, codes=codes, scale=scale)
     dtype = _dtype(source, said.get("orig_dtype"))
@@ -128,8 +136,8 @@ class ComfyUI:
 
     per_row: bool
 
-    def reason_to_keep(self, tensor: Tensor) -> str | None:
-        return linear.reason_to_keep(tensor)
+    def reason_to_keep(self, tensor: Tensor) -> None:
+        """Every matrix can be stored so."""
 
     def plan(self, container: Container, tensor: Tensor) -> Plan:
         layer, rows = tensor.name.removesuffix(".weight"), tensor.shape[0]
@@ -141,7 +149,7 @@ class ComfyUI:
         }
         check_free(container, tensor, outputs)
         axis = 0 if self.per_row else None
-        return Plan("int8", axis, None, _choose, outputs, functools.partial(_writer, marker))
+        return Plan("int8", axis, None, _CHOOSE, outputs, functools.partial(_writer, marker))
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         if not planned:
@@ -165,10 +173,3 @@ def _writer(marker: bytes, regions: list[Region]) -> Writer:
     *rest, region = regions
     region.write(np.frombuffer(marker, np.uint8))
     return Apart(rest, "float32")
-
-
-@_backend.ieee
-def _choose(low: Array, high: Array, axis: int | None, block: int | None) -> QuantParams:
-    """``max(max|x| / 127, 1e-30)``, in the precision of the weights, then in float32."""
-    scale = np.maximum(np.maximum(np.abs(low), np.abs(high)) / 127, _SMALLEST)
-    return QuantParams(scale.astype(np.float32), 0, "int8", axis=axis)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import comfyui, own
+from . import comfyui, compressed_tensors, own
 from .container import Container
 from .quantized import Format, Quantized
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT, comfyui.FORMAT)
+FORMATS: tuple[Format, ...] = (own.FORMAT, comfyui.FORMAT, compressed_tensors.FORMAT)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:

@@ -1,68 +1,125 @@
-"""The weights of linear layers: a checkpoint does not say which of its tensors they are.
-
-Engines quantize those alone.  Names and shapes tell them: ``X.weight`` of two axes, (out, in),
-unless X is an embedding or chooses among experts.
-"""
+"""Which tensors of a model are the weights of its linear layers, by their names and shapes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
+from .. import _patterns
+from . import folder
 from .container import Container
-from .source import Tensor, fault
+from .source import REALS, Tensor, fault
 
-_EMBEDDING = re.compile(r"embed|^(wte|wpe|shared|relative_attention_bias)$")
-_ROUTER = re.compile(r"(^|\.)(gate|shared_expert_gate|wg|router(\..*)?)$")
-
-
-def reason_to_keep(tensor: Tensor) -> str | None:
-    """Why `tensor` is not the weight of a linear layer, or None."""
-    layer, _, last = tensor.name.rpartition(".")
-    if last != "weight":
-        return "it is no weight of a layer"
-    if (rank := len(tensor.shape)) != 2:
-        return f"it has {rank} {'axis' if rank == 1 else 'axes'}, a linear layer's weight has 2"
-    if _EMBEDDING.search(layer.rpartition(".")[2]):
-        return "it is an embedding"
-    return "it chooses among experts" if _ROUTER.search(layer) else None
+#: the last word of a layer's name, and what such a layer is
+_OTHERS = (
+    (r"embed(?!_out)|^(wte|wpe|shared|relative_attention_bias)$", "an embedding"),
+    (r"^(gate|router|shared_expert_gate|wg|classifier_gate)$", "a router"),
+    (r"norm|^ln_", "a norm"),
+)
+_ROUTERS = re.compile(r"(^|\.)router\.[^.]+$")  # a layer of a module named so
+#: models whose layers are Conv1D, which keeps its weight as (in, out)
+_CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+_CONV1D = ("c_attn", "c_proj", "c_fc", "q_attn")
 
 
-def check_upright(container: Container, names: Iterable[str]) -> None:
-    """ValueError if one of the tensors `names` lies (in, out), as those of GPT-2's Conv1D layers.
+def layer_of(tensor: Tensor) -> str:
+    """The name of the layer that `tensor` is the weight of, "" if it is none."""
+    name = tensor.name
+    if name == "weight":
+        return ""
+    return name.removesuffix(".weight") if name.endswith(".weight") else ""
 
-    The bias tells it, which has one element an output.
+
+def is_embedding(layer: str) -> bool:
+    return _what(layer) == "an embedding"
+
+
+def selection(
+    container: Container, ignore: list[str], include: list[str] | None
+) -> Callable[[Tensor], str | None]:
+    """A function that tells why a tensor is to be kept, or None.
+
+    The patterns of `ignore` fit a tensor's name, its layer's, or the last word of that.  A tensor
+    that `include` asks for is taken whatever its layer is called.
     """
-    found = {name for name in names if _bias(container, name) == container.tensors[name].shape[1:]}
-    shapes = {container.tensors[name].shape for name in found}
-    if any(rows != columns for rows, columns in shapes):  # else they may lie either way
-        name = min(found)
-        raise fault(
-            container.path,
-            f"{len(found)} weights, like {name!r}, lie transposed, (in, out), in layers of Conv1D",
-            "name them in include to quantize each row all the same, or transpose them",
-        )
+    names = [name for name, tensor in container.tensors.items() if tensor.word in REALS]
+    asked = None if include is None else _patterns.chosen(include, names, "include")
+    ignored = {name for name in names if _patterns.matches(ignore, name) or _fits(ignore, name)} - (
+        asked or set()
+    )
+    transposed = _transposed(container)
 
-
-def _bias(container: Container, name: str) -> tuple[int, ...] | None:
-    bias = container.tensors.get(f"{name.removesuffix('weight')}bias")
-    return None if bias is None else bias.shape
-
-
-def check_values(container: Container, config: dict[str, object] | None) -> None:
-    """ValueError if the model is quantized already: config.json says so, or a dtype does."""
-    about = (config or {}).get("quantization_config")
-    if about is not None:
-        method = about.get("quant_method") if isinstance(about, dict) else about
-        raise fault(
-            container.path,
-            f"it is quantized already: its config.json says {method!r}",
-            "pass the model that it was made from",
-        )
-    for tensor in container.tensors.values():
-        if tensor.label.startswith(("F8", "F4", "F6")):
+    def reason_to_keep(tensor: Tensor) -> str | None:
+        layer = layer_of(tensor)
+        if asked is not None:
+            if tensor.name not in asked:
+                return "it is not included"
+            if len(tensor.shape) != 2:
+                raise fault(
+                    container.path_of(tensor),
+                    f"tensor {tensor.name!r} has the shape {tensor.shape}, and include asks for it",
+                    "only matrices (out, in) are quantized in this format; leave it out",
+                )
+            return None
+        if not layer:
+            return "it is not the weight of a layer"
+        if len(tensor.shape) != 2:
+            return f"it has {len(tensor.shape)} axes, and a linear layer's weight 2"
+        if tensor.name in ignored:
+            return "it is ignored"
+        if what := _what(layer):
+            return f"it is {what}"
+        if _last(layer) in transposed:
             raise fault(
                 container.path_of(tensor),
-                f"it is quantized already: tensor {tensor.name!r} is of {tensor.label}",
-                "pass the model that it was made from",
+                f"tensor {tensor.name!r} of shape {tensor.shape} lies transposed, (in, out) as "
+                "Conv1D of GPT-2 has it, so that scales for its rows are none for its outputs",
+                "ignore such layers, or name them in include to quantize them as they lie",
             )
+        return None
+
+    return reason_to_keep
+
+
+def check_ignored(container: Container, ignore: list[str]) -> None:
+    """ValueError for a pattern that fits no tensor."""
+    for pattern in ignore:
+        if not any(_fits([pattern], name) for name in container.tensors):
+            layers = [layer_of(tensor) or name for name, tensor in container.tensors.items()]
+            raise ValueError(
+                f"ignore {pattern!r} matches no name; {_patterns.nearest(pattern, layers)}"
+            )
+
+
+def _fits(patterns: list[str], name: str) -> bool:
+    layer = name.removesuffix(".weight")
+    return any(_patterns.matches(patterns, each) for each in (name, layer, _last(layer)))
+
+
+def _last(layer: str) -> str:
+    return layer.rpartition(".")[2]
+
+
+def _what(layer: str) -> str | None:
+    if _ROUTERS.search(layer):
+        return "a router"
+    last = _last(layer)
+    return next((what for pattern, what in _OTHERS if re.search(pattern, last)), None)
+
+
+def _transposed(container: Container) -> set[str]:
+    """The last words of the names of layers whose weights lie as (in, out).
+
+    The length of a bias tells, which is that of the outputs; square weights have the words of those
+    that are not.
+    """
+    found = set()
+    for name, tensor in container.tensors.items():
+        layer, bias = layer_of(tensor), container.tensors.get(name.removesuffix("weight") + "bias")
+        if layer and bias and len(tensor.shape) == 2 and tensor.shape[0] != tensor.shape[1]:
+            if bias.shape == tensor.shape[1:]:
+                found.add(_last(layer))
+    config = folder.config(container.folder) if container.folder else None
+    if (config or {}).get("model_type") in _CONV1D_MODELS:
+        found.update(_CONV1D)
+    return found
