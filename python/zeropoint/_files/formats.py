@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import compressed_tensors, folder, own
+from . import comfyui, compressed_tensors, folder, own
 from .container import Container
 from .quantized import Format, Quantized
 from .source import fault
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT, compressed_tensors.FORMAT)
+FORMATS: tuple[Format, ...] = (own.FORMAT, comfyui.FORMAT, compressed_tensors.FORMAT)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:
