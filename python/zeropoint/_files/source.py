@@ -182,12 +182,14 @@ class Header:
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.metadata = metadata or {}
         self.pairs = pairs or {}  #: of a .gguf file: the bytes behind `metadata`
-        #: of the quantized tensors, once `quantized` has read them
+        #: of the tensors in zeropoint's own format, once `own` has read them
         self.entries: dict[str, dict[str, Any]] | None = None
+        #: which tensors of the container are quantized, and how, once `formats` has looked
+        self.formats: dict[str, Any] | None = None
 
 
 class Source:
-    """An open file of tensors."""
+    """One open file of tensors."""
 
     def __init__(
         self,
@@ -200,7 +202,6 @@ class Source:
         self.format = path.suffix[1:]
         self.header = header
         self.tensors, self.metadata = header.tensors, header.metadata
-        self.left_out: dict[str, str] = {}  #: excluded members that are no tensors, and why
         self._file, self._member = file, member
         self.state = state_of(file)
         self.bytes = size_of(file)

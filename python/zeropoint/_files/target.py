@@ -168,3 +168,17 @@ def _runs(shape: tuple[int, ...], tile: list[range]) -> Iterator[tuple[int, int]
     for index in itertools.product(*tile[:axis]):
         first = sum(map(operator.mul, index, strides)) + tile[axis].start * strides[axis]
         yield first, len(tile[axis]) * strides[axis]
+
+
+@contextlib.contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:  # stand-in
+    target.mkdir()
+    yield target
+
+
+def copy_files(source: Path, names: tuple[str, ...], to: Path, report: Report) -> None:  # stand-in
+    pass
+
+
+def check_folders(src: Path, dst: Path) -> None:  # stand-in
+    pass
