@@ -56,7 +56,7 @@ def code(x: Any, s: Any, z: int, qmin: int, qmax: int, convention: str, dtype: s
     zero = fl(Fraction(z))
     assert isinstance(zero, Fraction)
     v = fl(x / s)
-    if convention == "torch":
+    if convention in ("torch", "ggml"):
         inverse = fl(1 / s)
         assert isinstance(inverse, Fraction)
         v = fl(x * inverse)
@@ -66,7 +66,7 @@ def code(x: Any, s: Any, z: int, qmin: int, qmax: int, convention: str, dtype: s
         v = fl(v + zero)
         assert isinstance(v, Fraction)
         return min(max(half_even(v), qmin), qmax)
-    near = half_away(v) if convention == "tflite" else half_even(v)
+    near = half_away(v) if convention in ("tflite", "ggml") else half_even(v)
     return min(max(near + z, qmin), qmax)
 
 

@@ -165,7 +165,7 @@ def make_choice(**changes: Any) -> Any:
 def test_names_are_those_of_the_core() -> None:
     assert CORE.conventions() == list(zp.CONVENTIONS)
     one, zero = np.ones((), np.float32), np.zeros((), np.int32)
-    for name in (*zp.CONVENTIONS, "ggml"):
+    for name in (*zp.CONVENTIONS, "gguf"):
         known = name in zp.CONVENTIONS
         for make in (
             lambda name: CORE.make_params(one, zero, 0, 255, False, name, None, 0),
@@ -174,7 +174,7 @@ def test_names_are_those_of_the_core() -> None:
             if known:
                 make(name)
             else:
-                with pytest.raises(ValueError, match="unknown name: ggml"):
+                with pytest.raises(ValueError, match="unknown name: gguf"):
                     make(name)
     with pytest.raises(ValueError, match="unknown name: mean"):
         make_choice(zero_point_from="mean")

@@ -35,7 +35,7 @@ def ends(steps: int, real: type) -> np.ndarray:
 def test_rules(isa: str, dtype: str, qmin: int, qmax: int, convention: str, real: type) -> None:
     """`verify` compares the bits of scale and zero point."""
     x = ends(qmax - qmin, real)
-    if convention == "torch":
+    if convention in _reference.BY_RECIPROCAL:
         x = x[np.abs(x).max(axis=1) > 1e-30]  # 1 / scale must be finite
     for rule in (None, "max", "min", "least_error"):
         zp.choose_params(
@@ -60,7 +60,7 @@ def hard_ranges(real: type) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-@pytest.mark.parametrize("convention", ["numpy", "onnx", "torch", "tflite"])
+@pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
 @pytest.mark.parametrize(("qmin", "qmax"), [(0, 255), (-128, 127), (-127, 127), (3, 4), (-7, -2)])
 def test_hard_ranges(qmin: int, qmax: int, convention: str, real: type) -> None:
     """The bits of the reference wherever that gives valid parameters, and none anywhere else."""
@@ -89,7 +89,7 @@ def test_hard_ranges(qmin: int, qmax: int, convention: str, real: type) -> None:
         )
         valid = np.isfinite(scale) & (zero >= -(2.0**31)) & (zero < 2.0**31)
         valid &= include_zero | (low != high)
-        if convention == "torch":
+        if convention in _reference.BY_RECIPROCAL:
             valid &= np.isfinite(1 / scale.astype(real))
         found = core.choose(low[valid], high[valid], choice.native)
         assert found[0].tobytes() == scale[valid].astype(real).tobytes()
@@ -120,15 +120,18 @@ def test_the_multiplier_of_requantize_is_rounded_once() -> None:
 
 @pytest.mark.parametrize("how", [{"symmetric": True}, {"zero_point_from": "max"}, {"axis": 0}])
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-def test_torch_needs_one_over_the_scale(backend: str, real: type, how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("convention", zp._reference.BY_RECIPROCAL)
+def test_some_conventions_need_one_over_the_scale(
+    backend: str, convention: str, real: type, how: dict[str, Any]
+) -> None:
     """Parameters that `QuantParams` would refuse are not chosen on any path either."""
     x = np.array([0, 70, 40], real) * np.finfo(real).smallest_subnormal
     how = {"zero_point_from": "min"} | how if "symmetric" not in how else how
     x = x.reshape(1, -1) if "axis" in how else x
     for choose in (zp.choose_params, zp.quantize_dynamic):
         assert choose(x, convention="onnx", **how)
-        with pytest.raises(ValueError, match="1/scale must be finite under the torch convention"):
-            choose(x, convention="torch", **how)
+        with pytest.raises(ValueError, match=f"1/scale must be finite under the {convention} "):
+            choose(x, convention=convention, **how)
 
 
 @pytest.mark.parametrize(

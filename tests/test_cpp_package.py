@@ -140,7 +140,7 @@ def _compare(where: Path, program: Path, isa: str) -> int:
 
     acc = (np.arange(x.size, dtype=np.uint32) * np.uint32(2654435761)).view(np.int32).reshape(SHAPE)
     for dtype in ("uint8", "int8"):
-        for convention in ("numpy", "onnx", "torch", "tflite"):
+        for convention in zp.CONVENTIONS:
             name = f"{dtype}_{convention}"
             q, params = zp.quantize_dynamic(x, dtype, convention=convention)
             expect(f"{name}_dynamic", q)

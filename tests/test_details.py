@@ -102,7 +102,7 @@ def test_bounds_that_bfloat16_holds(backend: str) -> None:
 
 
 def test_include_zero_is_numpys_alone() -> None:
-    for convention in ("onnx", "torch", "tflite"):
+    for convention in ("onnx", "torch", "tflite", "ggml"):
         with pytest.raises(
             ValueError, match="include_zero=False is for the numpy convention alone"
         ):

@@ -17,6 +17,7 @@ TIE_CODES = {
     "onnx": [1, 1, 3, 3, 3, 5, 5, 7],  # -2 -2 -0 0 0 2 2 4, plus 3
     "torch": [1, 1, 3, 3, 3, 5, 5, 7],  # 1 / 0.5 is exact
     "tflite": [0, 1, 2, 3, 4, 5, 6, 7],  # -3 -2 -1 0 1 2 3 4, plus 3
+    "ggml": [0, 1, 2, 3, 4, 5, 6, 7],
 }
 ALIASES = {
     "onnxruntime": "onnx",
@@ -39,7 +40,7 @@ def test_the_reciprocal_is_not_the_quotient(backend: str) -> None:
     assert x / s == np.float32(6.5)
     assert x * (np.float32(1) / s) > np.float32(6.5)
     codes = {c: int(zp.quantize(x, zp.QuantParams(s, 0, convention=c))) for c in TIE_CODES}
-    assert codes == {"numpy": 6, "onnx": 6, "torch": 7, "tflite": 7}
+    assert codes == {"numpy": 6, "onnx": 6, "torch": 7, "tflite": 7, "ggml": 7}
 
 
 @pytest.mark.parametrize("convention", TIE_CODES)

@@ -76,7 +76,7 @@ def test_same_bits_and_state_kept(native: str, convention: str, mode: str, flush
             rng.normal(size=500) * 1e-40,
         ]
     ).astype(np.float32)
-    scales = (0.03, 3e-38 if convention == "torch" else 1e-40)
+    scales = (0.03, 3e-38 if convention in zp._reference.BY_RECIPROCAL else 1e-40)
     for data in (x, x.astype(np.float16), x.astype(np.float64)):
         for scale in scales:
             params = zp.QuantParams(scale, 100, convention=convention)
@@ -163,7 +163,7 @@ def operations() -> dict[str, Callable[[], Array]]:
         calls[name] = functools.partial(function, *arguments, **keywords)
 
     for convention in zp.CONVENTIONS:
-        tiny = 3e-39 if convention == "torch" else 1e-40
+        tiny = 3e-39 if convention in zp._reference.BY_RECIPROCAL else 1e-40
         blocks: Any = [[0.03, 0.1], [0.03, tiny], [tiny, 0.3]]
         for how, scale, axis, size in (
             ("", 0.03, None, None),
@@ -242,7 +242,7 @@ CHOICES: list[dict[str, Any]] = [
     *({"zero_point_from": rule} for rule in ("max", "min", "least_error")),
     {"symmetric": True},
     {"include_zero": False},
-    *({"convention": convention} for convention in ("onnx", "torch", "tflite")),
+    *({"convention": convention} for convention in ("onnx", "torch", "tflite", "ggml")),
 ]
 
 

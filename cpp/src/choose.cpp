@@ -136,6 +136,9 @@ struct DefaultRule<tflite, T> {  // ChooseQuantizationParams, in float64
     }
 };
 
+template <class T>
+struct DefaultRule<ggml, T> : DefaultRule<numpy, T> {};
+
 // How far `end` moves when it is quantized and dequantized.
 template <class C, class T>
 double round_trip_error(T end, T scale, T z, const Choice& c) {
@@ -269,6 +272,7 @@ Verdict choose_in(const void* low, const void* high, std::size_t n, const Choice
     switch (choice.convention) {
 #define ZEROPOINT_CONVENTION(name)                                                          \
     case Convention::name:                                                                  \
+        static_assert(name::by_reciprocal == by_reciprocal(Convention::name));              \
         return choose_all<name>(static_cast<const T*>(low), static_cast<const T*>(high), n, \
                                 choice, static_cast<T*>(scale), zero_point);
 #include "zeropoint/conventions.def"

@@ -188,6 +188,14 @@ struct tflite : onnx {  // clip(half_away(x / s) + z)
     }
 };
 
+struct ggml : tflite {  // clip(half_away(x * (1 / s)) + z)
+    static constexpr bool by_reciprocal = true;
+    template <class T>
+    static T divided(T x, T inverse) {
+        return torch::divided(x, inverse);
+    }
+};
+
 template <class Convention, class T>
 inline u8 code_of(T x, T s, T z, T low, T high) {
     const T w = Convention::before_rounding(Convention::divided(x, s), z);

@@ -169,8 +169,9 @@ void choose_all(const Ranges& ranges, const core::Choice& choice, float* scale,
                    choice.qmax - choice.qmin, " is beyond float; scale x down, or use more codes");
         case core::Fault::too_narrow:
             refuse("the range of x", place,
-                   " is too narrow for the torch convention: 1 / scale is ",
-                   "beyond float; use another convention, or scale x up");
+                   " is too narrow for the ",
+                   core::convention_names[static_cast<int>(choice.convention)],
+                   " convention: 1 / scale is beyond float; use another convention, or scale x up");
         case core::Fault::far_from_zero:
             refuse("the zero point", place, " would be beyond std::int32_t: x in [", ranges.low[i],
                    ", ", ranges.high[i], "] lies too far from 0; use include_zero");

@@ -19,7 +19,7 @@ import numpy as np
 from . import _foreign
 from ._chunks import chunks, contiguous
 from ._layout import Layout
-from ._reference import Array, widen
+from ._reference import BY_RECIPROCAL, Array, widen
 
 CODE_DTYPES = (np.dtype(np.uint8), np.dtype(np.int8))
 INT32 = np.iinfo(np.int32)
@@ -357,9 +357,10 @@ def check_scales(scale: Array, convention: str, what: str) -> None:
     fix = "a scale must be finite and > 0"
     with np.errstate(all="ignore"):
         good = np.isfinite(scale) & (scale > 0)
-        if convention == "torch" and good.all() and scale.dtype.itemsize >= 4:
+        if convention in BY_RECIPROCAL and good.all() and scale.dtype.itemsize >= 4:
             good = np.isfinite(1 / scale)
-            fix = "1/scale must be finite under the torch convention; use onnx, or a larger scale"
+            fix = f"1/scale must be finite under the {convention} convention"
+            fix += "; use onnx, or a larger scale"
     if not np.all(good):
         where = np.unravel_index(int(np.argmin(good)), scale.shape)
         place = f"of channel {int(where[0])} " if scale.ndim == 1 else ""

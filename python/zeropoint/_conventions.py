@@ -44,6 +44,12 @@ _TABLE = {
         "the TFLite specification's reference kernels",
         "ChooseQuantizationParams",
     ),
+    "ggml": Convention(
+        (),
+        "clip(half_away(x * (1 / s)) + z, qmin, qmax)",
+        "llama.cpp's Q8_0, with the block's float32 scale",
+        "min",
+    ),
 }
 
 #: read-only, in the order of the core's `Convention`

@@ -424,7 +424,11 @@ _POINTS = 16  # elements between the ends of each range, the ends among them
 HOW: tuple[ChoiceKeywords, ...] = (
     *(ChoiceKeywords(zero_point_from=rule) for rule in RULES),
     {"symmetric": True},
-    *(ChoiceKeywords(convention=name) for name in CONVENTIONS if name != "numpy"),
+    *(
+        ChoiceKeywords(convention=name)
+        for name, row in CONVENTIONS.items()
+        if row.default_rule not in RULES
+    ),
 )
 
 

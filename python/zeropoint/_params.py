@@ -52,7 +52,7 @@ class QuantParams:
     block_size
         Elements per block along `axis`, as in ONNX opset 21; the last block may be short.
     convention
-        Whose bits: ``"numpy"``, ``"onnx"``, ``"torch"`` or ``"tflite"``, or an alias.
+        Whose bits: ``"numpy"``, ``"onnx"``, ``"torch"``, ``"tflite"`` or ``"ggml"``, or an alias.
     include_zero
         False where the range need not hold 0 (``numpy`` convention alone), see `choose_params`.
 

@@ -92,13 +92,17 @@ def round(x: Array, ties: str) -> Array:
 # ---------------------------------------------------------------------------------------------
 # Quantize and dequantize
 
-#: The unclipped code of x for scale s and zero point z, all of one float dtype: the four recipes.
+#: The unclipped code of x for scale s and zero point z, all of one float dtype: the five recipes.
 CODE: dict[str, Callable[[Array, Array, Array], Array]] = {
     "numpy": lambda x, s, z: round_half_even(x / s + z),
     "onnx": lambda x, s, z: round_half_even(x / s) + z,
     "torch": lambda x, s, z: round_half_even(x * (1 / s)) + z,
     "tflite": lambda x, s, z: round_half_away(x / s) + z,
+    "ggml": lambda x, s, z: round_half_away(x * (1 / s)) + z,
 }
+
+#: the conventions that multiply by 1 / s, which then must be finite
+BY_RECIPROCAL = ("torch", "ggml")
 
 
 def spread(parameter: Array, shape: tuple[int, ...], axis: int | None, block: int | None) -> Array:

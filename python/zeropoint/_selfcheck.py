@@ -22,7 +22,7 @@ from ._chunks import unlike
 from ._conventions import CONVENTIONS
 from ._layout import Layout
 from ._params import QuantParams
-from ._reference import Array, working_dtype
+from ._reference import BY_RECIPROCAL, Array, working_dtype
 from .observers import HistogramObserver
 
 with contextlib.suppress(ImportError):  # after it NumPy knows the names of its dtypes
@@ -200,7 +200,7 @@ def _choose(
     kind = int(rng.integers(8))
     if kind == 0:
         scale = scale * 1e33
-    elif kind == 1 and convention != "torch":  # there 1/s would overflow
+    elif kind == 1 and convention not in BY_RECIPROCAL:  # there 1/s would overflow
         scale = scale * 1e-39  # subnormal in float32
     far = convention == "numpy" and rng.integers(6) == 0
     reach = (-(10**6), 10**6) if far else (qmin, qmax)

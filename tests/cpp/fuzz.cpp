@@ -64,7 +64,7 @@ Layout take_layout(Bytes& bytes, std::size_t limit) {
 
 template <class T>
 bool usable_scale(T s, Convention convention) {
-    return s > 0 && std::isfinite(s) && (convention != Convention::torch || std::isfinite(1 / s));
+    return s > 0 && std::isfinite(s) && (!by_reciprocal(convention) || std::isfinite(1 / s));
 }
 
 // The first parameters are any bits that are valid, the others like those of the tests.

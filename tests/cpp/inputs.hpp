@@ -46,7 +46,7 @@ inline void choose_parameters(Random& random, Call& c) {
         c.qmin += static_cast<int>(random.below(100));
         c.qmax -= static_cast<int>(random.below(100));
     }
-    const bool reciprocal = c.convention == Convention::torch;
+    const bool reciprocal = by_reciprocal(c.convention);
     int exponent = static_cast<int>(random.between(-9, 2));
     if (random.below(8) == 0) exponent += 112;                 // x / s is mostly subnormal
     if (random.below(8) == 0 && !reciprocal) exponent -= 128;  // a subnormal scale in float32

@@ -48,7 +48,8 @@ struct Recipe {
 const Recipe recipes[] = {{"numpy", zp::Convention::numpy},
                           {"onnx", zp::Convention::onnx},
                           {"torch", zp::Convention::torch},
-                          {"tflite", zp::Convention::tflite}};
+                          {"tflite", zp::Convention::tflite},
+                          {"ggml", zp::Convention::ggml}};
 
 // quantize, dequantize and fake_quantize of data in X.
 template <class Q, class X>

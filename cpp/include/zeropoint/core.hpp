@@ -32,7 +32,9 @@ constexpr const char* convention_names[] = {
 #undef ZEROPOINT_CONVENTION
 };
 /// Whether the convention multiplies by 1 / scale, which then must be finite.
-constexpr bool by_reciprocal(Convention c) noexcept { return c == Convention::torch; }
+constexpr bool by_reciprocal(Convention c) noexcept {
+    return c == Convention::torch || c == Convention::ggml;
+}
 
 /// Where the zero point comes from: the convention's default rule; z = qmax - rint(max / s);
 /// z = qmin - rint(min / s); of these two the one that moves the ends of the range less.

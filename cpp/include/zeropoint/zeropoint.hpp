@@ -36,7 +36,7 @@ namespace zeropoint {
 
 // ---- types -----------------------------------------------------------------------------------
 
-/// numpy, onnx, torch or tflite: a whole recipe of arithmetic (conventions.def).
+/// numpy, onnx, torch, tflite or ggml: a whole recipe of arithmetic (conventions.def).
 using core::Convention;
 /// max, min, least_error, or the convention's default_rule (core.hpp).
 using core::ZeroPointFrom;

@@ -85,7 +85,7 @@ inline f32 highest(f32 s, f32 z, f32 high) {
 }
 
 // From x to a value before rounding, scale and zero point being those of a vector of elements.
-template <class Convention>
+template <class Convention, bool by_reciprocal = Convention::by_reciprocal>
 struct Way {
     Lanes::F s, inverse, top, z;
     ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
@@ -94,8 +94,8 @@ struct Way {
         return Convention::rounds_the_sum ? Lanes::add(quotient, z) : quotient;
     }
 };
-template <>
-struct Way<torch> {
+template <class Convention>
+struct Way<Convention, true> {
     Lanes::F s, inverse, top, z;
     ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
         return Lanes::min(top, Lanes::mul(x, inverse));
