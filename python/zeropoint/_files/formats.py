@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import own
+from . import gguf, own
 from .container import Container
 from .quantized import Format, Quantized
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT,)
+FORMATS: tuple[Format, ...] = (own.FORMAT, gguf.FORMAT)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:

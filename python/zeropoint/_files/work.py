@@ -71,7 +71,7 @@ def quantize(
 ) -> float:
     """Codes and parameters as the plan stores them."""
     writer = plan.writer(regions)
-    step, seen = 0.0, 0
+    bound, seen = 0.0, 0
     for chunk, passes in _chunks(tensor, whole, container, report):
         low, high = _range(chunk, passes, working_dtype(tensor.dtype))
         if np.isnan(low).any():
@@ -89,9 +89,19 @@ def quantize(
             writer.codes(codes)
             if sums is not None:
                 sums.add(x, codes, params_of(stored, chunk, tile))
-        step = max(step, float(np.max(params.scale)))
+        bound = max(bound, _bound(params, stored, plan.error))
         seen += chunk.size
-    return step * plan.error
+    return bound
+
+
+def _bound(params: QuantParams, stored: QuantParams, error: float) -> float:
+    """Of the error of a value whose code is that of `params`, and which is read by `stored`."""
+    scale = np.asarray(params.scale)
+    if stored is params:
+        return float(np.max(scale)) * error
+    zero = params.zero_point
+    reach = np.maximum(params.qmax - zero, zero - params.qmin)
+    return float(np.max(scale * error + reach * np.abs(stored.scale - scale)))
 
 
 def dequantize(
