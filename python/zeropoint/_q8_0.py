@@ -17,8 +17,11 @@ OVERFLOW = 65520  #: from here on a scale is rounded to Inf in float16
 _LAYOUT = np.dtype([("scale", "<f2"), ("codes", "i1", BLOCK)])
 
 
-def stored_scale(scale: Array) -> Array:
-    """Scales (float32 [n]) rounded to float16; ValueError, naming the block, if one becomes Inf."""
+def join(scale: Array, codes: Array) -> Array:
+    """Blocks (uint8 [n, 34]) of scales (float32 [n]), rounded to float16, and codes (int8 [n, 32]).
+
+    ValueError, naming the block, where float16 cannot hold the scale.
+    """
     large = ~(np.abs(scale) < OVERFLOW)
     if large.any():
         i = int(np.argmax(large))
@@ -26,17 +29,9 @@ def stored_scale(scale: Array) -> Array:
             f"the scale of block {i} would be {scale[i]}, which float16 cannot hold; Q8_0 is for "
             f"values below {127 * OVERFLOW:,}, so scale them down"
         )
-    with np.errstate(under="ignore"):
-        return scale.astype("<f2")
-
-
-def join(scale: Array, codes: Array) -> Array:
-    """Blocks (uint8 [n, 34]) of scales (float32 [n]), rounded to float16, and codes (int8 [n, 32]).
-
-    ValueError, naming the block, where float16 cannot hold the scale.
-    """
     blocks = np.empty(len(scale), _LAYOUT)
-    blocks["scale"] = stored_scale(scale)
+    with np.errstate(under="ignore"):
+        blocks["scale"] = scale
     blocks["codes"] = codes
     return blocks.view(np.uint8).reshape(-1, BYTES)
 

@@ -19,13 +19,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .. import _backend
 from .._layout import Layout
-from .._params import QuantParams
-from .._q8_0 import BLOCK, BYTES, join, split, stored_scale
+from .._q8_0 import BLOCK, BYTES, dequantize, quantize, split
 from .._reference import Array
 from .container import Container
-from .quantized import Format, Output, Plan, Planned, Quantized
+from .quantized import BlockPlan, Format, Output, Planned, Quantized
 from .source import (
     AGAIN,
     DIMENSIONS,
@@ -37,7 +35,6 @@ from .source import (
     fault,
     size_of,
 )
-from .target import Region
 
 _LONGEST = 100_000_000  # bytes of a header, the limit of safetensors; vocabularies take some 10 MB
 _STEP = 1 << 20  # bytes of one read
@@ -321,9 +318,7 @@ def reason_to_keep(tensor: Tensor, architecture: str) -> str | None:
 # ---------------------------------------------------------------------------------------------
 # Q8_0: the parameters and the codes of a block lie together
 
-#: stands for a scale of 0, and for one whose reciprocal is Inf: the codes are 0, and so are the
-#: values; no QuantParams has the scale 0
-_NOTHING = np.float32(1e-30)
+_NOTHING = np.float32(1e-30)  # for a scale of 0, which QuantParams cannot be: its codes are 0 too
 
 
 class _Blocks:
@@ -373,38 +368,28 @@ def _one(container: Container, name: str) -> Quantized:
     }
     reader = functools.partial(_reader, tensor=tensor)
     # nothing says what the values were; most are converted from float16
-    return Quantized(name, "float16", fields, tensor.shape, "gguf", (tensor,), reader)
+    return Quantized(name, "float16", fields, tensor.shape, "gguf", (tensor,), reader, _decode)
 
 
 FORMAT = Format(_names, _one)
 
 
-class _Joined:
-    """The writer; the codes are those of the float32 scale, and float16 is stored."""
-
-    def __init__(self, regions: list[Region]) -> None:
-        (self._region,) = regions
-        self._scale, self._at = np.empty(0, np.float32), 0
-
-    def params(self, params: QuantParams) -> QuantParams:
-        self._scale, self._at = np.asarray(params.scale).reshape(-1), 0
-        stored = stored_scale(self._scale).astype(np.float32).reshape(np.shape(params.scale))
-        stored[stored == 0] = _NOTHING
-        return QuantParams(stored, params.zero_point, **params._recipe())
-
-    def codes(self, codes: Array) -> None:
-        first = self._at
-        self._at += codes.size // BLOCK
-        self._region.write(join(self._scale[first : self._at], codes.reshape(-1, BLOCK)))
+def _encode(x: Array) -> tuple[Array, float]:
+    blocks = quantize(x)
+    step = _step(blocks)
+    # half of the step that was chosen, and what a code of 127 loses as that is rounded to float16
+    return blocks, step / 2 + 127.5 * max(step / 2**11, 2.0**-25)
 
 
-@_backend.ieee
-def _choose(low: Array, high: Array, axis: int | None, block: int | None) -> QuantParams:
-    """``max|x| / 127`` of each block, in float32."""
-    with np.errstate(all="ignore"):
-        scale = np.maximum(-low, high) / np.float32(127)
-        scale[np.isinf(1 / scale)] = _NOTHING
-    return QuantParams(scale, 0, "int8", qmin=-127, axis=axis, block_size=block, convention="ggml")
+def _decode(blocks: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
+    values = dequantize(blocks, dtype)
+    step = _step(blocks)
+    overflows = 127 * step > 65504 and dtype == np.float16 and np.isinf(values).any()
+    return values, np.inf if overflows else step / 2
+
+
+def _step(blocks: Array) -> float:
+    return float(np.abs(blocks.view("<f2")[:, 0]).max(initial=0))
 
 
 @dataclass(frozen=True)
@@ -438,9 +423,9 @@ class Scheme:
             return "llama.cpp quantizes F32, F16 and BF16"
         return reason_to_keep(tensor, self.architecture)
 
-    def plan(self, container: Container, tensor: Tensor) -> Plan:
+    def plan(self, container: Container, tensor: Tensor) -> BlockPlan:
         outputs = {tensor.name: ("Q8_0", tensor.shape)}
-        return Plan("int8", len(tensor.shape) - 1, BLOCK, _choose, outputs, _Joined)
+        return BlockPlan("int8", len(tensor.shape) - 1, BLOCK, outputs, _encode, _decode)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         """The header is made of the source's."""

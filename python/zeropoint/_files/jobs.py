@@ -17,7 +17,7 @@ from .._layout import Layout
 from . import folder, gguf, npy, safetensors, tiles, work
 from .container import Container
 from .formats import quantized, taken, without_keys
-from .quantized import Output, Plan, Quantized, Scheme
+from .quantized import AnyPlan, BlockPlan, Output, Quantized, Scheme
 from .source import NUMPY, REALS, Source, Tensor, fault, real_dtype
 from .target import Region, Report, copy_files, region, replacing, replacing_folder
 
@@ -87,7 +87,7 @@ def quantize(
 ) -> FileSummary:
     """Write `target`, in which all tensors without a reason to keep them are quantized."""
     others = taken(quantized(container).values())
-    jobs, planned = [], dict[str, tuple[Tensor, Plan]]()
+    jobs, planned = [], dict[str, tuple[Tensor, AnyPlan]]()
     for tensor in list(container.tensors.values()):
         kept = "it belongs to a quantized tensor" if tensor.name in others else None
         kept = kept or _no_reals(tensor) or reason_to_keep(tensor) or scheme.reason_to_keep(tensor)
@@ -182,7 +182,9 @@ def _copy_job(container: Container, tensor: Tensor, kept: str) -> _Job:
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action)
 
 
-def _quantize_job(container: Container, tensor: Tensor, plan: Plan, sums: work.Sums | None) -> _Job:
+def _quantize_job(
+    container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None
+) -> _Job:
     shape, axis, outputs = tensor.shape, plan.axis, plan.outputs
     summary = TensorSummary(
         name=tensor.name,
@@ -200,7 +202,10 @@ def _quantize_job(container: Container, tensor: Tensor, plan: Plan, sums: work.S
     moved = tensor.bytes * (1 if tiles.is_resident(whole) else 2)
     if tensor.fortran:
         moved += sum(_size(*output) for output in outputs.values() if len(output[1]) > 1)
-    action = functools.partial(work.quantize, tensor, whole, plan, sums)
+    if isinstance(plan, BlockPlan):
+        action = functools.partial(work.encode, tensor, plan, sums)
+    else:
+        action = functools.partial(work.quantize, tensor, whole, plan, sums)
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action, sums)
 
 
@@ -217,7 +222,7 @@ def _dequantize_job(container: Container, one: Quantized, wanted: np.dtype[Any] 
         bytes_in=one.bytes,
         bytes_out=_size(word, one.shape),
     )
-    action = functools.partial(work.dequantize, one, dtype)
+    action = functools.partial(work.decode if one.decode else work.dequantize, one, dtype)
     home, outputs = container.home(one.parts[0]), {one.name: (word, one.shape)}
     return _Job(home, summary, outputs, False, one.layout.size, action)
 
