@@ -440,9 +440,7 @@ def _paths(
     """Source and target of a job from file to file, or from folder to folder."""
     source = Path(src)
     if source.is_dir():
-        target = Path(os.path.realpath(dst))
-        check_folders(source, target)
-        return source, target
+        return source, check_folders(source, Path(dst))
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import gguf, own
+from . import compressed_tensors, gguf, own
 from .container import Container
 from .quantized import Format, Quantized
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT, gguf.FORMAT)
+FORMATS: tuple[Format, ...] = (own.FORMAT, compressed_tensors.FORMAT, gguf.FORMAT)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:
