@@ -40,6 +40,8 @@ import numpy as np
 import zeropoint as zp
 from zeropoint import files, observers
 
+from . import gguf_parts as parts
+
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY = 256 << 20  # of address space, beyond what the process has when it starts
@@ -222,6 +224,43 @@ def _fitted(rng: random.Random, header: Any, rest: bytes) -> bytes:
                 entry["data_offsets"] = [end, end + size]
                 end += size
     return (rest + bytes([rng.randrange(256)]) * max(0, end - len(rest)))[:end]
+
+
+def gguf_mutant(rng: random.Random, data: bytes, others: list[Any]) -> bytes:
+    """Bytes changed anywhere, or a good file, or one of good parts that do not belong together."""
+    if rng.random() < 0.4:
+        return mutated(rng, data, others)
+    infos, values, end = [], b"", 0
+    for _ in range(rng.randint(0, 3)):
+        name = rng.choice(("a.weight", "blk.0.b.weight", "token_embd.weight", "c", "", "é.weight"))
+        shape = [rng.choice((1, 2, 3)) for _ in range(rng.randint(0, 3))]
+        kind, width = rng.choice(((0, 4), (1, 2), (30, 2), (28, 8), (24, 1), (8, 34), (12, 144)))
+        shape += [rng.choice((32, 32, 64, 256, 3))]
+        infos.append(parts.info(name, shape, kind, end))
+        size = math.prod(shape) // {34: 32, 144: 256}.get(width, 1) * width
+        draw = [rng.gauss(0, 10 ** rng.uniform(-9, 5)) for _ in range(size // width)]
+        if kind in (0, 1):
+            with np.errstate(over="ignore"):
+                each = np.array(draw).astype(f"<f{width}").tobytes()
+        else:
+            each = rng.randbytes(size)
+        values += each + bytes(-size % 32)
+        end = len(values)
+    pairs = [
+        rng.choice(
+            (
+                parts.u32("general.file_type", rng.choice(_INTEGERS[:8])),
+                parts.u32("general.alignment", rng.choice((32, 32, 8, 0, 48, 64))),
+                parts.pair("s", parts.STRING, parts.text("x" * rng.choice((0, 1, 70)))),
+                parts.pair("f", 6, rng.randbytes(4)),
+                parts.pair("a", parts.ARRAY, struct.pack("<IQ", 1, 3) + b"abc"),
+                parts.pair("n", parts.ARRAY, struct.pack("<IQ", parts.ARRAY, 1) * 3),
+            )
+        )
+        for _ in range(rng.choice((0, 1, 2)))
+    ]
+    data = parts.made(pairs, infos, values)[:_LARGEST]
+    return mutated(rng, data, others) if rng.random() < 0.3 else data
 
 
 # ---------------------------------------------------------------------------------------------
@@ -473,6 +512,7 @@ PARSERS = {
     "npy": Parser(npy_mutant, _file(".npy"), ".npy"),
     "npz": Parser(npz_mutant, _file(".npz"), ".npz"),
     "safetensors": Parser(safetensors_mutant, _file(".safetensors"), ".safetensors"),
+    "gguf": Parser(gguf_mutant, _file(".gguf"), ".gguf"),
     "params": Parser(tree_mutant, _dictionary(zp.QuantParams), ".json"),
     "minmax": Parser(tree_mutant, _observer(observers.MinMaxObserver), ".json"),
     "histogram": Parser(tree_mutant, _observer(observers.HistogramObserver), ".json"),

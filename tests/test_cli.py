@@ -190,7 +190,7 @@ def test_help(capsys, arguments):
         (("compare", "objects.npy"), "never loaded"),
         (("compare", "ints.npy"), "x has dtype int64"),
         (("compare", "weights.npy", "--axis", "2"), "axis 2 is out of bounds"),
-        (("compare", "weights.txt"), "does not end in .npy, .npz or .safetensors"),
+        (("compare", "weights.txt"), "does not end in .npy, .npz, .safetensors or .gguf"),
         (("compare", "several.npz"), "has 2 float tensors; name one by --tensor: a, b"),
         (("compare", "several.npz", "--tensor", "c"), "has no tensor 'c'"),
         (("compare", "several.npz", "--tensor", "ids"), "x has dtype int64"),

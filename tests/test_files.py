@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import zeropoint as zp
 from zeropoint import _cli, files
-from zeropoint._files import target, tiles
+from zeropoint._files import jobs, target, tiles
 
 SHAPES = [
     (),
@@ -46,13 +46,13 @@ def cut(tile, resident, moved):
 
     They are quantized even where their parameters take more room than is saved.
     """
-    before = tiles.TILE, tiles.RESIDENT, target._TILE, files._reason_not_worth_it
+    before = tiles.TILE, tiles.RESIDENT, target._TILE, jobs._reason_not_worth_it
     tiles.TILE, tiles.RESIDENT, target._TILE = tile, resident, moved
-    files._reason_not_worth_it = lambda planned: None
+    jobs._reason_not_worth_it = lambda planned: None
     try:
         yield
     finally:
-        tiles.TILE, tiles.RESIDENT, target._TILE, files._reason_not_worth_it = before
+        tiles.TILE, tiles.RESIDENT, target._TILE, jobs._reason_not_worth_it = before
 
 
 @pytest.fixture
@@ -994,7 +994,7 @@ def test_names(tmp_path):
         files.quantize_file(source, tmp_path / "q.npy")
     with pytest.raises(ValueError, match=r"src .* must be the name of a \.safetensors file"):
         files.dequantize_file(source, tmp_path / "b.npy")
-    with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz or \.safetensors"):
+    with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz, \.safetensors or \.gguf"):
         files.inspect_file(tmp_path / "w.txt")
     for name in ("__metadata__", os.fsdecode(b"\xff")):
         reserved = saved(tmp_path, numbers(4, "f4"), name)

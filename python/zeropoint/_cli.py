@@ -31,7 +31,6 @@ from ._compare import table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
 from ._extras import reinstall
-from ._files.quantized import companions
 from ._files.source import NUMPY, REALS
 
 if TYPE_CHECKING:
@@ -441,7 +440,7 @@ def _compare(options: argparse.Namespace) -> None:
     name = options.tensor
     if name is None:
         tensors = files.inspect_file(options.file).tensors
-        of_codes = {key for each in tensors if each.quantized for key in companions(each.name)}
+        of_codes = {key for each in tensors if each.quantized for key in each.quantized["parts"]}
         names = [
             each.name
             for each in tensors

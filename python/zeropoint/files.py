@@ -25,39 +25,36 @@ more.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from . import _checks, _patterns
 from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
-from ._files import SUFFIXES, npy, open_again, open_source, safetensors, tiles, work
-from ._files.quantized import (
-    Quantized,
-    assembled,
-    companions,
-    fields_of,
-    metadata_of,
-    quantized,
-    quantized_one,
+from ._files import (
+    SUFFIXES,
+    comfyui,
+    compressed_tensors,
+    gguf,
+    jobs,
+    linear,
+    open_again,
+    open_container,
+    safetensors,
 )
-from ._files.source import (
-    NUMPY,
-    REALS,
-    Source,
-    Tensor,
-    fault,
-    real_dtype,
-)
-from ._files.target import Region, Report, region, replacing
-from ._layout import Layout
+from ._files.container import Container
+from ._files.formats import check_values, quantized, quantized_one
+from ._files.jobs import FileSummary, Progress, TensorSummary
+from ._files.own import Own, companions, fields_of, metadata_of
+from ._files.quantized import Quantized, Scheme
+from ._files.source import NUMPY, Tensor, fault, real_dtype
+from ._files.target import Region, check_folders, replacing
 from ._params import QuantParams
 from ._patterns import Patterns
 from ._reference import Array
@@ -70,6 +67,7 @@ __all__ = [
     "dequantize_file",
     "inspect_file",
     "load",
+    "quantize_checkpoint",
     "quantize_file",
     "read_params",
     "read_tensor",
@@ -77,43 +75,6 @@ __all__ = [
 ]
 
 _PathLike = str | os.PathLike[str]
-_Progress = Callable[[int, int], object]
-
-
-@_checks.initialised_once
-@dataclass(frozen=True)
-class TensorSummary:
-    """The result for one tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  #: of the values, read or written; in the file's own words if it was kept
-    codes: str | None  #: the dtype of the codes, None if it was kept
-    axis: int | None  #: counted from 0
-    block_size: int | None
-    bytes_in: int  #: its own; codes are counted with their parameters
-    bytes_out: int
-    #: half of the largest step, float rounding comes on top; Inf where a value is beyond the dtype
-    error_bound: float | None = None
-    kept: str | None = None  #: why it was copied as it is
-
-
-@_checks.initialised_once
-@dataclass(frozen=True)
-class FileSummary:
-    """The result of `quantize_file` or `dequantize_file`."""
-
-    source: str
-    target: str
-    bytes_in: int  #: sizes of the two files
-    bytes_out: int
-    tensors: tuple[TensorSummary, ...]  #: in the order of the source
-    #: excluded members of a .npz that a .safetensors file cannot hold, and why
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary that `json.dumps` takes."""
-        return asdict(self)
 
 
 @_checks.initialised_once
@@ -156,9 +117,10 @@ def quantize_file(
     src: _PathLike,
     dst: _PathLike,
     *,
-    progress: _Progress | None = None,
+    progress: Progress | None = None,
     include: Patterns = None,
     exclude: Patterns = None,
+    stats: bool = False,
     dtype: Any = "uint8",
     **keywords: Unpack[ParamsKeywords],
 ) -> FileSummary:
@@ -181,6 +143,8 @@ def quantize_file(
         quantized if it matches one of `include` (None: all do) and none of `exclude`, else copied.
         Members of a ``.npz`` that ``.safetensors`` cannot hold are left out if they match
         `exclude`.
+    stats
+        Whether the summary gives the SQNR of each tensor, which takes longer.
     dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
@@ -205,39 +169,154 @@ def quantize_file(
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
         that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
-    path, target = _paths(src, SUFFIXES, dst, (".safetensors",))
+    path, target = _paths(src, SUFFIXES, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
+    if _is_gguf(src):
+        _check_no_options(keywords if dtype == "uint8" else {"dtype": dtype, **keywords})
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
     choice = Choice.of(quantize_file, dtype, keywords)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
-    with open_source(path, functools.partial(_patterns.matches, unwanted)) as source:
-        already = quantized(source)
-        taken = {key for name in already for key in (name, *companions(name))}
-        entries = {name: (one.dtype, one.fields) for name, one in already.items()}
-        names = [*source.tensors, *source.left_out]
+    with open_container(path, functools.partial(_patterns.matches, unwanted)) as container:
+        names = [*container.tensors, *container.left_out]
         included = None if wanted is None else _patterns.chosen(wanted, names, "include")
         excluded = _patterns.chosen(unwanted, names, "exclude")
-        jobs = []
-        for tensor in source.tensors.values():
+        for tensor in list(container.tensors.values()):
             if tensor.word is None and tensor.name in excluded:
-                source.left_out[tensor.name] = f"safetensors lacks its dtype, {tensor.label}"
-                continue
-            kept = "it belongs to a quantized tensor" if tensor.name in taken else None
-            kept = kept or _reason_to_keep(tensor, included, excluded, axis)
-            job = None if kept else _quantize_job(source, tensor, choice, axis, block)
-            kept = kept or (job and _reason_not_worth_it(job.summary))
-            if job is None or kept:
-                job = _copy_job(source, tensor, kept or "")
-            else:
-                entries[tensor.name] = job.summary.dtype, fields_of(choice, job.summary.axis, block)
-            jobs.append(job)
-        _check_some_are_quantized(source, jobs)
-        return _run(source, jobs, metadata_of(source.metadata, entries), dst, target, progress)
+                container.leave_out(tensor.name, f"safetensors lacks its dtype, {tensor.label}")
+
+        def reason_to_keep(tensor: Tensor) -> str | None:
+            if included is not None and tensor.name not in included:
+                return "it is not included"
+            return "it is excluded" if tensor.name in excluded else None
+
+        scheme: Scheme = Own(choice, axis, block)
+        if _is_gguf(src):
+            scheme = gguf.Scheme.of(container, reason_to_keep)
+        return jobs.quantize(
+            container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
+        )
+
+
+def quantize_checkpoint(
+    src: _PathLike,
+    dst: _PathLike,
+    *,
+    format: str = "compressed-tensors",
+    scheme: str | None = None,
+    ignore: Patterns = None,
+    include: Patterns = None,
+    scale_divisor: float | None = None,
+    per_row: bool = False,
+    stats: bool = False,
+    progress: Progress | None = None,
+) -> FileSummary:
+    """Quantize the linear layers of a model to int8, in the format that its engine loads.
+
+    Parameters
+    ----------
+    src
+        A Hugging Face folder (``model.safetensors``, or shards and their index) or, but for
+        compressed-tensors, a ``.safetensors`` file.  float16, bfloat16, float32 or float64.
+    dst
+        A folder, or a file, as `src`.  Replaced if it exists, once the new one is complete.
+    format
+        ``"compressed-tensors"``: for vLLM and transformers.  ``"comfyui"``: ComfyUI's
+        int8_tensorwise.  ``"zeropoint"``: as `quantize_file` writes, a scale for each row.
+    scheme
+        Of compressed-tensors: ``"W8A8"`` (the default), a scale for each row, and an engine that
+        quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
+    ignore
+        Names or patterns (`fnmatch`) of layers that are kept as they are, ``"lm_head"`` by default:
+        the whole name of a layer, its last word, or the name of a tensor.
+    include
+        Only tensors that these names or patterns choose are quantized, even if they are called as
+        an embedding or a router is, or lie transposed as the Conv1D layers of GPT-2.
+    scale_divisor
+        Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
+        of ``max|x| / 127``, which has the smaller error.
+    per_row
+        Of comfyui: a scale for each row, in place of one for each tensor.
+    stats
+        Whether the summary gives the SQNR of each tensor, which takes longer.
+    progress
+        Called as ``progress(done, total)``, in bytes, over the whole folder.
+
+    Returns
+    -------
+    FileSummary
+        Names, shapes, sizes and error bounds; why a tensor was kept as it is.
+
+    Raises
+    ------
+    ImportError
+        bfloat16 tensors where ml_dtypes is not installed.
+    OSError
+        A file that cannot be read or written.
+    TypeError
+        No float tensor at all.
+    ValueError
+        No weights; a broken index or config.json; a source that is quantized already or holds fp8;
+        layers that lie transposed; NaN or Inf in a weight (tensor, count, first index); an option
+        that the format lacks; a pattern that no name matches; a target in the source.
+    """
+    _checks.name(format, "format", tuple(_SCHEMES))
+    given = {
+        "scheme": scheme is not None,
+        "scale_divisor": scale_divisor is not None,
+        "per_row": _checks.flag(per_row, "per_row"),
+    }
+    for option, is_given in given.items():
+        if is_given and option not in _SCHEMES[format]:
+            raise ValueError(f"{option} is no option of format {format!r}; leave it out")
+    chosen: Scheme
+    if format == compressed_tensors.NAME:
+        name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
+        chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
+    elif format == comfyui.NAME:
+        chosen = comfyui.ComfyUI(per_row)
+    else:
+        chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
+    ignored = _patterns.checked(ignore, "ignore")
+    wanted = _patterns.checked(include, "include")
+    path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
+    if format == compressed_tensors.NAME and not path.is_dir():
+        raise ValueError(
+            f"src {str(path)!r} is a file, and {format} is a folder with a config.json; pass the "
+            "folder of the model"
+        )
+    with open_container(path) as container:
+        check_values(container)
+        if ignored is not None:
+            linear.check_ignored(container, ignored)
+        reason_to_keep = linear.selection(
+            container, ["lm_head"] if ignored is None else ignored, wanted
+        )
+        return jobs.quantize(
+            container, chosen, reason_to_keep, Path(dst), target, progress, stats=stats
+        )
+
+
+#: the options of each format of `quantize_checkpoint`
+_SCHEMES: dict[str, tuple[str, ...]] = {
+    compressed_tensors.NAME: ("scheme", "scale_divisor"),
+    comfyui.NAME: ("per_row",),
+    "zeropoint": (),
+}
+
+
+def _divisor(given: float | None) -> float:
+    divisor = 127.0 if given is None else float(given)
+    if not 127 <= divisor <= 128:
+        raise ValueError(
+            f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
+            "compressed-tensors' own tool"
+        )
+    return divisor
 
 
 def dequantize_file(
-    src: _PathLike, dst: _PathLike, *, progress: _Progress | None = None, dtype: Any = None
+    src: _PathLike, dst: _PathLike, *, progress: Progress | None = None, dtype: Any = None
 ) -> FileSummary:
     """Dequantize the quantized tensors of a file; the others are copied.
 
@@ -271,21 +350,16 @@ def dequantize_file(
         A file that is damaged or hostile, or without a quantized tensor; several tensors for a
         ``.npy``.
     """
-    path, target = _paths(src, (".safetensors",), dst, (".safetensors", ".npy"))
+    targets = (".gguf",) if _is_gguf(src) else (".safetensors", ".npy")
+    path, target = _paths(src, (".safetensors", ".gguf"), dst, targets)
     if isinstance(dtype, str) and dtype == "bfloat16":
         dtype = real_dtype(dtype)  # NumPy knows the name once ml_dtypes is imported
     wanted = None if dtype is None else _checks.real_dtype(dtype)
-    with open_source(path) as source:
-        found = _some_quantized(source)
-        params = {key for name in found for key in companions(name)}
-        jobs = [
-            _dequantize_job(found[name], wanted)
-            if name in found
-            else _copy_job(source, tensor, "it is not quantized")
-            for name, tensor in source.tensors.items()
-            if name not in params
-        ]
-        return _run(source, jobs, metadata_of(source.metadata, {}), dst, target, progress)
+    if _is_gguf(src) and wanted == np.float64:
+        raise TypeError("dtype float64 is of no use in a .gguf file; choose float16 or float32")
+    with open_container(path) as container:
+        found = _some_quantized(container)
+        return jobs.dequantize(container, found, wanted, Path(dst), target, progress)
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
@@ -298,28 +372,38 @@ def inspect_file(path: _PathLike) -> FileInfo:
     ValueError
         A file of another kind, or one that is damaged or hostile.
     """
-    with open_source(Path(path)) as source:
-        found = quantized(source)
+    with open_container(Path(path)) as container:
+        by_codes = {one.parts[0].name: one for one in quantized(container).values()}
 
         def info(tensor: Tensor) -> TensorInfo:
-            one = found.get(tensor.name)
+            one = by_codes.get(tensor.name)
             return TensorInfo(
                 name=tensor.name,
                 dtype=tensor.label,
                 shape=tensor.shape,
                 order="F" if tensor.fortran else "C",
                 bytes=tensor.bytes,
-                quantized=one
-                and {"dtype": one.dtype, "params": one.fields, "params_shape": one.scale.shape},
+                quantized=one and _described(one),
             )
 
         return FileInfo(
-            path=str(source.path),
-            format=source.format,
-            bytes=source.bytes,
-            metadata=source.metadata,
-            tensors=tuple(map(info, source.tensors.values())),
+            path=str(container.path),
+            format=container.format,
+            bytes=container.bytes,
+            metadata=container.metadata,
+            tensors=tuple(map(info, container.tensors.values())),
         )
+
+
+def _described(one: Quantized) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "format": one.format,
+        "dtype": one.dtype,
+        "params": one.fields,
+        "params_shape": one.layout.params_shape,
+        "parts": tuple(part.name for part in one.parts),
+    }
 
 
 def read_tensor(path: _PathLike, name: str) -> Array:
@@ -334,14 +418,21 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     ValueError
         No such tensor, or one of no numbers that NumPy has; a file that is damaged or hostile.
     """
-    with open_again(Path(path), lambda each: each != name) as source:
-        tensor = source.tensors.get(name)
+    with open_again(Path(path), lambda each: each != name) as container:
+        tensor = container.tensors.get(name)
         if tensor is None:
-            known = _patterns.nearest(name, source.tensors)
-            raise fault(source.path, f"it has no tensor {name!r}", known[:300])
+            known = _patterns.nearest(name, container.tensors)
+            raise fault(container.path, f"it has no tensor {name!r}", known[:300])
+        if tensor.word == "Q8_0":
+            one = quantized_one(container, name)
+            assert one is not None
+            with one.reader(container) as reader:
+                reader.params(one.layout)
+                return reader.codes(one.shape)
         if tensor.word not in (*NUMPY, "BF16"):
-            raise fault(source.path, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
-        with source.stream(tensor) as stream:
+            where = container.path_of(tensor)
+            raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
+        with container.stream(tensor) as stream:
             values = stream.array(tensor.size)
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
@@ -358,13 +449,14 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     ValueError
         No such tensor, or it is not quantized; a file that is damaged.
     """
-    with open_again(Path(path)) as source:
-        one = quantized_one(source, name)
+    with open_again(Path(path)) as container:
+        one = quantized_one(container, name)
         if one is None:
             raise fault(
-                source.path, f"it has no tensor {name!r} that zeropoint quantized", "inspect it"
+                container.path, f"it has no tensor {name!r} that zeropoint quantized", "inspect it"
             )
-        return _params_of(source, one)
+        with one.reader(container) as reader:
+            return one.assembled(container, *reader.params(one.layout), one.fields["axis"])
 
 
 def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
@@ -443,28 +535,23 @@ def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
     ValueError
         A file that is damaged or hostile, or without a quantized tensor.
     """
-    with open_source(Path(path)) as source:
+    with open_container(Path(path)) as container:
         loaded = {}
-        for name, one in _some_quantized(source).items():
-            with source.stream(one.codes) as stream:
-                codes = stream.array(one.codes.shape)
-            loaded[name] = codes, _params_of(source, one)
-        source.check_unchanged()
+        for name, one in _some_quantized(container).items():
+            with one.reader(container) as reader:
+                found = reader.params(one.layout)
+                params = one.assembled(container, *found, one.fields["axis"])
+                loaded[name] = reader.codes(one.shape), params
+        container.check_unchanged()
     return loaded
 
 
-def _params_of(source: Source, one: Quantized) -> QuantParams:
-    with source.stream(one.scale) as scale, source.stream(one.zero_point) as zero:
-        shape = one.scale.shape
-        return assembled(source, one, scale.array(shape), zero.array(shape), one.fields["axis"])
-
-
-def _some_quantized(source: Source) -> dict[str, Quantized]:
+def _some_quantized(container: Container) -> dict[str, Quantized]:
     """The quantized tensors; ValueError where there are none."""
-    found = quantized(source)
+    found = quantized(container)
     if not found:
         raise fault(
-            source.path,
+            container.path,
             "it holds no tensor that zeropoint quantized",
             "pass a file from quantize_file or save",
         )
@@ -478,8 +565,10 @@ def _some_quantized(source: Source) -> dict[str, Quantized]:
 def _paths(
     src: _PathLike, sources: tuple[str, ...], dst: _PathLike, targets: tuple[str, ...]
 ) -> tuple[Path, Path]:
-    """Source and target of a job from file to file."""
+    """Source and target of a job from file to file, or from folder to folder."""
     source = Path(src)
+    if source.is_dir():
+        return source, check_folders(source, Path(dst))
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):
@@ -497,6 +586,18 @@ def _target(path: _PathLike, name: str, suffixes: tuple[str, ...]) -> Path:
         there = str(target.parent)
         raise FileNotFoundError(f"{name} {str(path)!r}: there is no directory {there!r}")
     return target
+
+
+def _check_no_options(keywords: Mapping[str, Any]) -> None:
+    for name, value in keywords.items():
+        raise ValueError(
+            f"{name} is {_checks.shown(value)}, and a .gguf file is quantized to Q8_0: symmetric "
+            "int8 in blocks of 32 along the last axis; leave it out"
+        )
+
+
+def _is_gguf(src: _PathLike) -> bool:
+    return Path(src).suffix == ".gguf"
 
 
 def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:
@@ -523,209 +624,3 @@ def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int |
         return codes, params, params._check_fits(codes.shape).axis
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
-
-
-def _reason_to_keep(
-    tensor: Tensor, included: set[str] | None, excluded: set[str], axis: int | None
-) -> str | None:
-    """Why a tensor is not to be quantized, or None."""
-    rank = len(tensor.shape)
-    if tensor.word not in REALS:
-        return "its dtype is not quantized"
-    if included is not None and tensor.name not in included:
-        return "it is not included"
-    if tensor.name in excluded:
-        return "it is excluded"
-    if tensor.size == 0:
-        return "it has no elements"
-    if axis is not None and not -rank <= axis < rank:
-        return f"it has {rank} axes, none of them {axis}"
-    return None
-
-
-def _reason_not_worth_it(planned: TensorSummary) -> str | None:
-    """Why codes and scales save nothing, or None; one scale per tensor is always taken."""
-    if planned.axis is None or planned.bytes_out < planned.bytes_in:
-        return None
-    return f"it would not get smaller: {planned.bytes_in} -> {planned.bytes_out} bytes"
-
-
-# ---------------------------------------------------------------------------------------------
-# One job per tensor
-
-
-class _Job(NamedTuple):
-    """A tensor of the source, and the tensors written for it."""
-
-    summary: TensorSummary  #: all but the error bound
-    outputs: dict[str, tuple[str, tuple[int, ...]]]  #: dtype (word) and shape, by name
-    fortran: bool  #: the elements come in Fortran order
-    bytes: int  #: that will be reported
-    #: fills the regions of the outputs and returns the size of the largest step
-    action: Callable[[Source, list[Region], Report], float | None]
-
-
-def _copy_job(source: Source, tensor: Tensor, kept: str) -> _Job:
-    if tensor.word is None:
-        raise TypeError(
-            f"{_checks.printable(source.path)}: tensor {tensor.name!r} holds {tensor.label}, which "
-            "safetensors lacks; convert it, or exclude it"
-        )
-    summary = TensorSummary(
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.label,
-        codes=None,
-        axis=None,
-        block_size=None,
-        bytes_in=tensor.bytes,
-        bytes_out=tensor.bytes,
-        kept=kept,
-    )
-    outputs = {tensor.name: (tensor.word, tensor.shape)}
-    moved = tensor.bytes * (2 if tensor.fortran else 1)
-    return _Job(summary, outputs, tensor.fortran, moved, functools.partial(work.copy, tensor))
-
-
-def _quantize_job(
-    source: Source, tensor: Tensor, choice: Choice, axis: int | None, block: int | None
-) -> _Job:
-    name, shape = tensor.name, tensor.shape
-    for companion in companions(name):
-        if companion in source.tensors:
-            raise fault(
-                source.path,
-                f"it has a tensor {companion!r}, the name of the parameters of {name!r}",
-                f"rename it, or exclude {name!r}",
-            )
-    axis = None if axis is None else axis % len(shape)
-    scale, zero_point = companions(name)
-    per = Layout(shape, axis, block).params_shape
-    outputs = {
-        name: ("I8" if choice.dtype == np.int8 else "U8", shape),
-        scale: ("F64" if tensor.word == "F64" else "F32", per),
-        zero_point: ("I32", per),
-    }
-    summary = TensorSummary(
-        name=name,
-        shape=shape,
-        dtype=tensor.dtype.name,
-        codes=choice.dtype.name,
-        axis=axis,
-        block_size=block,
-        bytes_in=tensor.bytes,
-        bytes_out=sum(safetensors.size(*output) for output in outputs.values()),
-    )
-    if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
-        shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
-    whole = Layout(shape, axis, block).flat
-    moved = tensor.bytes * (1 if tiles.is_resident(whole) else 2)
-    if tensor.fortran:
-        moved += sum(safetensors.size(*output) for output in outputs.values() if len(output[1]) > 1)
-    action = functools.partial(work.quantize, tensor, whole, choice)
-    return _Job(summary, outputs, tensor.fortran, moved, action)
-
-
-def _dequantize_job(one: Quantized, wanted: np.dtype[Any] | None) -> _Job:
-    name, shape = one.codes.name, one.codes.shape
-    dtype = real_dtype(one.dtype) if wanted is None else wanted
-    word = {real: word for word, real in REALS.items()}[dtype.name]
-    summary = TensorSummary(
-        name=name,
-        shape=shape,
-        dtype=dtype.name,
-        codes=one.fields["dtype"],
-        axis=one.fields["axis"],
-        block_size=one.fields["block_size"],
-        bytes_in=one.codes.bytes + one.scale.bytes + one.zero_point.bytes,
-        bytes_out=safetensors.size(word, shape),
-    )
-    action = functools.partial(work.dequantize, one, dtype)
-    return _Job(summary, {name: (word, shape)}, False, one.codes.bytes, action)
-
-
-def _check_some_are_quantized(source: Source, jobs: list[_Job]) -> None:
-    if any(job.summary.kept is None for job in jobs):
-        return
-    tensors = source.tensors.values()
-    if not any(tensor.word in REALS for tensor in tensors):
-        held = ", ".join(f"{tensor.name!r} of {tensor.label}" for tensor in tensors)
-        raise TypeError(
-            f"{_checks.printable(source.path)}: it holds no float tensor ({held[:300]}); convert "
-            "one to float16, float32 or float64 first"
-        )
-    reasons = ", ".join(f"{job.summary.name!r}: {job.summary.kept}" for job in jobs)
-    raise fault(
-        source.path, f"nothing is left to quantize ({reasons})", "see include, exclude, axis"
-    )
-
-
-# ---------------------------------------------------------------------------------------------
-# The file as a whole
-
-
-def _run(
-    source: Source,
-    jobs: list[_Job],
-    metadata: dict[str, str],
-    dst: _PathLike,
-    target: Path,
-    progress: _Progress | None,
-) -> FileSummary:
-    """Do the jobs: write the target."""
-    outputs = {name: output for job in jobs for name, output in job.outputs.items()}
-    if Path(dst).suffix == ".npy":
-        head, starts = _npy_header(source, outputs)
-    else:
-        head, starts = safetensors.write_header(outputs, metadata, source.path)
-    report = _counter(sum(job.bytes for job in jobs), progress)
-    summaries = []
-    with replacing(target) as out:
-        out.write(head)
-        for job in jobs:
-            with contextlib.ExitStack() as stack:
-                regions = [
-                    stack.enter_context(region(out, starts[name], *output, job.fortran, report))
-                    for name, output in job.outputs.items()
-                ]
-                step = job.action(source, regions, report)
-            bound = None if step is None else step / 2
-            summaries.append(replace(job.summary, error_bound=bound))
-        source.check_unchanged()
-    return FileSummary(
-        source=str(source.path),
-        target=os.fspath(dst),
-        bytes_in=source.bytes,
-        bytes_out=target.stat().st_size,
-        tensors=tuple(summaries),
-        left_out=dict(source.left_out),
-    )
-
-
-def _npy_header(
-    source: Source, outputs: dict[str, tuple[str, tuple[int, ...]]]
-) -> tuple[bytes, dict[str, int]]:
-    if len(outputs) != 1:
-        raise fault(
-            source.path,
-            f"it holds {len(outputs)} tensors, and a .npy file one",
-            "choose a .safetensors file as dst",
-        )
-    [(name, (word, shape))] = outputs.items()
-    if word == "BF16":
-        raise TypeError("dtype bfloat16 is not a dtype of .npy files; choose float32")
-    head = npy.write_header(np.dtype(NUMPY[word]), shape)
-    return head, {name: len(head)}
-
-
-def _counter(total: int, progress: _Progress | None) -> Report:
-    """A function that adds to a count of bytes and reports it to `progress`."""
-    done = 0
-
-    def report(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
-
-    return report

@@ -2,11 +2,13 @@
 
 - `source`: what a file holds, and the elements of each tensor in their order; the headers are read
   by `npy`, `npz` and `safetensors`, which trust nothing in them (`jsontext` reads JSON)
+- `folder`: the files of a model's folder; `container`: one file or such a folder, opened
 - `likely`: what a file is that is not of the format its name says
+- `quantized`: what a quantized tensor is made of, for all formats; `formats`: their table, with a
+  module for each (`own` is that of zeropoint)
 - `tiles`: how a tensor is cut into chunks that share no parameters, and tiles that fit the memory
-- `work`: copy, quantize and dequantize, tile by tile
+- `work`: copy, quantize and dequantize one tensor, tile by tile; `jobs`: all of a container
 - `target`: writing beside the target, the rename, and Fortran order into C order
-- `quantized`: what a quantized tensor is made of in a ``.safetensors`` file
 """
 
 from __future__ import annotations
@@ -18,68 +20,102 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .._checks import listed
-from . import likely, npy, npz, safetensors
+from . import folder, gguf, likely, npy, npz, safetensors
+from .container import Container
 from .source import Header, Source, fault, opened, state_of
 
-_FORMATS = {".npy": npy.source, ".npz": npz.source, ".safetensors": safetensors.source}
+_FORMATS = {
+    ".npy": npy.source,
+    ".npz": npz.source,
+    ".safetensors": safetensors.source,
+    ".gguf": gguf.source,
+}
 SUFFIXES = tuple(_FORMATS)
 _RECENT = 2e9  # ns in which a file may change twice, and its times only once
-_last: tuple[Path, tuple[int, ...], Header] | None = None
+_LeaveOut = Callable[[str], bool] | None
+#: headers of one file or folder that were read, and the states of the files
+_last: dict[Path, tuple[tuple[int, ...], Header]] = {}
 
 
 @contextlib.contextmanager
-def open_source(path: Path, leave_out: Callable[[str], bool] | None = None) -> Iterator[Source]:
-    """The file at `path`, its header read and checked: .npy, .npz or .safetensors.
+def open_container(path: Path, leave_out: _LeaveOut = None) -> Iterator[Container]:
+    """The file or the folder at `path`, its headers read and checked.
 
     What is no array is an error, unless `leave_out` is true of its name.
     """
-    _check_suffix(path)
-    with opened(path) as file:
-        yield _read(path, file, leave_out)
+    with contextlib.ExitStack() as stack:
+        yield _open(path, stack, leave_out, _read)
 
 
 @contextlib.contextmanager
-def open_again(path: Path, leave_out: Callable[[str], bool] | None = None) -> Iterator[Source]:
-    """The same, for callers that read one tensor per call: the last header is kept.
+def open_again(path: Path, leave_out: _LeaveOut = None) -> Iterator[Container]:
+    """The same, for callers that read one tensor per call: the last headers are kept.
 
-    It is read anew unless the file is the same and was written to some time before.
+    They are read anew unless a file is the same and was written to some time before.
     """
     global _last
-    _check_suffix(path)
-    with opened(path) as file:
-        state, last = state_of(file), _last
-        if last is not None and last[:2] == (path, state):
-            yield Source(path, file, last[2])
-            return
-        source = _read(path, file, leave_out)
+    known, read = _last, dict[Path, tuple[tuple[int, ...], Header]]()
+
+    def remembered(path: Path, file: BinaryIO) -> Source:
+        state, last = state_of(file), known.get(path)
+        if last is not None and last[0] == state:
+            source = Source(path, file, last[1])
+        else:
+            source = _read(path, file)
         changed = max(state[-2:])
         if path.suffix != ".npz" and changed + _RECENT < time.time_ns():
-            _last = path, state, source.header
-        yield source
+            read[path] = state, source.header
+        return source
+
+    with contextlib.ExitStack() as stack:
+        container = _open(path, stack, leave_out, remembered)
+        _last = read or _last
+        yield container
+
+
+def _open(
+    path: Path,
+    stack: contextlib.ExitStack,
+    leave_out: _LeaveOut,
+    read: Callable[[Path, BinaryIO], Source],
+) -> Container:
+    if not path.is_dir():
+        _check_suffix(path)
+        container = Container(path, (read(path, stack.enter_context(opened(path))),))
+    else:
+        found = folder.read(path)
+        shards = tuple(
+            read(path / name, stack.enter_context(opened(path / name))) for name in found.shards
+        )
+        folder.check(found, {one.path.name: one.tensors for one in shards})
+        container = Container(path, shards, found)
+    if container.format != "npz":  # the only files with members that are no arrays
+        return container
+    for name, tensor in list(container.tensors.items()):
+        if tensor.flaw is None:
+            continue
+        if leave_out is None or not leave_out(name):
+            raise fault(
+                container.path_of(tensor),
+                f"its member {name!r} {tensor.flaw}",
+                "exclude it when the file is quantized",
+            )
+        container.leave_out(name, tensor.flaw)
+    return container
 
 
 def _check_suffix(path: Path) -> None:
     if path.suffix not in _FORMATS:
-        raise fault(path, f"its name does not end in {listed(SUFFIXES)}", "pass such a file")
+        raise fault(
+            path, f"its name does not end in {listed(SUFFIXES)}", "pass such a file, or a folder"
+        )
 
 
-def _read(path: Path, file: BinaryIO, leave_out: Callable[[str], bool] | None) -> Source:
+def _read(path: Path, file: BinaryIO) -> Source:
     try:
-        source = _FORMATS[path.suffix](file, path)
+        return _FORMATS[path.suffix](file, path)
     except ValueError:
         file.seek(0)
         if found := likely.what(file.read(likely.HEAD), path.suffix):
             raise fault(path, *found) from None
         raise
-    for name, tensor in list(source.tensors.items()):
-        if tensor.flaw is None:
-            continue
-        if leave_out is None or not leave_out(name):
-            raise fault(
-                path,
-                f"its member {name!r} {tensor.flaw}",
-                "exclude it when the file is quantized",
-            )
-        source.left_out[name] = tensor.flaw
-        del source.tensors[name]
-    return source

@@ -1,172 +1,241 @@
-"""How a quantized tensor is stored in a ``.safetensors`` file.
+"""A quantized tensor as any format stores it: which tensors belong together, and how each is read
+and written.
 
-For NAME: the codes ``NAME``, the scales ``NAME_scale``, the zero points ``NAME_zero_point``, and
-an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.
+A format is a row of `formats.FORMATS`, which finds the tensors that are stored in its way, and a
+scheme, which plans how tensors of values will be.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-from pathlib import Path
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .. import _checks
-from .._choice import Choice
+from .. import _backend
 from .._layout import Layout
 from .._params import QuantParams
 from .._reference import Array
-from .jsontext import Reader
-from .source import AGAIN, REALS, Source, Tensor, fault
+from .container import Container
+from .source import AGAIN, Source, Stream, Tensor, fault, real_dtype
+from .target import Region
 
-_VERSION = "zeropoint.version"
-_TENSORS = "zeropoint.tensors"
-_FLAT = re.compile(rb" *+\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}")  # an entry, as it is written here
-_FIELDS = ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
+Output = tuple[str, tuple[int, ...]]  #: dtype (a word) and shape of a tensor that is written
 
 
-def companions(name: str) -> tuple[str, str]:
-    """The names of the scales and of the zero points."""
-    return f"{name}_scale", f"{name}_zero_point"
+class Reader(Protocol):
+    """Codes and parameters, front to back."""
+
+    def params(self, chunk: Layout) -> tuple[Array, Array]:
+        """The scales and zero points of the next chunk."""
+
+    def codes(self, shape: tuple[int, ...]) -> Array:
+        """The next codes of that chunk."""
+
+
+class Writer(Protocol):
+    """Takes the parameters of each chunk, and then its codes, front to back."""
+
+    def params(self, params: QuantParams) -> QuantParams:
+        """Returns what a reader will have in their place."""
+
+    def codes(self, codes: Array) -> None: ...
 
 
 class Quantized(NamedTuple):
-    """A quantized tensor in a file; its parameters are still there."""
+    """A quantized tensor in a container; its parameters are still there."""
 
+    name: str  #: of the tensor of values
     dtype: str  #: of the values, one of `REALS`
     fields: dict[str, Any]  #: of `QuantParams`, all but scale and zero_point
-    codes: Tensor
-    scale: Tensor
-    zero_point: Tensor
+    shape: tuple[int, ...]  #: of the values
+    format: str
+    parts: tuple[Tensor, ...]  #: what it is stored in, the codes first
+    reader: Callable[[Container], contextlib.AbstractContextManager[Reader]]
+    #: where parameters and codes lie together in blocks: bytes of whole blocks to values of a
+    #: dtype, and a bound of their errors
+    decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]] | None = None
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.codes.shape, self.fields["axis"], self.fields["block_size"])
+        return Layout(self.shape, self.fields["axis"], self.fields["block_size"])
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.parts)
+
+    def assembled(self, container: Container, scale: Array, zero: Array, axis: Any) -> QuantParams:
+        """Parameters of scales and zero points that were read; `axis` is that of their chunk."""
+        try:
+            return QuantParams(scale, zero, **self.fields | {"axis": axis})
+        except ValueError as error:
+            path = container.path_of(self.parts[0])
+            raise fault(path, f"tensor {self.name!r}: {error}", AGAIN) from None
 
 
-def fields_of(how: Choice | QuantParams, axis: int | None, block: int | None) -> dict[str, Any]:
-    """The fields that go into the metadata for parameters of `how`, with this axis and blocks."""
-    given = {"dtype": how.dtype.name, "axis": axis, "block_size": block}
-    return {name: given[name] if name in given else getattr(how, name) for name in _FIELDS}
+class Plan(NamedTuple):
+    """How a tensor of values will be stored."""
+
+    codes: str  #: their dtype
+    axis: int | None  #: counted from 0
+    block: int | None
+    #: minimum, maximum, axis and block size to parameters, as in `Choice.params`
+    choose: Callable[[Array, Array, int | None, int | None], QuantParams]
+    outputs: dict[str, Output]  #: by name
+    writer: Callable[[list[Region]], Writer]  #: with a region for each output
+    error: float = 0.5  #: of a value at most, in steps
 
 
-def metadata_of(
-    metadata: dict[str, str], tensors: dict[str, tuple[str, dict[str, Any]]]
-) -> dict[str, str]:
-    """The same metadata for a file with these quantized tensors: (dtype, fields)."""
-    kept = {key: text for key, text in metadata.items() if key not in (_VERSION, _TENSORS)}
-    if not tensors:
-        return kept
-    entries = {
-        name: {"dtype": dtype, "params": fields} for name, (dtype, fields) in tensors.items()
-    }
-    return kept | {_VERSION: "1", _TENSORS: json.dumps(entries, ensure_ascii=False)}
+class BlockPlan(NamedTuple):
+    """The same where parameters and codes lie together in blocks, of one output."""
+
+    codes: str
+    axis: int | None
+    block: int  #: elements, consecutive ones
+    outputs: dict[str, Output]
+    encode: Callable[[Array], tuple[Array, float]]  #: values to bytes, and a bound of the errors
+    decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]]  #: as in `Quantized`
 
 
-def assembled(
-    source: Source, one: Quantized, scale: Array, zero_point: Array, axis: int | None
-) -> QuantParams:
-    """Parameters of scales and zero points that were read; `axis` is that of their chunk."""
-    try:
-        return QuantParams(scale, zero_point, **one.fields | {"axis": axis})
-    except ValueError as error:
-        raise fault(source.path, f"tensor {one.codes.name!r}: {error}", AGAIN) from None
+AnyPlan = Plan | BlockPlan
+Planned = Mapping[str, tuple[Tensor, AnyPlan]]  #: of the tensors of values, by name
 
 
-def _read_entries(source: Source) -> dict[str, dict[str, Any]]:
-    """The entries of the quantized tensors in the metadata, by name; read once per header."""
-    if _VERSION not in source.metadata:
-        return {}
-    if source.metadata[_VERSION] != "1":
-        raise fault(
-            source.path, f"{_VERSION} {source.metadata[_VERSION]!r} is unknown", "upgrade zeropoint"
+class Format(NamedTuple):
+    """How tensors that are stored in one way are found."""
+
+    #: the names of the tensors of values, by the headers alone
+    names: Callable[[Container], Iterable[str]]
+    #: one of them, its parts checked
+    one: Callable[[Container, str], Quantized]
+    #: keys of a file's metadata that speak of codes, dropped where values are written
+    keys: tuple[str, ...] = ()
+
+
+class Scheme(Protocol):
+    """A format and its options, for writing."""
+
+    def reason_to_keep(self, tensor: Tensor) -> str | None:
+        """Why a float tensor of values cannot be stored so, or None."""
+
+    def plan(self, container: Container, tensor: Tensor) -> AnyPlan: ...
+
+    def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
+        """The metadata of the file that takes the place of `source`."""
+
+    def config(self, container: Container, planned: Planned) -> dict[str, Any] | None:
+        """What ``config.json`` gains for an engine that loads a folder of such tensors, or None."""
+
+
+# ---------------------------------------------------------------------------------------------
+# Codes, scales and zero points in tensors of their own
+
+
+class _Apart:
+    def __init__(self, codes: Stream, scale: Stream, zero: Stream | None, decode: Decode) -> None:
+        self._codes, self._scale, self._zero, self._decode = codes, scale, zero, decode
+
+    def params(self, chunk: Layout) -> tuple[Array, Array]:
+        shape = chunk.params_shape
+        scale = self._scale.array(shape)
+        if scale.itemsize < 4:
+            scale = scale.astype(np.float32)  # exact
+        if self._zero is None:
+            return scale, np.zeros(shape, np.int32)
+        return scale, self._zero.array(shape).astype(np.int32, copy=False)
+
+    def codes(self, shape: tuple[int, ...]) -> Array:
+        return self._decode(self._codes, shape)
+
+
+Decode = Callable[[Stream, tuple[int, ...]], Array]  #: the next codes of a stream
+
+
+@contextlib.contextmanager
+def apart(
+    container: Container,
+    codes: Tensor,
+    scale: Tensor,
+    zero: Tensor | None = None,
+    decode: Decode = Stream.array,
+) -> Iterator[Reader]:
+    """A reader where each part is a tensor; without zero points they are 0."""
+    with contextlib.ExitStack() as stack:
+        yield _Apart(
+            stack.enter_context(container.stream(codes)),
+            stack.enter_context(container.stream(scale)),
+            None if zero is None else stack.enter_context(container.stream(zero)),
+            decode,
         )
-    if source.header.entries is None:
-        source.header.entries = _entries(source)
-    return source.header.entries
 
 
-def _entries(source: Source) -> dict[str, dict[str, Any]]:
-    """Of each quantized tensor its dtype, and params of plain values."""
-    path, found = source.path, dict[str, dict[str, Any]]()
-    reader = Reader(source.metadata.get(_TENSORS, "").encode(), path, _TENSORS)
-    seen: dict[bytes, dict[str, Any]] = {}  # most of many tensors have the same
-    for name in reader.members():
-        text = _FLAT.match(reader.raw, reader.at)
-        if text and text[0] in seen:
-            reader.at = text.end()
-            entry = seen[text[0]]
-        else:
-            entry = _entry(reader.value(), f"{_TENSORS}, {name!r}: ", path)
-            if text:
-                seen[text[0]] = entry
-        if name in found:
-            raise fault(path, f"{_TENSORS}, {name!r}: it occurs twice", AGAIN)
-        found[name] = entry
-    reader.end()
-    return found
+class Apart:
+    """The writer where each part is a tensor: codes, scales and, unless all are 0, zero points."""
+
+    def __init__(
+        self, regions: list[Region], scale: str, encode: Callable[[Array], Array] | None = None
+    ) -> None:
+        self._codes, self._scale, *self._zero = regions
+        self._dtype, self._encode = real_dtype(scale), encode
+
+    def params(self, params: QuantParams) -> QuantParams:
+        self._scale.write(np.asarray(params.scale).astype(self._dtype))
+        for region in self._zero:
+            region.write(np.asarray(params.zero_point, np.int32))
+        return params
+
+    def codes(self, codes: Array) -> None:
+        self._codes.write(codes if self._encode is None else self._encode(codes))
 
 
-def _entry(entry: Any, what: str, path: Path) -> dict[str, Any]:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "params"}:
-        raise fault(path, f"{what}it lacks its dtype or params", AGAIN)
-    fields = entry["params"]
-    if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
-        raise fault(path, f"{what}its params are not {', '.join(_FIELDS)}", AGAIN)
-    for field, value in (("dtype", entry["dtype"]), *fields.items()):
-        if isinstance(value, (dict, list)):
-            raise fault(path, f"{what}{field} is {_checks.shown(value)}", AGAIN)
-    return entry
-
-
-def quantized(source: Source) -> dict[str, Quantized]:
-    """The quantized tensors of a file, their shapes checked, by name."""
-    return {name: _quantized(source, name, entry) for name, entry in _read_entries(source).items()}
-
-
-def quantized_one(source: Source, name: str) -> Quantized | None:
-    """One of them; the others are not checked."""
-    entry = _read_entries(source).get(name)
-    return None if entry is None else _quantized(source, name, entry)
-
-
-def _quantized(source: Source, name: str, entry: dict[str, Any]) -> Quantized:
-    path, what = source.path, f"{_TENSORS}, {name!r}: "
-    dtype, fields = entry["dtype"], entry["params"]
-    if dtype not in REALS.values():
-        raise fault(path, f"{what}dtype {_checks.shown(dtype)} is unknown", AGAIN)
-    if fields["dtype"] not in ("uint8", "int8"):  # not all that NumPy would read
-        raise fault(
-            path, f"{what}codes of dtype {_checks.shown(fields['dtype'])} are unknown", AGAIN
-        )
-    codes = source.tensors.get(name)
-    if codes is None or codes.word != {"uint8": "U8", "int8": "I8"}[fields["dtype"]]:
-        raise fault(path, f"it has no tensor {name!r} of {fields['dtype']}", AGAIN)
-    axis, block = fields["axis"], fields["block_size"]
-    rank = 0 if axis is None else 1 if block is None else len(codes.shape)
-    try:
-        _check(rank, tuple((field, type(value), value) for field, value in fields.items()))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise fault(path, f"{what}{error}", AGAIN) from None
-    if axis is not None and not 0 <= axis < len(codes.shape):
-        raise fault(path, f"{what}axis {axis} is not one of {len(codes.shape)}", AGAIN)
-    shape = Layout(codes.shape, axis, block).params_shape
-    found = []
-    for key, words in zip(companions(name), (("F32", "F64"), ("I32",)), strict=True):
-        tensor = source.tensors.get(key)
-        if tensor is None or tensor.word not in words or tensor.shape != shape:
+def check_free(container: Container, tensor: Tensor, names: Iterable[str]) -> None:
+    """ValueError if one of the names that the parts of `tensor` will have is another's."""
+    for name in names:
+        if name != tensor.name and name in container.tensors:
             raise fault(
-                path, f"it has no tensor {key!r} of {' or '.join(words)}, shape {shape}", AGAIN
+                container.path_of(tensor),
+                f"it has a tensor {name!r}, the name of the parameters of {tensor.name!r}",
+                f"rename it, or exclude {tensor.name!r}",
             )
-        found.append(tensor)
-    return Quantized(dtype, fields, codes, *found)
 
 
-@functools.lru_cache(maxsize=64)
-def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
-    """Everything but the scales and zero points, which are checked when they are read."""
-    given = {name: value for name, _, value in fields}
-    QuantParams(np.ones((1,) * rank), given["qmin"], **given)
+# ---------------------------------------------------------------------------------------------
+# Symmetric int8, as other engines' formats have it
+
+#: of `QuantParams`, where zero points are 0 and all codes are taken
+INT8: dict[str, Any] = {
+    "dtype": "int8",
+    "qmin": -128,
+    "qmax": 127,
+    "convention": "numpy",
+    "include_zero": True,
+}
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """Zero point 0, and ``scale = max|x| / divisor`` as the file will keep it.
+
+    The divisor is rounded to the working precision.  Where the stored dtype is so coarse (among its
+    subnormals) that the largest code would be beyond 127.5, the scale is its next number.
+    """
+
+    stored: str  #: dtype of the scale in the file
+    divisor: float = 127.0
+    least: float = 0.0  #: no scale is smaller
+    of_zeros: float = 1.0  #: the scale where all values are 0
+
+    @_backend.ieee
+    def params(
+        self, low: Array, high: Array, axis: int | None = None, block_size: int | None = None
+    ) -> QuantParams:
+        """The parameters for data in [low, high], as in `Choice.params`."""
+        peak = np.maximum(np.abs(low), np.abs(high))
+        scale = np.where(peak > 0, peak / peak.dtype.type(self.divisor), self.of_zeros)
+        scale = np.maximum(scale, self.least).astype(real_dtype(self.stored))
+        with np.errstate(divide="ignore"):
+            short = peak / scale.astype(peak.dtype) > 127.5
+        scale = np.where(short, np.nextafter(scale, scale.dtype.type(np.inf)), scale)
+        return QuantParams(scale.astype(peak.dtype), 0, axis=axis, block_size=block_size, **INT8)

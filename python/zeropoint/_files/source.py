@@ -173,15 +173,23 @@ def state_of(file: BinaryIO) -> tuple[int, ...]:
 class Header:
     """The tensors and metadata of a file."""
 
-    def __init__(self, tensors: list[Tensor], metadata: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tensors: list[Tensor],
+        metadata: dict[str, str] | None = None,
+        pairs: dict[str, bytes] | None = None,
+    ) -> None:
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.metadata = metadata or {}
-        #: of the quantized tensors, once `quantized` has read them
+        self.pairs = pairs or {}  #: of a .gguf file: the bytes behind `metadata`
+        #: of the tensors in zeropoint's own format, once `own` has read them
         self.entries: dict[str, dict[str, Any]] | None = None
+        #: which tensors of the container are quantized, and how, once `formats` has looked
+        self.formats: dict[str, Any] | None = None
 
 
 class Source:
-    """An open file of tensors."""
+    """One open file of tensors."""
 
     def __init__(
         self,
@@ -194,7 +202,6 @@ class Source:
         self.format = path.suffix[1:]
         self.header = header
         self.tensors, self.metadata = header.tensors, header.metadata
-        self.left_out: dict[str, str] = {}  #: excluded members that are no tensors, and why
         self._file, self._member = file, member
         self.state = state_of(file)
         self.bytes = size_of(file)

@@ -1,37 +1,59 @@
 """The work on one tensor: its elements are read in order, and the results fill regions.
 
-Each function returns the size of the largest step, or None where nothing was quantized; Inf where a
-value became Inf.
+Each function returns a bound of the error of a value, float rounding aside, or None where nothing
+was quantized; Inf where a value became Inf.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import _backend, _checks
-from .._choice import Choice
 from .._layout import Layout
 from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import tiles
-from .quantized import Quantized, assembled
-from .source import Source, Tensor, fault
+from .container import Container
+from .quantized import BlockPlan, Plan, Quantized
+from .source import AGAIN, Tensor, fault
 from .target import Region, Report
 from .tiles import Tile, params_of, shape_of
 
 _Passes = Callable[[], Iterator[tuple[Tile, Array]]]
 
 
-def copy(tensor: Tensor, source: Source, regions: list[Region], report: Report) -> None:
+class Sums:
+    """Of the squares of values, and of their errors."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = 0.0
+
+    def add(self, x: Array, again: Array) -> None:
+        """Those of one tile of values, `again` after a round trip, in float64."""
+        values = widen(x).astype(np.float64, copy=False)
+        error = again - values
+        self.signal += float(np.vdot(values, values))
+        self.noise += float(np.vdot(error, error))
+
+    @property
+    def sqnr_db(self) -> float:
+        """10 log10(signal / noise); Inf where nothing is lost."""
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+
+
+def copy(tensor: Tensor, container: Container, regions: list[Region], report: Report) -> None:
     """The same elements."""
     (region,) = regions
     dtype = tensor.stored.newbyteorder("=")
     count = tensor.bytes // dtype.itemsize
-    with source.stream(tensor) as stream:
+    with container.stream(tensor) as stream:
         for first in range(0, count, tiles.TILE):
             values = stream.array(min(tiles.TILE, count - first), dtype)
             region.write(values)
@@ -41,57 +63,117 @@ def copy(tensor: Tensor, source: Source, regions: list[Region], report: Report) 
 def quantize(
     tensor: Tensor,
     whole: Layout,
-    choice: Choice,
-    source: Source,
+    plan: Plan,
+    sums: Sums | None,
+    container: Container,
     regions: list[Region],
     report: Report,
 ) -> float:
-    """Codes, scales and zero points."""
-    codes, scales, zeros = regions
+    """Codes and parameters as the plan stores them."""
+    writer = plan.writer(regions)
     step, seen = 0.0, 0
-    for chunk, passes in _chunks(tensor, whole, source, report):
+    for chunk, passes in _chunks(tensor, whole, container, report):
         low, high = _range(chunk, passes, working_dtype(tensor.dtype))
         if np.isnan(low).any():
-            raise _not_finite(tensor, source)
+            raise _not_finite(tensor, container)
         try:
-            params = choice.params(low, high, chunk.axis, chunk.block)
+            params = plan.choose(low, high, chunk.axis, chunk.block)
+            stored = writer.params(params)
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
-            what = f"{source.path}: tensor {tensor.name!r}: {error}{counted}"
+            what = f"{container.path_of(tensor)}: tensor {tensor.name!r}: {error}{counted}"
             raise ValueError(_checks.printable(what)) from None
-        scales.write(np.asarray(params.scale))
-        zeros.write(np.asarray(params.zero_point, np.int32))
         for tile, x in passes():
-            codes.write(params_of(params, chunk, tile).quantize(x))
+            some = params_of(params, chunk, tile)
+            codes = some.quantize(x)
+            writer.codes(codes)
+            if sums is not None:
+                sums.add(x, params_of(stored, chunk, tile).dequantize(codes))
         step = max(step, float(np.max(params.scale)))
         seen += chunk.size
-    return step
+    return step * plan.error
+
+
+def encode(
+    tensor: Tensor,
+    plan: BlockPlan,
+    sums: Sums | None,
+    container: Container,
+    regions: list[Region],
+    report: Report,
+) -> float:
+    """Blocks of parameters and codes."""
+    (region,) = regions
+    bound = 0.0
+    with container.stream(tensor) as stream:
+        for first in range(0, tensor.size, tiles.TILE):
+            x = stream.array((min(tiles.TILE, tensor.size - first) // plan.block, plan.block))
+            try:
+                blocks, error = plan.encode(x)
+            except ValueError as reason:
+                if not np.isfinite(widen(x)).all():
+                    raise _not_finite(tensor, container) from None
+                what = f"tensor {tensor.name!r}, from element {first} on: {reason}"
+                raise ValueError(
+                    _checks.printable(f"{container.path_of(tensor)}: {what}")
+                ) from None
+            region.write(blocks)
+            bound = max(bound, error)
+            if sums is not None:
+                sums.add(x, plan.decode(blocks, np.dtype(np.float32))[0])
+            report(x.nbytes)
+    return bound
+
+
+def decode(
+    one: Quantized,
+    dtype: np.dtype[Any],
+    container: Container,
+    regions: list[Region],
+    report: Report,
+) -> float:
+    """Values of `dtype`, of blocks."""
+    assert one.decode is not None
+    (region,), (part,) = regions, one.parts
+    count = one.layout.size // (one.layout.block or 1)
+    bound = 0.0
+    with container.stream(part) as stream:
+        for first in range(0, count, tiles.TILE >> 5):
+            shape = min(tiles.TILE >> 5, count - first), part.bytes // count
+            try:
+                values, error = one.decode(stream.array(shape, np.dtype(np.uint8)), dtype)
+            except ValueError as reason:
+                what = f"tensor {one.name!r}, from block {first} on: {reason}"
+                raise fault(container.path_of(part), what, AGAIN) from None
+            region.write(values)
+            bound = max(bound, error)
+            report(values.size)
+    return bound
 
 
 def dequantize(
-    one: Quantized, dtype: np.dtype[Any], source: Source, regions: list[Region], report: Report
+    one: Quantized,
+    dtype: np.dtype[Any],
+    container: Container,
+    regions: list[Region],
+    report: Report,
 ) -> float:
     """Values of `dtype`."""
     (region,) = regions
     step = 0.0
-    with (
-        source.stream(one.codes) as codes,
-        source.stream(one.scale) as scale,
-        source.stream(one.zero_point) as zero,
-    ):
+    with one.reader(container) as reader:
         for chunk in tiles.chunks(one.layout.flat):
-            shape = chunk.params_shape
-            params = assembled(source, one, scale.array(shape), zero.array(shape), chunk.axis)
+            params = one.assembled(container, *reader.params(chunk), chunk.axis)
             may_overflow = _overflows(params, dtype)
             for tile in tiles.tiles(chunk):
-                q = codes.array(shape_of(tile))
+                q = reader.codes(shape_of(tile))
                 values = params_of(params, chunk, tile).dequantize(q, dtype=dtype)
                 region.write(values)
                 if may_overflow and np.isinf(widen(values)).any():
                     step = np.inf
                 report(q.nbytes)
             step = max(step, float(np.max(params.scale)))
-    return step
+    return step / 2
 
 
 def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
@@ -103,7 +185,7 @@ def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
 
 
 def _chunks(
-    tensor: Tensor, whole: Layout, source: Source, report: Report
+    tensor: Tensor, whole: Layout, container: Container, report: Report
 ) -> Iterator[tuple[Layout, _Passes]]:
     """The chunks of a tensor, each with a function that iterates over its tiles.
 
@@ -111,7 +193,7 @@ def _chunks(
     """
 
     def from_file() -> Iterator[tuple[Tile, Array]]:
-        with source.stream(tensor) as stream:
+        with container.stream(tensor) as stream:
             for tile in tiles.tiles(whole):
                 values = stream.array(shape_of(tile))
                 yield tile, values
@@ -124,7 +206,7 @@ def _chunks(
     if not tiles.is_resident(whole):
         yield whole, from_file
         return
-    with source.stream(tensor) as stream:
+    with container.stream(tensor) as stream:
         for chunk in tiles.chunks(whole):
             values = stream.array(chunk.shape)
             yield chunk, functools.partial(from_memory, chunk, values)
@@ -144,10 +226,10 @@ def _range(chunk: Layout, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array,
     return low, high
 
 
-def _not_finite(tensor: Tensor, source: Source) -> ValueError:
+def _not_finite(tensor: Tensor, container: Container) -> ValueError:
     """The error for a tensor with NaN or Inf: their number, and the first in C order."""
     count, first, value, seen = 0, tensor.size, "", 0
-    with source.stream(tensor) as stream:
+    with container.stream(tensor) as stream:
         while seen < tensor.size:
             x = stream.array(min(tiles.TILE, tensor.size - seen))
             bad = np.flatnonzero(~np.isfinite(widen(x)))
@@ -160,7 +242,7 @@ def _not_finite(tensor: Tensor, source: Source) -> ValueError:
             seen += x.size
     place = tuple(int(i) for i in np.unravel_index(first, tensor.shape))
     return fault(
-        source.path,
+        container.path_of(tensor),
         f"tensor {tensor.name!r} has {count} NaN or Inf of {tensor.size} elements, the first "
         f"({value}) at index {place}",
         f"exclude the tensor, or {_checks.without_nonfinite('x', shaped=True)}",
