@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,11 @@ def quantize(x: Array) -> Array:
     if not _backend.q8_0(rows, blocks):
         _checks.finite(x, "x", shaped=True)
         i = int(np.argmin(np.isfinite(blocks.view(Q8_0)["scale"])))
-        _refuse(i, np.abs(widen(rows[i])).max() / np.float32(127))
+        scale = np.abs(widen(rows[i])).max() / np.float32(127)
+        raise ValueError(
+            f"the scale of block {i} would be {scale}, which float16 cannot hold; Q8_0 is for "
+            f"values below {127 * OVERFLOW:,}, so scale them down"
+        )
     return blocks
 
 
@@ -51,31 +55,8 @@ def split(blocks: Array) -> tuple[Array, Array]:
     return _scales(rows), np.ascontiguousarray(rows.view(Q8_0)["codes"][:, 0])
 
 
-def join(scale: Array, codes: Array) -> Array:
-    """Blocks of scales (float32 [n], rounded to float16) and codes (int8 [n, 32]).
-
-    ValueError, naming the block, for a scale that float16 cannot hold.
-    """
-    large = ~(scale < OVERFLOW)
-    if large.any():
-        i = int(np.argmax(large))
-        _refuse(i, scale[i])
-    blocks = np.empty(len(scale), Q8_0)
-    with np.errstate(under="ignore"):
-        blocks["scale"] = scale
-    blocks["codes"] = codes
-    return blocks.view(np.uint8).reshape(-1, BYTES)
-
-
-def _refuse(block: int, scale: Any) -> NoReturn:
-    raise ValueError(
-        f"the scale of block {block} would be {scale}, which float16 cannot hold; Q8_0 is for "
-        f"values below {127 * OVERFLOW:,}, so scale them down"
-    )
-
-
 def _scales(rows: Array) -> Array:
-    scale = rows.view(Q8_0)["scale"][:, 0].astype(np.float32)
+    scale = widen(rows.view(Q8_0)["scale"][:, 0])
     finite = np.isfinite(scale)
     if not finite.all():
         i = int(np.argmin(finite))
