@@ -1,13 +1,14 @@
 """compressed-tensors, which vLLM and transformers load: int8 weights of linear layers in a folder.
 
-==================  =================================  ===========================================
-of a layer X        ``int-quantized`` (W8A8)           ``pack-quantized`` (W8A16)
-==================  =================================  ===========================================
-codes               ``X.weight`` I8 (out, in)          ``X.weight_packed`` I32 (out, in / 4): the
-                                                       bytes are codes + 128, each row padded
-scales              ``X.weight_scale`` (out, 1)        ``X.weight_scale`` (out, in / 128) or (out, 1)
-shape                                                  ``X.weight_shape`` I64 (2)
-==================  =================================  ===========================================
+==========  ========================  ============================================
+of layer X  ``int-quantized`` (W8A8)  ``pack-quantized`` (W8A16)
+==========  ========================  ============================================
+codes       ``X.weight`` I8           ``X.weight_packed`` I32 (out, in / 4): bytes
+            (out, in)                 are codes + 128, and each row is padded
+scales      ``X.weight_scale``        ``X.weight_scale`` (out, in / 128), or
+            (out, 1)                  (out, 1)
+shape                                 ``X.weight_shape`` I64 (2)
+==========  ========================  ============================================
 
 Scales are of the model's dtype, and zero points 0.  ``config.json`` tells the engine.
 """

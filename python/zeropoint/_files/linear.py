@@ -44,9 +44,9 @@ def selection(
     """
     names = [name for name, tensor in container.tensors.items() if tensor.word in REALS]
     asked = None if include is None else _patterns.chosen(include, names, "include")
-    ignored = {
-        name for name in names if _patterns.matches(ignore, name) or _fits(ignore, name)
-    } - (asked or set())
+    ignored = {name for name in names if _patterns.matches(ignore, name) or _fits(ignore, name)} - (
+        asked or set()
+    )
     transposed = _transposed(container)
 
     def reason_to_keep(tensor: Tensor) -> str | None:
@@ -116,9 +116,9 @@ def _transposed(container: Container) -> set[str]:
     found = set()
     for name, tensor in container.tensors.items():
         layer, bias = layer_of(tensor), container.tensors.get(name.removesuffix("weight") + "bias")
-        if layer and bias and len(tensor.shape) == 2 and tensor.shape[0] != tensor.shape[1]:
-            if bias.shape == tensor.shape[1:]:
-                found.add(_last(layer))
+        shape = tensor.shape
+        if layer and bias and len(shape) == 2 and shape[0] != shape[1] and bias.shape == shape[1:]:
+            found.add(_last(layer))
     config = folder.config(container.folder) if container.folder else None
     if (config or {}).get("model_type") in _CONV1D_MODELS:
         found.update(_CONV1D)

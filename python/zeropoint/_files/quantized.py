@@ -205,7 +205,7 @@ def check_free(container: Container, tensor: Tensor, names: Iterable[str]) -> No
 # Symmetric int8, as other engines' formats have it
 
 #: of `QuantParams`, where zero points are 0 and all codes are taken
-INT8 = {
+INT8: dict[str, Any] = {
     "dtype": "int8",
     "qmin": -128,
     "qmax": 127,
