@@ -39,6 +39,7 @@ from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
 from ._files import (
     SUFFIXES,
+    comfyui,
     compressed_tensors,
     gguf,
     jobs,
@@ -272,6 +273,8 @@ def quantize_checkpoint(
     if format == compressed_tensors.NAME:
         name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
         chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
+    elif format == comfyui.NAME:
+        chosen = comfyui.ComfyUI(per_row)
     else:
         chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
     ignored = _patterns.checked(ignore, "ignore")
@@ -297,6 +300,7 @@ def quantize_checkpoint(
 #: the options of each format of `quantize_checkpoint`
 _SCHEMES: dict[str, tuple[str, ...]] = {
     compressed_tensors.NAME: ("scheme", "scale_divisor"),
+    comfyui.NAME: ("per_row",),
     "zeropoint": (),
 }
 

@@ -10,7 +10,12 @@ from .quantized import Format, Quantized
 from .source import fault
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT, comfyui.FORMAT, compressed_tensors.FORMAT, gguf.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    own.FORMAT,
+    comfyui.FORMAT,
+    compressed_tensors.FORMAT,
+    gguf.FORMAT,
+)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:
