@@ -120,16 +120,16 @@ def test_the_header_is_the_packages(gguf, tmp_path, alignment):
     def fill(writer):
         writer.add_array("tokenizer.ggml.tokens", ["<s>", "é"])
         writer.add_float32("eps", 1e-5)
-        writer.add_quantization_version(2)
         writer.add_file_type(0)
+        writer.add_quantization_version(2)
         for name, values in data.items():
             writer.add_tensor(name, values)
 
     path = written(gguf, tmp_path / "a.gguf", fill, alignment)
     with open_container(path) as container:
         (source,) = container.shards
-        mixed = dict.fromkeys(sorted(order), ("F32", (33,)))
-        head, starts, total = ours.write_header(mixed, source.header, path)
+        same = dict.fromkeys(sorted(order), ("F32", (33,)))
+        head, starts, total = ours.write_header(same, source.header, path)
         assert starts == {tensor.name: tensor.start for tensor in source.tensors.values()}
     content = path.read_bytes()
     assert head == content[: len(head)]
