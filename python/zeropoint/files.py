@@ -41,6 +41,7 @@ from ._files import (
     SUFFIXES,
     comfyui,
     compressed_tensors,
+    gguf,
     jobs,
     linear,
     open_again,
@@ -168,10 +169,12 @@ def quantize_file(
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
         that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
-    path, target = _paths(src, SUFFIXES, dst, (".safetensors",))
+    path, target = _paths(src, SUFFIXES, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
+    if _is_gguf(src):
+        _check_no_options(keywords if dtype == "uint8" else {"dtype": dtype, **keywords})
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
-    scheme = Own(Choice.of(quantize_file, dtype, keywords), axis, block)
+    choice = Choice.of(quantize_file, dtype, keywords)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_container(path, functools.partial(_patterns.matches, unwanted)) as container:
@@ -187,6 +190,9 @@ def quantize_file(
                 return "it is not included"
             return "it is excluded" if tensor.name in excluded else None
 
+        scheme: Scheme = Own(choice, axis, block)
+        if _is_gguf(src):
+            scheme = gguf.Scheme.of(container, reason_to_keep)
         return jobs.quantize(
             container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
         )
@@ -299,14 +305,15 @@ _SCHEMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _divisor(given: float | None) -> float:
-    divisor = 127.0 if given is None else float(given)
-    if not 127 <= divisor <= 128:
+def _divisor(given: Any) -> float:
+    if given is None:
+        return 127.0
+    if not 127 <= _checks.number(given, "scale_divisor") <= 128:
         raise ValueError(
             f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
             "compressed-tensors' own tool"
         )
-    return divisor
+    return float(given)
 
 
 def dequantize_file(
@@ -344,10 +351,13 @@ def dequantize_file(
         A file that is damaged or hostile, or without a quantized tensor; several tensors for a
         ``.npy``.
     """
-    path, target = _paths(src, (".safetensors",), dst, (".safetensors", ".npy"))
+    targets = (".gguf",) if _is_gguf(src) else (".safetensors", ".npy")
+    path, target = _paths(src, (".safetensors", ".gguf"), dst, targets)
     if isinstance(dtype, str) and dtype == "bfloat16":
         dtype = real_dtype(dtype)  # NumPy knows the name once ml_dtypes is imported
     wanted = None if dtype is None else _checks.real_dtype(dtype)
+    if _is_gguf(src) and wanted == np.float64:
+        raise TypeError("dtype float64 is of no use in a .gguf file; choose float16 or float32")
     with open_container(path) as container:
         found = _some_quantized(container)
         return jobs.dequantize(container, found, wanted, Path(dst), target, progress)
@@ -414,6 +424,12 @@ def read_tensor(path: _PathLike, name: str) -> Array:
         if tensor is None:
             known = _patterns.nearest(name, container.tensors)
             raise fault(container.path, f"it has no tensor {name!r}", known[:300])
+        if tensor.word == "Q8_0":
+            one = quantized_one(container, name)
+            assert one is not None
+            with one.reader(container) as reader:
+                reader.params(one.layout)
+                return reader.codes(one.shape)
         if tensor.word not in (*NUMPY, "BF16"):
             where = container.path_of(tensor)
             raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
@@ -554,6 +570,8 @@ def _paths(
     source = Path(src)
     if source.is_dir():
         return source, check_folders(source, Path(dst))
+    if not source.suffix:
+        source.stat()  # a folder that is absent
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):
@@ -571,6 +589,18 @@ def _target(path: _PathLike, name: str, suffixes: tuple[str, ...]) -> Path:
         there = str(target.parent)
         raise FileNotFoundError(f"{name} {str(path)!r}: there is no directory {there!r}")
     return target
+
+
+def _check_no_options(keywords: Mapping[str, Any]) -> None:
+    for name, value in keywords.items():
+        raise ValueError(
+            f"{name} is {_checks.shown(value)}, and a .gguf file is quantized to Q8_0: symmetric "
+            "int8 in blocks of 32 along the last axis; leave it out"
+        )
+
+
+def _is_gguf(src: _PathLike) -> bool:
+    return Path(src).suffix == ".gguf"
 
 
 def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:

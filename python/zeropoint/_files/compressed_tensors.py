@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .._reference import Array
+from . import folder
 from .container import Container
 from .linear import is_embedding, layer_of
 from .quantized import (
@@ -210,6 +211,12 @@ class CompressedTensors:
         return source.metadata
 
     def config(self, container: Container, planned: Planned) -> dict[str, Any]:
+        if container.folder is None or folder.config(container.folder) is None:
+            raise fault(
+                container.path,
+                f"it has no config.json, which {NAME} needs",
+                "pass the folder of a model that transformers saved",
+            )
         W8A8 = self.scheme == "W8A8"
         ignore = {"lm_head": None}  # an engine's model has it where the file has it not
         for name, tensor in container.tensors.items():

@@ -57,14 +57,15 @@ def selection(
             if len(tensor.shape) != 2:
                 raise fault(
                     container.path_of(tensor),
-                    f"tensor {tensor.name!r} has the shape {tensor.shape}, and include asks for it",
+                    f"tensor {tensor.name!r} has {len(tensor.shape)} axes, and include asks for it",
                     "only matrices (out, in) are quantized in this format; leave it out",
                 )
             return None
         if not layer:
             return "it is not the weight of a layer"
         if len(tensor.shape) != 2:
-            return f"it has {len(tensor.shape)} axes, and a linear layer's weight 2"
+            axes = "1 axis" if len(tensor.shape) == 1 else f"{len(tensor.shape)} axes"
+            return f"it has {axes}, and a linear layer's weight 2"
         if tensor.name in ignored:
             return "it is ignored"
         if what := _what(layer):

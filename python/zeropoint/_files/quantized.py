@@ -54,6 +54,9 @@ class Quantized(NamedTuple):
     format: str
     parts: tuple[Tensor, ...]  #: what it is stored in, the codes first
     reader: Callable[[Container], contextlib.AbstractContextManager[Reader]]
+    #: where parameters and codes lie together in blocks: bytes of whole blocks to values of a
+    #: dtype, and a bound of their errors
+    decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -85,7 +88,19 @@ class Plan(NamedTuple):
     error: float = 0.5  #: of a value at most, in steps
 
 
-Planned = Mapping[str, tuple[Tensor, Plan]]  #: of the tensors of values, by name
+class BlockPlan(NamedTuple):
+    """The same where parameters and codes lie together in blocks, of one output."""
+
+    codes: str
+    axis: int | None
+    block: int  #: elements, consecutive ones
+    outputs: dict[str, Output]
+    encode: Callable[[Array], tuple[Array, float]]  #: values to bytes, and a bound of the errors
+    decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]]  #: as in `Quantized`
+
+
+AnyPlan = Plan | BlockPlan
+Planned = Mapping[str, tuple[Tensor, AnyPlan]]  #: of the tensors of values, by name
 
 
 class Format(NamedTuple):
@@ -105,7 +120,7 @@ class Scheme(Protocol):
     def reason_to_keep(self, tensor: Tensor) -> str | None:
         """Why a float tensor of values cannot be stored so, or None."""
 
-    def plan(self, container: Container, tensor: Tensor) -> Plan: ...
+    def plan(self, container: Container, tensor: Tensor) -> AnyPlan: ...
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         """The metadata of the file that takes the place of `source`."""
@@ -204,7 +219,8 @@ class Symmetric:
     """Zero point 0, and ``scale = max|x| / divisor`` as the file will keep it.
 
     The divisor is rounded to the working precision.  Where the stored dtype is so coarse (among its
-    subnormals) that the largest code would be beyond 127.5, the scale is its next number.
+    subnormals) that the largest value would be clipped by more than a quarter of a step beyond what
+    rounding or the divisor takes anyway, the scale is its next number.
     """
 
     stored: str  #: dtype of the scale in the file
@@ -221,6 +237,6 @@ class Symmetric:
         scale = np.where(peak > 0, peak / peak.dtype.type(self.divisor), self.of_zeros)
         scale = np.maximum(scale, self.least).astype(real_dtype(self.stored))
         with np.errstate(divide="ignore"):
-            short = peak / scale.astype(peak.dtype) > 127.5
+            short = peak / scale.astype(peak.dtype) > max(127.5, self.divisor + 0.25)
         scale = np.where(short, np.nextafter(scale, scale.dtype.type(np.inf)), scale)
         return QuantParams(scale.astype(peak.dtype), 0, axis=axis, block_size=block_size, **INT8)
