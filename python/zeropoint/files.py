@@ -307,16 +307,15 @@ _SCHEMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _divisor(given: float | None) -> float:
-    if given is not None and not isinstance(given, (int, float)):
-        raise TypeError(f"scale_divisor must be a number, not {type(given).__name__}")
-    divisor = 127.0 if given is None else float(given)
-    if not 127 <= divisor <= 128:
+def _divisor(given: Any) -> float:
+    if given is None:
+        return 127.0
+    if not 127 <= _checks.number(given, "scale_divisor") <= 128:
         raise ValueError(
             f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
             "compressed-tensors' own tool"
         )
-    return divisor
+    return float(given)
 
 
 def dequantize_file(
@@ -571,10 +570,10 @@ def _paths(
 ) -> tuple[Path, Path]:
     """Source and target of a job from file to file, or from folder to folder."""
     source = Path(src)
-    if not source.exists():
-        raise FileNotFoundError(f"src {str(src)!r}: there is no such file or folder")
     if source.is_dir():
         return source, check_folders(source, Path(dst))
+    if not source.suffix:
+        source.stat()  # a folder that is absent
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):

@@ -59,7 +59,7 @@ def selection(
             if rank != 2:
                 raise fault(
                     container.path_of(tensor),
-                    f"tensor {tensor.name!r} has the shape {tensor.shape}, and include asks for it",
+                    f"tensor {tensor.name!r} has {len(tensor.shape)} axes, and include asks for it",
                     "only matrices (out, in) are quantized in this format; leave it out",
                 )
             return None
