@@ -94,7 +94,7 @@ def _one(container: Container, name: str) -> Quantized:
     parts = (codes, scale, *(() if marker is None else (marker,)))
     reader = functools.partial(apart, codes=codes, scale=scale)
     dtype = _dtype(source, said.get("orig_dtype"))
-    return Quantized(name, dtype, fields, codes.shape, NAME, parts, reader)
+    return Quantized(name, dtype, fields, codes.shape, f"{NAME} {_FORMAT}", parts, reader)
 
 
 def _marker(container: Container, tensor: Tensor) -> Any:

@@ -102,7 +102,8 @@ def _one(container: Container, name: str) -> Quantized:
             raise wrong(f"its zero points are of {zero.label} {zero.shape}")
     fields = INT8 | _granularity(shape, scale, wrong)
     reader = functools.partial(_read, codes, scale, zero, None if packed is None else shape[1])
-    return Quantized(name, REALS[scale.word], fields, shape, NAME, tuple(parts), reader)
+    form = f"{NAME} {'int' if packed is None else 'pack'}-quantized"
+    return Quantized(name, REALS[scale.word], fields, shape, form, tuple(parts), reader)
 
 
 def _shape(container: Container, name: str, wrong: Any) -> tuple[int, int]:
