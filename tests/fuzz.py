@@ -39,6 +39,8 @@ import numpy as np
 
 import zeropoint as zp
 from zeropoint import files, observers
+from zeropoint._files import open_container
+from zeropoint.interop import gguf as q8_0
 
 from . import gguf_parts as parts
 
@@ -375,9 +377,14 @@ def _file(suffix: str) -> Callable[[bytes, Path], str]:
         _told(lambda: files.load(source), source, outcomes)
         # hash() of bytes differs from run to run
         chosen: dict[str, Any] = [{}, {"axis": 0}, {"axis": -1, "block_size": 2}][sum(data) % 3]
+        if suffix == ".gguf":
+            chosen = {}
+        kept = ".gguf" if suffix == ".gguf" else ".safetensors"
         jobs: list[tuple[str, Callable[[Path], Any]]] = [
-            ("q.safetensors", lambda target: files.quantize_file(source, target, **chosen))
+            (f"q{kept}", lambda target: files.quantize_file(source, target, **chosen))
         ]
+        if suffix == ".gguf":
+            jobs.append(("b.gguf", lambda target: files.dequantize_file(source, target)))
         if suffix == ".safetensors":
             jobs += [
                 ("b.safetensors", lambda target: files.dequantize_file(source, target)),
@@ -417,6 +424,10 @@ def _job(source: Path, target: Path, job: Callable[[Path], Any], outcomes: list[
         target.unlink(missing_ok=True)
         return
     assert left == {target.name}, left
+    if target.suffix == ".gguf":
+        _holds_blocks(source, target, summary)
+        target.unlink()
+        return
     if target.suffix == ".npy":
         assert np.load(target).shape == summary.tensors[0].shape
     else:
@@ -432,6 +443,25 @@ def _job(source: Path, target: Path, job: Callable[[Path], Any], outcomes: list[
             values = zp.dequantize(files.read_tensor(source, one.name), params, dtype=one.dtype)
             np.testing.assert_array_equal(values, files.read_tensor(target, one.name), strict=True)
     target.unlink()
+
+
+def _holds_blocks(source: Path, target: Path, summary: files.FileSummary) -> None:
+    """Blocks and values are those of `zeropoint.interop.gguf`; NaN are equal to NaN."""
+    for one in summary.tensors:
+        if one.kept is None and target.name == "q.gguf":
+            blocks = q8_0.quantize_q8_0(files.read_tensor(source, one.name))
+            np.testing.assert_array_equal(_bytes(target, one.name), blocks.ravel(), strict=True)
+        elif one.kept is None:
+            blocks = _bytes(source, one.name).reshape(*one.shape[:-1], -1)
+            values = q8_0.dequantize_q8_0(blocks, dtype=one.dtype)
+            np.testing.assert_array_equal(values, files.read_tensor(target, one.name), strict=True)
+        else:
+            assert _bytes(source, one.name).tobytes() == _bytes(target, one.name).tobytes()
+
+
+def _bytes(path: Path, name: str) -> Any:
+    with open_container(path) as container, container.stream(container.tensors[name]) as stream:
+        return stream.array(container.tensors[name].bytes, np.dtype(np.uint8))
 
 
 def _opens(path: Path) -> None:

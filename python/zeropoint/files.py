@@ -204,7 +204,7 @@ def quantize_checkpoint(
     *,
     format: str = "compressed-tensors",
     scheme: str | None = None,
-    ignore: Patterns = None,
+    ignore: Patterns = (linear.HEAD,),
     include: Patterns = None,
     scale_divisor: float | None = None,
     per_row: bool = False,
@@ -227,11 +227,11 @@ def quantize_checkpoint(
         Of compressed-tensors: ``"W8A8"`` (the default), a scale for each row, and an engine that
         quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
     ignore
-        Names or patterns (`fnmatch`) of layers that are kept as they are, ``"lm_head"`` by default:
-        the whole name of a layer, its last word, or the name of a tensor.
+        Names or patterns (`fnmatch`) of layers that are kept as they are: the whole name of a
+        layer, its last word, or the name of a tensor.
     include
-        Only tensors that these names or patterns choose are quantized, even if they are called as
-        an embedding or a router is, or lie transposed as the Conv1D layers of GPT-2.
+        Names or patterns in the same way.  Only what they fit is quantized, even if it is called as
+        an embedding or a router is, or lies transposed as the Conv1D layers of GPT-2.
     scale_divisor
         Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
         of ``max|x| / 127``, which has the smaller error.
@@ -271,13 +271,14 @@ def quantize_checkpoint(
             raise ValueError(f"{option} is no option of format {format!r}; leave it out")
     chosen: Scheme
     if format == compressed_tensors.NAME:
-        name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
+        scheme = "W8A8" if scheme is None else scheme
+        name = _checks.name(scheme, "scheme", compressed_tensors.SCHEMES)
         chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
     elif format == comfyui.NAME:
         chosen = comfyui.ComfyUI(per_row)
     else:
         chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
-    ignored = _patterns.checked(ignore, "ignore")
+    ignored = _patterns.checked(ignore, "ignore") or []
     wanted = _patterns.checked(include, "include")
     path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
     if format == compressed_tensors.NAME and not path.is_dir():
@@ -287,13 +288,14 @@ def quantize_checkpoint(
         )
     with open_container(path) as container:
         check_values(container)
-        if ignored is not None:
-            linear.check_ignored(container, ignored)
-        reason_to_keep = linear.selection(
-            container, ["lm_head"] if ignored is None else ignored, wanted
-        )
         return jobs.quantize(
-            container, chosen, reason_to_keep, Path(dst), target, progress, stats=stats
+            container,
+            chosen,
+            linear.selection(container, ignored, wanted),
+            Path(dst),
+            target,
+            progress,
+            stats=stats,
         )
 
 
