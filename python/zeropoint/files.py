@@ -208,7 +208,7 @@ def quantize_checkpoint(
     *,
     format: str = "compressed-tensors",
     scheme: str | None = None,
-    ignore: Patterns = None,
+    ignore: Patterns = (linear.HEAD,),
     include: Patterns = None,
     scale_divisor: float | None = None,
     per_row: bool = False,
@@ -231,11 +231,11 @@ def quantize_checkpoint(
         Of compressed-tensors: ``"W8A8"`` (the default), a scale for each row, and an engine that
         quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
     ignore
-        Names or patterns (`fnmatch`) of layers that are kept as they are, ``"lm_head"`` by default:
-        the whole name of a layer, its last word, or the name of a tensor.
+        Names or patterns (`fnmatch`) of layers that are kept as they are: the whole name of a
+        layer, its last word, or the name of a tensor.
     include
-        Only tensors that these names or patterns choose are quantized, even if they are called as
-        an embedding or a router is, or lie transposed as the Conv1D layers of GPT-2.
+        Names or patterns in the same way.  Only what they fit is quantized, even if it is called as
+        an embedding or a router is, or lies transposed as the Conv1D layers of GPT-2.
     scale_divisor
         Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
         of ``max|x| / 127``, which has the smaller error.
@@ -275,13 +275,14 @@ def quantize_checkpoint(
             raise ValueError(f"{option} is no option of format {format!r}; leave it out")
     chosen: Scheme
     if format == compressed_tensors.NAME:
-        name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
+        scheme = "W8A8" if scheme is None else scheme
+        name = _checks.name(scheme, "scheme", compressed_tensors.SCHEMES)
         chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
     elif format == comfyui.NAME:
         chosen = comfyui.ComfyUI(per_row)
     else:
         chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
-    ignored = _patterns.checked(ignore, "ignore")
+    ignored = _patterns.checked(ignore, "ignore") or []
     wanted = _patterns.checked(include, "include")
     path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
     if format == compressed_tensors.NAME and not path.is_dir():
@@ -291,13 +292,14 @@ def quantize_checkpoint(
         )
     with open_container(path) as container:
         check_values(container)
-        if ignored is not None:
-            linear.check_ignored(container, ignored)
-        reason_to_keep = linear.selection(
-            container, ["lm_head"] if ignored is None else ignored, wanted
-        )
         return jobs.quantize(
-            container, chosen, reason_to_keep, Path(dst), target, progress, stats=stats
+            container,
+            chosen,
+            linear.selection(container, ignored, wanted),
+            Path(dst),
+            target,
+            progress,
+            stats=stats,
         )
 
 
@@ -309,14 +311,15 @@ _SCHEMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _divisor(given: float | None) -> float:
-    divisor = 127.0 if given is None else float(given)
-    if not 127 <= divisor <= 128:
+def _divisor(given: Any) -> float:
+    if given is None:
+        return 127.0
+    if not 127 <= _checks.number(given, "scale_divisor") <= 128:
         raise ValueError(
             f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
             "compressed-tensors' own tool"
         )
-    return divisor
+    return float(given)
 
 
 def dequantize_file(
@@ -574,6 +577,8 @@ def _paths(
     source = Path(src)
     if source.is_dir():
         return source, check_folders(source, Path(dst))
+    if not source.suffix:
+        source.stat()  # a folder that is absent
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):
