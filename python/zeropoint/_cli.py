@@ -211,8 +211,8 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = command(
         _compare,
-        "Which rule suits a tensor of a .npy, .npz, .safetensors or .gguf file, and what else would "
-        "help: all of them, with figures.",
+        "Which rule suits a tensor of a .npy, .npz, .safetensors or .gguf file, and what else "
+        "would help: all of them, with figures.",
         "compare model.safetensors --tensor fc.weight --axis 0",
     )
     compare.add_argument("file", metavar="FILE")
