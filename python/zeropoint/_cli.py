@@ -162,11 +162,12 @@ def _parser() -> argparse.ArgumentParser:
 
     quantize = command(
         _quantize,
-        "Quantize the float tensors of a .npy, .npz or .safetensors file into a .safetensors file.",
+        "Quantize the float tensors of a .npy, .npz or .safetensors file into a .safetensors file, "
+        "and those of a .gguf file to Q8_0, as llama.cpp does.",
         "quantize model.safetensors -o model.q8.safetensors --axis 0 --exclude '*.bias'",
     )
     quantize.add_argument("file", metavar="FILE")
-    quantize.add_argument("-o", "--output", metavar="FILE.safetensors", required=True)
+    quantize.add_argument("-o", "--output", metavar="FILE", required=True)
     quantize.add_argument(
         "--dtype",
         choices=[dtype.name for dtype in CODE_DTYPES],
@@ -189,12 +190,12 @@ def _parser() -> argparse.ArgumentParser:
         "Dequantize such a file into a .safetensors or, of one tensor, a .npy file.",
         "dequantize model.q8.safetensors -o back.safetensors --dtype float32",
     )
-    dequantize.add_argument("file", metavar="FILE.safetensors")
+    dequantize.add_argument("file", metavar="FILE")
     dequantize.add_argument("-o", "--output", metavar="FILE", required=True)
     dequantize.add_argument(
         "--dtype",
         choices=[*REALS.values()],
-        help="of the values; default: that of each tensor before it was quantized",
+        help="of the values; default: that of each tensor before it was quantized; .gguf: float16",
     )
     for writes in quantize, dequantize:
         writes.add_argument(
@@ -203,15 +204,15 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = command(
         _inspect,
-        "Say what a .npy, .npz or .safetensors file holds.",
+        "Say what a .npy, .npz, .safetensors or .gguf file holds.",
         "inspect model.safetensors",
     )
     inspect.add_argument("file", metavar="FILE")
 
     compare = command(
         _compare,
-        "Which rule suits a tensor of a .npy, .npz or .safetensors file, and what else would help: "
-        "all of them, with figures.",
+        "Which rule suits a tensor of a .npy, .npz, .safetensors or .gguf file, and what else "
+        "would help: all of them, with figures.",
         "compare model.safetensors --tensor fc.weight --axis 0",
     )
     compare.add_argument("file", metavar="FILE")
