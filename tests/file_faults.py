@@ -2,7 +2,7 @@
 
 A job runs once unharmed, and the log tells which calls it makes on the files of its folder.  Then
 it runs again for each of them, with an error or SIGKILL in its place.  The target must be the old
-or the new file, byte for byte, and after errors nothing else may be left.
+or the new file or folder, byte for byte, and after errors nothing else may be left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ FAULTS = {
     **dict.fromkeys(("read", "newfstatat", "fstat", "stat"), ("EIO",)),
     **dict.fromkeys(("openat", "open", "write", "pwrite64", "fsync", "fdatasync", "close"), _DISK),
     **dict.fromkeys(("rename", "renameat", "renameat2"), _DISK),
+    **dict.fromkeys(("mkdir", "mkdirat"), _DISK),
     **dict.fromkeys(("chmod", "fchmod", "fchmodat"), ("EIO", "KILL")),
+    **dict.fromkeys(("getdents64", "unlink", "unlinkat", "rmdir"), ("EIO", "KILL")),
 }
 #: job, suffix of the target, and whether it exists
 CASES = [
@@ -38,6 +40,7 @@ CASES = [
         ("dequantize", ".safetensors"),
         ("dequantize", ".npy"),
         ("save", ".safetensors"),
+        ("folder", ""),
     )
     for exists in (True, False)
 ]
@@ -50,8 +53,18 @@ def work(job: str, source: str, target: str) -> None:
         files.quantize_file(source, target, axis=0)
     elif job == "dequantize":
         files.dequantize_file(source, target)
-    else:
+    elif job == "save":
         files.save(target, files.load(source))
+    else:
+        from pathlib import Path
+
+        from zeropoint._files import folder
+        from zeropoint._files.target import check_folders, copy_files, replacing_folder
+
+        found = folder.read(Path(source))
+        real = check_folders(Path(source), Path(target), found.copied)
+        with replacing_folder(real) as made:
+            copy_files(found.path, (*found.copied, *found.shards), made, lambda more: None)
 
 
 JOB = f"import sys\n{inspect.getsource(work)}\nwork(*sys.argv[1:])"
@@ -73,11 +86,11 @@ class Job:
     folder
         An empty one.
     job
-        ``"quantize"``, ``"dequantize"`` or ``"save"``.
+        ``"quantize"``, ``"dequantize"``, ``"save"`` or ``"folder"``.
     suffix
-        Of the target.
+        Of the target, which is a folder without one.
     exists
-        Whether the target is there, as the old file.
+        Whether the target is there, as the old file or folder.
     """
 
     def __init__(self, folder: Path, job: str, suffix: str, exists: bool) -> None:
@@ -86,7 +99,9 @@ class Job:
         self.target = folder / f"target{suffix}"
         self._run(None)  # compiles the modules, so that the next runs make the same calls
         self.calls = self._calls()
-        self.new = self.target.read_bytes()
+        self.new = held(self.target)
+        files = self.new.values() if isinstance(self.new, dict) else [self.new]
+        self.largest = max(len(content or b"") for content in files)  #: bytes of one file
 
     def faults(self) -> Iterator[Fault]:
         """Every fault at every call."""
@@ -100,14 +115,15 @@ class Job:
         assert "(INJECTED)" in log or fault.how == "KILL", f"{fault} was never made:\n{log[-2000:]}"
         said = f"{self.name} {fault}: exit {done.returncode}\n{done.stderr[-3000:]}"
         left = {path.name for path in self._folder.iterdir()} - {self.source.name, "log"}
-        found = self.target.read_bytes() if self.target.exists() else None
-        assert found in (self.new, OLD if self.exists else None), f"torn: {said}"
+        found = held(self.target)
+        assert found in (self.new, self._old), f"torn: {said}"
         new, left_over = found == self.new, left - {self.target.name}
         if fault.how == "KILL":
             assert done.returncode < 0, said
             assert all(re.fullmatch(r"\.zeropoint-\w+\.part", name) for name in left_over), said
         else:
-            assert not left_over, f"{left_over} left: {said}"
+            # what is left of the old folder, where that cannot be removed
+            assert not left_over or (new and not self.target.suffix), f"{left_over} left: {said}"
             # a call whose error changes nothing (is there such a file?) may go unnoticed
             assert done.returncode == 1 or (done.returncode == 0 and new), said
             assert done.returncode == 0 or "OSError: [Errno " in done.stderr, said
@@ -126,18 +142,25 @@ class Job:
             found = 0
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert found == errno.EFBIG, f"room for {room} of {len(self.new)} bytes: {found}"
+        assert found == errno.EFBIG, f"room for {room} of {self.largest} bytes: {found}"
         left = {path.name for path in self._folder.iterdir()} - {self.source.name, "log"}
         assert left == ({self.target.name} if self.exists else set()), (room, left)
-        assert not self.exists or self.target.read_bytes() == OLD, room
+        assert held(self.target) == self._old, room
 
     def _clear(self) -> None:
         for path in self._folder.iterdir():
-            if path != self.source:
+            if path.is_dir() and path != self.source:
+                shutil.rmtree(path)
+            elif path != self.source:
                 path.unlink()
-        if self.exists:
+        if self.exists and self.target.suffix:
             self.target.write_bytes(OLD)
             self.target.chmod(0o640)
+        elif self.exists:
+            (self.target / "sub").mkdir(parents=True)
+            for name in ("config.json", "sub/old.txt"):
+                (self.target / name).write_bytes(OLD)
+        self._old = held(self.target)
 
     def _run(self, fault: Fault | None) -> tuple[subprocess.CompletedProcess[str], str]:
         strace = shutil.which("strace")
@@ -174,8 +197,24 @@ class Job:
         return found
 
 
+def held(path: Path) -> bytes | dict[str, bytes | None] | None:
+    """The bytes of a file, what a folder holds by name, or None if there is nothing."""
+    if not path.is_dir():
+        return path.read_bytes() if path.exists() else None
+    return {
+        str(each.relative_to(path)): None if each.is_dir() else each.read_bytes()
+        for each in path.rglob("*")
+    }
+
+
 def _source(folder: Path, job: str, suffix: str) -> Path:
-    """A file of several tensors, one in Fortran order; for .npy one alone."""
+    """A file of several tensors, one in Fortran order; for .npy one alone; or a folder."""
+    if job == "folder":
+        source = folder / "source"
+        (source / "sub").mkdir(parents=True)
+        for name in ("model.safetensors", "config.json", "sub/config.json"):
+            (source / name).write_bytes(bytes(range(97, 123)) * (3 if name[0] == "m" else 1))
+        return source
     from zeropoint import files
 
     rng = np.random.default_rng(0)

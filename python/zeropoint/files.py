@@ -37,12 +37,20 @@ import numpy as np
 from . import _checks, _patterns
 from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
-from ._files import SUFFIXES, jobs, open_again, open_container, safetensors
+from ._files import (
+    SUFFIXES,
+    compressed_tensors,
+    jobs,
+    linear,
+    open_again,
+    open_container,
+    safetensors,
+)
 from ._files.container import Container
-from ._files.formats import quantized, quantized_one
+from ._files.formats import check_values, quantized, quantized_one
 from ._files.jobs import FileSummary, Progress, TensorSummary
 from ._files.own import Own, companions, fields_of, metadata_of
-from ._files.quantized import Quantized
+from ._files.quantized import Quantized, Scheme
 from ._files.source import NUMPY, Tensor, fault, real_dtype
 from ._files.target import Region, check_folders, replacing
 from ._params import QuantParams
@@ -57,6 +65,7 @@ __all__ = [
     "dequantize_file",
     "inspect_file",
     "load",
+    "quantize_checkpoint",
     "quantize_file",
     "read_params",
     "read_tensor",
@@ -182,6 +191,120 @@ def quantize_file(
         return jobs.quantize(
             container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
         )
+
+
+def quantize_checkpoint(
+    src: _PathLike,
+    dst: _PathLike,
+    *,
+    format: str = "compressed-tensors",
+    scheme: str | None = None,
+    ignore: Patterns = None,
+    include: Patterns = None,
+    scale_divisor: float | None = None,
+    per_row: bool = False,
+    stats: bool = False,
+    progress: Progress | None = None,
+) -> FileSummary:
+    """Quantize the linear layers of a model to int8, in the format that its engine loads.
+
+    Parameters
+    ----------
+    src
+        A Hugging Face folder (``model.safetensors``, or shards and their index) or, but for
+        compressed-tensors, a ``.safetensors`` file.  float16, bfloat16, float32 or float64.
+    dst
+        A folder, or a file, as `src`.  Replaced if it exists, once the new one is complete.
+    format
+        ``"compressed-tensors"``: for vLLM and transformers.  ``"comfyui"``: ComfyUI's
+        int8_tensorwise.  ``"zeropoint"``: as `quantize_file` writes, a scale for each row.
+    scheme
+        Of compressed-tensors: ``"W8A8"`` (the default), a scale for each row, and an engine that
+        quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
+    ignore
+        Names or patterns (`fnmatch`) of layers that are kept as they are, ``"lm_head"`` by default:
+        the whole name of a layer, its last word, or the name of a tensor.
+    include
+        Only tensors that these names or patterns choose are quantized, even if they are called as
+        an embedding or a router is, or lie transposed as the Conv1D layers of GPT-2.
+    scale_divisor
+        Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
+        of ``max|x| / 127``, which has the smaller error.
+    per_row
+        Of comfyui: a scale for each row, in place of one for each tensor.
+    stats
+        Whether the summary gives the SQNR of each tensor, which takes longer.
+    progress
+        Called as ``progress(done, total)``, in bytes, over the whole folder.
+
+    Returns
+    -------
+    FileSummary
+        Names, shapes, sizes and error bounds; why a tensor was kept as it is.
+
+    Raises
+    ------
+    ImportError
+        bfloat16 tensors where ml_dtypes is not installed.
+    OSError
+        A file that cannot be read or written.
+    TypeError
+        No float tensor at all.
+    ValueError
+        No weights; a broken index or config.json; a source that is quantized already or holds fp8;
+        layers that lie transposed; NaN or Inf in a weight (tensor, count, first index); an option
+        that the format lacks; a pattern that no name matches; a target in the source.
+    """
+    _checks.name(format, "format", tuple(_SCHEMES))
+    given = {
+        "scheme": scheme is not None,
+        "scale_divisor": scale_divisor is not None,
+        "per_row": _checks.flag(per_row, "per_row"),
+    }
+    for option, is_given in given.items():
+        if is_given and option not in _SCHEMES[format]:
+            raise ValueError(f"{option} is no option of format {format!r}; leave it out")
+    chosen: Scheme
+    if format == compressed_tensors.NAME:
+        name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
+        chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
+    else:
+        chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
+    ignored = _patterns.checked(ignore, "ignore")
+    wanted = _patterns.checked(include, "include")
+    path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
+    if format == compressed_tensors.NAME and not path.is_dir():
+        raise ValueError(
+            f"src {str(path)!r} is a file, and {format} is a folder with a config.json; pass the "
+            "folder of the model"
+        )
+    with open_container(path) as container:
+        check_values(container)
+        if ignored is not None:
+            linear.check_ignored(container, ignored)
+        reason_to_keep = linear.selection(
+            container, ["lm_head"] if ignored is None else ignored, wanted
+        )
+        return jobs.quantize(
+            container, chosen, reason_to_keep, Path(dst), target, progress, stats=stats
+        )
+
+
+#: the options of each format of `quantize_checkpoint`
+_SCHEMES: dict[str, tuple[str, ...]] = {
+    compressed_tensors.NAME: ("scheme", "scale_divisor"),
+    "zeropoint": (),
+}
+
+
+def _divisor(given: float | None) -> float:
+    divisor = 127.0 if given is None else float(given)
+    if not 127 <= divisor <= 128:
+        raise ValueError(
+            f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
+            "compressed-tensors' own tool"
+        )
+    return divisor
 
 
 def dequantize_file(
@@ -430,9 +553,7 @@ def _paths(
     """Source and target of a job from file to file, or from folder to folder."""
     source = Path(src)
     if source.is_dir():
-        target = Path(os.path.realpath(dst))
-        check_folders(source, target)
-        return source, target
+        return source, check_folders(source, Path(dst))
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import own
+from . import comfyui, compressed_tensors, folder, own
 from .container import Container
 from .quantized import Format, Quantized
+from .source import fault
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT,)
+FORMATS: tuple[Format, ...] = (own.FORMAT, comfyui.FORMAT, compressed_tensors.FORMAT)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:
@@ -32,6 +33,29 @@ def without_keys(metadata: dict[str, str]) -> dict[str, str]:
     """A file's metadata but for what speaks of codes."""
     keys = {key for form in FORMATS for key in form.keys}
     return {key: text for key, text in metadata.items() if key not in keys}
+
+
+def check_values(container: Container) -> None:
+    """ValueError for a model that is quantized already."""
+    advice = "pass the model in float16, bfloat16 or float32"
+    config = (folder.config(container.folder) if container.folder else None) or {}
+    by = config.get("quantization_config")
+    if by is not None:
+        method = by.get("quant_method") if isinstance(by, dict) else by
+        raise fault(
+            container.path, f"it is quantized already, as config.json says: {method}", advice
+        )
+    for name, one in quantized(container).items():
+        raise fault(container.path, f"it is quantized already: {name!r} by {one.format}", advice)
+    for tensor in container.tensors.values():
+        what = "fp8" if (tensor.word or "").startswith("F8_") else None
+        if tensor.name.endswith(".qweight"):
+            what = "codes of GPTQ or AWQ"
+        elif tensor.name.endswith(".SCB"):
+            what = "scales of bitsandbytes"
+        if what:
+            where = container.path_of(tensor)
+            raise fault(where, f"tensor {tensor.name!r} of {tensor.label} is {what}", advice)
 
 
 def _found(container: Container) -> dict[str, Format]:

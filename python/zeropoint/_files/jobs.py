@@ -19,7 +19,7 @@ from .container import Container
 from .formats import quantized, taken, without_keys
 from .quantized import Output, Plan, Quantized, Scheme
 from .source import NUMPY, REALS, Source, Tensor, fault, real_dtype
-from .target import Region, Report, copy_files, region, replacing, replacing_folder
+from .target import Region, Report, check_folders, copy_files, region, replacing, replacing_folder
 
 Progress = Callable[[int, int], object]
 
@@ -270,6 +270,10 @@ def _run(
         head, starts = write_header(source, outputs, metadata[source])
         shards.append(_Shard(source.path.name, head, starts, some))
     copied = container.folder.copied if container.folder else ()
+    if container.folder is not None:
+        check_folders(container.path, target, (*container.folder.shards, *copied))
+    if config is not None:
+        copied = tuple(name for name in copied if name != folder.CONFIG)
     total = sum(job.bytes for job in jobs)
     total += sum((container.path / name).stat().st_size for name in copied)
     report = _counter(total, progress)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .. import _backend
 from .._layout import Layout
 from .._params import QuantParams
 from .._reference import Array
@@ -125,8 +127,9 @@ class _Apart:
         scale = self._scale.array(shape)
         if scale.itemsize < 4:
             scale = scale.astype(np.float32)  # exact
-        zero = np.zeros(shape, np.int32) if self._zero is None else self._zero.array(shape)
-        return scale, zero
+        if self._zero is None:
+            return scale, np.zeros(shape, np.int32)
+        return scale, self._zero.array(shape).astype(np.int32, copy=False)
 
     def codes(self, shape: tuple[int, ...]) -> Array:
         return self._decode(self._codes, shape)
@@ -181,3 +184,43 @@ def check_free(container: Container, tensor: Tensor, names: Iterable[str]) -> No
                 f"it has a tensor {name!r}, the name of the parameters of {tensor.name!r}",
                 f"rename it, or exclude {tensor.name!r}",
             )
+
+
+# ---------------------------------------------------------------------------------------------
+# Symmetric int8, as other engines' formats have it
+
+#: of `QuantParams`, where zero points are 0 and all codes are taken
+INT8: dict[str, Any] = {
+    "dtype": "int8",
+    "qmin": -128,
+    "qmax": 127,
+    "convention": "numpy",
+    "include_zero": True,
+}
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """Zero point 0, and ``scale = max|x| / divisor`` as the file will keep it.
+
+    The divisor is rounded to the working precision.  Where the stored dtype is so coarse (among its
+    subnormals) that the largest code would be beyond 127.5, the scale is its next number.
+    """
+
+    stored: str  #: dtype of the scale in the file
+    divisor: float = 127.0
+    least: float = 0.0  #: no scale is smaller
+    of_zeros: float = 1.0  #: the scale where all values are 0
+
+    @_backend.ieee
+    def params(
+        self, low: Array, high: Array, axis: int | None = None, block_size: int | None = None
+    ) -> QuantParams:
+        """The parameters for data in [low, high], as in `Choice.params`."""
+        peak = np.maximum(np.abs(low), np.abs(high))
+        scale = np.where(peak > 0, peak / peak.dtype.type(self.divisor), self.of_zeros)
+        scale = np.maximum(scale, self.least).astype(real_dtype(self.stored))
+        with np.errstate(divide="ignore"):
+            short = peak / scale.astype(peak.dtype) > 127.5
+        scale = np.where(short, np.nextafter(scale, scale.dtype.type(np.inf)), scale)
+        return QuantParams(scale.astype(peak.dtype), 0, axis=axis, block_size=block_size, **INT8)

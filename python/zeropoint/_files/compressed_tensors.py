@@ -1,0 +1,246 @@
+"""compressed-tensors, which vLLM and transformers load: int8 weights of linear layers in a folder.
+
+==========  ========================  ============================================
+of layer X  ``int-quantized`` (W8A8)  ``pack-quantized`` (W8A16)
+==========  ========================  ============================================
+codes       ``X.weight`` I8           ``X.weight_packed`` I32 (out, in / 4): bytes
+            (out, in)                 are codes + 128, and each row is padded
+scales      ``X.weight_scale``        ``X.weight_scale`` (out, in / 128), or
+            (out, 1)                  (out, 1)
+shape                                 ``X.weight_shape`` I64 (2)
+==========  ========================  ============================================
+
+Scales are of the model's dtype, and zero points 0.  ``config.json`` tells the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._reference import Array
+from .container import Container
+from .linear import is_embedding, layer_of
+from .quantized import (
+    INT8,
+    Apart,
+    Format,
+    Output,
+    Plan,
+    Planned,
+    Quantized,
+    Reader,
+    Symmetric,
+    apart,
+    check_free,
+)
+from .source import AGAIN, REALS, Source, Stream, Tensor, fault, real_dtype
+from .target import Region
+
+NAME = "compressed-tensors"
+SCHEMES = ("W8A8", "W8A16")
+GROUP = 128  #: elements of a row that share a scale, of W8A16
+_CODES = 4  # of a packed int32
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading
+
+
+def _names(container: Container) -> Iterable[str]:
+    tensors = container.tensors
+    for name, tensor in tensors.items():
+        if name.endswith("weight_packed"):
+            name = name.removesuffix("_packed")
+        elif not (name.endswith("weight") and tensor.word == "I8"):
+            continue
+        if f"{name}_scale" in tensors:
+            yield name
+
+
+def _one(container: Container, name: str) -> Quantized:
+    tensors = container.tensors
+    scale, packed = tensors[f"{name}_scale"], tensors.get(f"{name}_packed")
+    codes = tensors[name] if packed is None else packed
+    path = container.path_of(codes)
+
+    def wrong(what: str, fix: str = AGAIN) -> ValueError:
+        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix)
+
+    if f"{name}_g_idx" in tensors:
+        raise wrong("its groups are in another order than its columns", "this is not supported")
+    if scale.word not in REALS:
+        raise wrong(f"its scales are of {scale.label}")
+    zero, parts = tensors.get(f"{name}_zero_point"), [codes, scale]
+    if packed is None:
+        shape = codes.shape
+    else:
+        shape = _shape(container, name, wrong)
+        parts.append(tensors[f"{name}_shape"])
+        if codes.word != "I32" or codes.shape != (shape[0], -(-shape[1] // _CODES)):
+            raise wrong(
+                f"{codes.name!r} is of {codes.label} {codes.shape}, and codes of 8 bits in the "
+                f"shape {shape} are I32 {(shape[0], -(-shape[1] // _CODES))}",
+                "other widths are not supported",
+            )
+        if zero is not None:
+            raise wrong("it has packed zero points", "only symmetric weights are supported")
+    if len(shape) != 2:
+        raise wrong(f"its shape {shape} is not that of a matrix")
+    if zero is not None:
+        parts.append(zero)
+        if zero.word != "I8" or zero.shape != scale.shape:
+            raise wrong(f"its zero points are of {zero.label} {zero.shape}")
+    fields = INT8 | _granularity(shape, scale, wrong)
+    reader = functools.partial(_read, codes, scale, zero, None if packed is None else shape[1])
+    form = f"{NAME} {'int' if packed is None else 'pack'}-quantized"
+    return Quantized(name, REALS[scale.word], fields, shape, form, tuple(parts), reader)
+
+
+def _shape(container: Container, name: str, wrong: Any) -> tuple[int, int]:
+    tensor = container.tensors.get(f"{name}_shape")
+    if tensor is None or tensor.word not in ("I64", "I32") or tensor.shape != (2,):
+        raise wrong(f"it lacks {name}_shape, two integers")
+    with container.stream(tensor) as stream:
+        rows, columns = stream.array(2).tolist()
+    if not (0 <= rows < 2**40 and 0 <= columns < 2**40):
+        raise wrong(f"{name}_shape is {(rows, columns)}")
+    return rows, columns
+
+
+def _granularity(shape: tuple[int, ...], scale: Tensor, wrong: Any) -> dict[str, int | None]:
+    rows, columns = shape
+    if scale.shape in ((), (1,), (1, 1)) and rows != 1:
+        return {"axis": None, "block_size": None}
+    if scale.shape in ((rows,), (rows, 1)):
+        return {"axis": 0, "block_size": None}
+    groups = scale.shape[1] if len(scale.shape) == 2 and scale.shape[0] == rows else 0
+    if groups == 0 or columns % groups:
+        raise wrong(f"scales of the shape {scale.shape} fit no weight of the shape {shape}")
+    return {"axis": 1, "block_size": columns // groups}
+
+
+@contextlib.contextmanager
+def _read(
+    codes: Tensor, scale: Tensor, zero: Tensor | None, columns: int | None, container: Container
+) -> Iterator[Reader]:
+    decode = Stream.array if columns is None else _Packed(columns)
+    with apart(container, codes, scale, zero, decode) as reader:
+        yield reader
+
+
+class _Packed:
+    """The codes of rows whose ends are padded."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns, self._padding = columns, -columns % _CODES
+        self._at = 0  #: column of the next code
+
+    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Array:
+        byte = np.dtype(np.uint8)
+        if not self._padding:
+            return (stream.array(shape, byte) ^ 0x80).view(np.int8)
+        found = np.empty(shape, byte)
+        flat, done = found.reshape(-1), 0
+        while done < flat.size:
+            rows = 0 if self._at else (flat.size - done) // self._columns
+            if rows:
+                padded = stream.array((rows, self._columns + self._padding), byte)
+                some = padded[:, : self._columns].reshape(-1)
+            else:
+                some = stream.array(min(flat.size - done, self._columns - self._at), byte)
+                self._at += some.size
+                if self._at == self._columns:
+                    stream.array(self._padding, byte)
+                    self._at = 0
+            flat[done : done + some.size] = some
+            done += some.size
+        return (found ^ 0x80).view(np.int8)
+
+
+FORMAT = Format(_names, _one)
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing
+
+
+@dataclass(frozen=True)
+class CompressedTensors:
+    """The scheme: W8A8 has a scale for each row, W8A16 for each group of 128."""
+
+    scheme: str = "W8A8"
+    divisor: float = 127.0
+
+    def reason_to_keep(self, tensor: Tensor) -> str | None:
+        if self.scheme == "W8A16" and tensor.shape[1] % GROUP:
+            return f"{GROUP} does not divide its rows of {tensor.shape[1]}"
+        return None
+
+    def plan(self, container: Container, tensor: Tensor) -> Plan:
+        name, shape, word = tensor.name, tensor.shape, tensor.word or ""
+        dtype = REALS[word]
+        # an all-zero channel gets the scale that the format's own tool gives it
+        of_zeros = 2.0**-7 if word == "BF16" else float(np.finfo(real_dtype(dtype)).eps)
+        choose = Symmetric(dtype, self.divisor, of_zeros=of_zeros).params
+        outputs: dict[str, Output]
+        if self.scheme == "W8A8":
+            axis, block = 0, None
+            outputs = {name: ("I8", shape), f"{name}_scale": (word, (shape[0], 1))}
+            writer: Any = functools.partial(Apart, scale=dtype)
+        else:
+            axis, block = 1, GROUP
+            outputs = {
+                f"{name}_packed": ("I32", (shape[0], shape[1] // _CODES)),
+                f"{name}_scale": (word, (shape[0], shape[1] // GROUP)),
+                f"{name}_shape": ("I64", (2,)),
+            }
+            writer = functools.partial(_packing, shape, dtype)
+        check_free(container, tensor, outputs)
+        # a scale that is rounded down, or a larger divisor, clips the largest values a little
+        error = 0.5 if self.divisor == 127 else 0.75
+        return Plan("int8", axis, block, choose, outputs, writer, error)
+
+    def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
+        return source.metadata
+
+    def config(self, container: Container, planned: Planned) -> dict[str, Any]:
+        W8A8 = self.scheme == "W8A8"
+        ignore = {"lm_head": None}  # an engine's model has it where the file has it not
+        for name, tensor in container.tensors.items():
+            layer = layer_of(tensor)
+            if name not in planned and layer and len(tensor.shape) == 2 and not is_embedding(layer):
+                ignore[layer] = None
+        codes: dict[str, Any] = {"num_bits": 8, "type": "int", "symmetric": True}
+        group = {"strategy": "channel"} if W8A8 else {"strategy": "group", "group_size": GROUP}
+        inputs = codes | {"strategy": "token", "dynamic": True} if W8A8 else None
+        return {
+            "quantization_config": {
+                "quant_method": NAME,
+                "format": "int-quantized" if W8A8 else "pack-quantized",
+                "quantization_status": "compressed",
+                "ignore": list(ignore),
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": codes | group | {"dynamic": False},
+                        "input_activations": inputs,
+                    }
+                },
+            }
+        }
+
+
+def _packing(shape: tuple[int, ...], scale: str, regions: list[Region]) -> Apart:
+    codes, scales, dimensions = regions
+    dimensions.write(np.asarray(shape, np.int64))
+    return Apart([codes, scales], scale, _packed)
+
+
+def _packed(codes: Array) -> Array:
+    return codes.view(np.uint8) ^ np.uint8(0x80)

@@ -1,0 +1,125 @@
+"""Which tensors of a model are the weights of its linear layers, by their names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .. import _patterns
+from . import folder
+from .container import Container
+from .source import REALS, Tensor, fault
+
+#: the last word of a layer's name, and what such a layer is
+_OTHERS = (
+    (r"embed(?!_out)|^(wte|wpe|shared|relative_attention_bias)$", "an embedding"),
+    (r"^(gate|router|shared_expert_gate|wg|classifier_gate)$", "a router"),
+    (r"norm|^ln_", "a norm"),
+)
+_ROUTERS = re.compile(r"(^|\.)router\.[^.]+$")  # a layer of a module named so
+#: models whose layers are Conv1D, which keeps its weight as (in, out)
+_CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+_CONV1D = ("c_attn", "c_proj", "c_fc", "q_attn")
+
+
+def layer_of(tensor: Tensor) -> str:
+    """The name of the layer that `tensor` is the weight of, "" if it is none."""
+    name = tensor.name
+    if name == "weight":
+        return ""
+    return name.removesuffix(".weight") if name.endswith(".weight") else ""
+
+
+def is_embedding(layer: str) -> bool:
+    return _what(layer) == "an embedding"
+
+
+def selection(
+    container: Container, ignore: list[str], include: list[str] | None
+) -> Callable[[Tensor], str | None]:
+    """A function that tells why a tensor is to be kept, or None.
+
+    The patterns of `ignore` fit a tensor's name, its layer's, or the last word of that.  A tensor
+    that `include` asks for is taken whatever its layer is called.
+    """
+    names = [name for name, tensor in container.tensors.items() if tensor.word in REALS]
+    asked = None if include is None else _patterns.chosen(include, names, "include")
+    ignored = {name for name in names if _patterns.matches(ignore, name) or _fits(ignore, name)} - (
+        asked or set()
+    )
+    transposed = _transposed(container)
+
+    def reason_to_keep(tensor: Tensor) -> str | None:
+        layer = layer_of(tensor)
+        if asked is not None:
+            if tensor.name not in asked:
+                return "it is not included"
+            if len(tensor.shape) != 2:
+                raise fault(
+                    container.path_of(tensor),
+                    f"tensor {tensor.name!r} has the shape {tensor.shape}, and include asks for it",
+                    "only matrices (out, in) are quantized in this format; leave it out",
+                )
+            return None
+        if not layer:
+            return "it is not the weight of a layer"
+        if len(tensor.shape) != 2:
+            return f"it has {len(tensor.shape)} axes, and a linear layer's weight 2"
+        if tensor.name in ignored:
+            return "it is ignored"
+        if what := _what(layer):
+            return f"it is {what}"
+        if _last(layer) in transposed:
+            raise fault(
+                container.path_of(tensor),
+                f"tensor {tensor.name!r} of shape {tensor.shape} lies transposed, (in, out) as "
+                "Conv1D of GPT-2 has it, so that scales for its rows are none for its outputs",
+                "ignore such layers, or name them in include to quantize them as they lie",
+            )
+        return None
+
+    return reason_to_keep
+
+
+def check_ignored(container: Container, ignore: list[str]) -> None:
+    """ValueError for a pattern that fits no tensor."""
+    for pattern in ignore:
+        if not any(_fits([pattern], name) for name in container.tensors):
+            layers = [layer_of(tensor) or name for name, tensor in container.tensors.items()]
+            raise ValueError(
+                f"ignore {pattern!r} matches no name; {_patterns.nearest(pattern, layers)}"
+            )
+
+
+def _fits(patterns: list[str], name: str) -> bool:
+    layer = name.removesuffix(".weight")
+    return any(_patterns.matches(patterns, each) for each in (name, layer, _last(layer)))
+
+
+def _last(layer: str) -> str:
+    return layer.rpartition(".")[2]
+
+
+def _what(layer: str) -> str | None:
+    if _ROUTERS.search(layer):
+        return "a router"
+    last = _last(layer)
+    return next((what for pattern, what in _OTHERS if re.search(pattern, last)), None)
+
+
+def _transposed(container: Container) -> set[str]:
+    """The last words of the names of layers whose weights lie as (in, out).
+
+    The length of a bias tells, which is that of the outputs; square weights have the words of those
+    that are not.
+    """
+    found = set()
+    for name, tensor in container.tensors.items():
+        layer, bias = layer_of(tensor), container.tensors.get(name.removesuffix("weight") + "bias")
+        shape = tensor.shape
+        if layer and bias and len(shape) == 2 and shape[0] != shape[1] and bias.shape == shape[1:]:
+            found.add(_last(layer))
+    config = folder.config(container.folder) if container.folder else None
+    if (config or {}).get("model_type") in _CONV1D_MODELS:
+        found.update(_CONV1D)
+    return found

@@ -1,0 +1,494 @@
+"""Checkpoints in the formats of engines, by formulas; tests/parity asks the engines themselves."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import zeropoint as zp
+from zeropoint import _cli, files
+
+from . import checkpoints
+
+SCHEMES = ("W8A8", "W8A16")
+DTYPES = ("float32", "bfloat16", "float16")
+GROUP = 128
+EPSILON = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # torch.finfo's
+CT = "compressed-tensors"
+Q = "model.layers.0.self_attn.q_proj"
+DOWN = "model.layers.{}.mlp.down_proj"
+
+
+def fingerprint(path: Path) -> dict[str, str]:
+    """What a folder holds: names, and digests of contents."""
+    return {
+        str(each.relative_to(path)): hashlib.sha256(each.read_bytes()).hexdigest()
+        for each in sorted(path.rglob("*"))
+        if each.is_file()
+    }
+
+
+def expected(x, scheme, divisor=127):
+    """Codes and scales by the formula: in float32, for the scale as it is stored."""
+    wide = x.astype(np.float32)
+    if scheme == "W8A16":
+        wide = wide.reshape(len(x), -1, GROUP)
+    largest = np.abs(wide).max(axis=-1, keepdims=True)
+    scale = (largest / np.float32(divisor)).astype(x.dtype)
+    scale[scale == 0] = EPSILON[x.dtype.name]
+    codes = np.clip(np.rint(wide / scale.astype(np.float32)), -128, 127).astype(np.int8)
+    return codes.reshape(x.shape), scale.reshape(len(x), -1)
+
+
+def parts(codes, scale, scheme, name):
+    """The tensors of a layer as compressed-tensors stores them."""
+    if scheme == "W8A8":
+        return {f"{name}.weight": codes, f"{name}.weight_scale": scale}
+    return {
+        f"{name}.weight_packed": (codes.view(np.uint8) ^ 0x80).view("<i4"),
+        f"{name}.weight_scale": scale,
+        f"{name}.weight_shape": np.array(codes.shape, "<i8"),
+    }
+
+
+def same(found, wanted):
+    """The same names, dtypes, shapes and bits."""
+    assert found.keys() == wanted.keys()
+    for name, x in wanted.items():
+        assert (found[name].dtype, found[name].shape) == (x.dtype, x.shape), name
+        assert found[name].tobytes() == x.tobytes(), name
+
+
+def linear(name):
+    """Whether compressed-tensors has the tensor `name` of our models as a Linear to quantize."""
+    kept = "embed_tokens", "lm_head", "norm", ".gate."
+    return name.endswith(".weight") and not any(each in name for each in kept)
+
+
+# ---------------------------------------------------------------------------------------------
+# What is written
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [checkpoints.llama, checkpoints.mixtral, checkpoints.qwen3_moe])
+def test_compressed_tensors(tmp_path, make, dtype, scheme):
+    model, out = make(tmp_path / "model", dtype, shards=3), tmp_path / "out"
+    before = fingerprint(model)
+    summary = files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
+    wanted = {}
+    for name, x in checkpoints.read(model).items():
+        if linear(name):
+            wanted |= parts(*expected(x, scheme), scheme, name.removesuffix(".weight"))
+        else:
+            wanted[name] = x
+    same(checkpoints.read(out), wanted)
+    assert fingerprint(model) == before
+    assert {path.name for path in out.iterdir()} == {path.name for path in model.iterdir()}
+    for name in ("README.md", "tokenizer.json"):
+        assert (out / name).read_bytes() == (model / name).read_bytes()
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(x.nbytes for x in wanted.values())
+    for name, shard in index["weight_map"].items():
+        assert name in checkpoints.read(out / shard)
+    assert index["weight_map"].keys() == wanted.keys()
+    quantized = {one.name for one in summary.tensors if one.codes is not None}
+    assert quantized == {name for name in checkpoints.read(model) if linear(name)}
+    assert all(one.kept for one in summary.tensors if one.codes is None)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_configuration(tmp_path, scheme):
+    """Everything as it was, and what formats.md says of compressed-tensors."""
+    model, out = checkpoints.mixtral(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
+    config = checkpoints.config(out)
+    about = config.pop("quantization_config")
+    assert config == checkpoints.config(model)
+    assert about["quant_method"] == "compressed-tensors"
+    assert about["format"] == {"W8A8": "int-quantized", "W8A16": "pack-quantized"}[scheme]
+    assert about["quantization_status"] == "compressed"
+    # vLLM makes the routers linear layers too, and would look for their scales
+    gates = [f"model.layers.{i}.block_sparse_moe.gate" for i in range(2)]
+    assert about["ignore"][0] == "lm_head"
+    assert sorted(about["ignore"][1:]) == gates
+    (group,) = about["config_groups"].values()
+    assert group["targets"] == ["Linear"]
+    of_weights = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
+    of_weights |= {
+        "W8A8": {"strategy": "channel"},
+        "W8A16": {"strategy": "group", "group_size": GROUP},
+    }[scheme]
+    assert group["weights"].items() >= of_weights.items()
+    of_inputs = {"num_bits": 8, "type": "int", "symmetric": True}
+    of_inputs |= {"strategy": "token", "dynamic": True}
+    if scheme == "W8A8":
+        assert group["input_activations"].items() >= of_inputs.items()
+    else:
+        assert group["input_activations"] is None
+
+
+def test_rows_that_128_does_not_divide(tmp_path):
+    """Left alone, ignored by the engine, and the summary says why."""
+    model, out = checkpoints.llama(tmp_path / "model", intermediate=320), tmp_path / "out"
+    summary = files.quantize_checkpoint(model, out, format=CT, scheme="W8A16")
+    kept = {one.name: one.kept for one in summary.tensors}
+    ignored = checkpoints.config(out)["quantization_config"]["ignore"]
+    for i in range(2):
+        name = DOWN.format(i)
+        assert "128" in kept[f"{name}.weight"]
+        assert "320" in kept[f"{name}.weight"]
+        assert name in ignored
+        assert f"{name}.weight" in checkpoints.read(out)
+    assert kept[f"{Q}.weight"] is None
+
+
+def test_tied_embeddings(tmp_path):
+    """There is no lm_head to quantize, and an engine that makes one must ignore it."""
+    model, out = checkpoints.llama(tmp_path / "model", tied=True), tmp_path / "out"
+    files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
+    assert checkpoints.config(out)["quantization_config"]["ignore"] == ["lm_head"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_divisor(tmp_path, dtype, scheme):
+    model, out = checkpoints.llama(tmp_path / "model", dtype), tmp_path / "out"
+    files.quantize_checkpoint(model, out, format=CT, scheme=scheme, scale_divisor=127.5)
+    codes, scale = expected(checkpoints.read(model)[f"{Q}.weight"], scheme, 127.5)
+    found = checkpoints.read(out)
+    same({name: x for name, x in found.items() if Q in name}, parts(codes, scale, scheme, Q))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_zeros(tmp_path, dtype, scheme):
+    model = checkpoints.llama(tmp_path / "model", dtype)
+    tensors = checkpoints.read(model)
+    x = tensors[f"{Q}.weight"].copy()
+    x[1], x[2, :GROUP] = 0, -0.0
+    checkpoints.write(model / "model.safetensors", tensors | {f"{Q}.weight": x})
+    out = tmp_path / "out"
+    files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
+    found = {name: x for name, x in checkpoints.read(out).items() if Q in name}
+    same(found, parts(*expected(x, scheme), scheme, Q))
+    assert found[f"{Q}.weight_scale"][1, 0] == EPSILON[dtype]
+
+
+def test_patterns(tmp_path):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    summary = files.quantize_checkpoint(
+        model,
+        out,
+        format=CT,
+        scheme="W8A8",
+        ignore=("lm_head", "*.0.mlp.*"),
+        include=["*.mlp.*", "*_proj.weight"],
+    )
+    kept = {one.name for one in summary.tensors if one.kept}
+    assert "model.layers.0.mlp.up_proj.weight" in kept
+    assert "model.layers.1.mlp.up_proj.weight" not in kept
+    ignored = checkpoints.config(out)["quantization_config"]["ignore"]
+    assert ignored[0] == "lm_head"
+    names = ("down_proj", "gate_proj", "up_proj")
+    assert sorted(ignored[1:]) == [f"model.layers.0.mlp.{name}" for name in names]
+
+
+@pytest.mark.parametrize("make", [checkpoints.llama, checkpoints.mixtral])
+def test_shards_and_links_change_nothing(tmp_path, make):
+    """One file, many, or a cache's links to blobs: the same tensors."""
+    whole = make(tmp_path / "whole")
+    cut = make(tmp_path / "cut", shards=4)
+    sources = whole, cut, checkpoints.cached(tmp_path / "cache", cut)
+    found = []
+    for i, source in enumerate(sources):
+        out = tmp_path / f"out{i}"
+        files.quantize_checkpoint(source, out, format=CT, scheme="W8A16")
+        assert not any(path.is_symlink() for path in out.rglob("*"))
+        found.append(checkpoints.read(out))
+    same(found[1], found[0])
+    same(found[2], found[0])
+
+
+@pytest.mark.parametrize("given", [{"format": CT, "scheme": "W8A8"}, {"format": "comfyui"}])
+def test_progress_statistics_and_the_summary(tmp_path, given):
+    model, out = checkpoints.llama(tmp_path / "model", shards=2), tmp_path / "out"
+    calls = []
+    summary = files.quantize_checkpoint(
+        model, out, stats=True, progress=lambda done, total: calls.append((done, total)), **given
+    )
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1][0] == calls[-1][1]
+    assert len({total for _, total in calls}) == 1
+    json.dumps(summary.to_dict())
+    weights, loaded = checkpoints.read(model), files.load(out)
+    for one in summary.tensors:
+        if one.codes is None:
+            assert one.sqnr_db is None
+            continue
+        x = weights[one.name].astype(np.float64)
+        codes, params = loaded[one.name]
+        error = params.dequantize(codes, dtype="float64") - x
+        assert np.abs(error).max() <= one.error_bound * (1 + 1e-6)
+        sqnr = 10 * np.log10(np.square(x).sum() / np.square(error).sum())
+        assert one.sqnr_db == pytest.approx(sqnr, rel=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------
+# Back again
+
+
+@pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_back_again(tmp_path, dtype, given):
+    model, out = checkpoints.llama(tmp_path / "model", dtype, shards=2), tmp_path / "out"
+    files.quantize_checkpoint(model, out, **{"format": CT} | given)
+    values = tmp_path / "values"
+    files.dequantize_file(out, values)
+    before, after = checkpoints.read(model), checkpoints.read(values)
+    assert {name: (x.dtype, x.shape) for name, x in before.items()} == {
+        name: (x.dtype, x.shape) for name, x in after.items()
+    }
+    assert checkpoints.config(values) == checkpoints.config(model)
+    loaded = files.load(out)
+    assert loaded.keys() == {name for name in before if linear(name)}
+    for name, x in before.items():
+        if not linear(name):
+            assert after[name].tobytes() == x.tobytes()
+            continue
+        codes, params = loaded[name]
+        assert codes.dtype == np.int8
+        assert files.read_params(out, name) == params
+        assert after[name].tobytes() == zp.dequantize(codes, params, dtype=x.dtype).tobytes()
+    other = tmp_path / "other"
+    files.dequantize_file(out, other, dtype="float32")
+    assert checkpoints.read(other)[f"{Q}.weight"].dtype == np.float32
+    info = files.inspect_file(out)
+    assert info.format == "folder"
+    assert sum(one.quantized is not None for one in info.tensors) == len(loaded)
+
+
+def test_inspect_names_the_format(tmp_path):
+    model = checkpoints.llama(tmp_path / "model")
+    for scheme in SCHEMES:
+        out = tmp_path / scheme
+        files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
+        described = [one.quantized for one in files.inspect_file(out).tensors if one.quantized]
+        assert {one["format"] for one in described} == {CT}
+        assert all(one["params"]["dtype"] == "int8" for one in described)
+
+
+def test_the_command(tmp_path, capsys):
+    model = checkpoints.llama(tmp_path / "model", shards=2)
+    out, back = tmp_path / "out", tmp_path / "back"
+    arguments = ["--format", CT, "--scheme", "W8A16", "--ignore", "*.0.mlp.*", "--json"]
+    assert _cli.main(["quantize", str(model), "-o", str(out), *arguments]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    kept = {one["name"] for one in summary["tensors"] if one["kept"]}
+    assert "model.layers.0.mlp.up_proj.weight" in kept
+    assert "lm_head.weight" in kept
+    assert _cli.main(["inspect", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{Q}.weight" in printed
+    assert CT in printed
+    assert _cli.main(["dequantize", str(out), "-o", str(back)]) == 0
+    assert checkpoints.read(back).keys() == checkpoints.read(model).keys()
+    divided = tmp_path / "divided"
+    arguments = ["--format", CT, "--scheme", "W8A8", "--scale-divisor", "127.5"]
+    assert _cli.main(["quantize", str(model), "-o", str(divided), *arguments]) == 0
+    codes, _ = expected(checkpoints.read(model)[f"{Q}.weight"], "W8A8", 127.5)
+    assert checkpoints.read(divided)[f"{Q}.weight"].tobytes() == codes.tobytes()
+    image = checkpoints.diffusion(tmp_path / "image.safetensors")
+    small = tmp_path / "small.safetensors"
+    arguments = ["--format", "comfyui", "--per-row"]
+    assert _cli.main(["quantize", str(image), "-o", str(small), *arguments]) == 0
+    assert "model.diffusion_model.img_in.comfy_quant" in checkpoints.read(small)
+
+
+# ---------------------------------------------------------------------------------------------
+# Bad input: a clear error, the source as it was, no target
+
+
+def refused(tmp_path, model, match, error=ValueError, out=None, **given):
+    """Nothing is written: not the target, and nothing beside it."""
+    out = tmp_path / "out" if out is None else out
+    before = fingerprint(tmp_path)
+    with pytest.raises(error, match=match) as caught:
+        files.quantize_checkpoint(model, out, **{"format": CT, "scheme": "W8A8"} | given)
+    assert fingerprint(tmp_path) == before
+    assert not out.exists() or out == model or out in model.parents
+    assert not list(tmp_path.rglob("*.part"))
+    return str(caught.value)
+
+
+def without(model, name):
+    (model / name).unlink()
+    return model
+
+
+def test_a_folder_without_weights(tmp_path):
+    model = without(checkpoints.llama(tmp_path / "model"), "model.safetensors")
+    refused(tmp_path, model, f"{re.escape(str(model))}.*safetensors")
+    (model / "pytorch_model.bin").write_bytes(b"weights")
+    refused(tmp_path, model, r"pytorch_model\.bin")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "nonsense", '{"a": 1} 2', "\xff"])
+def test_a_configuration_that_is_no_json(tmp_path, text):
+    model = checkpoints.llama(tmp_path / "model")
+    (model / "config.json").write_bytes(text.encode("latin-1"))
+    refused(tmp_path, model, r"config\.json")
+
+
+def test_a_folder_without_configuration(tmp_path):
+    """compressed-tensors is nothing without it."""
+    model = without(checkpoints.llama(tmp_path / "model"), "config.json")
+    refused(tmp_path, model, r"config\.json")
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("gptq", {"bits": 4}),
+        ("awq", {"bits": 4}),
+        ("bitsandbytes", {"load_in_8bit": True}),
+        ("fp8", {"weight_block_size": [128, 128]}),
+        ("compressed-tensors", {"format": "pack-quantized"}),
+    ],
+)
+def test_a_configuration_of_a_quantized_model(tmp_path, method, more):
+    model = checkpoints.llama(tmp_path / "model")
+    config = checkpoints.config(model) | {"quantization_config": {"quant_method": method} | more}
+    (model / "config.json").write_text(json.dumps(config))
+    refused(tmp_path, model, f"quantized already.*{method}")
+
+
+@pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
+def test_what_we_quantized_ourselves(tmp_path, given):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "quantized"
+    files.quantize_checkpoint(model, out, **{"format": CT} | given)
+    refused(tmp_path, out, "quantized already.*" + given.get("format", CT))
+    refused(tmp_path, out, "quantized already", format="comfyui")
+
+
+def test_fp8(tmp_path):
+    model = checkpoints.llama(tmp_path / "model", "bfloat16")
+    tensors = checkpoints.read(model)
+    x = tensors[f"{Q}.weight"].astype(ml_dtypes.float8_e4m3fn)
+    checkpoints.write(model / "model.safetensors", tensors | {f"{Q}.weight": x})
+    refused(tmp_path, model, f"{re.escape(Q)}.*F8_E4M3")
+    refused(tmp_path, model, f"{re.escape(Q)}.*F8_E4M3", format="comfyui")
+
+
+def test_transposed_layers(tmp_path):
+    """GPT-2's weights lie (in, out): one scale a row would be one an input."""
+    model = checkpoints.gpt2(tmp_path / "model")
+    message = refused(tmp_path, model, "Conv1D")
+    assert "transformer.h.0.attn.c_attn.weight" in message
+    config = checkpoints.config(model)
+    del config["model_type"]  # the biases tell it too
+    (model / "config.json").write_text(json.dumps(config))
+    refused(tmp_path, model, "Conv1D")
+    name = "transformer.h.0.attn.c_attn.weight"
+    files.quantize_checkpoint(model, tmp_path / "out", format=CT, scheme="W8A8", include=[name])
+    codes, _ = expected(checkpoints.read(model)[name], "W8A8")
+    assert checkpoints.read(tmp_path / "out")[name].tobytes() == codes.tobytes()
+
+
+@pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite(tmp_path, value, given):
+    model = checkpoints.llama(tmp_path / "model", shards=3)
+    name = f"{DOWN.format(1)}.weight"
+    index = json.loads((model / "model.safetensors.index.json").read_text())
+    shard = model / index["weight_map"][name]
+    tensors = checkpoints.read(shard)
+    x = tensors[name].copy()
+    x[3, 200] = x[7, 1] = value
+    checkpoints.write(shard, tensors | {name: x})
+    message = refused(tmp_path, model, "2 NaN or Inf", **given)
+    assert repr(name) in message
+    assert "(3, 200)" in message
+
+
+@pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
+def test_an_unexpected_rank(tmp_path, given):
+    """Kept; refused where it is named."""
+    model = checkpoints.llama(tmp_path / "model")
+    tensors = checkpoints.read(model)
+    more = {"a.weight": np.ones((4, 128, 128), np.float32), "b.weight": np.ones(128, np.float32)}
+    checkpoints.write(model / "model.safetensors", tensors | more)
+    out = tmp_path / "fine"
+    summary = files.quantize_checkpoint(model, out, **{"format": CT} | given)
+    kept = {one.name: one.kept for one in summary.tensors}
+    assert "3 axes" in kept["a.weight"]
+    assert "1 axis" in kept["b.weight"]
+    refused(tmp_path, model, r"'a\.weight'.*3 axes", include=["a.weight", f"{Q}*"], **given)
+
+
+@pytest.mark.parametrize("inside", ["", "sub", "sub/deeper"])
+def test_a_target_inside_the_source(tmp_path, inside):
+    model = checkpoints.llama(tmp_path / "model")
+    refused(tmp_path, model, re.escape(str(model)), out=model / inside if inside else model)
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    refused(tmp_path, model, "source|inside", out=link / inside if inside else link)
+
+
+def test_a_source_inside_the_target(tmp_path):
+    model = checkpoints.llama(tmp_path / "a" / "model")
+    refused(tmp_path, model, "source|inside", out=tmp_path / "a")
+
+
+def test_a_target_of_other_things(tmp_path):
+    """A folder that is no checkpoint is not replaced."""
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "thesis"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="thesis"):
+        files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
+    assert (out / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        ({"format": "gptq"}, ValueError, "format.*'gptq'.*compressed-tensors"),
+        ({"format": 8}, (TypeError, ValueError), "format"),
+        ({"scheme": "W4A16"}, ValueError, "scheme.*'W4A16'.*W8A8"),
+        ({"scheme": None}, ValueError, "scheme.*W8A8"),
+        ({"format": "comfyui", "scheme": "W8A8"}, ValueError, "scheme"),
+        ({"per_row": True}, ValueError, "per_row"),
+        ({"format": "comfyui", "scheme": None, "scale_divisor": 127.5}, ValueError, "divisor"),
+        ({"scale_divisor": 0}, ValueError, "scale_divisor"),
+        ({"scale_divisor": -1.0}, ValueError, "scale_divisor"),
+        ({"scale_divisor": float("nan")}, ValueError, "scale_divisor"),
+        ({"scale_divisor": "127"}, TypeError, "scale_divisor"),
+        ({"ignore": "*"}, ValueError, "nothing is left"),
+        ({"ignore": ["lm_head", "nobody"]}, ValueError, "ignore.*nobody"),
+        ({"include": ["nobody"]}, ValueError, "include.*nobody"),
+        ({"ignore": 5}, TypeError, "ignore"),
+    ],
+)
+def test_bad_arguments(tmp_path, given, error, match):
+    model = checkpoints.llama(tmp_path / "model")
+    refused(tmp_path, model, match, error, **given)
+
+
+def test_an_absent_source(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        files.quantize_checkpoint(tmp_path / "no", tmp_path / "out", format=CT, scheme="W8A8")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_target_that_cannot_be_written(tmp_path):
+    model, closed = checkpoints.llama(tmp_path / "model"), tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(PermissionError):
+        files.quantize_checkpoint(model, closed / "out", format=CT, scheme="W8A8")
