@@ -242,8 +242,8 @@ def _check_belong(chosen: str, given: Iterable[str], *, is_default: bool) -> Non
         if name not in _FORMATS[chosen]:
             others = " or ".join(other for other, names in _FORMATS.items() if name in names)
             raise WrongUsage(
-                f"{_flag(name)} is an option of --format {others}, not of {chosen}"
-                f"{', the default here' * is_default}; that takes "
+                f"{_flag(name)} is an option of --format {others}; the format here is {chosen}"
+                f"{', the default' * is_default}, which takes "
                 f"{', '.join(map(_flag, _FORMATS[chosen]))}"
             )
 
@@ -317,9 +317,9 @@ def _total(tensors: list[TensorSummary]) -> str:
 
 
 def _sizes(tensors: list[TensorSummary]) -> str:
-    sizes = [f"{sum(each.bytes_in for each in tensors):,}"]
-    sizes.append(f"{sum(each.bytes_out for each in tensors):,}")
-    return " -> ".join(sizes)
+    before = sum(each.bytes_in for each in tensors)
+    after = sum(each.bytes_out for each in tensors)
+    return f"{before:,}" if before == after else f"{before:,} -> {after:,}"
 
 
 # What has many tensors has them in layers, whose names differ in a number
@@ -327,7 +327,7 @@ def _sizes(tensors: list[TensorSummary]) -> str:
 
 def _alike(tensors: Iterable[TensorSummary]) -> list[list[TensorSummary]]:
     """Tensors whose rows differ in error, SQNR and the numbers of their names alone."""
-    found = dict[Any, list[TensorSummary]]()
+    found: dict[Any, list[TensorSummary]] = {}
     for each in tensors:
         key = replace(each, name=_NUMBER.sub("0", each.name), error_bound=None, sqnr_db=None)
         found.setdefault(key, []).append(each)
@@ -342,7 +342,7 @@ def _pattern(names: list[str]) -> str:
 
 def _listed(names: list[str]) -> str:
     """Names on one line, those that differ in numbers as one."""
-    groups = dict[str, list[str]]()
+    groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_NUMBER.sub("0", name), []).append(name)
     shown = [
@@ -354,7 +354,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    found = dict[str, list[str]]()
+    found: dict[str, list[str]] = {}
     for name, why in pairs:
         found.setdefault(why, []).append(name)
     return found

@@ -89,7 +89,7 @@ class TensorInfo:
     #: ``params`` (`QuantParams` without scale and zero point), ``params_shape`` (of the scales),
     #: ``parts`` (the names of the tensors that it is stored in, this one first)
     quantized: dict[str, Any] | None
-    file: str  #: the name of the file that it lies in
+    file: str | None = None  #: in a folder, the name of the file that it lies in
 
 
 @_checks.initialised_once
@@ -373,7 +373,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
                 order="F" if tensor.fortran else "C",
                 bytes=tensor.bytes,
                 quantized=one and _described(one),
-                file=container.path_of(tensor).name,
+                file=container.path_of(tensor).name if container.folder else None,
             )
 
         return FileInfo(
