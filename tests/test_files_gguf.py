@@ -11,7 +11,7 @@ import pytest
 
 from zeropoint import files
 from zeropoint._files import gguf as ours
-from zeropoint._files import open_source
+from zeropoint._files import open_container
 
 from .gguf_parts import ARRAY, STRING, info, made, pair, text, u32
 
@@ -78,7 +78,8 @@ def test_the_reader_beside_the_package(gguf, tmp_path, alignment):
     path = tmp_path / "all.gguf"
     written(gguf, path, lambda writer: everything(gguf, writer, rng), alignment)
     reader = gguf.GGUFReader(path)
-    with open_source(path) as source:
+    with open_container(path) as container:
+        (source,) = container.shards
         assert source.format == "gguf"
         assert list(source.metadata) == list(fields(reader))
         assert len(source.tensors) == len(reader.tensors) > 90
@@ -125,7 +126,8 @@ def test_the_header_is_the_packages(gguf, tmp_path, alignment):
             writer.add_tensor(name, values)
 
     path = written(gguf, tmp_path / "a.gguf", fill, alignment)
-    with open_source(path) as source:
+    with open_container(path) as container:
+        (source,) = container.shards
         mixed = dict.fromkeys(sorted(order), ("F32", (33,)))
         head, starts, total = ours.write_header(mixed, source.header, 7, path)
         assert starts == {tensor.name: tensor.start for tensor in source.tensors.values()}
@@ -171,7 +173,7 @@ class open_bytes:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "x.gguf"
         path.write_bytes(content)
-        self._context = open_source(path)
+        self._context = open_container(path)
 
     def __enter__(self):
         return self._context.__enter__()

@@ -39,7 +39,9 @@ from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
 from ._files import (
     SUFFIXES,
+    comfyui,
     compressed_tensors,
+    gguf,
     jobs,
     linear,
     open_again,
@@ -169,10 +171,12 @@ def quantize_file(
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
         that no name matches; a member of a ``.npz`` that is no array of numbers.
     """
-    path, target = _paths(src, SUFFIXES, dst, (".safetensors",))
+    path, target = _paths(src, SUFFIXES, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
+    if _is_gguf(src):
+        _check_no_options(keywords if dtype == "uint8" else {"dtype": dtype, **keywords})
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
-    scheme = Own(Choice.of(quantize_file, dtype, keywords), axis, block)
+    choice = Choice.of(quantize_file, dtype, keywords)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_container(path, functools.partial(_patterns.matches, unwanted)) as container:
@@ -188,6 +192,9 @@ def quantize_file(
                 return "it is not included"
             return "it is excluded" if tensor.name in excluded else None
 
+        scheme: Scheme = Own(choice, axis, block)
+        if _is_gguf(src):
+            scheme = gguf.Scheme.of(container, reason_to_keep)
         return jobs.quantize(
             container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
         )
@@ -268,6 +275,8 @@ def quantize_checkpoint(
     if format == compressed_tensors.NAME:
         name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
         chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
+    elif format == comfyui.NAME:
+        chosen = comfyui.ComfyUI(per_row)
     else:
         chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
     ignored = _patterns.checked(ignore, "ignore")
@@ -293,6 +302,7 @@ def quantize_checkpoint(
 #: the options of each format of `quantize_checkpoint`
 _SCHEMES: dict[str, tuple[str, ...]] = {
     compressed_tensors.NAME: ("scheme", "scale_divisor"),
+    comfyui.NAME: ("per_row",),
     "zeropoint": (),
 }
 
@@ -342,10 +352,13 @@ def dequantize_file(
         A file that is damaged or hostile, or without a quantized tensor; several tensors for a
         ``.npy``.
     """
-    path, target = _paths(src, (".safetensors",), dst, (".safetensors", ".npy"))
+    targets = (".gguf",) if _is_gguf(src) else (".safetensors", ".npy")
+    path, target = _paths(src, (".safetensors", ".gguf"), dst, targets)
     if isinstance(dtype, str) and dtype == "bfloat16":
         dtype = real_dtype(dtype)  # NumPy knows the name once ml_dtypes is imported
     wanted = None if dtype is None else _checks.real_dtype(dtype)
+    if _is_gguf(src) and wanted == np.float64:
+        raise TypeError("dtype float64 is of no use in a .gguf file; choose float16 or float32")
     with open_container(path) as container:
         found = _some_quantized(container)
         return jobs.dequantize(container, found, wanted, Path(dst), target, progress)
@@ -414,6 +427,12 @@ def read_tensor(path: _PathLike, name: str) -> Array:
         if tensor is None:
             known = _patterns.nearest(name, container.tensors)
             raise fault(container.path, f"it has no tensor {name!r}", known[:300])
+        if tensor.word == "Q8_0":
+            one = quantized_one(container, name)
+            assert one is not None
+            with one.reader(container) as reader:
+                reader.params(one.layout)
+                return reader.codes(one.shape)
         if tensor.word not in (*NUMPY, "BF16"):
             where = container.path_of(tensor)
             raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
@@ -571,6 +590,18 @@ def _target(path: _PathLike, name: str, suffixes: tuple[str, ...]) -> Path:
         there = str(target.parent)
         raise FileNotFoundError(f"{name} {str(path)!r}: there is no directory {there!r}")
     return target
+
+
+def _check_no_options(keywords: Mapping[str, Any]) -> None:
+    for name, value in keywords.items():
+        raise ValueError(
+            f"{name} is {_checks.shown(value)}, and a .gguf file is quantized to Q8_0: symmetric "
+            "int8 in blocks of 32 along the last axis; leave it out"
+        )
+
+
+def _is_gguf(src: _PathLike) -> bool:
+    return Path(src).suffix == ".gguf"
 
 
 def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:

@@ -36,6 +36,7 @@ from .quantized import (
 from .source import AGAIN, REALS, Header, Source, Tensor, fault
 from .target import Region
 
+NAME = "comfyui"
 _FORMAT = "int8_tensorwise"
 _LISTED, _WRITER = "_quantization_metadata", "zeropoint.writer"
 _LONGEST = 10_000  # bytes of a marker
@@ -93,7 +94,7 @@ def _one(container: Container, name: str) -> Quantized:
     parts = (codes, scale, *(() if marker is None else (marker,)))
     reader = functools.partial(apart, codes=codes, scale=scale)
     dtype = _dtype(source, said.get("orig_dtype"))
-    return Quantized(name, dtype, fields, codes.shape, "comfyui", parts, reader)
+    return Quantized(name, dtype, fields, codes.shape, f"{NAME} {_FORMAT}", parts, reader)
 
 
 def _marker(container: Container, tensor: Tensor) -> Any:

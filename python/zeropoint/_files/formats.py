@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import comfyui, compressed_tensors, folder, own
+from . import comfyui, compressed_tensors, folder, gguf, own
 from .container import Container
 from .quantized import Format, Quantized
 from .source import fault
 
 #: a tensor that two of them could have found is the first one's
-FORMATS: tuple[Format, ...] = (own.FORMAT, comfyui.FORMAT, compressed_tensors.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    own.FORMAT,
+    comfyui.FORMAT,
+    compressed_tensors.FORMAT,
+    gguf.FORMAT,
+)
 
 
 def quantized(container: Container) -> dict[str, Quantized]:

@@ -7,21 +7,29 @@ the tests.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from .._layout import Layout
+from .._q8_0 import BLOCK, BYTES, dequantize, quantize, split
+from .._reference import Array
+from .container import Container
+from .quantized import BlockPlan, Format, Output, Planned, Quantized
 from .source import (
     AGAIN,
     DIMENSIONS,
-    NUMPY,
     Header,
     Source,
+    Stream,
     Tensor,
     check_shape,
     fault,
@@ -54,11 +62,10 @@ _TYPES = {
     int(number): (name, int(elements), int(size))
     for number, name, elements, size in (row.split() for row in _TABLE.split(","))
 }
-_NUMBERS = {name: number for number, (name, _, _) in _TYPES.items()}
-_BLOCK = 32  # elements of a block of Q8_0
+NUMBERS = {name: number for number, (name, _, _) in _TYPES.items()}
 #: llama.cpp's numbers for what most tensors of a file are (general.file_type)
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
-_SET = {"general.quantization_version": 2, "general.file_type": 0}  # in llama-quantize's order
+_VERSION, _TYPE = "general.quantization_version", "general.file_type"
 
 
 def source(file: BinaryIO, path: Path) -> Source:
@@ -83,10 +90,9 @@ def source(file: BinaryIO, path: Path) -> Source:
             raise fault(path, f"tensor {name!r} starts at {offset}, not at {end - start}", AGAIN)
         if name in placed:
             raise fault(path, f"tensor {name!r} occurs twice", AGAIN)
-        size = _size(kind, shape)
-        word = kind if kind in (*NUMPY, "BF16", "Q8_0") else None
-        placed[name] = Tensor(name, kind, word, False, shape, False, end, size)
-        last, end = end + size, _padded(end + size, aligned)
+        length = size(kind, shape)
+        placed[name] = Tensor(name, kind, kind, False, shape, False, end, length)
+        last, end = end + length, _padded(end + length, aligned)
     if not (last if found else end) <= size_of(file) <= _padded(end, aligned):
         raise fault(path, f"its tensors end at byte {end} of {size_of(file)}", AGAIN)
     return Source(path, file, Header(list(placed.values()), texts, raw))
@@ -198,10 +204,10 @@ def _info(head: _Head) -> tuple[str, str, tuple[int, ...], int]:
     return name, word, shape, head.number("<Q")
 
 
-def _size(word: str, shape: tuple[int, ...]) -> int:
+def size(word: str, shape: tuple[int, ...]) -> int:
     """The bytes of a tensor."""
-    _, elements, size = _TYPES[_NUMBERS[word]]
-    return math.prod(shape) // elements * size
+    _, elements, length = _TYPES[NUMBERS[word]]
+    return math.prod(shape) // elements * length
 
 
 def _aligned(pairs: Mapping[str, bytes], path: Path) -> int:
@@ -222,33 +228,41 @@ def _padded(at: int, aligned: int) -> int:
 
 
 def write_header(
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]], header: Header, file_type: int, path: Path
+    tensors: Mapping[str, Output], header: Header, path: Path
 ) -> tuple[bytes, dict[str, int], int]:
     """The header for tensors of these types (words) and shapes, where each starts, and the size.
 
     Order and metadata are those of llama-quantize: layer by layer, then by name; the pairs as they
-    are, then the version of the quantization and the type of the file; what gguf-split leaves in a
-    file that it merged goes.  Padding is zeros.  `path` is for the errors.
+    are, then the version of the quantization and the type of most elements; what gguf-split leaves
+    in a file that it merged goes.  Padding is zeros.  `path` is for the errors.
     """
-    pairs, gone = header.pairs, set(_SET)
+    pairs = dict(header.pairs)
     if header.metadata.get("split.count") in ("0", "1"):
-        gone |= {"split.no", "split.count", "split.tensors.count"}
-    kept = {key: raw for key, raw in pairs.items() if key not in gone}
-    kept |= {
-        key: _string(key) + struct.pack("<II", _U32, value or file_type)
-        for key, value in _SET.items()
-    }
-    head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(kept)))
-    head += b"".join(kept.values())
+        for key in ("split.no", "split.count", "split.tensors.count"):
+            pairs.pop(key, None)
+    pairs.pop(_VERSION, None)
+    pairs[_VERSION] = _pair(_VERSION, 2)
+    held = dict.fromkeys(FILE_TYPES, 0)
+    for word, shape in tensors.values():
+        held[word] = held.get(word, 0) + math.prod(shape)
+    if (most := max(held, key=held.__getitem__)) in FILE_TYPES:
+        pairs.pop(_TYPE, None)
+        pairs[_TYPE] = _pair(_TYPE, FILE_TYPES[most])
+    head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
+    head += b"".join(pairs.values())
     aligned, starts, end = _aligned(pairs, path), {}, 0
     for name in sorted(tensors, key=_order):
         word, shape = tensors[name]
         head += _string(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1])
-        head += struct.pack("<IQ", _NUMBERS[word], end)
+        head += struct.pack("<IQ", NUMBERS[word], end)
         starts[name] = end
-        end = _padded(end + _size(word, shape), aligned)
+        end = _padded(end + size(word, shape), aligned)
     head += bytes(-len(head) % aligned)
     return bytes(head), {name: len(head) + at for name, at in starts.items()}, len(head) + end
+
+
+def _pair(key: str, value: int) -> bytes:
+    return _string(key) + struct.pack("<II", _U32, value)
 
 
 def _string(text: str) -> bytes:
@@ -296,6 +310,126 @@ def reason_to_keep(tensor: Tensor, architecture: str) -> str | None:
         or (special and special.search(tensor.name))
     ):
         return "llama.cpp keeps tensors of this name"
-    if shape[-1] % _BLOCK:
-        return f"{_BLOCK} does not divide its rows of {shape[-1]}"
+    if shape[-1] % BLOCK:
+        return f"{BLOCK} does not divide its rows of {shape[-1]}"
     return None
+
+
+# ---------------------------------------------------------------------------------------------
+# Q8_0: the parameters and the codes of a block lie together
+
+_NOTHING = np.float32(1e-30)  # for a scale of 0, which QuantParams cannot be: its codes are 0 too
+
+
+class _Blocks:
+    """The reader; of a chunk the blocks are read with its parameters."""
+
+    def __init__(self, stream: Stream, path: Path, name: str) -> None:
+        self._stream, self._path, self._name = stream, path, name
+        self._codes, self._at = np.empty(0, np.int8), 0
+
+    def params(self, chunk: Layout) -> tuple[Array, Array]:
+        shape = chunk.size // BLOCK, BYTES
+        try:
+            scale, codes = split(self._stream.array(shape, np.dtype(np.uint8)))
+        except ValueError as error:
+            raise fault(self._path, f"tensor {self._name!r}: {error}", AGAIN) from None
+        nothing = scale == 0
+        scale[nothing], codes[nothing] = _NOTHING, 0
+        self._codes, self._at = codes.reshape(-1), 0
+        return scale.reshape(chunk.params_shape), np.zeros(chunk.params_shape, np.int32)
+
+    def codes(self, shape: tuple[int, ...]) -> Array:
+        first = self._at
+        self._at += math.prod(shape)
+        return self._codes[first : self._at].reshape(shape)
+
+
+@contextlib.contextmanager
+def _reader(container: Container, tensor: Tensor) -> Iterator[_Blocks]:
+    with container.stream(tensor) as stream:
+        yield _Blocks(stream, container.path_of(tensor), tensor.name)
+
+
+def _names(container: Container) -> list[str]:
+    return [name for name, tensor in container.tensors.items() if tensor.word == "Q8_0"]
+
+
+def _one(container: Container, name: str) -> Quantized:
+    tensor = container.tensors[name]
+    fields = {
+        "dtype": "int8",
+        "qmin": -127,
+        "qmax": 127,
+        "axis": len(tensor.shape) - 1,
+        "block_size": BLOCK,
+        "convention": "ggml",
+        "include_zero": True,
+    }
+    reader = functools.partial(_reader, tensor=tensor)
+    # nothing says what the values were; most are converted from float16
+    return Quantized(name, "float16", fields, tensor.shape, "gguf", (tensor,), reader, _decode)
+
+
+FORMAT = Format(_names, _one)
+
+
+def _encode(x: Array) -> tuple[Array, float]:
+    blocks = quantize(x)
+    step = _step(blocks)
+    # half of the step that was chosen, and what a code of 127 loses as that is rounded to float16
+    return blocks, step / 2 + 127.5 * max(step / 2**11, 2.0**-25)
+
+
+def _decode(blocks: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
+    values = dequantize(blocks, dtype)
+    step = _step(blocks)
+    overflows = 127 * step > 65504 and dtype == np.float16 and np.isinf(values).any()
+    return values, np.inf if overflows else step / 2
+
+
+def _step(blocks: Array) -> float:
+    return float(np.abs(blocks.view("<f2")[:, 0]).max(initial=0))
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Q8_0 for what llama-quantize gives it to."""
+
+    architecture: str
+
+    @classmethod
+    def of(cls, container: Container, unwanted: Callable[[Tensor], str | None]) -> Scheme:
+        """That for a container; ValueError if it is quantized already."""
+        made = cls(container.metadata.get("general.architecture", ""))
+        tensors = [
+            tensor
+            for tensor in container.tensors.values()
+            if unwanted(tensor) is None and made.reason_to_keep(tensor) is None
+        ]
+        done = [tensor for tensor in tensors if _TYPES[NUMBERS[tensor.label]][1] > 1]
+        others = [tensor for tensor in done if tensor.word != "Q8_0"]
+        if others or (done and len(done) == len(tensors)):
+            first = (others or done)[0]
+            raise fault(
+                container.path,
+                f"it is quantized already: tensor {first.name!r} is of {first.label}",
+                "pass the file of F32, F16 or BF16 that it was made of, or exclude the tensor",
+            )
+        return made
+
+    def reason_to_keep(self, tensor: Tensor) -> str | None:
+        if tensor.word == "F64":
+            return "llama.cpp quantizes F32, F16 and BF16"
+        return reason_to_keep(tensor, self.architecture)
+
+    def plan(self, container: Container, tensor: Tensor) -> BlockPlan:
+        outputs = {tensor.name: ("Q8_0", tensor.shape)}
+        return BlockPlan("int8", len(tensor.shape) - 1, BLOCK, outputs, _encode, _decode)
+
+    def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
+        """The header is made of the source's."""
+        return {}
+
+    def config(self, *_: Any) -> None:
+        """There is none in a file."""

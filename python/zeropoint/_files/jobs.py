@@ -14,10 +14,10 @@ import numpy as np
 
 from .. import _checks
 from .._layout import Layout
-from . import folder, npy, safetensors, tiles, work
+from . import folder, gguf, npy, safetensors, tiles, work
 from .container import Container
 from .formats import quantized, taken, without_keys
-from .quantized import Output, Plan, Quantized, Scheme
+from .quantized import AnyPlan, BlockPlan, Output, Quantized, Scheme
 from .source import NUMPY, REALS, Source, Tensor, fault, real_dtype
 from .target import Region, Report, check_folders, copy_files, region, replacing, replacing_folder
 
@@ -87,7 +87,7 @@ def quantize(
 ) -> FileSummary:
     """Write `target`, in which all tensors without a reason to keep them are quantized."""
     others = taken(quantized(container).values())
-    jobs, planned = [], dict[str, tuple[Tensor, Plan]]()
+    jobs, planned = [], dict[str, tuple[Tensor, AnyPlan]]()
     for tensor in list(container.tensors.values()):
         kept = "it belongs to a quantized tensor" if tensor.name in others else None
         kept = kept or _no_reals(tensor) or reason_to_keep(tensor) or scheme.reason_to_keep(tensor)
@@ -141,6 +141,11 @@ def dequantize(
 # One job per tensor
 
 
+def _size(word: str, shape: tuple[int, ...]) -> int:
+    """The bytes of a tensor."""
+    return gguf.size(word, shape) if word in gguf.NUMBERS else safetensors.size(word, shape)
+
+
 def _no_reals(tensor: Tensor) -> str | None:
     if tensor.word not in REALS:
         return "its dtype is not quantized"
@@ -177,7 +182,9 @@ def _copy_job(container: Container, tensor: Tensor, kept: str) -> _Job:
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action)
 
 
-def _quantize_job(container: Container, tensor: Tensor, plan: Plan, sums: work.Sums | None) -> _Job:
+def _quantize_job(
+    container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None
+) -> _Job:
     shape, axis, outputs = tensor.shape, plan.axis, plan.outputs
     summary = TensorSummary(
         name=tensor.name,
@@ -187,15 +194,18 @@ def _quantize_job(container: Container, tensor: Tensor, plan: Plan, sums: work.S
         axis=axis,
         block_size=plan.block,
         bytes_in=tensor.bytes,
-        bytes_out=sum(safetensors.size(*output) for output in outputs.values()),
+        bytes_out=sum(_size(*output) for output in outputs.values()),
     )
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
     whole = Layout(shape, axis, plan.block).flat
     moved = tensor.bytes * (1 if tiles.is_resident(whole) else 2)
     if tensor.fortran:
-        moved += sum(safetensors.size(*output) for output in outputs.values() if len(output[1]) > 1)
-    action = functools.partial(work.quantize, tensor, whole, plan, sums)
+        moved += sum(_size(*output) for output in outputs.values() if len(output[1]) > 1)
+    if isinstance(plan, BlockPlan):
+        action = functools.partial(work.encode, tensor, plan, sums)
+    else:
+        action = functools.partial(work.quantize, tensor, whole, plan, sums)
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action, sums)
 
 
@@ -210,9 +220,9 @@ def _dequantize_job(container: Container, one: Quantized, wanted: np.dtype[Any] 
         axis=one.fields["axis"],
         block_size=one.fields["block_size"],
         bytes_in=one.bytes,
-        bytes_out=safetensors.size(word, one.shape),
+        bytes_out=_size(word, one.shape),
     )
-    action = functools.partial(work.dequantize, one, dtype)
+    action = functools.partial(work.decode if one.decode else work.dequantize, one, dtype)
     home, outputs = container.home(one.parts[0]), {one.name: (word, one.shape)}
     return _Job(home, summary, outputs, False, one.layout.size, action)
 
@@ -243,12 +253,13 @@ class _Shard(NamedTuple):
     name: str
     head: bytes
     starts: dict[str, int]
+    end: int  #: its size
     jobs: list[_Job]
 
     @property
     def bytes(self) -> int:
         outputs = (output for job in self.jobs for output in job.outputs.values())
-        return sum(safetensors.size(*output) for output in outputs)
+        return sum(_size(*output) for output in outputs)
 
 
 def _run(
@@ -267,8 +278,8 @@ def _run(
     for source in container.shards:
         some = [job for job in jobs if job.home is source]
         outputs = {name: output for job in some for name, output in job.outputs.items()}
-        head, starts = write_header(source, outputs, metadata[source])
-        shards.append(_Shard(source.path.name, head, starts, some))
+        header = write_header(source, outputs, metadata[source])
+        shards.append(_Shard(source.path.name, *header, some))
     copied = container.folder.copied if container.folder else ()
     if container.folder is not None:
         check_folders(container.path, target, (*container.folder.shards, *copied))
@@ -337,18 +348,21 @@ def _fill(
             bound = job.action(container, regions, report)
         sqnr = None if job.sums is None else job.sums.sqnr_db
         summaries.append(replace(job.summary, error_bound=bound, sqnr_db=sqnr))
+    out.truncate(shard.end)  # with the padding behind the last tensor
     return summaries
+
+
+_Header = tuple[bytes, dict[str, int], int]
 
 
 def _safetensors_header(
     source: Source, outputs: dict[str, Output], metadata: dict[str, str]
-) -> tuple[bytes, dict[str, int]]:
-    return safetensors.write_header(outputs, metadata, source.path)
+) -> _Header:
+    head, starts = safetensors.write_header(outputs, metadata, source.path)
+    return head, starts, len(head) + sum(_size(*output) for output in outputs.values())
 
 
-def _npy_header(
-    source: Source, outputs: dict[str, Output], metadata: dict[str, str]
-) -> tuple[bytes, dict[str, int]]:
+def _npy_header(source: Source, outputs: dict[str, Output], metadata: dict[str, str]) -> _Header:
     if len(outputs) != 1:
         raise fault(
             source.path,
@@ -359,11 +373,16 @@ def _npy_header(
     if word == "BF16":
         raise TypeError("dtype bfloat16 is not a dtype of .npy files; choose float32")
     head = npy.write_header(np.dtype(NUMPY[word]), shape)
-    return head, {name: len(head)}
+    return head, {name: len(head)}, len(head) + _size(word, shape)
 
 
-#: all that stands before the data of a file, and where each tensor starts, by the file's suffix
-_HEADERS = {".safetensors": _safetensors_header, ".npy": _npy_header}
+def _gguf_header(source: Source, outputs: dict[str, Output], metadata: dict[str, str]) -> _Header:
+    return gguf.write_header(outputs, source.header, source.path)
+
+
+#: all that stands before the data of a file, where each tensor starts, and the file's size, by its
+#: suffix
+_HEADERS = {".safetensors": _safetensors_header, ".npy": _npy_header, ".gguf": _gguf_header}
 
 
 def _counter(total: int, progress: Progress | None) -> Report:

@@ -54,6 +54,9 @@ class Quantized(NamedTuple):
     format: str
     parts: tuple[Tensor, ...]  #: what it is stored in, the codes first
     reader: Callable[[Container], contextlib.AbstractContextManager[Reader]]
+    #: where parameters and codes lie together in blocks: bytes of whole blocks to values of a
+    #: dtype, and a bound of their errors
+    decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -85,7 +88,19 @@ class Plan(NamedTuple):
     error: float = 0.5  #: of a value at most, in steps
 
 
-Planned = Mapping[str, tuple[Tensor, Plan]]  #: of the tensors of values, by name
+class BlockPlan(NamedTuple):
+    """The same where parameters and codes lie together in blocks, of one output."""
+
+    codes: str
+    axis: int | None
+    block: int  #: elements, consecutive ones
+    outputs: dict[str, Output]
+    encode: Callable[[Array], tuple[Array, float]]  #: values to bytes, and a bound of the errors
+    decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]]  #: as in `Quantized`
+
+
+AnyPlan = Plan | BlockPlan
+Planned = Mapping[str, tuple[Tensor, AnyPlan]]  #: of the tensors of values, by name
 
 
 class Format(NamedTuple):
@@ -105,7 +120,7 @@ class Scheme(Protocol):
     def reason_to_keep(self, tensor: Tensor) -> str | None:
         """Why a float tensor of values cannot be stored so, or None."""
 
-    def plan(self, container: Container, tensor: Tensor) -> Plan: ...
+    def plan(self, container: Container, tensor: Tensor) -> AnyPlan: ...
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         """The metadata of the file that takes the place of `source`."""

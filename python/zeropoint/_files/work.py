@@ -19,8 +19,8 @@ from .._params import QuantParams
 from .._reference import Array, widen, working_dtype
 from . import tiles
 from .container import Container
-from .quantized import Plan, Quantized
-from .source import Tensor, fault
+from .quantized import BlockPlan, Plan, Quantized
+from .source import AGAIN, Tensor, fault
 from .target import Region, Report
 from .tiles import Tile, params_of, shape_of
 
@@ -33,10 +33,10 @@ class Sums:
     def __init__(self) -> None:
         self.signal = self.noise = 0.0
 
-    def add(self, x: Array, codes: Array, params: QuantParams) -> None:
-        """Those of one tile, in float64."""
+    def add(self, x: Array, again: Array) -> None:
+        """Those of one tile of values, `again` after a round trip, in float64."""
         values = widen(x).astype(np.float64, copy=False)
-        error = params.dequantize(codes) - values
+        error = again - values
         self.signal += float(np.vdot(values, values))
         self.noise += float(np.vdot(error, error))
 
@@ -88,10 +88,67 @@ def quantize(
             codes = some.quantize(x)
             writer.codes(codes)
             if sums is not None:
-                sums.add(x, codes, params_of(stored, chunk, tile))
+                sums.add(x, params_of(stored, chunk, tile).dequantize(codes))
         step = max(step, float(np.max(params.scale)))
         seen += chunk.size
     return step * plan.error
+
+
+def encode(
+    tensor: Tensor,
+    plan: BlockPlan,
+    sums: Sums | None,
+    container: Container,
+    regions: list[Region],
+    report: Report,
+) -> float:
+    """Blocks of parameters and codes."""
+    (region,) = regions
+    bound = 0.0
+    with container.stream(tensor) as stream:
+        for first in range(0, tensor.size, tiles.TILE):
+            x = stream.array((min(tiles.TILE, tensor.size - first) // plan.block, plan.block))
+            try:
+                blocks, error = plan.encode(x)
+            except ValueError as reason:
+                if not np.isfinite(widen(x)).all():
+                    raise _not_finite(tensor, container) from None
+                what = f"tensor {tensor.name!r}, from element {first} on: {reason}"
+                raise ValueError(
+                    _checks.printable(f"{container.path_of(tensor)}: {what}")
+                ) from None
+            region.write(blocks)
+            bound = max(bound, error)
+            if sums is not None:
+                sums.add(x, plan.decode(blocks, np.dtype(np.float32))[0])
+            report(x.nbytes)
+    return bound
+
+
+def decode(
+    one: Quantized,
+    dtype: np.dtype[Any],
+    container: Container,
+    regions: list[Region],
+    report: Report,
+) -> float:
+    """Values of `dtype`, of blocks."""
+    assert one.decode is not None
+    (region,), (part,) = regions, one.parts
+    count = one.layout.size // (one.layout.block or 1)
+    bound = 0.0
+    with container.stream(part) as stream:
+        for first in range(0, count, tiles.TILE >> 5):
+            shape = min(tiles.TILE >> 5, count - first), part.bytes // count
+            try:
+                values, error = one.decode(stream.array(shape, np.dtype(np.uint8)), dtype)
+            except ValueError as reason:
+                what = f"tensor {one.name!r}, from block {first} on: {reason}"
+                raise fault(container.path_of(part), what, AGAIN) from None
+            region.write(values)
+            bound = max(bound, error)
+            report(values.size)
+    return bound
 
 
 def dequantize(
