@@ -87,9 +87,11 @@ class TensorInfo:
     shape: tuple[int, ...]
     order: str  #: ``"C"`` or ``"F"`` (Fortran)
     bytes: int
-    #: of a quantized tensor: ``dtype`` of the values, ``params`` (`QuantParams`
-    #: without scale and zero point), ``params_shape`` (of the scales)
+    #: of a quantized tensor: ``name``, ``dtype`` and ``shape`` of the values, ``format``,
+    #: ``params`` (`QuantParams` without scale and zero point), ``params_shape`` (of the scales),
+    #: ``parts`` (the names of the tensors that it is stored in, this one first)
     quantized: dict[str, Any] | None
+    file: str | None = None  #: in a folder, the name of the file that it lies in
 
 
 @_checks.initialised_once
@@ -393,6 +395,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
                 order="F" if tensor.fortran else "C",
                 bytes=tensor.bytes,
                 quantized=one and _described(one),
+                file=container.path_of(tensor).name if container.folder else None,
             )
 
         return FileInfo(
@@ -409,6 +412,7 @@ def _described(one: Quantized) -> dict[str, Any]:
         "name": one.name,
         "format": one.format,
         "dtype": one.dtype,
+        "shape": one.shape,
         "params": one.fields,
         "params_shape": one.layout.params_shape,
         "parts": tuple(part.name for part in one.parts),
