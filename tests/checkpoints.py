@@ -30,7 +30,7 @@ WORDS = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-LAYERS, HIDDEN, VOCABULARY, HEADS = 2, 256, 512, 4
+LAYERS, HIDDEN, VOCABULARY, HEADS = 2, 128, 256, 4
 EXPERTS = 4
 
 
@@ -159,7 +159,7 @@ def llama(
     dtype: str = "float32",
     *,
     shards: int = 1,
-    intermediate: int = 512,
+    intermediate: int = 2 * HIDDEN,
     tied: bool = False,
     seed: int = 0,
 ) -> Path:
@@ -212,14 +212,13 @@ def qwen3_moe(path: Path, dtype: str = "bfloat16", *, shards: int = 1) -> Path:
         drawn.linear(f"{layer}.mlp.gate", EXPERTS, HIDDEN)
         for j in range(EXPERTS):
             expert = f"{layer}.mlp.experts.{j}"
-            drawn.linear(f"{expert}.gate_proj", HIDDEN // 2, HIDDEN)
-            drawn.linear(f"{expert}.up_proj", HIDDEN // 2, HIDDEN)
-            drawn.linear(f"{expert}.down_proj", HIDDEN, HIDDEN // 2)
+            for name in ("gate_proj", "up_proj", "down_proj"):
+                drawn.linear(f"{expert}.{name}", HIDDEN, HIDDEN)
     drawn.vector("model.norm.weight", HIDDEN)
     drawn.linear("lm_head", VOCABULARY, HIDDEN)
     more = {
         "intermediate_size": 2 * HIDDEN,
-        "moe_intermediate_size": HIDDEN // 2,
+        "moe_intermediate_size": HIDDEN,
         "num_experts": EXPERTS,
         "num_experts_per_tok": 2,
         "decoder_sparse_step": 1,

@@ -23,6 +23,7 @@ import pickle
 import random
 import re
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -39,6 +40,10 @@ import numpy as np
 
 import zeropoint as zp
 from zeropoint import files, observers
+from zeropoint._files import open_container
+from zeropoint._files.folder import config as read_config
+from zeropoint._files.folder import read as read_folder
+from zeropoint.interop import gguf as q8_0
 
 from . import gguf_parts as parts
 
@@ -355,6 +360,7 @@ class Parser(NamedTuple):
 
 
 OLD = b"the old file"
+INDEX = "model.safetensors.index.json"
 
 
 def _file(suffix: str) -> Callable[[bytes, Path], str]:
@@ -375,9 +381,14 @@ def _file(suffix: str) -> Callable[[bytes, Path], str]:
         _told(lambda: files.load(source), source, outcomes)
         # hash() of bytes differs from run to run
         chosen: dict[str, Any] = [{}, {"axis": 0}, {"axis": -1, "block_size": 2}][sum(data) % 3]
+        if suffix == ".gguf":
+            chosen = {}
+        kept = ".gguf" if suffix == ".gguf" else ".safetensors"
         jobs: list[tuple[str, Callable[[Path], Any]]] = [
-            ("q.safetensors", lambda target: files.quantize_file(source, target, **chosen))
+            (f"q{kept}", lambda target: files.quantize_file(source, target, **chosen))
         ]
+        if suffix == ".gguf":
+            jobs.append(("b.gguf", lambda target: files.dequantize_file(source, target)))
         if suffix == ".safetensors":
             jobs += [
                 ("b.safetensors", lambda target: files.dequantize_file(source, target)),
@@ -388,6 +399,54 @@ def _file(suffix: str) -> Callable[[bytes, Path], str]:
         return " ".join(outcomes)
 
     return run
+
+
+def folder_mutant(rng: random.Random, data: bytes, others: list[Any]) -> bytes:
+    """An index changed as text or as JSON."""
+    with contextlib.suppress(ValueError, RecursionError):
+        index = json.loads(data)
+        if rng.random() < 0.6:
+            return json.dumps(tree_mutant(rng, index, [], _OF_FOLDERS)).encode()
+    return mutated(rng, data, others)
+
+
+_OF_FOLDERS = [
+    *_PLAIN,
+    lambda rng: rng.choice(("a", "b", "..", ".", "/", "sub/a", "../outside")) + ".safetensors",
+    lambda rng: rng.choice(
+        ("config.json", "a.safetensors\0", "C:a.safetensors", "\\a.safetensors")
+    ),
+]
+
+
+def _folder(data: bytes, folder: Path) -> str:
+    """A folder of two shards; the text is its index and its config.json too."""
+    source, target = folder / "input", folder / "q"
+    source.mkdir(exist_ok=True)
+    for place, name in ((source, "a"), (source, "b"), (folder, "outside")):
+        head = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+        body = struct.pack("<Q", len(head)) + head + struct.pack("<2f", -1, 2)
+        (place / f"{name}.safetensors").write_bytes(body)
+    for name in (INDEX, "config.json"):
+        (source / name).write_bytes(data)
+    outcomes: list[str] = []
+    _told(lambda: read_config(read_folder(source)), source, outcomes)
+    info = _told(lambda: files.inspect_file(source), source, outcomes)
+    assert info is None or {tensor.name for tensor in info.tensors} <= {"a", "b"}
+    if len(data) % 2:
+        target.mkdir()
+        (target / "config.json").write_bytes(OLD)
+    summary = _told(lambda: files.quantize_file(source, target), source, outcomes)
+    left = {path.name for path in folder.iterdir()} - {"input", "outside.safetensors"}
+    assert left == ({"q"} if summary or len(data) % 2 else set()), left
+    if summary is not None:
+        names = {tensor.name for tensor in files.inspect_file(target).tensors}
+        assert names == json.loads((target / INDEX).read_text())["weight_map"].keys()
+        assert (target / "config.json").read_bytes() == data
+    elif left:
+        assert [path.read_bytes() for path in target.iterdir()] == [OLD]
+    shutil.rmtree(target, ignore_errors=True)
+    return " ".join(outcomes)
 
 
 def _told(job: Callable[[], Any], source: Path, outcomes: list[str]) -> Any:
@@ -417,6 +476,10 @@ def _job(source: Path, target: Path, job: Callable[[Path], Any], outcomes: list[
         target.unlink(missing_ok=True)
         return
     assert left == {target.name}, left
+    if target.suffix == ".gguf":
+        _holds_blocks(source, target, summary)
+        target.unlink()
+        return
     if target.suffix == ".npy":
         assert np.load(target).shape == summary.tensors[0].shape
     else:
@@ -432,6 +495,25 @@ def _job(source: Path, target: Path, job: Callable[[Path], Any], outcomes: list[
             values = zp.dequantize(files.read_tensor(source, one.name), params, dtype=one.dtype)
             np.testing.assert_array_equal(values, files.read_tensor(target, one.name), strict=True)
     target.unlink()
+
+
+def _holds_blocks(source: Path, target: Path, summary: files.FileSummary) -> None:
+    """Blocks and values are those of `zeropoint.interop.gguf`; NaN are equal to NaN."""
+    for one in summary.tensors:
+        if one.kept is None and target.name == "q.gguf":
+            blocks = q8_0.quantize_q8_0(files.read_tensor(source, one.name))
+            np.testing.assert_array_equal(_bytes(target, one.name), blocks.ravel(), strict=True)
+        elif one.kept is None:
+            blocks = _bytes(source, one.name).reshape(*one.shape[:-1], -1)
+            values = q8_0.dequantize_q8_0(blocks, dtype=one.dtype)
+            np.testing.assert_array_equal(values, files.read_tensor(target, one.name), strict=True)
+        else:
+            assert _bytes(source, one.name).tobytes() == _bytes(target, one.name).tobytes()
+
+
+def _bytes(path: Path, name: str) -> Any:
+    with open_container(path) as container, container.stream(container.tensors[name]) as stream:
+        return stream.array(container.tensors[name].bytes, np.dtype(np.uint8))
 
 
 def _opens(path: Path) -> None:
@@ -513,6 +595,7 @@ PARSERS = {
     "npz": Parser(npz_mutant, _file(".npz"), ".npz"),
     "safetensors": Parser(safetensors_mutant, _file(".safetensors"), ".safetensors"),
     "gguf": Parser(gguf_mutant, _file(".gguf"), ".gguf"),
+    "folder": Parser(folder_mutant, _folder, ".index"),
     "params": Parser(tree_mutant, _dictionary(zp.QuantParams), ".json"),
     "minmax": Parser(tree_mutant, _observer(observers.MinMaxObserver), ".json"),
     "histogram": Parser(tree_mutant, _observer(observers.HistogramObserver), ".json"),

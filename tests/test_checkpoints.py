@@ -135,14 +135,14 @@ def test_the_configuration(tmp_path, scheme):
 
 def test_rows_that_128_does_not_divide(tmp_path):
     """Left alone, ignored by the engine, and the summary says why."""
-    model, out = checkpoints.llama(tmp_path / "model", intermediate=320), tmp_path / "out"
+    model, out = checkpoints.llama(tmp_path / "model", intermediate=192), tmp_path / "out"
     summary = files.quantize_checkpoint(model, out, format=CT, scheme="W8A16")
     kept = {one.name: one.kept for one in summary.tensors}
     ignored = checkpoints.config(out)["quantization_config"]["ignore"]
     for i in range(2):
         name = DOWN.format(i)
         assert "128" in kept[f"{name}.weight"]
-        assert "320" in kept[f"{name}.weight"]
+        assert "192" in kept[f"{name}.weight"]
         assert name in ignored
         assert f"{name}.weight" in checkpoints.read(out)
     assert kept[f"{Q}.weight"] is None
@@ -180,23 +180,28 @@ def test_rows_of_zeros(tmp_path, dtype, scheme):
     assert found[f"{Q}.weight_scale"][1, 0] == EPSILON[dtype]
 
 
-def test_patterns(tmp_path):
+def test_ignore(tmp_path):
+    """A whole name, the last word of a layer's, or a pattern; lm_head is no more among them."""
     model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
-    summary = files.quantize_checkpoint(
-        model,
-        out,
-        format=CT,
-        scheme="W8A8",
-        ignore=("lm_head", "*.0.mlp.*"),
-        include=["*.mlp.*", "*_proj.weight"],
-    )
-    kept = {one.name for one in summary.tensors if one.kept}
-    assert "model.layers.0.mlp.up_proj.weight" in kept
-    assert "model.layers.1.mlp.up_proj.weight" not in kept
+    patterns = ["*.0.mlp.*", "v_proj", f"{Q}.weight"]
+    summary = files.quantize_checkpoint(model, out, format=CT, ignore=patterns)
+    kept = {one.name.removesuffix(".weight") for one in summary.tensors if one.kept}
+    expected = {f"model.layers.0.mlp.{name}_proj" for name in ("down", "gate", "up")}
+    expected |= {f"model.layers.{i}.self_attn.v_proj" for i in range(2)} | {Q}
+    assert {name for name in kept if name.endswith("_proj")} == expected
+    assert "lm_head" not in kept
     ignored = checkpoints.config(out)["quantization_config"]["ignore"]
-    assert ignored[0] == "lm_head"
-    names = ("down_proj", "gate_proj", "up_proj")
-    assert sorted(ignored[1:]) == [f"model.layers.0.mlp.{name}" for name in names]
+    assert set(ignored) - {"lm_head"} == expected
+
+
+def test_include(tmp_path):
+    """Only these; an embedding too, where it is asked for."""
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    include = ["*.1.mlp.*", "model.embed_tokens.weight"]
+    summary = files.quantize_checkpoint(model, out, format="comfyui", include=include)
+    chosen = {one.name for one in summary.tensors if not one.kept}
+    expected = {f"model.layers.1.mlp.{name}_proj.weight" for name in ("down", "gate", "up")}
+    assert chosen == expected | {"model.embed_tokens.weight"}
 
 
 @pytest.mark.parametrize("make", [checkpoints.llama, checkpoints.mixtral])
@@ -279,7 +284,8 @@ def test_inspect_names_the_format(tmp_path):
         out = tmp_path / scheme
         files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
         described = [one.quantized for one in files.inspect_file(out).tensors if one.quantized]
-        assert {one["format"] for one in described} == {CT}
+        form = {"W8A8": "int-quantized", "W8A16": "pack-quantized"}[scheme]
+        assert {one["format"] for one in described} == {f"{CT} {form}"}
         assert all(one["params"]["dtype"] == "int8" for one in described)
 
 
@@ -317,12 +323,11 @@ def test_the_command(tmp_path, capsys):
 def refused(tmp_path, model, match, error=ValueError, out=None, **given):
     """Nothing is written: not the target, and nothing beside it."""
     out = tmp_path / "out" if out is None else out
-    before = fingerprint(tmp_path)
+    before, entries = fingerprint(tmp_path), set(tmp_path.rglob("*"))
     with pytest.raises(error, match=match) as caught:
-        files.quantize_checkpoint(model, out, **{"format": CT, "scheme": "W8A8"} | given)
+        files.quantize_checkpoint(model, out, **{"format": CT} | given)
     assert fingerprint(tmp_path) == before
-    assert not out.exists() or out == model or out in model.parents
-    assert not list(tmp_path.rglob("*.part"))
+    assert set(tmp_path.rglob("*")) == entries
     return str(caught.value)
 
 
@@ -409,11 +414,11 @@ def test_not_finite(tmp_path, value, given):
     shard = model / index["weight_map"][name]
     tensors = checkpoints.read(shard)
     x = tensors[name].copy()
-    x[3, 200] = x[7, 1] = value
+    x[3, 100] = x[7, 1] = value
     checkpoints.write(shard, tensors | {name: x})
     message = refused(tmp_path, model, "2 NaN or Inf", **given)
     assert repr(name) in message
-    assert "(3, 200)" in message
+    assert "(3, 100)" in message
 
 
 @pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
@@ -431,7 +436,7 @@ def test_an_unexpected_rank(tmp_path, given):
     refused(tmp_path, model, r"'a\.weight'.*3 axes", include=["a.weight", f"{Q}*"], **given)
 
 
-@pytest.mark.parametrize("inside", ["", "sub", "sub/deeper"])
+@pytest.mark.parametrize("inside", ["", "sub"])
 def test_a_target_inside_the_source(tmp_path, inside):
     model = checkpoints.llama(tmp_path / "model")
     refused(tmp_path, model, re.escape(str(model)), out=model / inside if inside else model)
@@ -461,10 +466,9 @@ def test_a_target_of_other_things(tmp_path):
         ({"format": "gptq"}, ValueError, "format.*'gptq'.*compressed-tensors"),
         ({"format": 8}, (TypeError, ValueError), "format"),
         ({"scheme": "W4A16"}, ValueError, "scheme.*'W4A16'.*W8A8"),
-        ({"scheme": None}, ValueError, "scheme.*W8A8"),
         ({"format": "comfyui", "scheme": "W8A8"}, ValueError, "scheme"),
         ({"per_row": True}, ValueError, "per_row"),
-        ({"format": "comfyui", "scheme": None, "scale_divisor": 127.5}, ValueError, "divisor"),
+        ({"format": "comfyui", "scale_divisor": 127.5}, ValueError, "divisor"),
         ({"scale_divisor": 0}, ValueError, "scale_divisor"),
         ({"scale_divisor": -1.0}, ValueError, "scale_divisor"),
         ({"scale_divisor": float("nan")}, ValueError, "scale_divisor"),

@@ -992,7 +992,9 @@ def test_names(tmp_path):
         ValueError, match=r"dst '.*q\.npy' must be the name of a \.safetensors file"
     ):
         files.quantize_file(source, tmp_path / "q.npy")
-    with pytest.raises(ValueError, match=r"src .* must be the name of a \.safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"src .* must be the name of a \.safetensors or \.gguf file"
+    ):
         files.dequantize_file(source, tmp_path / "b.npy")
     with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz, \.safetensors or \.gguf"):
         files.inspect_file(tmp_path / "w.txt")

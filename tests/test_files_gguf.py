@@ -120,16 +120,16 @@ def test_the_header_is_the_packages(gguf, tmp_path, alignment):
     def fill(writer):
         writer.add_array("tokenizer.ggml.tokens", ["<s>", "é"])
         writer.add_float32("eps", 1e-5)
+        writer.add_file_type(0)
         writer.add_quantization_version(2)
-        writer.add_file_type(7)
         for name, values in data.items():
             writer.add_tensor(name, values)
 
     path = written(gguf, tmp_path / "a.gguf", fill, alignment)
     with open_container(path) as container:
         (source,) = container.shards
-        mixed = dict.fromkeys(sorted(order), ("F32", (33,)))
-        head, starts, total = ours.write_header(mixed, source.header, 7, path)
+        same = dict.fromkeys(sorted(order), ("F32", (33,)))
+        head, starts, total = ours.write_header(same, source.header, path)
         assert starts == {tensor.name: tensor.start for tensor in source.tensors.values()}
     content = path.read_bytes()
     assert head == content[: len(head)]
@@ -140,7 +140,7 @@ def test_the_header_is_the_packages(gguf, tmp_path, alignment):
 # What the package cannot write
 
 
-def test_pairs_are_kept_to_the_bit():
+def test_pairs_are_kept_to_the_bit(tmp_path):
     nan = struct.pack("<I", 0x7FA00001)  # signaling, with a payload
     kept = [
         u32("general.file_type", 1),
@@ -153,34 +153,24 @@ def test_pairs_are_kept_to_the_bit():
         u32("general.quantization_version", 1),
         u32("z", 5),
     ]
-    content = made(kept, [info("w")], ONE)
-    with open_bytes(content) as source:
-        head, starts, total = ours.write_header(
-            {"w": ("F32", (4, 32))}, source.header, 7, source.path
-        )
+    path = tmp_path / "x.gguf"
+    path.write_bytes(made(kept, [info("w.weight", kind=1)], bytes(256)))
+    files.quantize_file(path, tmp_path / "q.gguf")
     last = [u32("general.quantization_version", 2), u32("general.file_type", 7)]
-    assert head == made([*kept[1:-2], kept[-1], *last], [info("w")])
-    assert (starts, total) == ({"w": len(head)}, len(head) + 512)
+    head = made([*kept[1:-2], kept[-1], *last], [info("w.weight", kind=8)])
+    assert (tmp_path / "q.gguf").read_bytes() == head + bytes(4 * 34 + 24)
 
 
-class open_bytes:
-    """A source of these bytes."""
-
-    def __init__(self, content):
-        import tempfile
-        from pathlib import Path
-
-        self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / "x.gguf"
-        path.write_bytes(content)
-        self._context = open_container(path)
-
-    def __enter__(self):
-        return self._context.__enter__()
-
-    def __exit__(self, *error):
-        self._context.__exit__(*error)
-        self._folder.cleanup()
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_keys_of_a_split(tmp_path, count):
+    """Those of a part stay, those of a whole that gguf-split merged go, as in llama-quantize."""
+    split = [pair("split.count", 2, struct.pack("<H", count)), pair("split.no", 2, bytes(2))]
+    path = tmp_path / "x.gguf"
+    path.write_bytes(made([*split, PAIR], [info("w.weight")], ONE))
+    files.quantize_file(path, tmp_path / "q.gguf")
+    told = files.inspect_file(tmp_path / "q.gguf").metadata
+    assert ("split.count" in told, "split.no" in told) == (count > 1, count > 1)
+    assert told["k"] == "1"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -357,3 +347,245 @@ def test_rules_of_one_architecture():
     tensor = tensor_of("blk.0.attn_k_b.weight")
     assert ours.reason_to_keep(tensor, "glm5-next") is not None
     assert ours.reason_to_keep(tensor, "deepseek2") is None
+
+
+# ---------------------------------------------------------------------------------------------
+# From file to file
+
+
+def model(gguf, path, kind, rng):
+    """Two layers and their frame, of floats of one kind; a norm and integers."""
+
+    def fill(writer):
+        writer.add_file_type(1)
+        writer.add_array("tokenizer.ggml.tokens", ["<s>", "é"])
+        writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+        for name, shape in {
+            "token_embd.weight": (70, 64),
+            "output_norm.weight": (64,),
+            "blk.10.ffn_up_exps.weight": (3, 5, 96),
+            "blk.2.attn_q.weight": (64, 64),
+            "blk.2.odd.weight": (4, 33),
+            "output.weight": (70, 64),
+        }.items():
+            x = rng.normal(size=shape).astype(np.float32) * np.exp(rng.uniform(-9, 4))
+            if kind == "BF16":
+                data = gguf.quants.quantize(x, gguf.GGMLQuantizationType.BF16)
+                writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.BF16)
+            else:
+                writer.add_tensor(name, x.astype("f2" if kind == "F16" else "f4"))
+        writer.add_tensor("table.weight", np.arange(64, dtype=np.int32).reshape(2, 32))
+
+    return written(gguf, path, fill)
+
+
+def tensors(gguf, path):
+    return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_there_and_back(gguf, tmp_path, kind):
+    """Bytes, metadata and values are the package's."""
+    source = model(gguf, tmp_path / "m.gguf", kind, np.random.default_rng(0))
+    target = tmp_path / "q.gguf"
+    done = files.quantize_file(source, target, stats=True)
+    before, after = tensors(gguf, source), tensors(gguf, target)
+    assert {one.name: one.kept for one in done.tensors if one.kept} == {
+        "output_norm.weight": "llama.cpp quantizes tensors of 2 and 3 axes",
+        "blk.2.odd.weight": "32 does not divide its rows of 33",
+        "table.weight": "its dtype is not quantized",
+    }
+    assert [one.name for one in done.tensors] == list(before)
+    layered = ["blk.2.attn_q.weight", "blk.2.odd.weight", "blk.10.ffn_up_exps.weight"]
+    assert list(after)[-3:] == layered
+    assert list(after)[:-3] == sorted(set(before) - set(layered))
+    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    values = {}
+    for one in done.tensors:
+        old, new = before[one.name], after[one.name]
+        assert old.shape.tolist() == new.shape.tolist()
+        assert one.bytes_out == new.n_bytes
+        if one.kept:
+            assert new.tensor_type == old.tensor_type
+            assert new.data.tobytes() == old.data.tobytes()
+            continue
+        x = gguf.quants.dequantize(old.data, old.tensor_type).astype(np.float32)
+        assert new.tensor_type == q8_0
+        assert new.data.tobytes() == gguf.quants.quantize(x, q8_0).tobytes()
+        values[one.name] = again = gguf.quants.dequantize(new.data, q8_0)
+        error = np.abs(again - x).max()
+        assert one.error_bound / 3 < error <= one.error_bound * (1 + 1e-6)
+        noise = (again.astype(np.float64) - x).ravel()
+        signal = x.astype(np.float64).ravel()
+        sqnr = 10 * np.log10(np.vdot(signal, signal) / np.vdot(noise, noise))
+        assert one.sqnr_db == pytest.approx(sqnr, rel=1e-9)
+        codes, params = files.read_tensor(target, one.name), files.read_params(target, one.name)
+        assert (codes.dtype, codes.shape) == (np.int8, one.shape)
+        assert params.dequantize(codes).tobytes() == again.tobytes()
+        assert (params.convention, params.qmin, params.block_size) == ("ggml", -127, 32)
+    expected = fields(gguf.GGUFReader(source))
+    set_here = {"general.file_type": 7, "general.quantization_version": 2}
+    for key, value in set_here.items():
+        assert gguf.GGUFReader(target).fields[key].contents() == value
+        expected.pop(key, None)
+    found = fields(gguf.GGUFReader(target))
+    assert {key: value for key, value in found.items() if key not in set_here} == expected
+    assert list(found) == [*expected, "general.quantization_version", "general.file_type"]
+    loaded = files.load(target)
+    assert loaded.keys() == values.keys()
+    for name, (codes, params) in loaded.items():
+        assert params.dequantize(codes).tobytes() == values[name].tobytes()
+    for dtype, number in ((None, 1), ("float32", 0), ("bfloat16", 32)):
+        back = tmp_path / "b.gguf"
+        files.dequantize_file(target, back, dtype=dtype)
+        reader = gguf.GGUFReader(back)
+        assert reader.fields["general.file_type"].contents() == number
+        for tensor in reader.tensors:
+            if tensor.name not in values:
+                assert tensor.data.tobytes() == before[tensor.name].data.tobytes()
+            elif dtype == "bfloat16":
+                there = gguf.quants.quantize(values[tensor.name], tensor.tensor_type)
+                assert tensor.data.tobytes() == there.tobytes()
+            else:
+                assert tensor.data.dtype == (dtype or "float16")
+                assert tensor.data.tobytes() == values[tensor.name].astype(dtype or "f2").tobytes()
+
+
+def blocks_of(path, x):
+    """A file of one tensor of Q8_0, quantized from `x`."""
+    path.write_bytes(
+        made([], [info("w.weight", x.shape)], np.ascontiguousarray(x, "<f4").tobytes())
+    )
+    files.quantize_file(path, path.with_name("q.gguf"))
+    return path.with_name("q.gguf")
+
+
+def test_blocks_without_a_scale(gguf, tmp_path):
+    """Zeros, and what is too small for a scale in float16: the values are 0, signs are kept."""
+    x = np.zeros((6, 32), np.float32)
+    x[1] = -0.0
+    x[2] = np.linspace(-1, 1, 32) * 1e-42
+    x[3] = np.linspace(-1, 1, 32) * 3e-37
+    x[4] = np.linspace(-1, 1, 32) * 1e-9
+    x[5] = np.linspace(-1, 1, 32) * 1e-3
+    path = blocks_of(tmp_path / "x.gguf", x)
+    stored = tensors(gguf, path)["w.weight"].data
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(stored, gguf.GGMLQuantizationType.Q8_0)
+        assert stored[:, 1:3].any()  # codes that stand for nothing
+    files.dequantize_file(path, tmp_path / "b.gguf", dtype="float32")
+    assert files.read_tensor(tmp_path / "b.gguf", "w.weight").tobytes() == expected.tobytes()
+    codes, params = files.read_tensor(path, "w.weight"), files.read_params(path, "w.weight")
+    np.testing.assert_array_equal(params.dequantize(codes), expected)
+    assert not codes[:5].any()
+
+
+def test_values_beyond_float16_are_told(tmp_path):
+    path = blocks_of(tmp_path / "x.gguf", np.full((2, 32), 70000.0, np.float32))
+    done = files.dequantize_file(path, tmp_path / "b.gguf")
+    assert done.tensors[0].error_bound == np.inf
+    done = files.dequantize_file(path, tmp_path / "b.gguf", dtype="float32")
+    assert done.tensors[0].error_bound < 300
+
+
+def q4_k(name, offset):
+    return info(name, (2, 256), 12, offset)
+
+
+REFUSED = {
+    "Inf": (
+        made([], [info("w.weight", (2, 64))], np.float32([0] * 70 + [np.inf] * 58).tobytes()),
+        r"'w.weight' has 58 NaN or Inf of 128 elements, the first \(inf\) at index \(1, 6\)",
+    ),
+    "a large scale": (
+        made([], [info("w.weight", (2, 32))], np.float32([0] * 32 + [8321040] * 32).tobytes()),
+        "'w.weight', from element 0 on: the scale of block 1 would be 65520.*; or exclude it",
+    ),
+    "K-quants": (
+        made([], [info("v.weight"), q4_k("w.weight", 512)], bytes(512 + 288)),
+        "quantized already: tensor 'w.weight' is of Q4_K; pass the file",
+    ),
+    "Q8_0": (
+        made([], [info("w.weight", (4, 32), 8), info("n", (3,), 0, 160)], bytes(160 + 32)),
+        "quantized already: tensor 'w.weight' is of Q8_0; pass the file",
+    ),
+    "nothing": (made([], [info("w.bias")], ONE), "nothing is left to quantize"),
+    "no tensors": (made([PAIR]), "no float tensor"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_quantized(tmp_path, case):
+    content, words = REFUSED[case]
+    source, target = tmp_path / "x.gguf", tmp_path / "q.gguf"
+    source.write_bytes(content)
+    target.write_bytes(b"the old file")
+    with pytest.raises((TypeError, ValueError), match=rf"x\.gguf: .*{words}"):
+        files.quantize_file(source, target)
+    assert target.read_bytes() == b"the old file"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["q.gguf", "x.gguf"]
+
+
+def test_what_is_quantized_already_is_copied(tmp_path):
+    """Of Q8_0 beside floats; of another type where it was not wanted, there and back."""
+    infos = [info("a.weight"), info("b.weight", (4, 32), 8, 512), q4_k("c.weight", 672)]
+    source, target = tmp_path / "x.gguf", tmp_path / "q.gguf"
+    data = np.random.default_rng(0).integers(0, 50, 288, np.uint8).tobytes()
+    source.write_bytes(made([], infos, bytes(672) + data))
+    done = files.quantize_file(source, target, exclude="c.weight")
+    assert [one.codes for one in done.tensors] == ["int8", None, None]
+    files.dequantize_file(target, tmp_path / "b.gguf", dtype="float32")
+    told = {one.name: one.dtype for one in files.inspect_file(tmp_path / "b.gguf").tensors}
+    assert told == {"a.weight": "F32", "b.weight": "F32", "c.weight": "Q4_K"}
+    assert (tmp_path / "b.gguf").read_bytes().endswith(data)
+    with pytest.raises(ValueError, match="'c.weight' is of Q4_K; convert it to F32"):
+        files.read_tensor(target, "c.weight")
+
+
+def test_options_and_names_that_do_not_fit(tmp_path):
+    source = tmp_path / "x.gguf"
+    source.write_bytes(made([], [info("w.weight")], ONE))
+    target = tmp_path / "q.gguf"
+    for keywords in ({"axis": 0}, {"dtype": "int8"}, {"symmetric": True}, {"block_size": 64}):
+        (name,) = keywords
+        with pytest.raises(ValueError, match=f"{name} is .* is quantized to Q8_0"):
+            files.quantize_file(source, target, **keywords)
+    with pytest.raises(ValueError, match=r"dst .* must be the name of a \.gguf file"):
+        files.quantize_file(source, tmp_path / "q.safetensors")
+    files.quantize_file(source, target)
+    with pytest.raises(ValueError, match=r"dst .* must be the name of a \.gguf file"):
+        files.dequantize_file(target, tmp_path / "b.npy")
+    with pytest.raises(TypeError, match="dtype float64 is of no use in a .gguf file"):
+        files.dequantize_file(target, tmp_path / "b.gguf", dtype="float64")
+    with pytest.raises(ValueError, match="no tensor that"):
+        files.dequantize_file(source, tmp_path / "b.gguf")
+    np.save(tmp_path / "w.npy", np.zeros((4, 32), np.float32))
+    with pytest.raises(ValueError, match=r"dst .* must be the name of a \.safetensors file"):
+        files.quantize_file(tmp_path / "w.npy", target)
+
+
+def test_scales_that_are_none(tmp_path):
+    """NaN in a block of another's making."""
+    path = tmp_path / "x.gguf"
+    path.write_bytes(made([], [info("w", (3, 32), 8)], bytes(34) + b"\0\x7e" + bytes(92)))
+    for job in (
+        files.load,
+        lambda path: files.read_params(path, "w"),
+        lambda path: files.dequantize_file(path, tmp_path / "b.gguf"),
+    ):
+        with pytest.raises(ValueError, match=r"x\.gguf: tensor 'w'.* scale of block 1 is nan"):
+            job(path)
+    path.write_bytes(made([], [info("w", (1, 32), 8)], b"\0\xbc" + bytes(62)))  # -1
+    with pytest.raises(ValueError, match="'w'.*scale"):
+        files.read_params(path, "w")
+
+
+def test_progress_counts_to_the_end(gguf, tmp_path):
+    source = model(gguf, tmp_path / "m.gguf", "F16", np.random.default_rng(1))
+    seen = []
+    files.quantize_file(source, tmp_path / "q.gguf", progress=lambda *at: seen.append(at))
+    assert seen[-1] == (sum(one.n_bytes for one in tensors(gguf, source).values()),) * 2
+    assert seen == sorted(seen)
+    seen.clear()
+    files.dequantize_file(tmp_path / "q.gguf", source, progress=lambda *at: seen.append(at))
+    assert seen[-1][0] == seen[-1][1] > 0

@@ -125,6 +125,10 @@ def few(n: int) -> tuple[int, ...]:
     return (min(max(n, 1), 1100),)
 
 
+def blocks_of_34(n: int) -> tuple[int, ...]:
+    return min(n, 1500), 34
+
+
 def nothing(n: int) -> None:
     return None
 
@@ -172,6 +176,9 @@ def operations() -> Iterator[Operation]:
             params = zp.QuantParams(scale, 7, dtype)
             how = f"{dtype} {scale.dtype} to {real}"
             yield of_params("dequantize", how, dtype, real, flat, lambda n, p=params: p)
+    for real in REALS[:3]:
+        yield Operation(f"to_q8_0 {real}", real, CODES[0], blocks_of_34, nothing, _to_q8_0)
+        yield Operation(f"from_q8_0 {real}", CODES[0], real, blocks_of_34, nothing, _from_q8_0)
     for number in (*REALS, *(np.dtype(name) for name in ("int16", "int32", "int64"))):
         yield Operation(f"saturate {number}", number, number, flat, nothing, _saturate)
         yield Operation(f"saturate {number} in place", number, None, flat, nothing, _saturate)
@@ -320,6 +327,17 @@ def _saturate(x: Array, out: Array | None, _: Any) -> object:
 def _saturate_cast(x: Array, out: Array | None, _: Any) -> object:
     assert out is not None
     return zp.saturate_cast(x, out.dtype, out=out)
+
+
+def _to_q8_0(x: Array, out: Array | None, _: Any) -> object:
+    """Blocks of the last values."""
+    assert out is not None
+    return zp._backend.q8_0(x.reshape(-1)[2 * len(x) :].reshape(-1, 32), out)
+
+
+def _from_q8_0(blocks: Array, out: Array | None, _: Any) -> object:
+    assert out is not None
+    return zp._backend.q8_0(blocks, out.reshape(-1)[2 * len(out) :].reshape(-1, 32))
 
 
 def _min_max(x: Array, out: Array | None, _: Any) -> object:

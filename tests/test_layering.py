@@ -25,6 +25,7 @@ ALLOWED = {
     "src/loops/run.h": {"scalar.h", "types.h"},
     "src/loops/lanes.h": {"loops/run.h"},
     "src/loops/quantize.h": {"loops/elements.h", "loops/lanes.h"},
+    "src/loops/q8_0.h": {"loops/elements.h", "loops/quantize.h"},
     "src/loops/elements.h": {"loops/run.h"},
     "src/loops/min_max.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/strided.h": {"loops/run.h"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "src/loops/histogram.h": {"loops/elements.h", "loops/min_max.h"},
     "src/loops.cpp": {
         *("loops/elements.h", "loops/errors.h", "loops/histogram.h", "loops/min_max.h"),
-        *("loops/quantize.h", "loops/strided.h"),
+        *("loops/q8_0.h", "loops/quantize.h", "loops/strided.h"),
         *("kernels.def", "zeropoint/conventions.def"),
     },
     "src/targets.h": {"types.h"},

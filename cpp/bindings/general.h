@@ -63,6 +63,39 @@ py::array histogram(std::size_t isa, const py::array& source, Axis axis,
     return table;
 }
 
+// How many blocks of Q8_0 plain arrays hold, one of narrow floats and one of bytes.
+std::size_t q8_0_blocks(const py::array& values, const py::array& blocks, const py::array& target) {
+    const auto real = plain_real(values);
+    const std::size_t n = size_of(blocks) / zp::q8_0_bytes;
+    const bool plain = has_flags(blocks, plain_flags) && dtype_of(blocks) == zp::DType::u8;
+    if (!real || *real == zp::DType::f64 || !plain || size_of(blocks) != n * zp::q8_0_bytes ||
+        size_of(values) != n * zp::q8_0_elements ||
+        !has_flags(target, py::detail::npy_api::NPY_ARRAY_WRITEABLE_))
+        throw py::value_error("plain arrays, of 32 floats and of 34 bytes for each block");
+    return n;
+}
+
+// Whether all scales are finite, as they are stored.
+bool to_q8_0(std::size_t isa, const py::array& source, const py::array& target) {
+    check_isa(isa);
+    const std::size_t n = q8_0_blocks(source, target, target);
+    bool finite = true;
+    call(size_of(source), [&, x = source.data(), to = proxy(target).data](zp::Poll poll) {
+        return zp::to_q8_0(isa, {x, *dtype_of(source)}, to, n, finite, poll);
+    });
+    return finite;
+}
+
+bool from_q8_0(std::size_t isa, const py::array& source, const py::array& target) {
+    check_isa(isa);
+    const std::size_t n = q8_0_blocks(target, source, target);
+    bool finite = true;
+    call(size_of(target), [&, from = source.data(), x = proxy(target).data](zp::Poll poll) {
+        return zp::from_q8_0(isa, from, {x, *dtype_of(target)}, n, finite, poll);
+    });
+    return finite;
+}
+
 // The sums, how many elements are clipped, which codes are used, and by channel how many elements
 // are not zero and how many codes most of these have.
 py::tuple errors(std::size_t isa, const py::array& source, const NativeParams& params,

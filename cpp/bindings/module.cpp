@@ -49,5 +49,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("ranges", &min_max);
     m.def("histogram", &histogram);
     m.def("errors", &errors);
+    m.def("to_q8_0", &to_q8_0);
+    m.def("from_q8_0", &from_q8_0);
     m.def("info", &info);
 }

@@ -129,6 +129,21 @@ public:
         return core::run(layout_, places, stages_, count_, poll);
     }
 
+    // The only stage, of `in` elements and `out` a block.
+    bool run_blocks(Stage& stage, std::size_t in, std::size_t out, bool& finite, Poll poll) {
+        std::uint32_t strange = 0;
+        stage.in_size *= in;
+        stage.out_size *= out;
+        stage.state[0] = &strange;
+        stage.parameter_size = sizeof strange;
+        stage.fold = [](const Layout&, std::size_t, const State& from, const State& to) {
+            *static_cast<std::uint32_t*>(to[0]) |= *static_cast<const std::uint32_t*>(from[0]);
+        };
+        const bool finished = run(poll);
+        finite = !strange;
+        return finished;
+    }
+
 private:
     std::size_t run_length() const noexcept {
         return walk_ ? walk_->run_length() : core::run_length(layout_);
@@ -262,6 +277,20 @@ bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away
     pipeline.add(Op::round, inner, inner, tag(inner), ties_away ? Tag::away : Tag::even);
     pipeline.convert(inner, x.dtype);
     return pipeline.run(poll);
+}
+
+bool to_q8_0(std::size_t isa, ConstView x, void* blocks, std::size_t n, bool& finite, Poll poll) {
+    Pipeline pipeline(isa, Layout::tensor(n), input(x), output(blocks, DType::u8));
+    return pipeline.run_blocks(pipeline.add(Op::to_q8_0, x.dtype, DType::u8, tag(x.dtype), Tag::u8),
+                               q8_0_elements, q8_0_bytes, finite, poll);
+}
+
+bool from_q8_0(std::size_t isa, const void* blocks, View x, std::size_t n, bool& finite,
+               Poll poll) {
+    Pipeline pipeline(isa, Layout::tensor(n), input(blocks, DType::u8), output(x, x.dtype));
+    return pipeline.run_blocks(
+        pipeline.add(Op::from_q8_0, DType::u8, x.dtype, Tag::u8, tag(x.dtype)), q8_0_bytes,
+        q8_0_elements, finite, poll);
 }
 
 namespace {

@@ -5,6 +5,7 @@
 #include "loops/errors.h"
 #include "loops/histogram.h"
 #include "loops/min_max.h"
+#include "loops/q8_0.h"
 #include "loops/quantize.h"
 #include "loops/strided.h"
 

@@ -36,6 +36,8 @@ enum class Op : std::uint8_t {
     certify,
     dequantize,
     fake_quantize,
+    to_q8_0,
+    from_q8_0,
     convert,
     saturate,
     round,

@@ -168,8 +168,7 @@ void choose_all(const Ranges& ranges, const core::Choice& choice, float* scale,
             refuse("the range of x", place, " is too wide: (max - min) / ",
                    choice.qmax - choice.qmin, " is beyond float; scale x down, or use more codes");
         case core::Fault::too_narrow:
-            refuse("the range of x", place,
-                   " is too narrow for the ",
+            refuse("the range of x", place, " is too narrow for the ",
                    core::convention_names[static_cast<int>(choice.convention)],
                    " convention: 1 / scale is beyond float; use another convention, or scale x up");
         case core::Fault::far_from_zero:

@@ -334,6 +334,29 @@ def histogram(x: Array, axis: int | None, exponents: Array) -> tuple[Array, Arra
     return low, high, table
 
 
+@ieee
+def q8_0(source: Array, target: Array) -> bool:
+    """`_reference.to_q8_0`, or `from_q8_0` of bytes, on the current backend; both arrays plain.
+
+    Whether the stored scales are finite; where one is not, the target means nothing.
+    """
+    to = target.dtype == np.uint8
+    isa, expected = _isa_or_expected(
+        lambda: _reference.to_q8_0(source) if to else _reference.from_q8_0(source, target.dtype)
+    )
+    if isa < 0:
+        target[...] = expected
+        blocks = target if to else source
+        return bool(np.isfinite(blocks.view(_reference.Q8_0)["scale"]).all())
+    if expected is not None:  # an element that is not written must differ
+        target[...] = unlike(expected)
+    kernel = "to_q8_0" if to else "from_q8_0"
+    finite = bool(getattr(_core, kernel)(isa, source.view(np.ndarray), target))
+    if expected is not None and finite:
+        _compare(kernel, source, target, expected)
+    return finite
+
+
 class Errors(NamedTuple):
     """What quantizing an array does to it; sums in a unit, see `_reference.errors`."""
 

@@ -64,6 +64,14 @@ def flag(value: object, name: str) -> bool:
     return bool(value)
 
 
+def number(value: Any, name: str) -> Any:
+    """A single real number, of any size."""
+    kinds = (int, float, np.integer, np.floating)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kinds):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {shown(value)}")
+    return value
+
+
 def dtype_name(dtype: np.dtype[Any]) -> str:
     return _NAMES.get(dtype) or dtype.name
 

@@ -7,76 +7,58 @@ from typing import Any
 import numpy as np
 
 from . import _backend, _checks
-from ._params import QuantParams
-from ._reference import Array, narrow
+from ._chunks import contiguous
+from ._reference import Q8_0, Array, widen
 
 BLOCK = 32  #: elements of a block
 BYTES = 34
 OVERFLOW = 65520  #: from here on a scale is rounded to Inf in float16
 
-_LAYOUT = np.dtype([("scale", "<f2"), ("codes", "i1", BLOCK)])
 
+def quantize(x: Array) -> Array:
+    """Blocks (uint8 [n, 34]) of floats of any shape and layout, whose last axis divides by 32.
 
-def join(scale: Array, codes: Array) -> Array:
-    """Blocks (uint8 [n, 34]) of scales (float32 [n]), rounded to float16, and codes (int8 [n, 32]).
-
-    ValueError, naming the block, where float16 cannot hold the scale.
+    float64 is rounded to float32 first, as gguf does.  ValueError for NaN and Inf, and, naming the
+    block, for a scale that float16 cannot hold.
     """
-    large = ~(np.abs(scale) < OVERFLOW)
-    if large.any():
-        i = int(np.argmax(large))
+    rows = contiguous(x).reshape(-1, BLOCK)
+    if rows.dtype == np.float64:
+        with np.errstate(all="ignore"):
+            rows = rows.astype(np.float32)
+    blocks = np.empty((len(rows), BYTES), np.uint8)
+    if not _backend.q8_0(rows, blocks):
+        _checks.finite(x, "x", shaped=True)
+        i = int(np.argmin(np.isfinite(blocks.view(Q8_0)["scale"])))
+        scale = np.abs(widen(rows[i])).max() / np.float32(127)
         raise ValueError(
-            f"the scale of block {i} would be {scale[i]}, which float16 cannot hold; Q8_0 is for "
+            f"the scale of block {i} would be {scale}, which float16 cannot hold; Q8_0 is for "
             f"values below {127 * OVERFLOW:,}, so scale them down"
         )
-    blocks = np.empty(len(scale), _LAYOUT)
-    with np.errstate(under="ignore"):
-        blocks["scale"] = scale
-    blocks["codes"] = codes
-    return blocks.view(np.uint8).reshape(-1, BYTES)
+    return blocks
 
 
-def split(blocks: Array) -> tuple[Array, Array]:
-    """Scales (float32 [n]) and codes (int8 [n, 32]) of blocks (uint8, in C order).
+def dequantize(blocks: Array, dtype: np.dtype[Any]) -> Array:
+    """Values ([n, 32] of `dtype`) of blocks (uint8 of any shape and layout).
 
     ValueError, naming the block, for a scale that is NaN or Inf.
     """
-    fields = np.ascontiguousarray(blocks).reshape(-1).view(_LAYOUT)
-    scale = fields["scale"].astype(np.float32)
-    bad = ~np.isfinite(scale)
-    if bad.any():
-        i = int(np.argmax(bad))
+    rows = contiguous(blocks).reshape(-1, BYTES)
+    x = np.empty((len(rows), BLOCK), np.float32 if dtype == np.float64 else dtype)
+    if not _backend.q8_0(rows, x):
+        _scales(rows)
+    return x.astype(dtype, copy=False)
+
+
+def split(blocks: Array) -> tuple[Array, Array]:
+    """Scales (float32 [n]) and codes (int8 [n, 32]) of blocks; errors as in `dequantize`."""
+    rows = contiguous(blocks).reshape(-1, BYTES)
+    return _scales(rows), np.ascontiguousarray(rows.view(Q8_0)["codes"][:, 0])
+
+
+def _scales(rows: Array) -> Array:
+    scale = widen(rows.view(Q8_0)["scale"][:, 0])
+    finite = np.isfinite(scale)
+    if not finite.all():
+        i = int(np.argmin(finite))
         raise ValueError(f"the scale of block {i} is {scale[i]}: these are not the blocks of Q8_0")
-    return scale, np.ascontiguousarray(fields["codes"])
-
-
-@_backend.ieee
-def quantize(x: Array) -> Array:
-    """Blocks (uint8 [n, 34]) of `x`, floats whose last axis divides by 32.
-
-    ``d = max|x| / 127``, codes ``half_away(x * (1 / d))``, in float32, and 0 where d is 0 or 1 / d
-    is not finite; what is stored is float16(d).
-    """
-    with np.errstate(all="ignore"):
-        rows = np.asarray(x, np.float32 if x.dtype == np.float64 else x.dtype, order="C")
-        rows = rows.reshape(x.size // BLOCK, BLOCK)
-        if not x.size:
-            return np.empty((0, BYTES), np.uint8)
-        low, high = _backend.min_max(rows, 0, None)
-        if np.isnan(low).any():
-            _checks.finite(x, "x", shaped=True)
-        scale = np.maximum(-low, high) / np.float32(127)
-        usable = np.isfinite(1 / scale)
-    params = QuantParams(
-        np.where(usable, scale, np.float32(1)), 0, "int8", qmin=-127, axis=0, convention="ggml"
-    )
-    return join(scale, params.quantize(rows))
-
-
-@_backend.ieee
-def dequantize(blocks: Array, dtype: np.dtype[Any]) -> Array:
-    """Values ([n, 32], rounded once to `dtype`) of blocks (uint8, in C order): codes times scale,
-    in float32."""
-    scale, codes = split(blocks)
-    with np.errstate(all="ignore"):
-        return narrow(codes.astype(np.float32) * scale[:, None], dtype)
+    return scale

@@ -162,6 +162,32 @@ def requantize(
     return np.asarray(np.clip(code, qmin, qmax)).astype(dtype)
 
 
+#: a block of GGUF's Q8_0
+Q8_0 = np.dtype([("scale", "<f2"), ("codes", "i1", 32)])
+
+
+@np.errstate(all="ignore")
+def to_q8_0(x: Array) -> Array:
+    """Blocks (uint8 [n, 34]) of x [n, 32]: float16 of ``d = max|x| / 127``, computed in float32,
+    and the codes that `CODE["ggml"]` has for d, but 0 where 1 / d is not finite."""
+    x = widen(x)
+    scale = np.abs(x).max(axis=1) / np.float32(127)
+    inverse = 1 / scale
+    inverse[~np.isfinite(inverse)] = 0
+    blocks = np.empty(len(x), Q8_0)
+    blocks["scale"] = scale
+    blocks["codes"] = round_half_away(x * inverse[:, None])
+    return blocks.view(np.uint8).reshape(-1, Q8_0.itemsize)
+
+
+@np.errstate(all="ignore")
+def from_q8_0(blocks: Array, dtype: np.dtype[Any]) -> Array:
+    """code * d in float32, rounded once to `dtype`: [n, 32] of blocks [n, 34]."""
+    fields = blocks.view(Q8_0)[:, 0]
+    scale = fields["scale"].astype(np.float32)
+    return narrow(fields["codes"].astype(np.float32) * scale[:, None], dtype)
+
+
 def saturate(x: Array, qmin: int, qmax: int) -> Array:
     """clip(x, qmin, qmax) in x's dtype; NaN passes through."""
     return narrow(np.asarray(np.clip(widen(x), qmin, qmax)), x.dtype)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _api, _backend, _checks, _compare
+from . import _api, _backend, _checks, _compare, _q8_0
 from ._chunks import unlike
 from ._conventions import CONVENTIONS
 from ._layout import Layout
@@ -437,6 +437,25 @@ def _dynamic(x: Array, codes: np.dtype[Any], keywords: dict[str, Any]) -> Array:
     return np.frombuffer(b"".join(result.tobytes() for result in results), np.uint8)
 
 
+def _to_q8_0() -> Iterator[_Case]:
+    """Blocks at and beside half steps, with scales of any size, some of which are stored as 0."""
+    rng = np.random.default_rng(12)
+    for n, (real, _) in _with_sizes(itertools.product(REALS, range(6))):
+        steps = rng.integers(-127, 127, (n, 32)) + rng.choice([0.0, 0.5], (n, 32))
+        steps[:, :1] = rng.choice([0.0, 127.0, -127.0], (n, 1))
+        x = _beside(rng, np.ldexp(steps, rng.integers(-140, 15, (n, 1))), real)
+        x = np.where(np.isfinite(x), x, real.type(0))
+        yield _Case(x.size, partial(_q8_0.quantize, _placed(rng, x)), has_out=False)
+
+
+def _from_q8_0() -> Iterator[_Case]:
+    rng = np.random.default_rng(13)
+    for n, (real, _) in _with_sizes(itertools.product(REALS, range(6))):
+        blocks = rng.integers(256, size=(n, 34), dtype=np.uint8)
+        blocks[:, 1] &= 0xBF  # the scale is finite
+        yield _Case(n * 32, partial(_q8_0.dequantize, blocks, real), has_out=False)
+
+
 OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "quantize": partial(_quantize, _api.quantize),
     "dequantize": _dequantize,
@@ -449,4 +468,6 @@ OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "histogram": _histogram,
     "errors": _errors,
     "quantize_dynamic": _quantize_dynamic,
+    "to_q8_0": _to_q8_0,
+    "from_q8_0": _from_q8_0,
 }

@@ -1,4 +1,4 @@
-"""Quantize tensors in files: ``.npy``, ``.npz`` and ``.safetensors``, in bounded memory.
+"""Quantize tensors in files: ``.npy``, ``.npz``, ``.safetensors``, ``.gguf``; in bounded memory.
 
 `quantize_file` and `dequantize_file` go from file to file; `save` and `load` write and read codes
 and parameters that are in memory, in the same format.
@@ -83,7 +83,7 @@ class TensorInfo:
     """One tensor of a file."""
 
     name: str
-    dtype: str  #: in the file's own words: ``<f4`` in a .npy, ``F32`` in a .safetensors
+    dtype: str  #: in the file's own words: ``<f4`` in a .npy, ``F32`` in a .safetensors or .gguf
     shape: tuple[int, ...]
     order: str  #: ``"C"`` or ``"F"`` (Fortran)
     bytes: int
@@ -100,9 +100,9 @@ class FileInfo:
     """The contents of a file."""
 
     path: str
-    format: str  #: ``"npy"``, ``"npz"`` or ``"safetensors"``
+    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"`` or ``"gguf"``
     bytes: int
-    metadata: dict[str, str]  #: of a .safetensors file
+    metadata: dict[str, str]  #: of a .safetensors or .gguf file; of arrays there the length
     tensors: tuple[TensorInfo, ...]  #: in the order of the file
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,15 +129,17 @@ def quantize_file(
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
 
     Parameters and codes are to the bit those of `choose_params` and `quantize` for each tensor.
+    A ``.gguf`` file becomes one of Q8_0, the same bytes as llama.cpp's llama-quantize writes.
 
     Parameters
     ----------
     src
-        A ``.npy`` (its tensor is named as the file), ``.npz`` or ``.safetensors`` file.  float16,
-        bfloat16 (in ``.safetensors``), float32 and float64 are quantized, in any byte order, in C
-        or Fortran order.  Other dtypes are copied.
+        A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file.
+        float16, bfloat16 (in the last two), float32 and float64 (not of a ``.gguf``) are quantized,
+        in any byte order, in C or Fortran order.  Other dtypes are copied.
     dst
-        Replaced if it exists, and only once the new file is complete.
+        A ``.safetensors`` file; a ``.gguf`` file for such a source.  Replaced if it exists, and
+        only once the new file is complete.
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
@@ -150,7 +152,8 @@ def quantize_file(
     dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
-        smaller (a scale for each of few elements), is copied, and the summary says why.
+        smaller (a scale for each of few elements), is copied, and the summary says why.  None for
+        a ``.gguf`` file: Q8_0 has no options, and llama-quantize's rules say what is copied.
 
     Returns
     -------
@@ -169,7 +172,8 @@ def quantize_file(
     ValueError
         A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
         that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
-        that no name matches; a member of a ``.npz`` that is no array of numbers.
+        that no name matches; a member of a ``.npz`` that is no array of numbers; a ``.gguf`` file
+        that is quantized already, or a block whose scale float16 cannot hold.
     """
     path, target = _paths(src, SUFFIXES, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
     if _is_gguf(src):
@@ -206,7 +210,7 @@ def quantize_checkpoint(
     *,
     format: str = "compressed-tensors",
     scheme: str | None = None,
-    ignore: Patterns = None,
+    ignore: Patterns = (linear.HEAD,),
     include: Patterns = None,
     scale_divisor: float | None = None,
     per_row: bool = False,
@@ -229,11 +233,11 @@ def quantize_checkpoint(
         Of compressed-tensors: ``"W8A8"`` (the default), a scale for each row, and an engine that
         quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
     ignore
-        Names or patterns (`fnmatch`) of layers that are kept as they are, ``"lm_head"`` by default:
-        the whole name of a layer, its last word, or the name of a tensor.
+        Names or patterns (`fnmatch`) of layers that are kept as they are: the whole name of a
+        layer, its last word, or the name of a tensor.
     include
-        Only tensors that these names or patterns choose are quantized, even if they are called as
-        an embedding or a router is, or lie transposed as the Conv1D layers of GPT-2.
+        Names or patterns in the same way.  Only what they fit is quantized, even if it is called as
+        an embedding or a router is, or lies transposed as the Conv1D layers of GPT-2.
     scale_divisor
         Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
         of ``max|x| / 127``, which has the smaller error.
@@ -273,13 +277,14 @@ def quantize_checkpoint(
             raise ValueError(f"{option} is no option of format {format!r}; leave it out")
     chosen: Scheme
     if format == compressed_tensors.NAME:
-        name = _checks.name(scheme or "W8A8", "scheme", compressed_tensors.SCHEMES)
+        scheme = "W8A8" if scheme is None else scheme
+        name = _checks.name(scheme, "scheme", compressed_tensors.SCHEMES)
         chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
     elif format == comfyui.NAME:
         chosen = comfyui.ComfyUI(per_row)
     else:
         chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
-    ignored = _patterns.checked(ignore, "ignore")
+    ignored = _patterns.checked(ignore, "ignore") or []
     wanted = _patterns.checked(include, "include")
     path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
     if format == compressed_tensors.NAME and not path.is_dir():
@@ -289,13 +294,14 @@ def quantize_checkpoint(
         )
     with open_container(path) as container:
         check_values(container)
-        if ignored is not None:
-            linear.check_ignored(container, ignored)
-        reason_to_keep = linear.selection(
-            container, ["lm_head"] if ignored is None else ignored, wanted
-        )
         return jobs.quantize(
-            container, chosen, reason_to_keep, Path(dst), target, progress, stats=stats
+            container,
+            chosen,
+            linear.selection(container, ignored, wanted),
+            Path(dst),
+            target,
+            progress,
+            stats=stats,
         )
 
 
@@ -307,14 +313,15 @@ _SCHEMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _divisor(given: float | None) -> float:
-    divisor = 127.0 if given is None else float(given)
-    if not 127 <= divisor <= 128:
+def _divisor(given: Any) -> float:
+    if given is None:
+        return 127.0
+    if not 127 <= _checks.number(given, "scale_divisor") <= 128:
         raise ValueError(
             f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
             "compressed-tensors' own tool"
         )
-    return divisor
+    return float(given)
 
 
 def dequantize_file(
@@ -325,15 +332,17 @@ def dequantize_file(
     Parameters
     ----------
     src
-        A ``.safetensors`` file from `quantize_file` or `save`.
+        A ``.safetensors`` file from `quantize_file` or `save`; a ``.gguf`` file with tensors of
+        Q8_0, whoever wrote it.
     dst
-        A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order).
-        Replaced if it exists, and only once the new file is complete.
+        A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order); a
+        ``.gguf`` file for such a source.  Replaced if it exists, and only once the new file is
+        complete.
     progress
         Called as ``progress(done, total)``, in bytes.
     dtype
-        float16, bfloat16 (not in a ``.npy``), float32 or float64; by default that of each tensor
-        before it was quantized.
+        float16, bfloat16 (not in a ``.npy``), float32 or float64 (not in a ``.gguf``); by default
+        that of each tensor before it was quantized, of a ``.gguf`` float16.
 
     Returns
     -------
@@ -365,7 +374,7 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """The contents of a ``.npy``, ``.npz`` or ``.safetensors`` file; reads little but its headers.
+    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, by its headers.
 
     Raises
     ------
@@ -427,22 +436,21 @@ def read_tensor(path: _PathLike, name: str) -> Array:
         if tensor is None:
             known = _patterns.nearest(name, container.tensors)
             raise fault(container.path, f"it has no tensor {name!r}", known[:300])
-        if tensor.word == "Q8_0":
-            one = quantized_one(container, name)
-            assert one is not None
-            with one.reader(container) as reader:
-                reader.params(one.layout)
-                return reader.codes(one.shape)
         if tensor.word not in (*NUMPY, "BF16"):
-            where = container.path_of(tensor)
-            raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
+            one = quantized_one(container, name)
+            if one is None:
+                where = container.path_of(tensor)
+                raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
+            with one.reader(container) as reader:
+                reader.params(one.layout)  # they lie among the codes
+                return reader.codes(one.shape)
         with container.stream(tensor) as stream:
             values = stream.array(tensor.size)
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
 def read_params(path: _PathLike, name: str) -> QuantParams:
-    """The parameters of the quantized tensor `name` of a ``.safetensors`` file.
+    """The parameters of the quantized tensor `name` of a ``.safetensors`` or ``.gguf`` file.
 
     ``dequantize(read_tensor(path, name), read_params(path, name))`` are its values.
 
@@ -522,7 +530,7 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
 
 
 def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
-    """The codes and parameters of all quantized tensors of a ``.safetensors`` file.
+    """The codes and parameters of all quantized tensors of a ``.safetensors`` or ``.gguf`` file.
 
     It reads what `save` and `quantize_file` wrote.  Tensors that are not quantized are not read:
     `inspect_file` lists them, `read_tensor` reads one.
@@ -573,6 +581,8 @@ def _paths(
     source = Path(src)
     if source.is_dir():
         return source, check_folders(source, Path(dst))
+    if not source.suffix:
+        source.stat()  # a folder that is absent
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):

@@ -663,12 +663,8 @@ def _rows_of(table: Array, some: int = _SOME) -> Iterator[slice]:
         yield slice(start, start + some)
 
 
-def _percent(value: object) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(
-            f"percentile must be a number, not {type(value).__name__} {_checks.shown(value)}"
-        )
-    if not 50 < value <= 100:
+def _percent(value: Any) -> float:
+    if not 50 < _checks.number(value, "percentile") <= 100:
         raise ValueError(f"percentile {value} must be more than 50 and at most 100; try 99.99")
     return float(value)
 

@@ -200,7 +200,7 @@ def test_what_others_wrote(tmp_path, marker, scale, metadata):
     assert zp.dequantize(loaded, params, dtype=dtype).tobytes() == expected.tobytes()
     one = {each.name: each.quantized for each in files.inspect_file(path).tensors}["a.weight"]
     assert one is not None
-    assert one["format"] == "comfyui"
+    assert one["format"] == "comfyui int8_tensorwise"
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,13 @@ bool saturate(std::size_t isa, ConstView x, Output y, std::size_t n, std::int64_
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
 bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away, Poll = {});
+/// The blocks of GGUF's Q8_0 (llama.cpp), 34 bytes for 32 elements: float16 of d = max|x| / 127,
+/// little-endian, and codes by the ggml convention, 0 where 1 / d is not finite.
+constexpr std::size_t q8_0_elements = 32, q8_0_bytes = 34;
+/// n blocks of plain f16, bf16 or f32.  `finite` says whether each d is, as it is stored.
+bool to_q8_0(std::size_t isa, ConstView x, void* blocks, std::size_t n, bool& finite, Poll = {});
+/// code * d of n blocks, computed in float, in the dtype of x, plain f16, bf16 or f32.
+bool from_q8_0(std::size_t isa, const void* blocks, View x, std::size_t n, bool& finite, Poll = {});
 /// Minimum and maximum for each parameter of the layout, float (double for f64 data); a zero is +0;
 /// both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});

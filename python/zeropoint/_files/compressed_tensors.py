@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .._reference import Array
+from . import folder
 from .container import Container
 from .linear import is_embedding, layer_of
 from .quantized import (
@@ -35,6 +36,7 @@ from .quantized import (
     Planned,
     Quantized,
     Reader,
+    Ready,
     Symmetric,
     apart,
     check_free,
@@ -46,6 +48,7 @@ NAME = "compressed-tensors"
 SCHEMES = ("W8A8", "W8A16")
 GROUP = 128  #: elements of a row that share a scale, of W8A16
 _CODES = 4  # of a packed int32
+_BYTE = np.dtype(np.uint8)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -88,13 +91,14 @@ def _one(container: Container, name: str) -> Quantized:
                 f"shape {shape} are I32 {(shape[0], -(-shape[1] // _CODES))}",
                 "other widths are not supported",
             )
-        if zero is not None:
-            raise wrong("it has packed zero points", "only symmetric weights are supported")
     if len(shape) != 2:
         raise wrong(f"its shape {shape} is not that of a matrix")
     if zero is not None:
         parts.append(zero)
-        if zero.word != "I8" or zero.shape != scale.shape:
+        stored = "I8", scale.shape
+        if packed is not None:  # four rows in one integer
+            stored = "I32", (-(-scale.shape[0] // _CODES), *scale.shape[1:])
+        if (zero.word, zero.shape) != stored or len(scale.shape) != 2:
             raise wrong(f"its zero points are of {zero.label} {zero.shape}")
     fields = INT8 | _granularity(shape, scale, wrong)
     reader = functools.partial(_read, codes, scale, zero, None if packed is None else shape[1])
@@ -129,9 +133,22 @@ def _granularity(shape: tuple[int, ...], scale: Tensor, wrong: Any) -> dict[str,
 def _read(
     codes: Tensor, scale: Tensor, zero: Tensor | None, columns: int | None, container: Container
 ) -> Iterator[Reader]:
-    decode = Stream.array if columns is None else _Packed(columns)
-    with apart(container, codes, scale, zero, decode) as reader:
+    if columns is None:
+        with apart(container, codes, scale, zero) as reader:
+            yield reader
+        return
+    zeros = None
+    if zero is not None:
+        rows, groups = scale.shape
+        with container.stream(zero) as stream:
+            four = _codes(stream.array((zero.shape[0], groups, _CODES), _BYTE))
+        zeros = Ready(four.transpose(0, 2, 1).reshape(-1, groups)[:rows])
+    with apart(container, codes, scale, zeros, _Packed(columns)) as reader:
         yield reader
+
+
+def _codes(packed: Array) -> Array:
+    return (packed ^ np.uint8(0x80)).view(np.int8)
 
 
 class _Packed:
@@ -142,25 +159,24 @@ class _Packed:
         self._at = 0  #: column of the next code
 
     def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Array:
-        byte = np.dtype(np.uint8)
         if not self._padding:
-            return (stream.array(shape, byte) ^ 0x80).view(np.int8)
-        found = np.empty(shape, byte)
+            return _codes(stream.array(shape, _BYTE))
+        found = np.empty(shape, _BYTE)
         flat, done = found.reshape(-1), 0
         while done < flat.size:
             rows = 0 if self._at else (flat.size - done) // self._columns
             if rows:
-                padded = stream.array((rows, self._columns + self._padding), byte)
+                padded = stream.array((rows, self._columns + self._padding), _BYTE)
                 some = padded[:, : self._columns].reshape(-1)
             else:
-                some = stream.array(min(flat.size - done, self._columns - self._at), byte)
+                some = stream.array(min(flat.size - done, self._columns - self._at), _BYTE)
                 self._at += some.size
                 if self._at == self._columns:
-                    stream.array(self._padding, byte)
+                    stream.array(self._padding, _BYTE)
                     self._at = 0
             flat[done : done + some.size] = some
             done += some.size
-        return (found ^ 0x80).view(np.int8)
+        return _codes(found)
 
 
 FORMAT = Format(_names, _one)
@@ -210,8 +226,12 @@ class CompressedTensors:
         return source.metadata
 
     def config(self, container: Container, planned: Planned) -> dict[str, Any]:
+        if container.folder is None or folder.config(container.folder) is None:
+            what = f"it has no {folder.CONFIG}, by which an engine knows {NAME}"
+            raise fault(container.path, what, "copy that of the model into the folder")
         W8A8 = self.scheme == "W8A8"
-        ignore = {"lm_head": None}  # an engine's model has it where the file has it not
+        # an engine's model has the head even where the file has not
+        ignore = {"lm_head": None} if "lm_head.weight" not in planned else {}
         for name, tensor in container.tensors.items():
             layer = layer_of(tensor)
             if name not in planned and layer and len(tensor.shape) == 2 and not is_embedding(layer):

@@ -58,6 +58,8 @@ def check_values(container: Container) -> None:
             what = "codes of GPTQ or AWQ"
         elif tensor.name.endswith(".SCB"):
             what = "scales of bitsandbytes"
+        elif tensor.name.endswith(".comfy_quant"):
+            what = "the mark of a layer that is quantized for ComfyUI"
         if what:
             where = container.path_of(tensor)
             raise fault(where, f"tensor {tensor.name!r} of {tensor.label} is {what}", advice)

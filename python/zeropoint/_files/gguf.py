@@ -63,7 +63,7 @@ _TYPES = {
     for number, name, elements, size in (row.split() for row in _TABLE.split(","))
 }
 NUMBERS = {name: number for number, (name, _, _) in _TYPES.items()}
-#: llama.cpp's numbers for what most tensors of a file are (general.file_type)
+#: llama.cpp's numbers for what most tensors of a file are, general.file_type
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
 _VERSION, _TYPE = "general.quantization_version", "general.file_type"
 
@@ -233,8 +233,8 @@ def write_header(
     """The header for tensors of these types (words) and shapes, where each starts, and the size.
 
     Order and metadata are those of llama-quantize: layer by layer, then by name; the pairs as they
-    are, then the version of the quantization and the type of most elements; what gguf-split leaves
-    in a file that it merged goes.  Padding is zeros.  `path` is for the errors.
+    are, then the version of the quantization and the type that tensors are converted to; what
+    gguf-split leaves in a file that it merged goes.  Padding is zeros.  `path` is for the errors.
     """
     pairs = dict(header.pairs)
     if header.metadata.get("split.count") in ("0", "1"):
@@ -242,12 +242,11 @@ def write_header(
             pairs.pop(key, None)
     pairs.pop(_VERSION, None)
     pairs[_VERSION] = _pair(_VERSION, 2)
-    held = dict.fromkeys(FILE_TYPES, 0)
-    for word, shape in tensors.values():
-        held[word] = held.get(word, 0) + math.prod(shape)
-    if (most := max(held, key=held.__getitem__)) in FILE_TYPES:
-        pairs.pop(_TYPE, None)
-        pairs[_TYPE] = _pair(_TYPE, FILE_TYPES[most])
+    for name, (word, _) in tensors.items():
+        if word != header.tensors[name].word:
+            pairs.pop(_TYPE, None)
+            pairs[_TYPE] = _pair(_TYPE, FILE_TYPES[word])
+            break
     head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
     head += b"".join(pairs.values())
     aligned, starts, end = _aligned(pairs, path), {}, 0
@@ -389,7 +388,9 @@ def _decode(blocks: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
 
 
 def _step(blocks: Array) -> float:
-    return float(np.abs(blocks.view("<f2")[:, 0]).max(initial=0))
+    """The largest scale; of floats without a sign it has the largest bits."""
+    bits = blocks.view("<u2")[:, 0] & np.uint16(0x7FFF)
+    return float(bits.max(initial=0).astype(np.uint16).view(np.float16))
 
 
 @dataclass(frozen=True)

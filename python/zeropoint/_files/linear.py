@@ -10,6 +10,7 @@ from . import folder
 from .container import Container
 from .source import REALS, Tensor, fault
 
+HEAD = "lm_head"  #: an engine ignores it whether the file has it or not
 #: the last word of a layer's name, and what such a layer is
 _OTHERS = (
     (r"embed(?!_out)|^(wte|wpe|shared|relative_attention_bias)$", "an embedding"),
@@ -39,34 +40,33 @@ def selection(
 ) -> Callable[[Tensor], str | None]:
     """A function that tells why a tensor is to be kept, or None.
 
-    The patterns of `ignore` fit a tensor's name, its layer's, or the last word of that.  A tensor
-    that `include` asks for is taken whatever its layer is called.
+    The patterns fit a tensor's name, its layer's, or the last word of that.  What `include` asks
+    for is taken whatever its layer is called, but for what is ignored.
     """
     names = [name for name, tensor in container.tensors.items() if tensor.word in REALS]
-    asked = None if include is None else _patterns.chosen(include, names, "include")
-    ignored = {name for name in names if _patterns.matches(ignore, name) or _fits(ignore, name)} - (
-        asked or set()
-    )
+    asked = None if include is None else _chosen(include, names, "include")
+    ignored = _chosen([each for each in ignore if each != HEAD], names, "ignore")
+    ignored |= {name for name in names if _fits(HEAD, name)} if HEAD in ignore else set()
     transposed = _transposed(container)
 
     def reason_to_keep(tensor: Tensor) -> str | None:
-        layer = layer_of(tensor)
+        layer, rank = layer_of(tensor), len(tensor.shape)
+        if tensor.name in ignored:
+            return "it is ignored"
         if asked is not None:
             if tensor.name not in asked:
                 return "it is not included"
-            if len(tensor.shape) != 2:
+            if rank != 2:
                 raise fault(
                     container.path_of(tensor),
-                    f"tensor {tensor.name!r} has the shape {tensor.shape}, and include asks for it",
+                    f"tensor {tensor.name!r} has {len(tensor.shape)} axes, and include asks for it",
                     "only matrices (out, in) are quantized in this format; leave it out",
                 )
             return None
         if not layer:
             return "it is not the weight of a layer"
-        if len(tensor.shape) != 2:
-            return f"it has {len(tensor.shape)} axes, and a linear layer's weight 2"
-        if tensor.name in ignored:
-            return "it is ignored"
+        if rank != 2:
+            return f"it has {rank} ax{'i' if rank == 1 else 'e'}s, and a linear layer's weight 2"
         if what := _what(layer):
             return f"it is {what}"
         if _last(layer) in transposed:
@@ -81,19 +81,21 @@ def selection(
     return reason_to_keep
 
 
-def check_ignored(container: Container, ignore: list[str]) -> None:
-    """ValueError for a pattern that fits no tensor."""
-    for pattern in ignore:
-        if not any(_fits([pattern], name) for name in container.tensors):
-            layers = [layer_of(tensor) or name for name, tensor in container.tensors.items()]
-            raise ValueError(
-                f"ignore {pattern!r} matches no name; {_patterns.nearest(pattern, layers)}"
-            )
+def _chosen(patterns: list[str], names: list[str], argument: str) -> set[str]:
+    """The names that patterns fit; ValueError for a pattern that fits none."""
+    found = set()
+    for pattern in patterns:
+        fitting = {name for name in names if _fits(pattern, name)}
+        if not fitting:
+            near = _patterns.nearest(pattern, names)
+            raise ValueError(f"{argument} {pattern!r} matches no name; {near}")
+        found |= fitting
+    return found
 
 
-def _fits(patterns: list[str], name: str) -> bool:
+def _fits(pattern: str, name: str) -> bool:
     layer = name.removesuffix(".weight")
-    return any(_patterns.matches(patterns, each) for each in (name, layer, _last(layer)))
+    return any(_patterns.matches([pattern], each) for each in (name, layer, _last(layer)))
 
 
 def _last(layer: str) -> str:

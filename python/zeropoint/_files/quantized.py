@@ -8,6 +8,7 @@ scheme, which plans how tensors of values will be.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -133,8 +134,25 @@ class Scheme(Protocol):
 # Codes, scales and zero points in tensors of their own
 
 
+class Numbers(Protocol):
+    """What a `Stream` is here: gives the next numbers in a shape."""
+
+    def array(self, shape: tuple[int, ...]) -> Array: ...
+
+
+class Ready:
+    """Numbers that are in memory."""
+
+    def __init__(self, values: Array) -> None:
+        self._values, self._at = values.reshape(-1), 0
+
+    def array(self, shape: tuple[int, ...]) -> Array:
+        first, self._at = self._at, self._at + math.prod(shape)
+        return self._values[first : self._at].reshape(shape)
+
+
 class _Apart:
-    def __init__(self, codes: Stream, scale: Stream, zero: Stream | None, decode: Decode) -> None:
+    def __init__(self, codes: Stream, scale: Stream, zero: Numbers | None, decode: Decode) -> None:
         self._codes, self._scale, self._zero, self._decode = codes, scale, zero, decode
 
     def params(self, chunk: Layout) -> tuple[Array, Array]:
@@ -158,7 +176,7 @@ def apart(
     container: Container,
     codes: Tensor,
     scale: Tensor,
-    zero: Tensor | None = None,
+    zero: Tensor | Ready | None = None,
     decode: Decode = Stream.array,
 ) -> Iterator[Reader]:
     """A reader where each part is a tensor; without zero points they are 0."""
@@ -166,7 +184,7 @@ def apart(
         yield _Apart(
             stack.enter_context(container.stream(codes)),
             stack.enter_context(container.stream(scale)),
-            None if zero is None else stack.enter_context(container.stream(zero)),
+            stack.enter_context(container.stream(zero)) if isinstance(zero, Tensor) else zero,
             decode,
         )
 
@@ -218,8 +236,8 @@ INT8: dict[str, Any] = {
 class Symmetric:
     """Zero point 0, and ``scale = max|x| / divisor`` as the file will keep it.
 
-    The divisor is rounded to the working precision.  Where the stored dtype is so coarse (among its
-    subnormals) that the largest code would be beyond 127.5, the scale is its next number.
+    The divisor is rounded to the working precision.  Where the stored dtype is so coarse, among its
+    subnormals, that the largest value would be clipped by half a step, it is the next number.
     """
 
     stored: str  #: dtype of the scale in the file
@@ -236,6 +254,6 @@ class Symmetric:
         scale = np.where(peak > 0, peak / peak.dtype.type(self.divisor), self.of_zeros)
         scale = np.maximum(scale, self.least).astype(real_dtype(self.stored))
         with np.errstate(divide="ignore"):
-            short = peak / scale.astype(peak.dtype) > 127.5
+            short = peak / scale.astype(peak.dtype) > self.divisor + 0.5
         scale = np.where(short, np.nextafter(scale, scale.dtype.type(np.inf)), scale)
         return QuantParams(scale.astype(peak.dtype), 0, axis=axis, block_size=block_size, **INT8)

@@ -114,9 +114,7 @@ def encode(
                 if not np.isfinite(widen(x)).all():
                     raise _not_finite(tensor, container) from None
                 what = f"tensor {tensor.name!r}, from element {first} on: {reason}"
-                raise ValueError(
-                    _checks.printable(f"{container.path_of(tensor)}: {what}")
-                ) from None
+                raise fault(container.path_of(tensor), what, "or exclude it") from None
             region.write(blocks)
             bound = max(bound, error)
             if sums is not None:
