@@ -301,7 +301,7 @@ def _print_summary(done: FileSummary, verb: str, options: argparse.Namespace) ->
 
 def _row(group: list[TensorSummary]) -> dict[str, str]:
     first = group[0]
-    decibels = sorted(f"{each.sqnr_db:.1f}" for each in group if each.sqnr_db is not None)
+    ratios = sorted(each.sqnr_db for each in group if each.sqnr_db is not None)
     codes = f"{first.codes} {_granularity(first.axis, first.block_size)}"
     return {
         "tensor": _pattern([each.name for each in group]),
@@ -310,7 +310,9 @@ def _row(group: list[TensorSummary]) -> dict[str, str]:
         "shape": str(list(first.shape)),
         "bytes": _sizes(group),
         "error": f"{max(each.error_bound or 0 for each in group):.4g}",
-        "SQNR dB": " to ".join(sorted({*decibels[:1], *decibels[-1:]}, key=float)),
+        "SQNR dB": " to ".join(
+            dict.fromkeys(f"{each:.1f}" for each in (*ratios[:1], *ratios[-1:]))
+        ),
         "": codes if first.kept is None else f"kept: {first.kept}",
     }
 
