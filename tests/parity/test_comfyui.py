@@ -223,4 +223,6 @@ def test_what_is_refused(tmp_path, marker, scale, match):
     path = theirs(tmp_path, marker, scale)
     with pytest.raises(ValueError, match=match):
         files.dequantize_file(path, tmp_path / "back.safetensors")
+    if "convrot" in match or "blockwise" in match:  # there is nothing wrong with the file
+        assert files.inspect_file(path).tensors[0].quantized is None
     assert [each.name for each in tmp_path.iterdir()] == ["theirs.safetensors"]

@@ -408,6 +408,7 @@ def test_other_widths_are_not_read(model, tmp_path, bits):
     with pytest.raises(ValueError, match="_proj.weight'.*8 bits"):
         files.dequantize_file(path, tmp_path / "values")
     assert not (tmp_path / "values").exists()
+    assert all(one.quantized is None for one in files.inspect_file(path).tensors)
 
 
 def test_its_configuration_is_ours(model, tmp_path):

@@ -41,7 +41,7 @@ from .quantized import (
     apart,
     check_free,
 )
-from .source import AGAIN, REALS, Source, Stream, Tensor, fault, real_dtype
+from .source import AGAIN, REALS, ForeignError, Source, Stream, Tensor, fault, real_dtype
 from .target import Region
 
 NAME = "compressed-tensors"
@@ -73,7 +73,7 @@ def _one(container: Container, name: str) -> Quantized:
     path = container.path_of(codes)
 
     def wrong(what: str, fix: str = AGAIN) -> ValueError:
-        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix)
+        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix, ForeignError)
 
     if f"{name}_g_idx" in tensors:
         raise wrong("its groups are in another order than its columns", "this is not supported")
