@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import re
 import resource
 import shutil
@@ -17,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +41,8 @@ CASES = [
         ("dequantize", ".safetensors"),
         ("dequantize", ".npy"),
         ("save", ".safetensors"),
-        ("folder", ""),
+        ("quantize", ""),
+        ("dequantize", ""),
     )
     for exists in (True, False)
 ]
@@ -53,18 +55,8 @@ def work(job: str, source: str, target: str) -> None:
         files.quantize_file(source, target, axis=0)
     elif job == "dequantize":
         files.dequantize_file(source, target)
-    elif job == "save":
-        files.save(target, files.load(source))
     else:
-        from pathlib import Path
-
-        from zeropoint._files import folder
-        from zeropoint._files.target import check_folders, copy_files, replacing_folder
-
-        found = folder.read(Path(source))
-        real = check_folders(Path(source), Path(target), found.copied)
-        with replacing_folder(real) as made:
-            copy_files(found.path, (*found.copied, *found.shards), made, lambda more: None)
+        files.save(target, files.load(source))
 
 
 JOB = f"import sys\n{inspect.getsource(work)}\nwork(*sys.argv[1:])"
@@ -86,7 +78,7 @@ class Job:
     folder
         An empty one.
     job
-        ``"quantize"``, ``"dequantize"``, ``"save"`` or ``"folder"``.
+        ``"quantize"``, ``"dequantize"`` or ``"save"``.
     suffix
         Of the target, which is a folder without one.
     exists
@@ -209,21 +201,34 @@ def held(path: Path) -> bytes | dict[str, bytes | None] | None:
 
 def _source(folder: Path, job: str, suffix: str) -> Path:
     """A file of several tensors, one in Fortran order; for .npy one alone; or a folder."""
-    if job == "folder":
-        source = folder / "source"
-        (source / "sub").mkdir(parents=True)
-        for name in ("model.safetensors", "config.json", "sub/config.json"):
-            (source / name).write_bytes(bytes(range(97, 123)) * (3 if name[0] == "m" else 1))
-        return source
     from zeropoint import files
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 90)).astype(np.float32)
-    tensors = {"a": x} if suffix == ".npy" else {"a": x, "b": x[:7].T, "c": np.arange(5)}
-    source = folder / "source.npz"
-    np.savez(source, **tensors)
-    if job != "quantize":
-        source = folder / "source.safetensors"
-        files.quantize_file(folder / "source.npz", source, axis=0)
-        (folder / "source.npz").unlink()
+    source = folder / ("source.npz" if suffix else "source")
+    if not suffix:
+        _model(source, {"a": x, "b": x[:7].T})
+    elif suffix == ".npy":
+        np.savez(source, a=x)
+    else:
+        np.savez(source, a=x, b=x[:7].T, c=np.arange(5))
+    if job == "quantize":
+        return source
+    floats = source.rename(folder / f"floats{source.suffix}")
+    source = folder / ("source.safetensors" if suffix else "source")
+    files.quantize_file(floats, source, axis=0)
+    shutil.rmtree(floats) if floats.is_dir() else floats.unlink()
     return source
+
+
+def _model(folder: Path, tensors: dict[str, np.ndarray[Any, Any]]) -> None:
+    """A shard for each tensor, an index, and files to copy."""
+    from safetensors.numpy import save_file
+
+    (folder / "sub").mkdir(parents=True)
+    for name, tensor in tensors.items():
+        save_file({name: np.ascontiguousarray(tensor)}, folder / f"{name}.safetensors")
+    index = {"weight_map": {name: f"{name}.safetensors" for name in tensors}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in ("config.json", "sub/config.json"):
+        (folder / name).write_text("{}")

@@ -23,6 +23,7 @@ import pickle
 import random
 import re
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -40,6 +41,8 @@ import numpy as np
 import zeropoint as zp
 from zeropoint import files, observers
 from zeropoint._files import open_container
+from zeropoint._files.folder import config as read_config
+from zeropoint._files.folder import read as read_folder
 from zeropoint.interop import gguf as q8_0
 
 from . import gguf_parts as parts
@@ -357,6 +360,7 @@ class Parser(NamedTuple):
 
 
 OLD = b"the old file"
+INDEX = "model.safetensors.index.json"
 
 
 def _file(suffix: str) -> Callable[[bytes, Path], str]:
@@ -395,6 +399,54 @@ def _file(suffix: str) -> Callable[[bytes, Path], str]:
         return " ".join(outcomes)
 
     return run
+
+
+def folder_mutant(rng: random.Random, data: bytes, others: list[Any]) -> bytes:
+    """An index changed as text or as JSON."""
+    with contextlib.suppress(ValueError, RecursionError):
+        index = json.loads(data)
+        if rng.random() < 0.6:
+            return json.dumps(tree_mutant(rng, index, [], _OF_FOLDERS)).encode()
+    return mutated(rng, data, others)
+
+
+_OF_FOLDERS = [
+    *_PLAIN,
+    lambda rng: rng.choice(("a", "b", "..", ".", "/", "sub/a", "../outside")) + ".safetensors",
+    lambda rng: rng.choice(
+        ("config.json", "a.safetensors\0", "C:a.safetensors", "\\a.safetensors")
+    ),
+]
+
+
+def _folder(data: bytes, folder: Path) -> str:
+    """A folder of two shards; the text is its index and its config.json too."""
+    source, target = folder / "input", folder / "q"
+    source.mkdir(exist_ok=True)
+    for place, name in ((source, "a"), (source, "b"), (folder, "outside")):
+        head = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+        body = struct.pack("<Q", len(head)) + head + struct.pack("<2f", -1, 2)
+        (place / f"{name}.safetensors").write_bytes(body)
+    for name in (INDEX, "config.json"):
+        (source / name).write_bytes(data)
+    outcomes: list[str] = []
+    _told(lambda: read_config(read_folder(source)), source, outcomes)
+    info = _told(lambda: files.inspect_file(source), source, outcomes)
+    assert info is None or {tensor.name for tensor in info.tensors} <= {"a", "b"}
+    if len(data) % 2:
+        target.mkdir()
+        (target / "config.json").write_bytes(OLD)
+    summary = _told(lambda: files.quantize_file(source, target), source, outcomes)
+    left = {path.name for path in folder.iterdir()} - {"input", "outside.safetensors"}
+    assert left == ({"q"} if summary or len(data) % 2 else set()), left
+    if summary is not None:
+        names = {tensor.name for tensor in files.inspect_file(target).tensors}
+        assert names == json.loads((target / INDEX).read_text())["weight_map"].keys()
+        assert (target / "config.json").read_bytes() == data
+    elif left:
+        assert [path.read_bytes() for path in target.iterdir()] == [OLD]
+    shutil.rmtree(target, ignore_errors=True)
+    return " ".join(outcomes)
 
 
 def _told(job: Callable[[], Any], source: Path, outcomes: list[str]) -> Any:
@@ -543,6 +595,7 @@ PARSERS = {
     "npz": Parser(npz_mutant, _file(".npz"), ".npz"),
     "safetensors": Parser(safetensors_mutant, _file(".safetensors"), ".safetensors"),
     "gguf": Parser(gguf_mutant, _file(".gguf"), ".gguf"),
+    "folder": Parser(folder_mutant, _folder, ".index"),
     "params": Parser(tree_mutant, _dictionary(zp.QuantParams), ".json"),
     "minmax": Parser(tree_mutant, _observer(observers.MinMaxObserver), ".json"),
     "histogram": Parser(tree_mutant, _observer(observers.HistogramObserver), ".json"),

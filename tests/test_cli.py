@@ -288,8 +288,9 @@ def test_several_tensors(capsys, weights):
         "ids": "its dtype is not quantized",
     }
     printed = run(capsys, "inspect", "q.safetensors")
-    assert "codes of float32, numpy convention, along axis 0 in blocks of 8, scales [5, 50]" in (
-        printed.out
+    assert (
+        "codes of float32, zeropoint, numpy convention, along axis 0 in blocks of 8, scales [5, 50]"
+        in printed.out
     )
 
 
@@ -305,7 +306,7 @@ def test_inspect(capsys, weights):
     printed = run(capsys, "inspect", "weights.npy")
     assert "weights.npy: npy, 8,128 bytes" in printed.out
     printed = run(capsys, "inspect", "q.safetensors")
-    assert "codes of float32, numpy convention, per tensor" in printed.out
+    assert "codes of float32, zeropoint, numpy convention, per tensor" in printed.out
     printed = run(capsys, "inspect", "q.safetensors", "--json")
     assert as_json(printed.out)["tensors"][2]["name"] == "weights"
 

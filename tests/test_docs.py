@@ -108,6 +108,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tensors[f"layer.{i}.bias"] = rng.normal(size=64).astype(np.float32)
     np.savez("model.npz", **tensors)
     safetensors.numpy.save_file(tensors, "model.safetensors")
+    Path("model").mkdir()
+    safetensors.numpy.save_file(tensors, "model/model.safetensors")
+    Path("model/config.json").write_text("{}")
 
 
 @pytest.mark.usefixtures("models")

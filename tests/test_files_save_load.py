@@ -203,7 +203,10 @@ def test_the_command_line_reads_it(tmp_path, capsys):
     path = tmp_path / "s.safetensors"
     files.save(path, {"table": made(X, axis=0)})
     assert _cli.main(["inspect", str(path)]) == 0
-    assert "codes of float32, numpy convention, along axis 0, scales [6]" in capsys.readouterr().out
+    assert (
+        "codes of float32, zeropoint, numpy convention, along axis 0, scales [6]"
+        in capsys.readouterr().out
+    )
     assert _cli.main(["dequantize", str(path), "-o", str(tmp_path / "b.npy"), "-q"]) == 0
     codes, params = made(X, axis=0)
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), zp.dequantize(codes, params))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import resource
@@ -14,8 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+import zeropoint as zp
+from zeropoint import files
 from zeropoint._files import folder, target
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -721,3 +726,134 @@ def test_everything_is_synced_before_it_has_the_name(
     assert sorted(synced) == sorted([str(tmp_path), part, *(f"{part}/{name}" for name in NEW)])
     assert synced.index(f"{part}/sub/b.txt") < synced.index(f"{part}/sub")
     assert synced[-1] == str(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------
+# Jobs from folder to folder
+
+
+@pytest.fixture
+def values(model: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a model of two shards, with files beside them."""
+    sharded(model, **{"pytorch_model.bin": "x", "tokenizer.json": "{}", "sub/config.json": "{}"})
+    rng = np.random.default_rng(0)
+    made = {name: rng.normal(size=(40, 64)).astype(np.float32) for name in MAP}
+    for shard in SHARDS:
+        of_shard = {name: made[name] for name in MAP if MAP[name] == shard}
+        save_file(of_shard, model / shard, {"format": "pt"})
+    return made
+
+
+def test_a_folder_there_and_back(tmp_path: Path, model: Path, values: Any) -> None:
+    """Its source is a cache of links; every tensor has the bits of the functions on arrays."""
+    snapshot, before = tmp_path / "snapshots" / "0123", content(model)
+    for i, (name, text) in enumerate(sorted(before.items())):
+        if text is not None:
+            (tmp_path / f"blob{i}").write_bytes(text)
+            (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            (snapshot / name).symlink_to(tmp_path / f"blob{i}")
+    done: list[tuple[int, int]] = []
+    to = tmp_path / "q"
+    for source in (model, snapshot):
+        summary = files.quantize_file(
+            source, to, axis=0, include="*.weight", progress=lambda *seen: done.append(seen)
+        )
+        assert done[-1][0] == done[-1][1] == sum(x.nbytes for x in values.values()) + 2 + 2 + 8
+        assert [one.name for one in summary.tensors if one.kept is None] == ["a.weight", "b.weight"]
+        assert summary.left_out == {"pytorch_model.bin": f"the weights are read from {INDEX}"}
+        assert summary.bytes_out == sum((to / shard).stat().st_size for shard in SHARDS)
+        assert not any(path.is_symlink() for path in to.rglob("*"))
+    new = content(to)
+    assert {name for name, text in new.items() if text is not None} == set(before) - {
+        "pytorch_model.bin",
+        "sub",
+    }
+    for name in ("config.json", "tokenizer.json", "sub/config.json"):
+        assert new[name] == before[name]
+    written = json.loads((to / INDEX).read_text())
+    loaded = {shard: load_file(to / shard) for shard in SHARDS}
+    assert written["weight_map"] == {name: s for s in sorted(loaded) for name in sorted(loaded[s])}
+    assert written["metadata"] == {
+        "total_parameters": 3,
+        "total_size": sum(x.nbytes for some in loaded.values() for x in some.values()),
+    }
+    back = tmp_path / "back"
+    files.dequantize_file(to, back)
+    for name, x in values.items():
+        found = load_file(back / MAP[name])[name]
+        if name.endswith("bias"):
+            np.testing.assert_array_equal(found, x)
+            continue
+        codes, params = zp.quantize_dynamic(x, axis=0)
+        np.testing.assert_array_equal(loaded[MAP[name]][name], codes)
+        assert files.read_params(to, name) == params
+        np.testing.assert_array_equal(files.read_tensor(to, name), codes)
+        np.testing.assert_array_equal(found, params.dequantize(codes))
+    assert set(content(back)) == set(new)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {INDEX: index(weight_map=MAP | {"c": "model-3.safetensors"})},
+        {INDEX: index(weight_map=MAP | {"c": "../c.safetensors"})},
+        {INDEX: index(weight_map=MAP | {"c": SHARDS[0]})},
+        {SHARDS[1]: weights("b.weight", "b.bias", "a.weight")},
+        {SHARDS[1]: weights("b.weight")},
+        {SHARDS[1]: weights("b.weight", "b.bias")[:-1]},
+        {SHARDS[1]: b"<html>"},
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("job", [files.quantize_file, files.dequantize_file])
+def test_nothing_is_written_from_a_broken_folder(
+    tmp_path: Path, model: Path, values: Any, broken: Any, job: Any
+) -> None:
+    build(tmp_path / "to", OLD)
+    put(tmp_path, **{"c.safetensors": weights("c")})
+    put(model, **broken)
+    before = content(tmp_path)
+    for to in ("to", "new"):
+        with pytest.raises(ValueError, match=str(model)):
+            job(model, tmp_path / to)
+        assert content(tmp_path) == before
+
+
+def test_a_job_that_is_interrupted(tmp_path: Path, model: Path, values: Any) -> None:
+    """At each report; and a shard that is written to meanwhile."""
+    build(tmp_path / "to", OLD)
+    before = content(tmp_path)
+    reports = itertools.count()
+    files.quantize_file(model, tmp_path / "new", progress=lambda *_: next(reports))
+    target.shutil.rmtree(tmp_path / "new")
+    for last in range(next(reports)):
+        left = iter(range(last))
+
+        def stop(done: int, total: int, left: Any = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        for to in ("to", "new"):
+            with pytest.raises(KeyboardInterrupt):
+                files.quantize_file(model, tmp_path / to, progress=stop)
+            assert content(tmp_path) == before
+
+    def touch(done: int, total: int) -> None:
+        (model / SHARDS[0]).write_bytes((model / SHARDS[0]).read_bytes())
+
+    with pytest.raises(ValueError, match=rf"{SHARDS[0]}: it changed while it was read"):
+        files.quantize_file(model, tmp_path / "to", progress=touch)
+    assert content(tmp_path) == before
+
+
+def test_a_folder_of_links_into_the_target_is_not_lost(
+    tmp_path: Path, model: Path, values: Any
+) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in (*SHARDS, INDEX):
+        (links / name).symlink_to(model / name)
+    before = content(model)
+    with pytest.raises(ValueError, match=r"is a link into it; choose another dst"):
+        files.quantize_file(links, model)
+    assert content(model) == before

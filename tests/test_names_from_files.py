@@ -235,15 +235,15 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     source = tmp_path / f"{PATH}.safetensors"
     target = tmp_path / f"{PATH}.out.safetensors"
     out, err = run(monkeypatch, "inspect", q8)
-    check(out, lines=5)
+    check(out, lines=4)
     assert not err
     out, err = run(monkeypatch, "quantize", source, "-o", target)
-    check(out, lines=7)
+    check(out, lines=8)
     for bar in err.removesuffix("\n").split("\r")[1:]:  # its own, at the start of each bar
         check(bar)
     out, err = run(monkeypatch, "dequantize", q8, "-o", target)
     assert err.startswith("\rdequantize ")
-    check(out, lines=7)
+    check(out, lines=8)
     for command in (
         ["inspect", q8, "--json"],
         ["quantize", source, "-o", target, "--json"],
@@ -282,7 +282,7 @@ def test_a_long_name_does_not_fill_the_screen(
     }
     path = safetensors(header, bytes(101), tmp_path / "x.safetensors")
     out, _ = run(monkeypatch, "inspect", path)
-    check(out, lines=103, readable=False)
+    check(out, lines=104, readable=False)
     assert len(out) < 100_000
 
 

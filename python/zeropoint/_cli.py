@@ -6,38 +6,26 @@ Data goes to stdout, progress and errors to stderr.  Exit codes: see `_EXIT_CODE
 from __future__ import annotations
 
 import argparse
-import contextlib
-import functools
 import importlib.resources
 import io
-import json
-import math
 import os
 import platform
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn
 
 import numpy as np
 
 import zeropoint as zp
 
-from . import _backend
-from ._checks import CODE_DTYPES, printable
-from ._choice import RULES, Choice, ParamsKeywords
+from . import _backend, _cli_files
+from ._checks import printable
+from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
 from ._conventions import CONVENTIONS
 from ._extras import command as install_command
 from ._extras import reinstall
-from ._files.source import NUMPY, REALS
-
-if TYPE_CHECKING:
-    from .files import FileInfo, FileSummary
-
-    _Found = TypeVar("_Found", FileInfo, FileSummary)
-
 
 _EXIT_CODES = """\
 exit codes:
@@ -47,10 +35,6 @@ exit codes:
   2    wrong usage: an unknown command, option or choice, one that is missing,
        or no number where one is needed
   130  interrupted by Ctrl-C"""
-
-
-class _WrongUsage(Exception):
-    """Wrong usage that argparse cannot find."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         print(f"zeropoint: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
-    except _WrongUsage as error:
+    except WrongUsage as error:
         print(f"zeropoint: {error}", file=sys.stderr)
         return 2
     except MemoryError:
@@ -160,106 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         "-v", "--verbose", action="store_true", help="list every operation, and what was checked"
     )
 
-    quantize = command(
-        _quantize,
-        "Quantize the float tensors of a .npy, .npz or .safetensors file into a .safetensors file.",
-        "quantize model.safetensors -o model.q8.safetensors --axis 0 --exclude '*.bias'",
-    )
-    quantize.add_argument("file", metavar="FILE")
-    quantize.add_argument("-o", "--output", metavar="FILE.safetensors", required=True)
-    quantize.add_argument(
-        "--dtype",
-        choices=[dtype.name for dtype in CODE_DTYPES],
-        default="uint8",
-        help="of the codes",
-    )
-    _add_keywords(quantize, *_KEYWORDS)
-    quantize.add_argument(
-        "--include",
-        action="append",
-        metavar="PATTERN",
-        help="quantize only tensors with such names (*, ?, [abc]), copy the others; repeatable",
-    )
-    quantize.add_argument(
-        "--exclude", action="append", metavar="PATTERN", help="copy these; repeatable"
-    )
-
-    dequantize = command(
-        _dequantize,
-        "Dequantize such a file into a .safetensors or, of one tensor, a .npy file.",
-        "dequantize model.q8.safetensors -o back.safetensors --dtype float32",
-    )
-    dequantize.add_argument("file", metavar="FILE.safetensors")
-    dequantize.add_argument("-o", "--output", metavar="FILE", required=True)
-    dequantize.add_argument(
-        "--dtype",
-        choices=[*REALS.values()],
-        help="of the values; default: that of each tensor before it was quantized",
-    )
-    for writes in quantize, dequantize:
-        writes.add_argument(
-            "-q", "--quiet", action="store_true", help="no progress bar, no summary but --json"
-        )
-
-    inspect = command(
-        _inspect,
-        "Say what a .npy, .npz or .safetensors file holds.",
-        "inspect model.safetensors",
-    )
-    inspect.add_argument("file", metavar="FILE")
-
-    compare = command(
-        _compare,
-        "Which rule suits a tensor of a .npy, .npz or .safetensors file, and what else would help: "
-        "all of them, with figures.",
-        "compare model.safetensors --tensor fc.weight --axis 0",
-    )
-    compare.add_argument("file", metavar="FILE")
-    compare.add_argument("--tensor", metavar="NAME", help="which, if the file has several")
-    _add_keywords(compare, "axis", "block_size")
+    _cli_files.add_commands(command)
     return parser
-
-
-# The keywords of `choose_params` as options: all of them, by their types
-_KEYWORDS = get_type_hints(ParamsKeywords)
-_CHOICES = {
-    "zero_point_from": RULES,
-    "convention": [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)],
-}
-_HELP = {
-    "zero_point_from": "default: the convention's default rule",
-    "include_zero": "the range of the data as it is, even if it does not hold 0",
-    "symmetric": "zero point in the middle",
-    "qmin": "first code in use",
-    "qmax": "last code in use",
-    "convention": "whose bits; default: numpy",
-    "axis": "a scale for each channel of the axis",
-    "block_size": "and for each block along it",
-}
-
-
-def _add_keywords(parser: argparse.ArgumentParser, *names: str) -> None:
-    exclusive = parser.add_mutually_exclusive_group() if "symmetric" in names else parser
-    for name in names:
-        group = exclusive if name in ("zero_point_from", "symmetric") else parser
-        option, how = name.replace("_", "-"), dict[str, Any](type=int, metavar="N")
-        if name in _CHOICES:
-            how = {"choices": _CHOICES[name]}
-        elif _KEYWORDS[name] is bool:
-            default = getattr(Choice, name)
-            option = f"no-{option}" if default else option
-            how = {"action": "store_false" if default else "store_true"}
-        group.add_argument(
-            f"--{option}", dest=name, default=argparse.SUPPRESS, help=_HELP.get(name), **how
-        )
-
-
-def _given_keywords(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(options).items() if name in _KEYWORDS}
-
-
-# ---------------------------------------------------------------------------------------------
-# Output
 
 
 class _Parser(argparse.ArgumentParser):
@@ -286,184 +172,6 @@ class _PrintPath(argparse.Action):
         parser.exit()
 
 
-def _print_json(value: Any) -> None:
-    text = json.dumps(_plain(value), indent=2, allow_nan=False)
-    print(text.replace("\x7f", "\\u007f"))  # the one control character that it leaves
-
-
-def _plain(value: Any) -> Any:
-    """`value` for JSON, which has no NaN and no Inf."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print_pairs(pairs: dict[str, Any]) -> None:
-    width = max(map(len, pairs)) + 2
-    for name, value in pairs.items():
-        print(f"{name:{width}}{value!s}")  # as str: a float32 in its own few digits
-
-
-class _Progress:
-    """A bar on stderr where that is a terminal, else a line at each quarter."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.terminal = sys.stderr.isatty()
-        self.shown = -1 if self.terminal else 0  # percent
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.terminal and self.shown >= 0:
-            print(file=sys.stderr)  # leave the line of the bar, finished or not
-
-    def __call__(self, done: int, total: int) -> None:
-        percent = 100 * done // total if total else 100
-        if not self.terminal:
-            percent -= percent % 25
-        if percent == self.shown:
-            return
-        self.shown = percent
-        if self.terminal:
-            bar = "#" * (percent * 30 // 100)
-            print(f"\r{self.what} [{bar:30}] {percent:3}%", end="", file=sys.stderr, flush=True)
-        else:
-            print(f"{self.what}: {percent}%", file=sys.stderr, flush=True)
-
-
-# ---------------------------------------------------------------------------------------------
-# Files
-
-
-def _quantize(options: argparse.Namespace) -> None:
-    from . import files
-
-    keywords = {"include": options.include, "exclude": options.exclude, **_given_keywords(options)}
-    _convert(functools.partial(files.quantize_file, **keywords), options)
-
-
-def _dequantize(options: argparse.Namespace) -> None:
-    from . import files
-
-    _convert(files.dequantize_file, options)
-
-
-def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) -> None:
-    """Quantize or dequantize a file, with a progress bar on a terminal, and print the summary."""
-    bar: contextlib.AbstractContextManager[_Progress | None] = contextlib.nullcontext()
-    if not options.quiet and sys.stderr.isatty():
-        bar = _Progress(f"{options.run.__name__.strip('_')} {printable(options.file)}")
-    with bar as progress:
-        done = function(options.file, options.output, progress=progress, dtype=options.dtype)
-    done = _with_dtypes(done)
-    if options.json:
-        _print_json(done.to_dict())
-    if options.json or options.quiet:
-        return
-    _print_pairs(
-        {
-            "source": f"{printable(done.source)} ({done.bytes_in:,} bytes)",
-            "target": f"{printable(done.target)} ({done.bytes_out:,} bytes)",
-        }
-    )
-    lines = [["tensor", "dtype", "shape", "bytes", "error", ""]]
-    for tensor in done.tensors:
-        codes = f"{tensor.codes} {_granularity(tensor.axis, tensor.block_size)}"
-        bound = "0" if tensor.error_bound is None else f"{tensor.error_bound:.4g}"
-        lines.append(
-            [
-                printable(tensor.name, 200),
-                tensor.dtype,
-                str(list(tensor.shape)),
-                f"{tensor.bytes_in:,} -> {tensor.bytes_out:,}",
-                bound,
-                codes if tensor.kept is None else f"kept: {tensor.kept}",
-            ]
-        )
-    print(f"\n{table(lines)}")
-    for name, why in done.left_out.items():
-        print(f"left out: {printable(name, 200)}: {why}")
-    print("\nerror: at most so much, half of the largest step, plus float rounding")
-
-
-def _dtype(label: str) -> str:
-    """NumPy's name of the dtype that a file calls `label`."""
-    label = NUMPY.get(label, REALS.get(label, label))
-    try:
-        return np.dtype(label).name
-    except TypeError:  # NumPy has no such dtype
-        return label
-
-
-def _with_dtypes(found: _Found) -> _Found:
-    """The same with NumPy's names of dtypes."""
-    tensors = tuple(replace(each, dtype=_dtype(each.dtype)) for each in found.tensors)
-    return replace(found, tensors=tensors)
-
-
-def _granularity(axis: int | None, block_size: int | None) -> str:
-    if axis is None:
-        return "per tensor"
-    return f"along axis {axis}" + (f" in blocks of {block_size}" if block_size else "")
-
-
-def _inspect(options: argparse.Namespace) -> None:
-    from . import files
-
-    info = _with_dtypes(files.inspect_file(options.file))
-    if options.json:
-        _print_json(info.to_dict())
-        return
-    print(f"{printable(info.path)}: {info.format}, {info.bytes:,} bytes")
-    lines = [["tensor", "dtype", "shape", "bytes", ""]]
-    for tensor in info.tensors:
-        note = "Fortran order" if tensor.order == "F" else ""
-        if tensor.quantized is not None:
-            params = tensor.quantized["params"]
-            note = (
-                f"codes of {tensor.quantized['dtype']}, {params['convention']} convention, "
-                f"{_granularity(params['axis'], params['block_size'])}, "
-                f"scales {list(tensor.quantized['params_shape'])}"
-            )
-        shape = str(list(tensor.shape))
-        lines.append([printable(tensor.name, 200), tensor.dtype, shape, f"{tensor.bytes:,}", note])
-    print(table(lines))
-
-
-def _compare(options: argparse.Namespace) -> None:
-    from . import files
-
-    name = options.tensor
-    if name is None:
-        tensors = files.inspect_file(options.file).tensors
-        of_codes = {key for each in tensors if each.quantized for key in each.quantized["parts"]}
-        names = [
-            each.name
-            for each in tensors
-            if _dtype(each.dtype) in REALS.values() and each.name not in of_codes
-        ] or [each.name for each in tensors if len(tensors) == 1]
-        if len(names) > 1:
-            shown = ", ".join(printable(each, 200) for each in names)[:400]
-            raise ValueError(
-                f"{printable(options.file)} has {len(names)} float tensors; name one by --tensor: "
-                f"{shown}"
-            )
-        if not names:
-            raise ValueError(
-                f"{printable(options.file)} has no float tensors; pass a file that has"
-            )
-        [name] = names
-    comparison = zp.compare(files.read_tensor(options.file, name), **_given_keywords(options))
-    if options.json:
-        _print_json(comparison.to_dict())
-    else:
-        print(comparison)
-
-
 # ---------------------------------------------------------------------------------------------
 # This machine
 
@@ -482,10 +190,10 @@ def _info(options: argparse.Namespace) -> None:
         "numpy": np.__version__,
     }
     if options.json:
-        _print_json(facts)
+        print_json(facts)
         return
     native = f"{facts['kernels']} kernels by {facts['compiler']}, for {len(zp.backends()) - 1} ISAs"
-    _print_pairs(
+    print_pairs(
         {
             "zeropoint": zp.__version__,
             "backends": ", ".join(zp.backends()),
@@ -520,7 +228,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.all_zero_points and backends and not _agreed(options.yes):
         return 1
     rows: list[Any] = []
-    with _Progress("verify --deep" if deep else "verify") as progress:
+    with Progress("verify --deep" if deep else "verify") as progress:
         if deep:
             rows = list(_exhaustive.run(progress, all_zero_points=options.all_zero_points))
         else:
@@ -538,7 +246,7 @@ def _verify(options: argparse.Namespace) -> int:
             f"Data: {', '.join(dtypes)}; per tensor, per channel, per block.",
         ]
     if options.json:
-        _print_json(
+        print_json(
             {
                 "backends": backends,
                 "not_run": lacking,
@@ -601,7 +309,7 @@ def _agreed(yes: bool) -> bool:
     if yes:
         return True
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        raise _WrongUsage("there is no terminal to ask whether to begin; pass --yes")
+        raise WrongUsage("there is no terminal to ask whether to begin; pass --yes")
     print("Begin? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -618,7 +326,7 @@ def _demo(options: argparse.Namespace) -> int:
         print(demo.example_text(example), flush=True)
     measured = demo.measured()
     if options.json:
-        _print_json({"example": example, "array": measured})
+        print_json({"example": example, "array": measured})
     elif measured is not None:
         print(demo.measured_text(measured))
     if measured is None:

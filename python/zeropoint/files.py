@@ -1,4 +1,4 @@
-"""Quantize tensors in files: ``.npy``, ``.npz`` and ``.safetensors``, in bounded memory.
+"""Quantize tensors in files: ``.npy``, ``.npz``, ``.safetensors``, ``.gguf``; in bounded memory.
 
 `quantize_file` and `dequantize_file` go from file to file; `save` and `load` write and read codes
 and parameters that are in memory, in the same format.
@@ -46,10 +46,11 @@ from ._files import (
     linear,
     open_again,
     open_container,
+    own,
     safetensors,
 )
 from ._files.container import Container
-from ._files.formats import check_values, quantized, quantized_one
+from ._files.formats import check_unquantized, check_values, quantized, quantized_one, readable
 from ._files.jobs import FileSummary, Progress, TensorSummary
 from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
@@ -83,13 +84,15 @@ class TensorInfo:
     """One tensor of a file."""
 
     name: str
-    dtype: str  #: in the file's own words: ``<f4`` in a .npy, ``F32`` in a .safetensors
+    dtype: str  #: in the file's own words: ``<f4`` in a .npy, ``F32`` in a .safetensors or .gguf
     shape: tuple[int, ...]
     order: str  #: ``"C"`` or ``"F"`` (Fortran)
     bytes: int
-    #: of a quantized tensor: ``dtype`` of the values, ``params`` (`QuantParams`
-    #: without scale and zero point), ``params_shape`` (of the scales)
+    #: of a quantized tensor: ``name``, ``dtype`` and ``shape`` of the values, ``format``,
+    #: ``params`` (`QuantParams` without scale and zero point), ``params_shape`` (of the scales),
+    #: ``parts`` (the names of the tensors that it is stored in, this one first)
     quantized: dict[str, Any] | None
+    file: str | None = None  #: in a folder, the name of the file that it lies in
 
 
 @_checks.initialised_once
@@ -98,9 +101,9 @@ class FileInfo:
     """The contents of a file."""
 
     path: str
-    format: str  #: ``"npy"``, ``"npz"`` or ``"safetensors"``
+    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"`` or ``"gguf"``
     bytes: int
-    metadata: dict[str, str]  #: of a .safetensors file
+    metadata: dict[str, str]  #: of a .safetensors or .gguf file; of arrays there the length
     tensors: tuple[TensorInfo, ...]  #: in the order of the file
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,15 +130,17 @@ def quantize_file(
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
 
     Parameters and codes are to the bit those of `choose_params` and `quantize` for each tensor.
+    A ``.gguf`` file becomes one of Q8_0, the same bytes as llama.cpp's llama-quantize writes.
 
     Parameters
     ----------
     src
-        A ``.npy`` (its tensor is named as the file), ``.npz`` or ``.safetensors`` file.  float16,
-        bfloat16 (in ``.safetensors``), float32 and float64 are quantized, in any byte order, in C
-        or Fortran order.  Other dtypes are copied.
+        A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file.
+        float16, bfloat16 (in the last two), float32 and float64 (not of a ``.gguf``) are quantized,
+        in any byte order, in C or Fortran order.  Other dtypes are copied.
     dst
-        Replaced if it exists, and only once the new file is complete.
+        A ``.safetensors`` file; a ``.gguf`` file for such a source.  Replaced if it exists, and
+        only once the new file is complete.
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
@@ -148,7 +153,8 @@ def quantize_file(
     dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
-        smaller (a scale for each of few elements), is copied, and the summary says why.
+        smaller (a scale for each of few elements), is copied, and the summary says why.  None for
+        a ``.gguf`` file: Q8_0 has no options, and llama-quantize's rules say what is copied.
 
     Returns
     -------
@@ -166,8 +172,10 @@ def quantize_file(
         or int8; an unknown keyword.
     ValueError
         A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
-        that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
-        that no name matches; a member of a ``.npz`` that is no array of numbers.
+        that `choose_params` refuses; nothing left to quantize; tensors that are quantized in the
+        format of another engine; names that are taken; a pattern
+        that no name matches; a member of a ``.npz`` that is no array of numbers; a ``.gguf`` file
+        that is quantized already, or a block whose scale float16 cannot hold.
     """
     path, target = _paths(src, SUFFIXES, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
     if _is_gguf(src):
@@ -193,6 +201,8 @@ def quantize_file(
         scheme: Scheme = Own(choice, axis, block)
         if _is_gguf(src):
             scheme = gguf.Scheme.of(container, reason_to_keep)
+        else:  # floats among the codes of another format would be of no use to its engine
+            check_unquantized(container, but=own.NAME)
         return jobs.quantize(
             container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
         )
@@ -326,15 +336,17 @@ def dequantize_file(
     Parameters
     ----------
     src
-        A ``.safetensors`` file from `quantize_file` or `save`.
+        A ``.safetensors`` file from `quantize_file` or `save`; a ``.gguf`` file with tensors of
+        Q8_0, whoever wrote it.
     dst
-        A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order).
-        Replaced if it exists, and only once the new file is complete.
+        A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order); a
+        ``.gguf`` file for such a source.  Replaced if it exists, and only once the new file is
+        complete.
     progress
         Called as ``progress(done, total)``, in bytes.
     dtype
-        float16, bfloat16 (not in a ``.npy``), float32 or float64; by default that of each tensor
-        before it was quantized.
+        float16, bfloat16 (not in a ``.npy``), float32 or float64 (not in a ``.gguf``); by default
+        that of each tensor before it was quantized, of a ``.gguf`` float16.
 
     Returns
     -------
@@ -366,7 +378,7 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """The contents of a ``.npy``, ``.npz`` or ``.safetensors`` file; reads little but its headers.
+    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, by its headers.
 
     Raises
     ------
@@ -376,7 +388,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
         A file of another kind, or one that is damaged or hostile.
     """
     with open_container(Path(path)) as container:
-        by_codes = {one.parts[0].name: one for one in quantized(container).values()}
+        by_codes = {one.parts[0].name: one for one in readable(container).values()}
 
         def info(tensor: Tensor) -> TensorInfo:
             one = by_codes.get(tensor.name)
@@ -387,6 +399,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
                 order="F" if tensor.fortran else "C",
                 bytes=tensor.bytes,
                 quantized=one and _described(one),
+                file=container.path_of(tensor).name if container.folder else None,
             )
 
         return FileInfo(
@@ -403,6 +416,7 @@ def _described(one: Quantized) -> dict[str, Any]:
         "name": one.name,
         "format": one.format,
         "dtype": one.dtype,
+        "shape": one.shape,
         "params": one.fields,
         "params_shape": one.layout.params_shape,
         "parts": tuple(part.name for part in one.parts),
@@ -426,22 +440,21 @@ def read_tensor(path: _PathLike, name: str) -> Array:
         if tensor is None:
             known = _patterns.nearest(name, container.tensors)
             raise fault(container.path, f"it has no tensor {name!r}", known[:300])
-        if tensor.word == "Q8_0":
-            one = quantized_one(container, name)
-            assert one is not None
-            with one.reader(container) as reader:
-                reader.params(one.layout)
-                return reader.codes(one.shape)
         if tensor.word not in (*NUMPY, "BF16"):
-            where = container.path_of(tensor)
-            raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
+            one = quantized_one(container, name)
+            if one is None:
+                where = container.path_of(tensor)
+                raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
+            with one.reader(container) as reader:
+                reader.params(one.layout)  # they lie among the codes
+                return reader.codes(one.shape)
         with container.stream(tensor) as stream:
             values = stream.array(tensor.size)
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
 def read_params(path: _PathLike, name: str) -> QuantParams:
-    """The parameters of the quantized tensor `name` of a ``.safetensors`` file.
+    """The parameters of the quantized tensor `name` of a ``.safetensors`` or ``.gguf`` file.
 
     ``dequantize(read_tensor(path, name), read_params(path, name))`` are its values.
 
@@ -521,7 +534,7 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
 
 
 def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
-    """The codes and parameters of all quantized tensors of a ``.safetensors`` file.
+    """The codes and parameters of all quantized tensors of a ``.safetensors`` or ``.gguf`` file.
 
     It reads what `save` and `quantize_file` wrote.  Tensors that are not quantized are not read:
     `inspect_file` lists them, `read_tensor` reads one.

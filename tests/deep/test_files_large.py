@@ -1,9 +1,13 @@
-"""A file of 3 GiB passes in less than 512 MiB; not for every run: ``pytest tests/deep``.
+"""A file of 3 GiB, or a folder of 6, passes in less than 512 MiB; not for every run:
+``pytest tests/deep``.
 
-It needs 8 GB on a disk: a file system in memory would count, and `TMPDIR` must not be one.
+It needs 12 GB on a disk: a file system in memory would count, and `TMPDIR` must not be one.
 """
 
+import json
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -35,18 +39,45 @@ def row(i):
 
 
 @pytest.fixture(scope="module")
-def large():
-    """A folder with a large .npy in C order; all is deleted at the end."""
+def place():
+    """A folder on a disk; all is deleted at the end."""
     with tempfile.TemporaryDirectory() as name:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
         on = max((m for m in mounts if os.path.realpath(name).startswith(m[0])), key=len)
         assert on[1] not in ("tmpfs", "ramfs"), f"{name} is in memory; set TMPDIR to a disk"
-        with open(Path(name, "w.npy"), "wb") as file:
-            head = {"descr": "<f4", "fortran_order": False, "shape": (ROWS, COLUMNS)}
-            np.lib.format.write_array_header_1_0(file, head)
-            for i in range(ROWS):
-                file.write(row(i).tobytes())
         yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def large(place):
+    """A folder with a large .npy in C order."""
+    with open(place / "w.npy", "wb") as file:
+        head = {"descr": "<f4", "fortran_order": False, "shape": (ROWS, COLUMNS)}
+        np.lib.format.write_array_header_1_0(file, head)
+        for i in range(ROWS):
+            file.write(row(i).tobytes())
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    """A model's folder with a sparse tensor of 6 GiB in one of two shards."""
+    folder = place / "model"
+    folder.mkdir()
+    shapes = {"large": (3 << 10, 1 << 19), "small": (64, 64)}
+    for name, shape in shapes.items():
+        size = 4 * shape[0] * shape[1]
+        entry = {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
+        head = json.dumps(entry).encode()
+        with open(folder / f"{name}.safetensors", "wb") as file:
+            file.write(struct.pack("<Q", len(head)) + head + row(0)[:64].tobytes())
+            file.truncate(8 + len(head) + size)
+    index = {"weight_map": {name: f"{name}.safetensors" for name in shapes}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with open(folder / "vocabulary.txt", "wb") as file:
+        file.truncate(1 << 30)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def peak(*arguments):
@@ -74,6 +105,35 @@ def test_resident_memory(large, keywords, capsys):
     for i in (0, ROWS // 2, ROWS - 1):
         x, one = row(i), of_row(params, i)
         np.testing.assert_array_equal(found[i], zp.dequantize(zp.quantize(x, one), one))
+
+
+@pytest.mark.parametrize("keywords", [{}, {"axis": 0}, {"axis": 1, "block_size": 128}], ids=str)
+def test_resident_memory_of_a_folder(model, keywords, capsys):
+    target = model.with_name("q")
+    there = peak(model, target, keywords)
+    with capsys.disabled():
+        print(f"\n{keywords}: quantize a folder {there} MiB at the most")
+    assert there < LIMIT
+    x, params = row(0)[:64], files.read_params(target, "small")
+    codes = zp.quantize(x, of_row(params, 0))
+    np.testing.assert_array_equal(files.read_tensor(target, "small")[0], codes)
+    assert sorted(os.listdir(target)) == sorted(os.listdir(model))
+
+
+def test_resident_memory_of_a_folder_back(model, capsys):
+    """From the target of the last one."""
+    target, back = model.with_name("q"), model.with_name("model2")
+    used = peak(target, back, "back")
+    with capsys.disabled():
+        print(f"\ndequantize a folder {used} MiB at the most")
+    assert used < LIMIT
+    for path in model.iterdir():
+        large = path.suffix == ".safetensors"  # headers differ
+        sizes = [(folder / path.name).stat().st_size >> 10 * large for folder in (model, back)]
+        assert sizes[0] == sizes[1] or path.suffix == ".json"
+    x, params = row(0)[:64], files.read_params(target, "small")
+    values = zp.dequantize(zp.quantize(x, of_row(params, 0)), of_row(params, 0))
+    np.testing.assert_array_equal(files.read_tensor(back, "small")[0], values)
 
 
 def of_row(params, i):

@@ -388,7 +388,9 @@ def _decode(blocks: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
 
 
 def _step(blocks: Array) -> float:
-    return float(np.abs(blocks.view("<f2")[:, 0]).max(initial=0))
+    """The largest scale; of floats without a sign it has the largest bits."""
+    bits = blocks.view("<u2")[:, 0] & np.uint16(0x7FFF)
+    return float(bits.max(initial=0).astype(np.uint16).view(np.float16))
 
 
 @dataclass(frozen=True)
