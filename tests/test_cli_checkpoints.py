@@ -106,8 +106,10 @@ def test_every_option_of_a_format_reaches_its_function(form, called, capsys):
         words, value = OPTIONS[name]
         run(capsys, *command(form, *words))
         function, keywords = called.pop()
-        assert keywords.pop("format", form) == form
-        assert function == ("quantize_checkpoint" if form in (CT, "comfyui") else "quantize_file")
+        if form in (CT, "comfyui"):
+            assert (function, keywords.pop("format")) == ("quantize_checkpoint", form)
+        else:
+            assert function == "quantize_file"
         assert keywords == {name: value, "stats": False}
     run(capsys, *command(form, "--stats"))
     assert called.pop()[1]["stats"] is True
@@ -255,6 +257,9 @@ def test_what_shares_a_row():
     names = [[each.name for each in group] for group in groups]
     assert names == [["h.0.w1", "h.1.w1", "h.10.w1"], ["h.0.w2"], ["h.2.w1"]]
     assert [_cli_files._pattern(each) for each in names] == ["h.*.w1", "h.0.w2", "h.2.w1"]
+    spread = [tensor(f"h.{i}", sqnr_db=each) for i, each in enumerate((43.21, 110.0, 100.0, 43.2))]
+    assert _cli_files._row(spread)["SQNR dB"] == "43.2 to 110.0"
+    assert _cli_files._row([spread[0], spread[3]])["SQNR dB"] == "43.2"
     assert _cli_files._pattern(["a.1.b.0", "a.1.b.1"]) == "a.1.b.*"
     assert _cli_files._pattern(["m-01-of-02.bin", "m-02-of-02.bin"]) == "m-*-of-02.bin"
     assert _cli_files._listed([f"x{c}" for c in "abcdefghijkl"]) == (
@@ -358,10 +363,14 @@ def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_progress_is_that_of_the_whole_folder(llama, monkeypatch):
     terminal = in_a_terminal(monkeypatch)
     monkeypatch.setattr(tiles, "TILE", 10_000)
+    monkeypatch.setattr(_cli_output, "_SHOWN_AFTER", 0)
     arguments = ["quantize", "model", "-o", "q", "--format", CT]
     assert _cli.main(arguments) == 0
     bars = terminal.text.rstrip("\n").split("\r")[1:]
-    shown = [int(re.fullmatch(r"quantize model \[#* *\] +(\d+)%", bar)[1]) for bar in bars]
+    shown = [
+        int(re.fullmatch(r"quantize model \[#* *\] +(\d+)%  [\d,]+ MB/s .* left *", bar)[1])
+        for bar in bars
+    ]
     assert shown == sorted({*shown})
     assert len(shown) > 20
     assert shown[-1] == 100
