@@ -283,10 +283,36 @@ def test_cut_at_every_byte(tmp_path):
             files.inspect_file(path)
 
 
-@pytest.mark.parametrize("padding", [0, 5, 32 - 28])
+def nested(depth):
+    value = NESTED * (depth - 1) + struct.pack("<IQ", 0, 1) + b"a"
+    return made([pair("k", ARRAY, value)])
+
+
+def of_rank(rank):
+    return made([], [info("w", (1,) * rank)], bytes(4))
+
+
+def aligned_to(alignment):
+    return made([u32("general.alignment", alignment)], [info("w")], ONE, aligned=alignment)
+
+
+@pytest.mark.parametrize(
+    ("make", "last", "first"),
+    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21)],
+)
+def test_limits_of_a_header(tmp_path, make, last, first):
+    path = tmp_path / "x.gguf"
+    path.write_bytes(make(last))
+    files.inspect_file(path)
+    path.write_bytes(make(first))
+    with pytest.raises(ValueError, match=r"x\.gguf"):
+        files.inspect_file(path)
+
+
+@pytest.mark.parametrize("padding", range(5))
 def test_padding_at_the_end_may_be_short(tmp_path, padding):
     path = tmp_path / "short.gguf"
-    path.write_bytes(made([], [info("w", (7,))], bytes(28 + padding % 5)))
+    path.write_bytes(made([], [info("w", (7,))], bytes(28 + padding)))
     assert files.read_tensor(path, "w").shape == (7,)
 
 
