@@ -115,8 +115,9 @@ def test_the_configuration(tmp_path, scheme):
     assert about["quantization_status"] == "compressed"
     # vLLM makes the routers linear layers too, and would look for their scales
     gates = [f"model.layers.{i}.block_sparse_moe.gate" for i in range(2)]
+    embeddings = ["model.embed_tokens"]
     assert about["ignore"][0] == "lm_head"
-    assert sorted(about["ignore"][1:]) == gates
+    assert sorted(about["ignore"][1:]) == embeddings + gates
     (group,) = about["config_groups"].values()
     assert group["targets"] == ["Linear"]
     of_weights = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
@@ -152,7 +153,10 @@ def test_tied_embeddings(tmp_path):
     """There is no lm_head to quantize, and an engine that makes one must ignore it."""
     model, out = checkpoints.llama(tmp_path / "model", tied=True), tmp_path / "out"
     files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
-    assert checkpoints.config(out)["quantization_config"]["ignore"] == ["lm_head"]
+    assert checkpoints.config(out)["quantization_config"]["ignore"] == [
+        "lm_head",
+        "model.embed_tokens",
+    ]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -191,7 +195,7 @@ def test_ignore(tmp_path):
     assert {name for name in kept if name.endswith("_proj")} == expected
     assert "lm_head" not in kept
     ignored = checkpoints.config(out)["quantization_config"]["ignore"]
-    assert set(ignored) - {"lm_head"} == expected
+    assert set(ignored) - {"lm_head", "model.embed_tokens"} == expected
 
 
 def test_include(tmp_path):

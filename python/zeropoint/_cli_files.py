@@ -101,7 +101,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "--ignore",
         action="append",
         metavar="PATTERN",
-        help="compressed-tensors, comfyui: copy these layers, beside lm_head; repeatable",
+        help="compressed-tensors, comfyui: copy these, and lm_head; repeatable",
     )
     own = quantize.add_argument_group("options of --format zeropoint")
     _add(
@@ -214,17 +214,17 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
 
 def _quantize(options: argparse.Namespace) -> None:
     from . import files
-    from ._files.linear import HEAD
+    from ._files import linear
 
     keywords = _given(options, {name for names in _FORMATS.values() for name in names})
     chosen = _format(options)
     _check_belong(chosen, keywords, is_default="format" not in options)
     keywords["stats"] = "stats" in options
-    if "ignore" in keywords:
-        keywords["ignore"] = [HEAD, *keywords["ignore"]]
     if chosen in ("zeropoint", "gguf"):
         function = functools.partial(files.quantize_file, **keywords)
     else:
+        if "ignore" in keywords:  # the head stays as well, whatever else does
+            keywords["ignore"] = [linear.HEAD, *keywords["ignore"]]
         function = functools.partial(files.quantize_checkpoint, format=chosen, **keywords)
     _convert(function, options)
 

@@ -49,7 +49,7 @@ from ._files import (
     safetensors,
 )
 from ._files.container import Container
-from ._files.formats import check_values, quantized, quantized_one
+from ._files.formats import check_values, quantized, quantized_one, readable
 from ._files.jobs import FileSummary, Progress, TensorSummary
 from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
@@ -384,7 +384,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
         A file of another kind, or one that is damaged or hostile.
     """
     with open_container(Path(path)) as container:
-        by_codes = {one.parts[0].name: one for one in quantized(container).values()}
+        by_codes = {one.parts[0].name: one for one in readable(container).values()}
 
         def info(tensor: Tensor) -> TensorInfo:
             one = by_codes.get(tensor.name)

@@ -26,7 +26,7 @@ import numpy as np
 from .._reference import Array
 from . import folder
 from .container import Container
-from .linear import is_embedding, layer_of
+from .linear import layer_of
 from .quantized import (
     INT8,
     Apart,
@@ -41,7 +41,7 @@ from .quantized import (
     apart,
     check_free,
 )
-from .source import AGAIN, REALS, Source, Stream, Tensor, fault, real_dtype
+from .source import AGAIN, REALS, ForeignError, Source, Stream, Tensor, fault, real_dtype
 from .target import Region
 
 NAME = "compressed-tensors"
@@ -73,7 +73,7 @@ def _one(container: Container, name: str) -> Quantized:
     path = container.path_of(codes)
 
     def wrong(what: str, fix: str = AGAIN) -> ValueError:
-        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix)
+        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix, ForeignError)
 
     if f"{name}_g_idx" in tensors:
         raise wrong("its groups are in another order than its columns", "this is not supported")
@@ -234,8 +234,8 @@ class CompressedTensors:
         ignore = {"lm_head": None} if "lm_head.weight" not in planned else {}
         for name, tensor in container.tensors.items():
             layer = layer_of(tensor)
-            if name not in planned and layer and len(tensor.shape) == 2 and not is_embedding(layer):
-                ignore[layer] = None
+            if name not in planned and layer and len(tensor.shape) == 2:
+                ignore[layer] = None  # an embedding's does no harm, and not all are what they seem
         codes: dict[str, Any] = {"num_bits": 8, "type": "int", "symmetric": True}
         group = {"strategy": "channel"} if W8A8 else {"strategy": "group", "group_size": GROUP}
         inputs = codes | {"strategy": "token", "dynamic": True} if W8A8 else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from . import comfyui, compressed_tensors, folder, gguf, own
 from .container import Container
 from .quantized import Format, Quantized
-from .source import fault
+from .source import ForeignError, fault
 
 #: a tensor that two of them could have found is the first one's
 FORMATS: tuple[Format, ...] = (
@@ -21,6 +22,15 @@ FORMATS: tuple[Format, ...] = (
 def quantized(container: Container) -> dict[str, Quantized]:
     """The quantized tensors of a container, their parts checked, by the names of the values."""
     return {name: form.one(container, name) for name, form in _found(container).items()}
+
+
+def readable(container: Container) -> dict[str, Quantized]:
+    """The same, without those that are stored in a way that is not read here."""
+    found = {}
+    for name, form in _found(container).items():
+        with contextlib.suppress(ForeignError):
+            found[name] = form.one(container, name)
+    return found
 
 
 def quantized_one(container: Container, name: str) -> Quantized | None:
