@@ -544,3 +544,12 @@ def test_a_target_that_cannot_be_written(tmp_path):
     closed.mkdir(mode=0o500)
     with pytest.raises(PermissionError):
         files.quantize_checkpoint(model, closed / "out", format=CT, scheme="W8A8")
+
+
+@pytest.mark.parametrize("given", [{"format": CT}, {"format": "comfyui"}])
+def test_our_own_format_is_not_mixed_with_another(tmp_path, given):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out, **given)
+    with pytest.raises(ValueError, match=rf"quantized already: .* by {given['format']}"):
+        files.quantize_file(out, tmp_path / "more")
+    assert not (tmp_path / "more").exists()

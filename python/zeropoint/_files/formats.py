@@ -50,18 +50,27 @@ def without_keys(metadata: dict[str, str]) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if key not in keys}
 
 
+_ADVICE = "pass the model in float16, bfloat16 or float32"
+
+
+def check_unquantized(container: Container, but: str | None = None) -> None:
+    """ValueError if there is a quantized tensor, but for those of one format."""
+    for name, one in quantized(container).items():
+        if one.format != but:
+            what = f"it is quantized already: {name!r} by {one.format}"
+            raise fault(container.path, what, _ADVICE)
+
+
 def check_values(container: Container) -> None:
-    """ValueError for a model that is quantized already."""
-    advice = "pass the model in float16, bfloat16 or float32"
+    """ValueError for a model that is quantized already, in a way that is read here or not."""
     config = (folder.config(container.folder) if container.folder else None) or {}
     by = config.get("quantization_config")
     if by is not None:
         method = by.get("quant_method") if isinstance(by, dict) else by
         raise fault(
-            container.path, f"it is quantized already, as config.json says: {method}", advice
+            container.path, f"it is quantized already, as config.json says: {method}", _ADVICE
         )
-    for name, one in quantized(container).items():
-        raise fault(container.path, f"it is quantized already: {name!r} by {one.format}", advice)
+    check_unquantized(container)
     for tensor in container.tensors.values():
         what = "fp8" if (tensor.word or "").startswith("F8_") else None
         if tensor.name.endswith(".qweight"):
@@ -72,7 +81,7 @@ def check_values(container: Container) -> None:
             what = "the mark of a layer that is quantized for ComfyUI"
         if what:
             where = container.path_of(tensor)
-            raise fault(where, f"tensor {tensor.name!r} of {tensor.label} is {what}", advice)
+            raise fault(where, f"tensor {tensor.name!r} of {tensor.label} is {what}", _ADVICE)
 
 
 def _found(container: Container) -> dict[str, Format]:
