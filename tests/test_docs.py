@@ -22,6 +22,8 @@ import safetensors.numpy
 import zeropoint as zp
 from zeropoint import _cli
 
+from .gguf_parts import info, made
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -111,6 +113,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("model").mkdir()
     safetensors.numpy.save_file(tensors, "model/model.safetensors")
     Path("model/config.json").write_text("{}")
+    weight = tensors["layer.0.weight"].astype("<f2")
+    content = made([], [info("layer.0.weight", weight.shape, 1)], weight.tobytes())
+    Path("model-f16.gguf").write_bytes(content)
 
 
 @pytest.mark.usefixtures("models")
