@@ -494,8 +494,8 @@ def _measure(options: argparse.Namespace) -> None:
     everybody = tuple({system for _, system in CONVERSIONS})
     rows: list[Row] = []
     for model, on_disk, systems, where in (
-        (options.small, False, everybody, room()),
         (options.large, True, (OURS,), options.place),
+        (options.small, False, everybody, room()),
     ):
         with tempfile.TemporaryDirectory(prefix="zeropoint-bench-", dir=where) as place:
             for row in measure(model, Path(place), on_disk, systems):
