@@ -241,6 +241,13 @@ def test_the_tables_of_checkpoints() -> None:
     assert "a CPU, 2 cores, load 0.1 before; gguf 0.19; 2026-11-29, commit abc" in text
 
 
+def test_docs_show_the_committed_checkpoints() -> None:
+    page = (machine.ROOT / "docs/files.md").read_text()
+    shown = page.split("<!-- checkpoints:begin -->\n")[1].split("\n<!-- checkpoints:end -->")[0]
+    run = machine.ROOT / "bench/results/checkpoints.json"
+    assert shown == checkpoints.tables(*report.load_rows(run, checkpoints.Row))
+
+
 @pytest.mark.slow("a process for each conversion")
 @pytest.mark.skipif(importlib.util.find_spec("wordllama") is None, reason="needs wordllama")
 def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
