@@ -65,7 +65,7 @@ def vllm():
             zeropoint("quantize", "llama", "-o", target, *options)
             with contextlib.redirect_stderr(io.StringIO()):  # bars of what reads it
                 loaded = AutoModelForCausalLM.from_pretrained(target)
-            found = loaded(tokens).logits.float().flatten()
+                found = loaded(tokens).logits.float().flatten()
             cosine = torch.cosine_similarity(wanted, found, dim=0).item()
             report("llama", target, f"loaded by transformers: cosine of the logits {cosine:.5f}")
             yield cosine > 0.999
