@@ -296,7 +296,17 @@ def test_inspect_names_the_format(tmp_path):
 def test_the_command(tmp_path, capsys):
     model = checkpoints.llama(tmp_path / "model", shards=2)
     out, back = tmp_path / "out", tmp_path / "back"
-    arguments = ["--format", CT, "--scheme", "W8A16", "--ignore", "*.0.mlp.*", "--json"]
+    arguments = [
+        "--format",
+        CT,
+        "--scheme",
+        "W8A16",
+        "--json",
+        "--ignore",
+        "*.0.mlp.*",
+        "--ignore",
+        "lm_head",
+    ]
     assert _cli.main(["quantize", str(model), "-o", str(out), *arguments]) == 0
     summary = json.loads(capsys.readouterr().out)
     kept = {one["name"] for one in summary["tensors"] if one["kept"]}
