@@ -22,7 +22,8 @@ import safetensors.numpy
 import zeropoint as zp
 from zeropoint import _cli
 
-from . import checkpoints, gguf_parts
+from . import checkpoints
+from .gguf_parts import info, made
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -115,10 +116,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("model/config.json").write_text("{}")
     checkpoints.llama(Path("llama"), "bfloat16", shards=2)
     checkpoints.diffusion(Path("image.safetensors"))
-    weight = rng.normal(size=(8, 64)).astype("<f2")
-    info = gguf_parts.info("blk.0.attn_q.weight", weight.shape, 1)
-    name = gguf_parts.pair("general.architecture", gguf_parts.STRING, gguf_parts.text("llama"))
-    Path("model-f16.gguf").write_bytes(gguf_parts.made([name], [info], weight.tobytes()))
+    weight = tensors["layer.0.weight"].astype("<f2")
+    content = made([], [info("layer.0.weight", weight.shape, 1)], weight.tobytes())
+    Path("model-f16.gguf").write_bytes(content)
 
 
 @pytest.mark.usefixtures("models")

@@ -256,6 +256,18 @@ def test_damaged_and_hostile_headers(tmp_path, case):
         tracemalloc.stop()
 
 
+def test_a_header_of_a_whole_large_file_is_not_read(tmp_path):
+    path = tmp_path / "large.gguf"
+    path.write_bytes(made([pair("k", STRING, struct.pack("<Q", 1 << 29))]))
+    with open(path, "r+b") as file:
+        file.truncate(1 << 30)  # a hole
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="its header of more than 100000000 bytes is too large"):
+        files.inspect_file(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
 def test_cut_at_every_byte(tmp_path):
     content = made(
         [PAIR, pair("s", ARRAY, struct.pack("<IQ", STRING, 2) + text("a") + text("b"))],
@@ -271,10 +283,36 @@ def test_cut_at_every_byte(tmp_path):
             files.inspect_file(path)
 
 
-@pytest.mark.parametrize("padding", [0, 5, 32 - 28])
+def nested(depth):
+    value = NESTED * (depth - 1) + struct.pack("<IQ", 0, 1) + b"a"
+    return made([pair("k", ARRAY, value)])
+
+
+def of_rank(rank):
+    return made([], [info("w", (1,) * rank)], bytes(4))
+
+
+def aligned_to(alignment):
+    return made([u32("general.alignment", alignment)], [info("w")], ONE, aligned=alignment)
+
+
+@pytest.mark.parametrize(
+    ("make", "last", "first"),
+    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21)],
+)
+def test_limits_of_a_header(tmp_path, make, last, first):
+    path = tmp_path / "x.gguf"
+    path.write_bytes(make(last))
+    files.inspect_file(path)
+    path.write_bytes(make(first))
+    with pytest.raises(ValueError, match=r"x\.gguf"):
+        files.inspect_file(path)
+
+
+@pytest.mark.parametrize("padding", range(5))
 def test_padding_at_the_end_may_be_short(tmp_path, padding):
     path = tmp_path / "short.gguf"
-    path.write_bytes(made([], [info("w", (7,))], bytes(28 + padding % 5)))
+    path.write_bytes(made([], [info("w", (7,))], bytes(28 + padding)))
     assert files.read_tensor(path, "w").shape == (7,)
 
 
@@ -374,6 +412,7 @@ def model(gguf, path, kind, rng):
                 writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.BF16)
             else:
                 writer.add_tensor(name, x.astype("f2" if kind == "F16" else "f4"))
+        writer.add_tensor("wide.weight", rng.normal(size=(2, 32)))
         writer.add_tensor("table.weight", np.arange(64, dtype=np.int32).reshape(2, 32))
 
     return written(gguf, path, fill)
@@ -393,6 +432,7 @@ def test_there_and_back(gguf, tmp_path, kind):
     assert {one.name: one.kept for one in done.tensors if one.kept} == {
         "output_norm.weight": "llama.cpp quantizes tensors of 2 and 3 axes",
         "blk.2.odd.weight": "32 does not divide its rows of 33",
+        "wide.weight": "llama.cpp quantizes F32, F16 and BF16",
         "table.weight": "its dtype is not quantized",
     }
     assert [one.name for one in done.tensors] == list(before)
