@@ -201,7 +201,7 @@ def _chunks(
         for tile in tiles.tiles(chunk):
             yield tile, values[tile]
 
-    if not tiles.is_resident(whole):
+    if not tiles.is_resident(whole, tensor.stored.itemsize):
         yield whole, from_file
         return
     with container.stream(tensor) as stream:
