@@ -303,6 +303,7 @@ def test_back_again(tmp_path, dtype, given):
     for name, x in before.items():
         if not linear(name):
             assert after[name].tobytes() == x.tobytes()
+            assert files.read_tensor(out, name).tobytes() == x.tobytes()
             continue
         codes, params = loaded[name]
         assert codes.dtype == np.int8
@@ -530,6 +531,13 @@ def test_a_target_of_other_things(tmp_path):
 def test_bad_arguments(tmp_path, given, error, match):
     model = checkpoints.llama(tmp_path / "model")
     refused(tmp_path, model, match, error, **given)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    """compressed-tensors is a folder; the file of one is not taken for it."""
+    model = checkpoints.llama(tmp_path / "model")
+    out = tmp_path / "out.safetensors"
+    refused(tmp_path, model / "model.safetensors", "is a file.*folder of the model", out=out)
 
 
 def test_an_absent_source(tmp_path):
