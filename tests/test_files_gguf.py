@@ -369,6 +369,7 @@ def test_which_names(name):
     [
         ((64,), "2 and 3 axes"),
         ((1, 64), "2 and 3 axes"),
+        ((1, 2, 64), None),
         ((1, 1, 2, 64), None),
         ((2, 3, 64), None),
         ((2, 2, 3, 64), "2 and 3 axes"),
@@ -518,6 +519,18 @@ def test_blocks_without_a_scale(gguf, tmp_path):
     codes, params = files.read_tensor(path, "w.weight"), files.read_params(path, "w.weight")
     np.testing.assert_array_equal(params.dequantize(codes), expected)
     assert not codes[:5].any()
+
+
+@pytest.mark.parametrize("step", [1e-10, 2.97e-8, 2.99e-8, 4.4e-8, 1e-6, 6.1e-5, 1e-3, 65519.9])
+def test_the_bound_holds_where_the_scale_is_rounded(tmp_path, step):
+    x = np.full((2, 32), np.float32(127 * step))
+    x[0] = np.linspace(-127, 127, 32) * step
+    path = tmp_path / "x.gguf"
+    path.write_bytes(made([], [info("w.weight", x.shape)], x.tobytes()))
+    (done,) = files.quantize_file(path, tmp_path / "q.gguf").tensors
+    codes, params = files.load(tmp_path / "q.gguf")["w.weight"]
+    error = np.abs(params.dequantize(codes).astype(np.float64) - x).max()
+    assert error <= done.error_bound * (1 + 1e-6) < 4e-6 + 0.57 * step
 
 
 def test_values_beyond_float16_are_told(tmp_path):
