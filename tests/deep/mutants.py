@@ -52,7 +52,7 @@ PYTHON = [
     *(PY + name for name in ("observers.py", "_chunks.py")),
     *(PY + "_files/" + name for name in ("npy.py", "npz.py", "safetensors.py", "source.py")),
     *(PY + "_files/" + name for name in ("target.py", "tiles.py", "quantized.py", "work.py")),
-    PY + "_files/folder.py",
+    *(PY + "_files/" + name for name in ("folder.py", "gguf.py")),
 ]
 CPP = [
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "cpp/src/loops").glob("*.h"))),
