@@ -184,6 +184,40 @@ def test_rows_of_zeros(tmp_path, dtype, scheme):
     assert found[f"{Q}.weight_scale"][1, 0] == EPSILON[dtype]
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("divisor", [127, 127.5, 128])
+def test_the_error_bound(tmp_path, divisor, dtype, scheme):
+    """It holds where scales are subnormal in the model's dtype, and clip a little."""
+    rng = np.random.default_rng(0)
+    real = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    least = float(ml_dtypes.finfo(real).smallest_subnormal)
+    sizes = least * 2.0 ** np.linspace(4, 16, 60)
+    x = (rng.normal(0, 1, (60, GROUP)) * sizes[:, None]).astype(real)
+    tensors = {f"x{i}.weight": row[None].repeat(8, axis=0) for i, row in enumerate(x)}
+    model, out = checkpoints.folder(tmp_path / "model", {}, tensors), tmp_path / "out"
+    given = {"scheme": scheme, "scale_divisor": divisor}
+    summary = files.quantize_checkpoint(model, out, format=CT, **given)
+    loaded = files.load(out)
+    for one in summary.tensors:
+        codes, params = loaded[one.name]
+        values = codes.astype(np.float64) * params.scale.astype(np.float64).reshape(-1, 1)
+        error = np.abs(values - tensors[one.name].astype(np.float64)).max()
+        assert error <= one.error_bound * (1 + 1e-6)
+
+
+def test_a_part_of_the_experts(tmp_path):
+    """transformers would load such a model without a word, and draw the others at random."""
+    model = checkpoints.mixtral(tmp_path / "odd", intermediate=192)
+    message = refused(tmp_path, model, r"128 does not divide its rows", scheme="W8A16")
+    assert "experts.0.w1.weight' would be quantized" in message
+    assert "experts.0.w2.weight' not" in message
+    refused(tmp_path, model, "no engine loads both", ignore=["w1"])
+    summary = files.quantize_checkpoint(model, tmp_path / "out", format=CT, ignore=["*.experts.*"])
+    assert {one.kept is None for one in summary.tensors if "q_proj" in one.name} == {True}
+    files.quantize_checkpoint(model, tmp_path / "all", format=CT, scheme="W8A8")
+
+
 def test_ignore(tmp_path):
     """A whole name, the last word of a layer's, or a pattern; lm_head is no more among them."""
     model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
@@ -196,6 +230,36 @@ def test_ignore(tmp_path):
     assert "lm_head" not in kept
     ignored = checkpoints.config(out)["quantization_config"]["ignore"]
     assert set(ignored) - {"lm_head", "model.embed_tokens"} == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ("model.layers.0.self_attn.q_proj", None),
+        ("model.layers.0.mlp.shared_expert.gate_proj", None),
+        ("model.layers.0.mlp.experts.7.w1", None),
+        ("time_embed.linear_1", None),
+        ("embed_out", None),  # GPT-NeoX's head
+        ("model.embed_tokens", "embedding"),
+        ("transformer.wte", "embedding"),
+        ("model.vision.embed_positions.3", "embedding"),
+        ("encoder.rel_pos_emb", "embedding"),
+        ("mask_decoder.iou_token", "embedding"),
+        ("shared", "embedding"),
+        ("model.layers.0.mlp.gate", "router"),
+        ("model.layers.0.mlp.shared_expert_gate", "router"),
+        ("transformer.blocks.0.ffn.router.layer", "router"),
+        ("model.layers.0.feed_forward.router", "router"),
+    ],
+)
+def test_layers_by_their_names(tmp_path, layer, what):
+    """tests/deep/test_linear_layers.py asks transformers' models."""
+    x = np.ones((GROUP, GROUP), np.float32)
+    tensors = {f"{layer}.weight": x, "a.weight": x}
+    path = checkpoints.write(tmp_path / "a.safetensors", tensors)
+    out = tmp_path / "b.safetensors"
+    first, _ = files.quantize_checkpoint(path, out, format="comfyui").tensors
+    assert (first.kept is None) if what is None else what in first.kept
 
 
 def test_include(tmp_path):
@@ -269,6 +333,7 @@ def test_back_again(tmp_path, dtype, given):
     for name, x in before.items():
         if not linear(name):
             assert after[name].tobytes() == x.tobytes()
+            assert files.read_tensor(out, name).tobytes() == x.tobytes()
             continue
         codes, params = loaded[name]
         assert codes.dtype == np.int8
@@ -496,6 +561,13 @@ def test_a_target_of_other_things(tmp_path):
 def test_bad_arguments(tmp_path, given, error, match):
     model = checkpoints.llama(tmp_path / "model")
     refused(tmp_path, model, match, error, **given)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    """compressed-tensors is a folder; the file of one is not taken for it."""
+    model = checkpoints.llama(tmp_path / "model")
+    out = tmp_path / "out.safetensors"
+    refused(tmp_path, model / "model.safetensors", "is a file.*folder of the model", out=out)
 
 
 def test_an_absent_source(tmp_path):

@@ -406,6 +406,21 @@ def test_a_long_job_shows_its_pace(monkeypatch):
     assert terminal.text == f"\rverify [{'#' * 15:30}]  50%\n"
 
 
+def test_a_bar_fits_its_terminal(monkeypatch):
+    """A line that wraps would stay, one for each step."""
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setattr(_cli_output, "_SHOWN_AFTER", 0)
+    for columns in 80, 100, 140:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        terminal.text = ""
+        with _cli_output.Progress(f"quantize {'a' * 50}/{'b' * 50}", of_bytes=True) as bar:
+            bar(1, 100)
+        line = terminal.text.strip("\r\n")
+        assert line.startswith("quantize")
+        assert re.search(r"b \[ {30}\]   1%  [\d,]+ MB/s  .* left$", line)
+        assert columns - 5 < len(line) < columns
+
+
 def test_options_that_were_not_given_are_absent():
     """What `choose_params` and the others have as defaults stands in one place."""
     options = _cli._parser().parse_args(["quantize", "m", "-o", "q"])

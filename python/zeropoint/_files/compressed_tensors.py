@@ -218,8 +218,7 @@ class CompressedTensors:
             }
             writer = functools.partial(_packing, shape, dtype)
         check_free(container, tensor, outputs)
-        # a scale that is rounded down, or a larger divisor, clips the largest values a little
-        error = 0.5 if self.divisor == 127 else 0.75
+        error = self.divisor + 0.5 - 127  # of the largest value, which `Symmetric` may clip so far
         return Plan("int8", axis, block, choose, outputs, writer, error)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
@@ -229,6 +228,7 @@ class CompressedTensors:
         if container.folder is None or folder.config(container.folder) is None:
             what = f"it has no {folder.CONFIG}, by which an engine knows {NAME}"
             raise fault(container.path, what, "copy that of the model into the folder")
+        _check_experts(container, planned)
         W8A8 = self.scheme == "W8A8"
         # an engine's model has the head even where the file has not
         ignore = {"lm_head": None} if "lm_head.weight" not in planned else {}
@@ -254,6 +254,26 @@ class CompressedTensors:
                 },
             }
         }
+
+
+def _check_experts(container: Container, planned: Planned) -> None:
+    """ValueError where some of a layer's experts are quantized and others are not.
+
+    Engines load them as one; transformers draws the others at random, with a warning.
+    """
+    seen: dict[str, tuple[bool, str]] = {}
+    for name, tensor in container.tensors.items():
+        layer, experts, _ = name.partition(".experts.")
+        if not (experts and layer_of(tensor) and len(tensor.shape) == 2):
+            continue
+        first, other = seen.setdefault(layer, (name in planned, name))
+        if first != (name in planned):
+            one, kept = (other, name) if first else (name, other)
+            raise fault(
+                container.path_of(tensor),
+                f"the expert {one!r} would be quantized and {kept!r} not, and no engine loads both",
+                f"choose W8A8 if {GROUP} does not divide its rows, or ignore '*.experts.*'",
+            )
 
 
 def _packing(shape: tuple[int, ...], scale: str, regions: list[Region]) -> Apart:

@@ -24,6 +24,7 @@ from .source import AGAIN, Tensor, fault
 from .target import Region, Report
 from .tiles import Tile, params_of, shape_of
 
+_PIECE = 1 << 13  # elements: more need fresh pages from malloc, and threads of BLAS
 _Passes = Callable[[], Iterator[tuple[Tile, Array]]]
 
 
@@ -35,10 +36,13 @@ class Sums:
 
     def add(self, x: Array, again: Array) -> None:
         """Those of one tile of values, `again` after a round trip, in float64."""
-        values = widen(x).astype(np.float64, copy=False)
-        error = again - values
-        self.signal += float(np.vdot(values, values))
-        self.noise += float(np.vdot(error, error))
+        x, again = x.reshape(-1), again.reshape(-1)
+        for first in range(0, x.size, _PIECE):
+            piece = slice(first, first + _PIECE)
+            values = widen(x[piece]).astype(np.float64, copy=False)
+            error = again[piece] - values
+            self.signal += float(np.vdot(values, values))
+            self.noise += float(np.vdot(error, error))
 
     @property
     def sqnr_db(self) -> float:
@@ -78,7 +82,7 @@ def quantize(
             raise _not_finite(tensor, container)
         try:
             params = plan.choose(low, high, chunk.axis, chunk.block)
-            stored = writer.params(params)
+            writer.params(params)
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
             what = f"{container.path_of(tensor)}: tensor {tensor.name!r}: {error}{counted}"
@@ -88,7 +92,7 @@ def quantize(
             codes = some.quantize(x)
             writer.codes(codes)
             if sums is not None:
-                sums.add(x, params_of(stored, chunk, tile).dequantize(codes))
+                sums.add(x, some.dequantize(codes))
         step = max(step, float(np.max(params.scale)))
         seen += chunk.size
     return step * plan.error
@@ -201,7 +205,7 @@ def _chunks(
         for tile in tiles.tiles(chunk):
             yield tile, values[tile]
 
-    if not tiles.is_resident(whole):
+    if not tiles.is_resident(whole, tensor.stored.itemsize):
         yield whole, from_file
         return
     with container.stream(tensor) as stream:
