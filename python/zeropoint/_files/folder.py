@@ -7,6 +7,7 @@ cache's folders are made of them.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import os
 import re
@@ -271,6 +272,7 @@ def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return weight_map, metadata
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_shard(name: str) -> bool:
     """Whether it is the name of a .safetensors file: no path, on any system."""
     plain = PureWindowsPath(name).name == name and "\0" not in name
