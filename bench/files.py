@@ -32,7 +32,14 @@ def room() -> str | None:
     return str(memory) if memory.is_dir() else None
 
 
-def folder(path: Path, shapes: Shapes, values: Values, dtype: str, shard: int = 1 << 40) -> Path:
+def folder(
+    path: Path,
+    shapes: Shapes,
+    values: Values,
+    dtype: str,
+    shard: int = 1 << 62,
+    config: Mapping[str, Any] = CONFIG,
+) -> Path:
     """A Hugging Face folder, in shards of `shard` bytes at most."""
     path.mkdir()
     parts: list[list[str]] = [[]]
@@ -56,7 +63,7 @@ def folder(path: Path, shapes: Shapes, values: Values, dtype: str, shard: int = 
         total = sum(math.prod(shape) for shape in shapes.values()) * width
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (path / "model.safetensors.index.json").write_text(json.dumps(index))
-    (path / "config.json").write_text(json.dumps({**CONFIG, "torch_dtype": dtype}))
+    (path / "config.json").write_text(json.dumps({**config, "torch_dtype": dtype}))
     return path
 
 

@@ -132,10 +132,11 @@ COPIED = (
 def test_what_is_copied(model: Path) -> None:
     sharded(model, **dict.fromkeys((*COPIES, *COPIED), "{}"))
     parts = ".zeropoint-0.part", "a/.zeropoint-1.part"
+    put(model, **{"module/.git": "gitdir: ../.git"})  # of a submodule
     put(model, **{".git/HEAD": "a", ".cache/x": "a"} | dict.fromkeys(parts, "a"))
     found = folder.read(model)
     assert found.copied == tuple(sorted(COPIED))
-    assert set(found.left_out) == {*COPIES, ".git", ".cache", *parts}
+    assert set(found.left_out) == {*COPIES, ".git", ".cache", "module/.git", *parts}
     assert found.left_out["a.ckpt"] == f"the weights are read from {INDEX}"
     assert found.left_out[".cache"] == "it is a cache"
 
@@ -179,6 +180,20 @@ def test_links_to_nothing(model: Path, name: str, to: str) -> None:
     path.unlink(missing_ok=True)
     path.symlink_to(to if to != "round" else path)
     with pytest.raises(ValueError, match=rf"{name}: it is a link to nothing, .*; download it"):
+        folder.read(model)
+
+
+def test_a_link_that_may_not_be_followed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sharded(model) / "a.txt").symlink_to("elsewhere")
+    real = os.stat
+
+    def refuse(path: Any, **keywords: Any) -> os.stat_result:
+        if str(path).endswith("a.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, **keywords)
+
+    monkeypatch.setattr(folder.os, "stat", refuse)
+    with pytest.raises(PermissionError, match=r"a\.txt"):
         folder.read(model)
 
 
@@ -304,6 +319,7 @@ def test_a_long_text(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        ({SHARDS[1]: []}, f"it says that tensor 'b.bias' is in '{SHARDS[1]}', which lacks it"),
         ({SHARDS[1]: ["b.weight"]}, f"it says that tensor 'b.bias' is in '{SHARDS[1]}', which la"),
         ({SHARDS[1]: ["b.weight", "b.bias", "c"]}, f"lacks tensor 'c', which is in '{SHARDS[1]}'"),
         ({SHARDS[1]: ["b.weight", "b.bias", "a.weight"]}, f"'a.weight' is in '{SHARDS[0]}' and in"),
@@ -551,6 +567,10 @@ def test_another_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(target.ctypes, "CDLL", lambda *_, **__: object())
     replace(tmp_path / "to")
     assert content(tmp_path / "to") == NEW
+
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match=r"'.*/a' -> '.*/b'"):  # the real one
+        target._exchange(tmp_path / "a", tmp_path / "b")
 
     class Broken:
         def renameat2(self, *_: Any) -> int:
