@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import functools
 import json
 import os
 import re
@@ -272,6 +273,7 @@ def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return weight_map, metadata
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_shard(name: str) -> bool:
     """Whether it is the name of a .safetensors file: no path, on any system."""
     plain = PureWindowsPath(name).name == name and "\0" not in name
