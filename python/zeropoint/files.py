@@ -301,7 +301,7 @@ def quantize_checkpoint(
         return jobs.quantize(
             container,
             chosen,
-            linear.selection(container, ignored, wanted),
+            linear.selection(container, ignored, wanted, format),
             Path(dst),
             target,
             progress,
