@@ -27,7 +27,7 @@ import numpy as np
 from .._reference import Array
 from . import folder
 from .container import Container
-from .linear import HEAD, HEADS, KINDS, layer_of
+from .linear import HEAD, HEADS, kinds_of, layer_of
 from .quantized import (
     INT8,
     Apart,
@@ -265,10 +265,9 @@ def _ignored(kept: Collection[str], taken: Collection[str]) -> list[str]:
     an output head that is in no file, being tied to the embeddings.  So there is a pattern for each
     kind, and for all that are called alike but for their numbers, unless it fits a layer of codes.
     """
-    kinds = [kind for kind in KINDS if kind.only in (None, NAME)]
     patterns = [
         kind.layers
-        for kind in kinds
+        for kind in kinds_of(NAME)
         if (kind is HEADS or _any_fits(kind.layers, kept)) and not _any_fits(kind.layers, taken)
     ]
     first = [HEAD] if HEADS.layers in patterns else []

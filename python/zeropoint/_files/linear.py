@@ -20,18 +20,18 @@ class Kind(NamedTuple):
     only: str | None = None  #: the format that keeps them
 
 
-_ANY = r"(?:.*\.)?"
+_ANY, _NUMBERS = r"(?:.*\.)?", r"(?:\.\d+)*"
 HEAD = "lm_head"  #: in a list of what to ignore it stands for all output heads
 HEADS = Kind(
     "an output head",
-    rf"{_ANY}(?:[^.]*lm_head|(?:lm_head|head|[^.]*predictions)\.decoder|lm_head\.out_proj|embed_out"
-    r"|output_layer|lm_loss|vocab_projector|pred_layer\.proj|unembedding_projection)"
+    rf"{_ANY}(?:[^.]*lm_heads?|(?:lm_head|head|[^.]*predictions)\.decoder|lm_head\.out_proj|embed_out"
+    rf"|output_layer|lm_loss|vocab_projector|pred_layer\.proj|unembedding_projection){_NUMBERS}"
     r"|decoder|head|proj_out|output_projection|(?:language_model\.)?output",
 )
 EMBEDDINGS = Kind(
     "an embedding",
-    rf"{_ANY}(?:[^.]*embed[^.]*|(?:[^.]*_)?emb|w|wte|wpe|shared|relative_attention_bias|bias_values"
-    r"|pe_k|audio_bos_eos_token)",
+    rf"{_ANY}(?:[^.]*embed[^.]*|[^.]*emb|[^.]*tokens?|wte|wpe|shared|relative_attention_bias|pe_k"
+    rf"|bias_values){_NUMBERS}|transformer\.w",
 )
 #: THE table of them; a layer is of the first that fits
 KINDS = (
@@ -39,9 +39,9 @@ KINDS = (
     EMBEDDINGS,
     Kind(
         "a router",
-        rf"{_ANY}(?:gate|router|shared_expert_gate|wg|classifier_gate|router\.[^.]+)",
+        rf"{_ANY}(?:gate|router|shared_expert_gate|wg|classifier_gate|router\.[^.]+){_NUMBERS}",
     ),
-    Kind("a norm", rf"{_ANY}(?:[^.]*norm[^.]*|ln_[^.]*)"),
+    Kind("a norm", rf"{_ANY}(?:[^.]*norm[^.]*|ln_[^.]*){_NUMBERS}"),
     Kind(
         "a part of a vision or audio tower",
         rf"{_ANY}(?:visual|vision_tower|vision_model|multi_modal_projector|audio_tower)\..*",
@@ -79,7 +79,6 @@ def selection(
     ignored = _chosen([each for each in ignore if each != HEAD], names, "ignore")
     ignored |= {name for name in names if _fits(HEAD, name)} if HEAD in ignore else set()
     transposed = _transposed(container)
-    kinds = [kind for kind in KINDS if kind.only in (None, format)]
 
     def reason_to_keep(tensor: Tensor) -> str | None:
         layer, rank = layer_of(tensor), len(tensor.shape)
@@ -94,7 +93,7 @@ def selection(
                     f"tensor {tensor.name!r} has {len(tensor.shape)} axes, and include asks for it",
                     "only matrices (out, in) are quantized in this format; leave it out",
                 )
-            if format == "compressed-tensors" and _kind(layer, kinds) is EMBEDDINGS:
+            if format == "compressed-tensors" and kind_of(layer, format) is EMBEDDINGS:
                 what = f"tensor {tensor.name!r} is {EMBEDDINGS.what}, and include asks for it"
                 fix = f"in {format} only linear layers have codes; leave it out"
                 raise fault(container.path_of(tensor), what, fix)
@@ -105,7 +104,7 @@ def selection(
             return "it is not the weight of a layer"
         if rank != 2:
             return f"it has {rank} ax{'i' if rank == 1 else 'e'}s, and a linear layer's weight 2"
-        kind = _kind(layer, kinds)
+        kind = kind_of(layer, format)
         if kind is not None and (kind is not HEADS or HEAD in ignore):
             return f"it is {kind.what}"
         if _last(layer) == "out_proj" and f"{layer[:-8]}in_proj_weight" in container.tensors:
@@ -143,8 +142,14 @@ def _last(layer: str) -> str:
     return layer.rpartition(".")[2]
 
 
-def _kind(layer: str, kinds: list[Kind]) -> Kind | None:
-    return next((kind for kind in kinds if re.fullmatch(kind.layers, layer)), None)
+def kinds_of(format: str | None) -> list[Kind]:
+    """The kinds of layers that a format keeps."""
+    return [kind for kind in KINDS if kind.only in (None, format)]
+
+
+def kind_of(layer: str, format: str | None = None) -> Kind | None:
+    """What a layer is, None for a linear one."""
+    return next((kind for kind in kinds_of(format) if re.fullmatch(kind.layers, layer)), None)
 
 
 def _transposed(container: Container) -> set[str]:
