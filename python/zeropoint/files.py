@@ -302,7 +302,7 @@ def quantize_checkpoint(
         return jobs.quantize(
             container,
             chosen,
-            linear.selection(container, ignored, wanted),
+            linear.selection(container, ignored, wanted, format),
             Path(dst),
             target,
             progress,
