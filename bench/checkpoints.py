@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -152,8 +153,12 @@ def _values(shapes: dict[str, tuple[int, ...]], dtype: str) -> Values:
     table = _trained().astype(kind)
     places = {name: i * 1_000_003 % table.size for i, name in enumerate(shapes)}
 
-    def values(name: str) -> Array:
-        return np.resize(np.roll(table, -places[name]), shapes[name])
+    def values(name: str) -> Iterator[Array]:
+        at, left = places[name], math.prod(shapes[name])
+        while left:
+            piece = table[at : at + left]
+            yield piece
+            at, left = 0, left - piece.size
 
     return values
 
@@ -399,7 +404,7 @@ def _measured(
     _remove(target)
     _remove(back)
     llama = MODELS[model]
-    elements = sum(int(np.prod(shape)) for shape in llama.shapes("folder").values())
+    elements = sum(math.prod(shape) for shape in llama.shapes("folder").values())
     for (name, system), found in best.items():
         yield Row(model=model, elements=elements, on_disk=on_disk, job=name, system=system, **found)
 

@@ -103,6 +103,27 @@ def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -
     assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
 
 
+def test_the_table_of_formats() -> None:
+    def row(job: str, system: str, seconds: float, role: str = "peer") -> suite.Row:
+        (size,) = JOB[job].sizes_of(None)
+        return dataclasses.replace(
+            ROW,
+            job=job,
+            size=size,
+            system=system,
+            role=role,
+            seconds=seconds,
+            vs_fastest_peer={"zeropoint": 40.0, "gguf": 1.0}.get(system),
+        )
+
+    rows = [row("q8_0", "zeropoint", 2.0**24 * 0.2e-9), row("q8_0", "gguf", 2.0**24 * 8e-9)]
+    rows += [row("files_W8A8", "zeropoint", 1.25), row("files_W8A8", "file-copy", 1.0, "yardstick")]
+    text = readme._formats({1: readme._found(rows, 1), 2: readme._found(rows, 2)})
+    assert "| `q8_0`: float32 -> Q8_0, shape (4096, 4096) | 0.20 ns |  | 40.0 x gguf |" in text
+    assert text.endswith("| 18.63 ns |  | 1.25 x a copy's |")
+    assert readme._formats({1: {}}) == ""
+
+
 def small(job: Job) -> Case:
     """The job on few elements, in its own number of dimensions."""
     if job.shape is not None:
@@ -180,8 +201,8 @@ def files_of(path: pathlib.Path) -> list[pathlib.Path]:
 
 def test_a_folder_in_shards_is_read(tmp_path: pathlib.Path) -> None:
     x = {f"{i}.weight": np.full((4, 32), i, np.float32) for i in range(5)}
-    shapes = {name: one.shape for name, one in x.items()}
-    made = folder(tmp_path / "model", shapes, x.__getitem__, "float32", shard=2 * 4 * 32 * 4)
+    shapes = dict.fromkeys(x, (4, 32))
+    made = folder(tmp_path / "model", shapes, lambda name: [x[name]], "float32", 2 * 4 * 32 * 4)
     assert len(list(made.glob("*.safetensors"))) == 3
     for name, values in x.items():
         np.testing.assert_array_equal(files.read_tensor(made, name), values)

@@ -14,7 +14,7 @@ HEAD = "lm_head"  #: an engine ignores it whether the file has it or not
 #: the last word of a layer's name, numbers aside, and what such a layer is
 _OTHERS = (
     (
-        r"embed(?!_out)|emb$|tokens?$|^(wte|wpe|w|shared|relative_attention_bias|bias_values)$",
+        r"embed(?!_out)|emb$|tokens?$|^(wte|wpe|shared|relative_attention_bias|bias_values)$",
         "an embedding",
     ),
     (r"^(gate|router|shared_expert_gate|wg|classifier_gate)$", "a router"),
