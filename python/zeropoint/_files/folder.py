@@ -78,7 +78,7 @@ def read(path: Path) -> Folder:
     modules = _modules(path) if "modules.json" in found else ()
     copied, left_out = [], {}
     for name, flaw in found.items():
-        if name.rsplit("/", 1)[-1].startswith(".zeropoint-"):
+        if name.split("/")[-1].startswith(".zeropoint-"):
             left_out[name] = "an interrupted job left it"
         elif _is_copy(name) and name not in (*shards, index) and name.split("/")[0] not in modules:
             left_out[name] = f"it may hold weights in another form; they are read from {weights}"
@@ -204,7 +204,7 @@ def _identity(state: os.stat_result) -> tuple[int, int]:
 
 
 def _is_copy(name: str) -> bool:
-    last = name.rsplit("/", 1)[-1].lower()
+    last = name.split("/")[-1].lower()
     return any(fnmatch.fnmatchcase(last, pattern) for pattern in _COPIES)
 
 
