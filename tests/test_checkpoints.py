@@ -207,6 +207,24 @@ def test_rows_of_zeros(tmp_path, dtype, scheme):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", [*DTYPES, "float64"])
+def test_the_largest_values(tmp_path, dtype, scheme):
+    """The bound is Inf if a value is Inf in the model's dtype, and only then."""
+    real = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    most = ml_dtypes.finfo(real).max
+    rows = {f"x{i}.weight": np.full((2, GROUP), most / 2 ** (i / 8), real) for i in range(10)}
+    model, out = checkpoints.folder(tmp_path / "model", {}, rows), tmp_path / "out"
+    summary = files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
+    again = files.dequantize_file(out, tmp_path / "back")
+    values = checkpoints.read(tmp_path / "back")
+    infinite = [bool(np.isinf(x.astype(np.float64)).any()) for x in values.values()]
+    assert [one.error_bound == np.inf for one in again.tensors] == infinite
+    assert [one.error_bound == np.inf for one in summary.tensors] == infinite
+    assert any(infinite)
+    assert not all(infinite)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("divisor", [127, 127.5, 128])
 def test_the_error_bound(tmp_path, divisor, dtype, scheme):
@@ -505,6 +523,17 @@ def test_back_again(tmp_path, dtype, given):
     assert sum(one.quantized is not None for one in info.tensors) == len(loaded)
 
 
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_a_configuration_of_a_part_goes_too(tmp_path, key):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out, format=CT)
+    config = checkpoints.config(model)
+    about = checkpoints.config(out)["quantization_config"]
+    (out / "config.json").write_text(json.dumps(config | {"text_config": {"a": 1, key: about}}))
+    files.dequantize_file(out, tmp_path / "back")
+    assert checkpoints.config(tmp_path / "back") == config | {"text_config": {"a": 1}}
+
+
 def test_inspect_names_the_format(tmp_path):
     model = checkpoints.llama(tmp_path / "model")
     for scheme in SCHEMES:
@@ -593,6 +622,30 @@ def test_a_folder_without_configuration(tmp_path):
     refused(tmp_path, model, r"config\.json")
 
 
+def test_nothing_is_left(tmp_path):
+    model = checkpoints.llama(tmp_path / "model")
+    refused(tmp_path, model, "nothing is left to quantize .*; see include and ignore", ignore="*")
+
+
+def test_what_is_no_model_of_ours(tmp_path):
+    """It is said what a tensor is."""
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    with pytest.raises(
+        ValueError, match=r"no quantized tensor \('model.embed_tokens.weight' of F32"
+    ):
+        files.dequantize_file(model, out)
+    with pytest.raises(ValueError, match=f"'{Q}.weight' of F32 is not quantized; read_tensor"):
+        files.read_params(model, f"{Q}.weight")
+    with pytest.raises(ValueError, match=f"no tensor 'q_proj'.*{Q}"):
+        files.read_params(model, "q_proj")
+    codes = np.zeros((4, 4), np.int32)
+    checkpoints.write(model / "model.safetensors", {"a.qweight": codes})
+    for function in (files.load, lambda path: files.dequantize_file(path, out)):
+        with pytest.raises(ValueError, match="'a.qweight' of I32 is codes of GPTQ or AWQ; these"):
+            function(model)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -608,6 +661,10 @@ def test_a_configuration_of_a_quantized_model(tmp_path, method, more):
     config = checkpoints.config(model) | {"quantization_config": {"quant_method": method} | more}
     (model / "config.json").write_text(json.dumps(config))
     refused(tmp_path, model, f"quantized already.*{method}")
+    about = config.pop("quantization_config")
+    for part in ({"text_config": {"quantization_config": about}}, {"compression_config": about}):
+        (model / "config.json").write_text(json.dumps(config | part))
+        refused(tmp_path, model, f"quantized already.*{method}")
 
 
 @pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
@@ -653,7 +710,7 @@ def test_not_finite(tmp_path, value, given):
     x = tensors[name].copy()
     x[3, 100] = x[7, 1] = value
     checkpoints.write(shard, tensors | {name: x})
-    message = refused(tmp_path, model, "2 NaN or Inf", **given)
+    message = refused(tmp_path, model, "2 NaN or Inf.*; ignore the tensor, or put", **given)
     assert repr(name) in message
     assert "(3, 100)" in message
 
