@@ -61,7 +61,7 @@ def deep(session: nox.Session) -> None:
 
 @nox.session
 def pythons(session: nox.Session) -> None:
-    """Installs on every Python at hand, pyenv's too, verifies, and runs the quick tests."""
+    """Installs and verifies on every Python at hand, pyenv's too; the quick tests on the newest."""
     session.install(".[test]", env=CORE)
     session.run("pytest", "-s", "tests/deep/test_packaging.py", "-k", "flags_and_pythons")
 

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import zeropoint as zp
+from zeropoint.interop.gguf import quantize_q8_0
 
+from .files import Converted
 from .loads import BUSY, CALLER
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,7 +31,11 @@ HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results
 #: operations that write their result into `out`, where one is given
 WITH_OUT = frozenset(("quantize", "dequantize", "fake_quantize", "quantize_dynamic"))
 WITH_OUT |= {"requantize", "saturate", "saturate_cast", "round"}
-TO_CODES = frozenset(("quantize", "quantize_dynamic", "requantize", "saturate_cast"))
+TO_CODES = frozenset(
+    ("quantize", "quantize_dynamic", "requantize", "saturate_cast", "quantize_q8_0")
+)
+#: from file to file; the keywords are those of zeropoint's function, the format with them
+FILES = frozenset(("quantize_files", "dequantize_files"))
 #: operations whose result depends on the convention
 BY_CONVENTION = frozenset(["quantize", "fake_quantize", "quantize_dynamic", "choose_params"])
 #: what a job is compared with, if not with the same operation: per tensor, float32, contiguous
@@ -40,6 +46,8 @@ UNITS = {
     **dict.fromkeys(("choose_params", "QuantParams"), "quantize"),
     **dict.fromkeys(("error_stats", "compare"), "min_max"),
     **dict.fromkeys(("MinMaxObserver", "HistogramObserver"), "min_max"),
+    "quantize_q8_0": "quantize",
+    "dequantize_q8_0": "dequantize",
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -112,6 +120,10 @@ class Job:
             "saturate_cast": f"{self.real} -> {self.codes}",
             "flip_signedness": f"{self.codes} -> int8",
             "QuantParams": "scale and zero point",
+            "quantize_q8_0": f"{self.real} -> Q8_0",
+            "dequantize_q8_0": f"Q8_0 -> {self.real}",
+            "quantize_files": f"files of {self.real} to files",
+            "dequantize_files": f"files to files of {self.real}",
         }.get(self.operation, self.real)
         if self.block is not None:
             text += f", one scale per block of {self.block} along axis {self.axis}"
@@ -158,6 +170,10 @@ class Job:
             "round": ((real, real),),
             "flip_signedness": ((1, 1),),
             "QuantParams": (),
+            "quantize_q8_0": ((real, 1),),
+            "dequantize_q8_0": ((1, real),),
+            "quantize_files": ((real, 1),),
+            "dequantize_files": ((1, real),),
         }.get(self.operation, ((real, 0),))
 
     @property
@@ -181,6 +197,14 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+def _files(name: str, operation: str = "quantize_files", **how: Any) -> Job:
+    """A whole job from file to file: four matrices."""
+    keywords = tuple(how.pop("keywords").items())
+    return Job(
+        name, operation, **{"real": "bfloat16", "shape": (4, *WEIGHTS), **how}, keywords=keywords
+    )
+
+
 def _small(name: str, operation: str, **how: Any) -> Job:
     """A job whose fixed cost is asked for: one element."""
     return Job(name, operation, **{"sizes": (1,), **how})
@@ -190,6 +214,13 @@ IMAGES, MAPS = (8, 224, 224, 3), (5, 56, 56, 64)
 FEATURES, FILTERS, POINTWISE = (1, 64, 56, 56), (64, 3, 7, 7), (2048, 512, 1, 1)
 EMBEDDINGS, WEIGHTS = (100_000, 384), (4096, 4096)
 SQUARE = (1024, 1024)
+WEIGHT: dict[str, Any] = {
+    "real": "bfloat16",
+    "codes": "int8",
+    "shape": WEIGHTS,
+    "keywords": (("symmetric", True),),
+}
+W8A8 = {"format": "compressed-tensors", "scheme": "W8A8"}
 
 JOBS = (
     Job("quantize", "quantize"),
@@ -233,6 +264,19 @@ JOBS = (
     Job("dynamic_block128", "quantize_dynamic", axis=1, block=128, shape=SQUARE),
     Job("dynamic_float16_rows", "quantize_dynamic", real="float16", axis=0, shape=WEIGHTS),
     Job("dynamic_bfloat16_rows", "quantize_dynamic", real="bfloat16", axis=0, shape=WEIGHTS),
+    # what other engines load
+    Job("weights_rows", "quantize_dynamic", **WEIGHT, axis=0),
+    Job("weights_groups", "quantize_dynamic", **WEIGHT, axis=1, block=128),
+    Job("q8_0", "quantize_q8_0", shape=WEIGHTS),
+    Job("q8_0_float16", "quantize_q8_0", real="float16", shape=WEIGHTS),
+    Job("dequantize_q8_0", "dequantize_q8_0", shape=WEIGHTS),
+    Job("dequantize_q8_0_float16", "dequantize_q8_0", real="float16", shape=WEIGHTS),
+    _files("files_W8A8", keywords=W8A8),
+    _files("files_W8A16", keywords={"format": "compressed-tensors", "scheme": "W8A16"}),
+    _files("files_comfyui", keywords={"format": "comfyui"}),
+    _files("files_q8_0", real="float16", keywords={"format": "gguf"}),
+    _files("files_W8A8_back", "dequantize_files", keywords=W8A8),
+    _files("files_q8_0_back", "dequantize_files", real="float16", keywords={"format": "gguf"}),
     # the machine is not ours alone
     Job("quantize_busy", "quantize", sizes=(256 * KI, MI, 4 * MI, 16 * MI), load=BUSY),
     Job("quantize_callers", "quantize", sizes=(64 * KI, MI, 16 * MI), load=CALLER),
@@ -322,7 +366,25 @@ class Case:
 
     @property
     def source(self) -> Any:
-        return self.q if self.job.operation in ("dequantize", "flip_signedness") else self.x
+        match self.job.operation:
+            case "dequantize" | "flip_signedness":
+                return self.q
+            case "dequantize_q8_0":
+                return self.blocks
+            case "quantize_files" | "dequantize_files":
+                return self.files
+            case _:
+                return self.x
+
+    @cached_property
+    def blocks(self) -> Array:
+        """Q8_0 of the real values."""
+        return quantize_q8_0(self.x)
+
+    @cached_property
+    def files(self) -> Converted:
+        """The real values in files."""
+        return Converted(self.x, dict(self.job.keywords)["format"])
 
     @cached_property
     def out(self) -> Array:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import zeropoint as zp
+from zeropoint import files
+from zeropoint.interop import gguf
 
+from .files import content
 from .jobs import Array, Case
 
 #: codes, or values; codes, scales and zero points (dynamic); minimum and maximum (min_max); ...
@@ -50,12 +54,23 @@ def call(case: Case, convention: str, source: Any, **how: Any) -> Callable[[], A
             return partial(zp.QuantParams, case.scale, case.zero_point, job.codes, axis=job.axis)
         case "MinMaxObserver" | "HistogramObserver" as name:
             return partial(getattr(zp, name)().update, source)
+        case "quantize_q8_0":
+            return partial(gguf.quantize_q8_0, source)
+        case "dequantize_q8_0":
+            return partial(gguf.dequantize_q8_0, source, dtype=case.job.real)
+        case "quantize_files":
+            return partial(source.quantize, **keywords)
+        case "dequantize_files":
+            back: Callable[[], Any] = source.dequantized(**keywords)
+            return back
         case name:  # round, min_max, compare
             return partial(getattr(zp, name), source, **keywords)
 
 
 def arrays(result: Any) -> Result:
     """What zeropoint returned, as arrays that can be compared."""
+    if isinstance(result, files.FileSummary):
+        return (content(Path(result.target)),)
     if isinstance(result, np.ndarray):
         return (result,)
     if isinstance(result, zp.QuantParams):

@@ -119,7 +119,13 @@ class Entry(NamedTuple):
     threads: int
 
     def timed(self) -> Timed:
-        return Timed(self.call.run, partial(self.system.context, self.threads))
+        return Timed(self.call.run, self._context)
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        self.call.before()
+        with self.system.context(self.threads):
+            yield
 
 
 class Entrance:

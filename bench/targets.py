@@ -31,6 +31,7 @@ from .systems import SYSTEMS, System
 from .timing import Best
 
 OURS, FRESH, AVX2, RINT = "zeropoint", "zeropoint-fresh", "zeropoint-avx2", "np.rint"
+COPY = "file-copy"
 PEERS = "numpy", "numpy-out", "numba", "onnxruntime", "torch", "litert"
 #: not onnxruntime-fresh: the memory of a result that was dropped is that of the next one there,
 #: and no page of it is new
@@ -219,6 +220,27 @@ def _whole_arrays() -> Iterator[Target]:
     yield passes("HistogramObserver", 64 * KI, 4)
 
 
+def _formats() -> Iterator[Target]:
+    """Beside the tools of the formats, and from file to file beside a copy."""
+
+    def against(peer: str, ours: str, job: str, bound: float) -> Target:
+        size = _size_of(job)
+        mine, theirs = (Timing(system, job, size) for system in (ours, peer))
+        return Target(f"{job} against {peer}", mine, (theirs,), bound)
+
+    yield against("compressed-tensors", FRESH, "weights_rows", 5)
+    yield against("compressed-tensors", FRESH, "weights_groups", 5)
+    yield against("gguf", OURS, "q8_0", 10)
+    yield against("gguf", OURS, "q8_0_float16", 10)
+    yield against("gguf", OURS, "dequantize_q8_0", 2)
+    for job in ("W8A8", "W8A16", "comfyui", "q8_0", "W8A8_back", "q8_0_back"):
+        job = f"files_{job}"
+        one, two = (Timing(OURS, job, _size_of(job), threads) for threads in (1, 2))
+        copy = Timing(COPY, job, one.size)
+        yield Target(f"{job} against a copy", one, (copy,), 1.5, slower=True)
+        yield Target(f"{job} on two threads against one", two, (one,), 1, slower=True)
+
+
 TARGETS = (
     *_small_calls(),
     *_in_cache(),
@@ -226,6 +248,7 @@ TARGETS = (
     *_in_memory(),
     *_busy(),
     *_whole_arrays(),
+    *_formats(),
 )
 
 

@@ -180,7 +180,9 @@ def llama(
     return folder(path, about, drawn.tensors, shards)
 
 
-def mixtral(path: Path, dtype: str = "bfloat16", *, shards: int = 1) -> Path:
+def mixtral(
+    path: Path, dtype: str = "bfloat16", *, shards: int = 1, intermediate: int = 2 * HIDDEN
+) -> Path:
     """A mixture of experts with the names of Mixtral."""
     drawn = _Drawn(dtype, 0)
     drawn.linear("model.embed_tokens", VOCABULARY, HIDDEN)
@@ -190,12 +192,16 @@ def mixtral(path: Path, dtype: str = "bfloat16", *, shards: int = 1) -> Path:
         drawn.linear(f"{layer}.block_sparse_moe.gate", EXPERTS, HIDDEN)
         for j in range(EXPERTS):
             expert = f"{layer}.block_sparse_moe.experts.{j}"
-            drawn.linear(f"{expert}.w1", 2 * HIDDEN, HIDDEN)
-            drawn.linear(f"{expert}.w2", HIDDEN, 2 * HIDDEN)
-            drawn.linear(f"{expert}.w3", 2 * HIDDEN, HIDDEN)
+            drawn.linear(f"{expert}.w1", intermediate, HIDDEN)
+            drawn.linear(f"{expert}.w2", HIDDEN, intermediate)
+            drawn.linear(f"{expert}.w3", intermediate, HIDDEN)
     drawn.vector("model.norm.weight", HIDDEN)
     drawn.linear("lm_head", VOCABULARY, HIDDEN)
-    more = {"intermediate_size": 2 * HIDDEN, "num_local_experts": EXPERTS, "num_experts_per_tok": 2}
+    more = {
+        "intermediate_size": intermediate,
+        "num_local_experts": EXPERTS,
+        "num_experts_per_tok": 2,
+    }
     about = _decoder(dtype, "MixtralForCausalLM", "mixtral", **more)
     return folder(path, about, drawn.tensors, shards)
 

@@ -19,10 +19,12 @@ import pytest
 
 from bench import loads, machine, readme, report, suite, targets
 from bench.check import Arithmetic, Oracle
+from bench.files import content, folder
 from bench.jobs import JOBS, Case, Job
 from bench.systems import SYSTEMS, Call, Declined
 from bench.systems.ours import Best, BestFresh
 from bench.systems.torch import FORMULAS, Torch, nearest
+from zeropoint import files
 
 JOB = {job.name: job for job in JOBS}
 
@@ -127,7 +129,7 @@ def test_nobody_is_wrong(kind: Any) -> None:
         if isinstance(entry, suite.Entry):
             assert entry.verdict.wrong == 0, job.name
             done += 1
-    assert done > 2
+    assert done > 1
 
 
 @pytest.mark.parametrize("kind", [Best, BestFresh])
@@ -153,6 +155,44 @@ def test_the_data_lie_in_memory_as_a_job_says() -> None:
     assert not small(JOB["crop"]).x.flags.c_contiguous
     assert not small(JOB["big_endian"]).x.dtype.isnative
     assert isinstance(small(JOB["a_list"]).x, list)
+
+
+@pytest.mark.parametrize("name", ["files_W8A8", "files_q8_0"])
+def test_files_are_made_copied_and_cleared(name: str) -> None:
+    made = small(JOB[name]).files
+    folder = made.floats.parent
+    before = content(made.floats)
+    made.copy()
+    (target,) = (path for path in folder.iterdir() if path != made.floats)
+    if made.floats.is_dir():  # of a .gguf file the version of the quantization is written
+        np.testing.assert_array_equal(content(target), before)
+    assert sum(path.stat().st_size for path in files_of(target)) >= small(JOB[name]).x.nbytes
+    made.clear()
+    assert list(folder.iterdir()) == [made.floats]
+    made.clear()
+    del made
+    assert not folder.exists()
+
+
+def files_of(path: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def test_a_folder_in_shards_is_read(tmp_path: pathlib.Path) -> None:
+    x = {f"{i}.weight": np.full((4, 32), i, np.float32) for i in range(5)}
+    shapes = {name: one.shape for name, one in x.items()}
+    made = folder(tmp_path / "model", shapes, x.__getitem__, "float32", shard=2 * 4 * 32 * 4)
+    assert len(list(made.glob("*.safetensors"))) == 3
+    for name, values in x.items():
+        np.testing.assert_array_equal(files.read_tensor(made, name), values)
+
+
+def test_what_comes_before_a_call_is_not_timed() -> None:
+    order: list[str] = []
+    call = Call(lambda: order.append("run"), lambda _: (), None, lambda: order.append("before"))  # type: ignore[arg-type]
+    entry = suite.Entry(Best(), call, suite.Verdict(0, 0), 1)
+    with entry.timed()._context():
+        assert order == ["before"]
 
 
 # ---------------------------------------------------------------------------------------------

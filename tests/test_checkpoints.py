@@ -115,8 +115,9 @@ def test_the_configuration(tmp_path, scheme):
     assert about["quantization_status"] == "compressed"
     # vLLM makes the routers linear layers too, and would look for their scales
     gates = [f"model.layers.{i}.block_sparse_moe.gate" for i in range(2)]
+    embeddings = ["model.embed_tokens"]
     assert about["ignore"][0] == "lm_head"
-    assert sorted(about["ignore"][1:]) == gates
+    assert sorted(about["ignore"][1:]) == embeddings + gates
     (group,) = about["config_groups"].values()
     assert group["targets"] == ["Linear"]
     of_weights = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
@@ -152,7 +153,10 @@ def test_tied_embeddings(tmp_path):
     """There is no lm_head to quantize, and an engine that makes one must ignore it."""
     model, out = checkpoints.llama(tmp_path / "model", tied=True), tmp_path / "out"
     files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
-    assert checkpoints.config(out)["quantization_config"]["ignore"] == ["lm_head"]
+    assert checkpoints.config(out)["quantization_config"]["ignore"] == [
+        "lm_head",
+        "model.embed_tokens",
+    ]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -180,6 +184,40 @@ def test_rows_of_zeros(tmp_path, dtype, scheme):
     assert found[f"{Q}.weight_scale"][1, 0] == EPSILON[dtype]
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("divisor", [127, 127.5, 128])
+def test_the_error_bound(tmp_path, divisor, dtype, scheme):
+    """It holds where scales are subnormal in the model's dtype, and clip a little."""
+    rng = np.random.default_rng(0)
+    real = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    least = float(ml_dtypes.finfo(real).smallest_subnormal)
+    sizes = least * 2.0 ** np.linspace(4, 16, 60)
+    x = (rng.normal(0, 1, (60, GROUP)) * sizes[:, None]).astype(real)
+    tensors = {f"x{i}.weight": row[None].repeat(8, axis=0) for i, row in enumerate(x)}
+    model, out = checkpoints.folder(tmp_path / "model", {}, tensors), tmp_path / "out"
+    given = {"scheme": scheme, "scale_divisor": divisor}
+    summary = files.quantize_checkpoint(model, out, format=CT, **given)
+    loaded = files.load(out)
+    for one in summary.tensors:
+        codes, params = loaded[one.name]
+        values = codes.astype(np.float64) * params.scale.astype(np.float64).reshape(-1, 1)
+        error = np.abs(values - tensors[one.name].astype(np.float64)).max()
+        assert error <= one.error_bound * (1 + 1e-6)
+
+
+def test_a_part_of_the_experts(tmp_path):
+    """transformers would load such a model without a word, and draw the others at random."""
+    model = checkpoints.mixtral(tmp_path / "odd", intermediate=192)
+    message = refused(tmp_path, model, r"128 does not divide its rows", scheme="W8A16")
+    assert "experts.0.w1.weight' would be quantized" in message
+    assert "experts.0.w2.weight' not" in message
+    refused(tmp_path, model, "no engine loads both", ignore=["w1"])
+    summary = files.quantize_checkpoint(model, tmp_path / "out", format=CT, ignore=["*.experts.*"])
+    assert {one.kept is None for one in summary.tensors if "q_proj" in one.name} == {True}
+    files.quantize_checkpoint(model, tmp_path / "all", format=CT, scheme="W8A8")
+
+
 def test_ignore(tmp_path):
     """A whole name, the last word of a layer's, or a pattern; lm_head is no more among them."""
     model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
@@ -191,7 +229,7 @@ def test_ignore(tmp_path):
     assert {name for name in kept if name.endswith("_proj")} == expected
     assert "lm_head" not in kept
     ignored = checkpoints.config(out)["quantization_config"]["ignore"]
-    assert set(ignored) - {"lm_head"} == expected
+    assert set(ignored) - {"lm_head", "model.embed_tokens"} == expected
 
 
 def test_include(tmp_path):
@@ -265,6 +303,7 @@ def test_back_again(tmp_path, dtype, given):
     for name, x in before.items():
         if not linear(name):
             assert after[name].tobytes() == x.tobytes()
+            assert files.read_tensor(out, name).tobytes() == x.tobytes()
             continue
         codes, params = loaded[name]
         assert codes.dtype == np.int8
@@ -292,7 +331,17 @@ def test_inspect_names_the_format(tmp_path):
 def test_the_command(tmp_path, capsys):
     model = checkpoints.llama(tmp_path / "model", shards=2)
     out, back = tmp_path / "out", tmp_path / "back"
-    arguments = ["--format", CT, "--scheme", "W8A16", "--ignore", "*.0.mlp.*", "--json"]
+    arguments = [
+        "--format",
+        CT,
+        "--scheme",
+        "W8A16",
+        "--json",
+        "--ignore",
+        "*.0.mlp.*",
+        "--ignore",
+        "lm_head",
+    ]
     assert _cli.main(["quantize", str(model), "-o", str(out), *arguments]) == 0
     summary = json.loads(capsys.readouterr().out)
     kept = {one["name"] for one in summary["tensors"] if one["kept"]}
@@ -484,6 +533,13 @@ def test_bad_arguments(tmp_path, given, error, match):
     refused(tmp_path, model, match, error, **given)
 
 
+def test_a_file_is_no_folder(tmp_path):
+    """compressed-tensors is a folder; the file of one is not taken for it."""
+    model = checkpoints.llama(tmp_path / "model")
+    out = tmp_path / "out.safetensors"
+    refused(tmp_path, model / "model.safetensors", "is a file.*folder of the model", out=out)
+
+
 def test_an_absent_source(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.quantize_checkpoint(tmp_path / "no", tmp_path / "out", format=CT, scheme="W8A8")
@@ -496,3 +552,12 @@ def test_a_target_that_cannot_be_written(tmp_path):
     closed.mkdir(mode=0o500)
     with pytest.raises(PermissionError):
         files.quantize_checkpoint(model, closed / "out", format=CT, scheme="W8A8")
+
+
+@pytest.mark.parametrize("given", [{"format": CT}, {"format": "comfyui"}])
+def test_our_own_format_is_not_mixed_with_another(tmp_path, given):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out, **given)
+    with pytest.raises(ValueError, match=rf"quantized already: .* by {given['format']}"):
+        files.quantize_file(out, tmp_path / "more")
+    assert not (tmp_path / "more").exists()

@@ -403,7 +403,7 @@ def in_a_terminal(monkeypatch):
     """A terminal for stderr, and files in chunks that move its bar."""
     found = Terminal()
     monkeypatch.setattr(tiles, "TILE", 500)
-    monkeypatch.setattr(tiles, "RESIDENT", 500)
+    monkeypatch.setattr(tiles, "RESIDENT", 2000)
     monkeypatch.setattr(sys, "stderr", found)
     return found
 

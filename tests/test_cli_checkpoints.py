@@ -18,7 +18,7 @@ from zeropoint import _cli, _cli_files, _cli_output, files
 from zeropoint._files import tiles
 
 CT = "compressed-tensors"
-Q = "model.layers.0.self_attn.q_proj.weight"
+Q = "model.layers.0.mlp.down_proj.weight"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ OPTIONS: dict[str, tuple[list[str], object]] = {
     "block_size": (["--block-size", "16"], 16),
     "include": (["--include", "a*", "--include", "b"], ["a*", "b"]),
     "exclude": (["--exclude", "c*"], ["c*"]),
-    "ignore": (["--ignore", "d", "--ignore", "e"], ["d", "e"]),
+    "ignore": (["--ignore", "d", "--ignore", "e"], ["lm_head", "d", "e"]),
     "scheme": (["--scheme", "W8A16"], "W8A16"),
     "scale_divisor": (["--scale-divisor", "127.5"], 127.5),
     "per_row": (["--per-row"], True),
@@ -106,8 +106,10 @@ def test_every_option_of_a_format_reaches_its_function(form, called, capsys):
         words, value = OPTIONS[name]
         run(capsys, *command(form, *words))
         function, keywords = called.pop()
-        assert keywords.pop("format", form) == form
-        assert function == ("quantize_checkpoint" if form in (CT, "comfyui") else "quantize_file")
+        if form in (CT, "comfyui"):
+            assert (function, keywords.pop("format")) == ("quantize_checkpoint", form)
+        else:
+            assert function == "quantize_file"
         assert keywords == {name: value, "stats": False}
     run(capsys, *command(form, "--stats"))
     assert called.pop()[1]["stats"] is True
@@ -255,6 +257,9 @@ def test_what_shares_a_row():
     names = [[each.name for each in group] for group in groups]
     assert names == [["h.0.w1", "h.1.w1", "h.10.w1"], ["h.0.w2"], ["h.2.w1"]]
     assert [_cli_files._pattern(each) for each in names] == ["h.*.w1", "h.0.w2", "h.2.w1"]
+    spread = [tensor(f"h.{i}", sqnr_db=each) for i, each in enumerate((43.21, 110.0, 100.0, 43.2))]
+    assert _cli_files._row(spread)["SQNR dB"] == "43.2 to 110.0"
+    assert _cli_files._row([spread[0], spread[3]])["SQNR dB"] == "43.2"
     assert _cli_files._pattern(["a.1.b.0", "a.1.b.1"]) == "a.1.b.*"
     assert _cli_files._pattern(["m-01-of-02.bin", "m-02-of-02.bin"]) == "m-*-of-02.bin"
     assert _cli_files._listed([f"x{c}" for c in "abcdefghijkl"]) == (
@@ -288,12 +293,13 @@ def test_inspect_shows_a_row_for_each_tensor_that_people_know(llama, capsys, sch
     parts = [each for each in info.tensors if each.name.startswith(Q)]
     size = sum(each.bytes for each in parts)
     [row] = [row for row in rows if row.startswith(Q)]
-    where = (
-        "axis 0, scales [256]" if scheme == "W8A8" else "axis 1 in blocks of 128, scales [256, 2]"
-    )
+    high, wide = files.read_tensor(llama, Q).shape
+    where = f"0, scales [{high}]"
+    if scheme == "W8A16":
+        where = f"1 in blocks of 128, scales [{high}, {wide // 128}]"
     assert re.fullmatch(
-        rf"{Q} +int8 +\[256, 256\] +{size:,}  model-0000.-of-00002.safetensors  codes of float32, "
-        rf"{CT} (int|pack)-quantized, numpy convention, along {re.escape(where)}",
+        rf"{Q} +int8 +\[{high}, {wide}\] +{size:,}  model-00001-of-00002.safetensors  codes of "
+        rf"float32, {CT} (int|pack)-quantized, numpy convention, along axis {re.escape(where)}",
         row,
     )
     total = sum(each.bytes for each in info.tensors)
@@ -307,7 +313,7 @@ def test_inspect_shows_a_row_for_each_tensor_that_people_know(llama, capsys, sch
     every = [each["quantized"] for each in found["tensors"] if each["quantized"]]
     assert len(every) == 14
     [described] = [each for each in every if each["name"] == Q]
-    assert described["shape"] == [256, 256]
+    assert described["shape"] == [high, wide]
     assert {*described["parts"]} == {each.name for each in parts}
 
 
@@ -358,10 +364,14 @@ def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_progress_is_that_of_the_whole_folder(llama, monkeypatch):
     terminal = in_a_terminal(monkeypatch)
     monkeypatch.setattr(tiles, "TILE", 10_000)
+    monkeypatch.setattr(_cli_output, "_SHOWN_AFTER", 0)
     arguments = ["quantize", "model", "-o", "q", "--format", CT]
     assert _cli.main(arguments) == 0
     bars = terminal.text.rstrip("\n").split("\r")[1:]
-    shown = [int(re.fullmatch(r"quantize model \[#* *\] +(\d+)%", bar)[1]) for bar in bars]
+    shown = [
+        int(re.fullmatch(r"quantize model \[#* *\] +(\d+)%  [\d,]+ MB/s .* left *", bar)[1])
+        for bar in bars
+    ]
     assert shown == sorted({*shown})
     assert len(shown) > 20
     assert shown[-1] == 100
@@ -394,6 +404,21 @@ def test_a_long_job_shows_its_pace(monkeypatch):
         clock[0] = 10.0
         bar(1, 2)
     assert terminal.text == f"\rverify [{'#' * 15:30}]  50%\n"
+
+
+def test_a_bar_fits_its_terminal(monkeypatch):
+    """A line that wraps would stay, one for each step."""
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setattr(_cli_output, "_SHOWN_AFTER", 0)
+    for columns in 80, 100, 140:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        terminal.text = ""
+        with _cli_output.Progress(f"quantize {'a' * 50}/{'b' * 50}", of_bytes=True) as bar:
+            bar(1, 100)
+        line = terminal.text.strip("\r\n")
+        assert line.startswith("quantize")
+        assert re.search(r"b \[ {30}\]   1%  [\d,]+ MB/s  .* left$", line)
+        assert columns - 5 < len(line) < columns
 
 
 def test_options_that_were_not_given_are_absent():

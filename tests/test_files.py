@@ -44,10 +44,11 @@ REALS = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"]
 def cut(tile, resident, moved):
     """So that small arrays take many chunks, tiles and transpositions.
 
-    They are quantized even where their parameters take more room than is saved.
+    They are quantized even where their parameters take more room than is saved.  `resident` is in
+    elements of float32.
     """
     before = tiles.TILE, tiles.RESIDENT, target._TILE, jobs._reason_not_worth_it
-    tiles.TILE, tiles.RESIDENT, target._TILE = tile, resident, moved
+    tiles.TILE, tiles.RESIDENT, target._TILE = tile, 4 * resident, moved
     jobs._reason_not_worth_it = lambda planned: None
     try:
         yield
@@ -234,6 +235,16 @@ def test_boundaries(tmp_path, shape, axis, block, chunk, resident, order):
     tensors, _ = read_back(tmp_path / "q.safetensors")
     params = is_quantized(tensors, "w", x, axis=axis, block_size=block)
     same(np.load(tmp_path / "b.npy"), zp.dequantize(tensors["w"], params))
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [("f2", 1), ("f4", 2), ("f8", 2)])
+def test_tensors_that_are_small_in_bytes_are_read_once(tmp_path, dtype, passes):
+    x, calls = numbers(150, dtype), []
+    with cut(10, 100, 10):
+        files.quantize_file(
+            saved(tmp_path, x), tmp_path / "q.safetensors", progress=lambda *now: calls.append(now)
+        )
+    assert calls[-1] == (passes * x.nbytes, passes * x.nbytes)
 
 
 @given(st.lists(st.integers(1, 1 << 40), min_size=2, max_size=5), st.integers(1, 1 << 22))
@@ -622,7 +633,7 @@ def blocks(language):
 
 
 def test_the_commands_of_the_docs(tmp_path, monkeypatch):
-    [shell] = blocks("sh")
+    shell = blocks("sh")[0]  # the others need a model
     x = numbers((6, 130), "f4")
     monkeypatch.chdir(tmp_path)
     safetensors.numpy.save_file({"layer.0.weight": x, "a.bias": x[0]}, "model.safetensors")
@@ -824,7 +835,7 @@ KILLED = """
 import os, sys, time
 from zeropoint import _cli, files
 from zeropoint._files import tiles
-tiles.TILE = tiles.RESIDENT = 1000
+tiles.TILE, tiles.RESIDENT = 1000, 4000
 left = int(sys.argv[2])
 def stop(*_):
     global left

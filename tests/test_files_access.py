@@ -295,16 +295,18 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".gguf"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_of_another_kind(tmp_path, kind, suffix):
     content, words = KINDS[kind]
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
-    own = (kind, suffix) in (("zip", ".npz"), ("npy", ".npy")) or words is None
+    owners = ("zip", ".npz"), ("npy", ".npy"), ("GGUF", ".gguf")
+    own = (kind, suffix) in owners or words is None
+    target = tmp_path / ("q.gguf" if suffix == ".gguf" else "q.safetensors")
     for job in (
         files.inspect_file,
-        lambda path: files.quantize_file(path, tmp_path / "q.safetensors"),
+        lambda path: files.quantize_file(path, target),
     ):
         with pytest.raises(
             ValueError, match=rf"model\{suffix}: {'.*; ' if own else words}"

@@ -256,6 +256,18 @@ def test_damaged_and_hostile_headers(tmp_path, case):
         tracemalloc.stop()
 
 
+def test_a_header_of_a_whole_large_file_is_not_read(tmp_path):
+    path = tmp_path / "large.gguf"
+    path.write_bytes(made([pair("k", STRING, struct.pack("<Q", 1 << 29))]))
+    with open(path, "r+b") as file:
+        file.truncate(1 << 30)  # a hole
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="its header of more than 100000000 bytes is too large"):
+        files.inspect_file(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
 def test_cut_at_every_byte(tmp_path):
     content = made(
         [PAIR, pair("s", ARRAY, struct.pack("<IQ", STRING, 2) + text("a") + text("b"))],
@@ -271,10 +283,36 @@ def test_cut_at_every_byte(tmp_path):
             files.inspect_file(path)
 
 
-@pytest.mark.parametrize("padding", [0, 5, 32 - 28])
+def nested(depth):
+    value = NESTED * (depth - 1) + struct.pack("<IQ", 0, 1) + b"a"
+    return made([pair("k", ARRAY, value)])
+
+
+def of_rank(rank):
+    return made([], [info("w", (1,) * rank)], bytes(4))
+
+
+def aligned_to(alignment):
+    return made([u32("general.alignment", alignment)], [info("w")], ONE, aligned=alignment)
+
+
+@pytest.mark.parametrize(
+    ("make", "last", "first"),
+    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21)],
+)
+def test_limits_of_a_header(tmp_path, make, last, first):
+    path = tmp_path / "x.gguf"
+    path.write_bytes(make(last))
+    files.inspect_file(path)
+    path.write_bytes(make(first))
+    with pytest.raises(ValueError, match=r"x\.gguf"):
+        files.inspect_file(path)
+
+
+@pytest.mark.parametrize("padding", range(5))
 def test_padding_at_the_end_may_be_short(tmp_path, padding):
     path = tmp_path / "short.gguf"
-    path.write_bytes(made([], [info("w", (7,))], bytes(28 + padding % 5)))
+    path.write_bytes(made([], [info("w", (7,))], bytes(28 + padding)))
     assert files.read_tensor(path, "w").shape == (7,)
 
 
@@ -331,6 +369,7 @@ def test_which_names(name):
     [
         ((64,), "2 and 3 axes"),
         ((1, 64), "2 and 3 axes"),
+        ((1, 2, 64), None),
         ((1, 1, 2, 64), None),
         ((2, 3, 64), None),
         ((2, 2, 3, 64), "2 and 3 axes"),
@@ -374,6 +413,7 @@ def model(gguf, path, kind, rng):
                 writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.BF16)
             else:
                 writer.add_tensor(name, x.astype("f2" if kind == "F16" else "f4"))
+        writer.add_tensor("wide.weight", rng.normal(size=(2, 32)))
         writer.add_tensor("table.weight", np.arange(64, dtype=np.int32).reshape(2, 32))
 
     return written(gguf, path, fill)
@@ -393,6 +433,7 @@ def test_there_and_back(gguf, tmp_path, kind):
     assert {one.name: one.kept for one in done.tensors if one.kept} == {
         "output_norm.weight": "llama.cpp quantizes tensors of 2 and 3 axes",
         "blk.2.odd.weight": "32 does not divide its rows of 33",
+        "wide.weight": "llama.cpp quantizes F32, F16 and BF16",
         "table.weight": "its dtype is not quantized",
     }
     assert [one.name for one in done.tensors] == list(before)
@@ -478,6 +519,18 @@ def test_blocks_without_a_scale(gguf, tmp_path):
     codes, params = files.read_tensor(path, "w.weight"), files.read_params(path, "w.weight")
     np.testing.assert_array_equal(params.dequantize(codes), expected)
     assert not codes[:5].any()
+
+
+@pytest.mark.parametrize("step", [1e-10, 2.97e-8, 2.99e-8, 4.4e-8, 1e-6, 6.1e-5, 1e-3, 65519.9])
+def test_the_bound_holds_where_the_scale_is_rounded(tmp_path, step):
+    x = np.full((2, 32), np.float32(127 * step))
+    x[0] = np.linspace(-127, 127, 32) * step
+    path = tmp_path / "x.gguf"
+    path.write_bytes(made([], [info("w.weight", x.shape)], x.tobytes()))
+    (done,) = files.quantize_file(path, tmp_path / "q.gguf").tensors
+    codes, params = files.load(tmp_path / "q.gguf")["w.weight"]
+    error = np.abs(params.dequantize(codes).astype(np.float64) - x).max()
+    assert error <= done.error_bound * (1 + 1e-6) < 4e-6 + 0.57 * step
 
 
 def test_values_beyond_float16_are_told(tmp_path):

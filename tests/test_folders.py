@@ -128,10 +128,11 @@ COPIED = (
 
 def test_what_is_copied(model: Path) -> None:
     sharded(model, **dict.fromkeys((*COPIES, *COPIED), "{}"))
-    put(model, **{".git/HEAD": "a", ".cache/huggingface/x.metadata": "a", ".zeropoint-0.part": "a"})
+    parts = ".zeropoint-0.part", "a/.zeropoint-1.part"
+    put(model, **{".git/HEAD": "a", ".cache/x": "a"} | dict.fromkeys(parts, "a"))
     found = folder.read(model)
     assert found.copied == tuple(sorted(COPIED))
-    assert set(found.left_out) == {*COPIES, ".git", ".cache", ".zeropoint-0.part"}
+    assert set(found.left_out) == {*COPIES, ".git", ".cache", *parts}
     assert found.left_out["a.ckpt"] == f"the weights are read from {INDEX}"
     assert found.left_out[".cache"] == "it is a cache"
 
@@ -429,7 +430,7 @@ def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param == "in steps":
 
         class Old:
-            """A C library, or a file system, that cannot exchange two names."""
+            """A file system that cannot exchange two names."""
 
             def renameat2(self, *_: Any) -> int:
                 target.ctypes.set_errno(errno.EINVAL)
@@ -440,7 +441,7 @@ def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_new_folder(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+    before = os.umask(0o002)
     try:
         with target.replacing_folder(tmp_path / "to") as made:
             assert made.parent == tmp_path
@@ -450,11 +451,13 @@ def test_a_new_folder(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert content(tmp_path / "to") == NEW
-    assert stat.S_IMODE((tmp_path / "to").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "to").stat().st_mode) == 0o775
     assert os.listdir(tmp_path) == ["to"]
 
 
-def test_an_old_folder(tmp_path: Path, exchange: str) -> None:
+def test_an_old_folder(tmp_path: Path, exchange: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if exchange == "at once":
+        monkeypatch.setattr(target.os, "rename", lambda *_: pytest.fail("not at once"))
     build(tmp_path / "to", OLD)
     (tmp_path / "to" / "link").symlink_to(tmp_path)  # it is not followed when the old one goes
     (tmp_path / "to").chmod(0o2711)
@@ -527,6 +530,37 @@ def test_an_old_folder_that_cannot_be_removed(
     assert content(tmp_path / "to") == NEW
 
 
+def test_a_part_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong first is the error."""
+
+    def fail(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise OSError
+
+    monkeypatch.setattr(target.shutil, "rmtree", fail)
+    with pytest.raises(KeyError):
+        replace(tmp_path / "to", lambda: {}["a"])
+
+
+def test_another_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its C library has no renameat2; other errors of it are errors."""
+    build(tmp_path / "to", OLD)
+    monkeypatch.setattr(target.ctypes, "CDLL", lambda *_, **__: object())
+    replace(tmp_path / "to")
+    assert content(tmp_path / "to") == NEW
+
+    class Broken:
+        def renameat2(self, *_: Any) -> int:
+            target.ctypes.set_errno(errno.EIO)
+            return -1
+
+    monkeypatch.setattr(target.ctypes, "CDLL", lambda *_, **__: Broken())
+    before = content(tmp_path)
+    with pytest.raises(OSError, match=r"Input/output error: '.*\.part' -> '.*to'"):
+        replace(tmp_path / "to")
+    assert content(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("names", "allowed"),
     [
@@ -575,6 +609,7 @@ def test_folders_that_meet(tmp_path: Path, model: Path, monkeypatch: pytest.Monk
         check(model, tmp_path)
     assert check(model, tmp_path / "model2") == tmp_path / "model2"
     assert check(tmp_path / "link", tmp_path / "to") == tmp_path / "to"
+    assert check(model, put(tmp_path / "a.safetensors", **OLD)) == tmp_path / "a.safetensors"
     (tmp_path / "other").symlink_to("to")
     assert check(model, tmp_path / "other") == tmp_path / "to"
     monkeypatch.chdir(tmp_path)

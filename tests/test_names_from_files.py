@@ -22,6 +22,8 @@ import zeropoint as zp
 from zeropoint import _checks, _cli, files
 from zeropoint.interop import litert
 
+from . import gguf_parts as gguf
+
 #: ESC, BEL, CR, LF, CSI in one character, a bidi override and isolate, a line separator, DEL
 MARKS = "\x1b]0;owned\x07\x1b[31m\r\n\x9b2J\u202e\u2066\u2028\x7f"
 READABLE = "größe.重み"  # as it stands
@@ -140,12 +142,38 @@ def test_every_part_of_a_header(tmp_path: Path) -> None:
     assert refused > 40
 
 
+def test_names_and_keys_of_a_gguf_file(tmp_path: Path) -> None:
+    path, target = tmp_path / f"{PATH}.gguf", tmp_path / f"{PATH}.q.gguf"
+    key, weight = gguf.u32(TEXT, 1), f"{TEXT}.weight"
+    numbers = np.linspace(-1, 1, 128, dtype="<f4").tobytes()
+    refused = {
+        "twice": gguf.made([key, key]),
+        "of type 13": gguf.made([gguf.pair(TEXT, 13, b"")]),
+        "unknown type": gguf.made([], [gguf.info(TEXT, kind=31)]),
+        "cannot have the shape": gguf.made([], [gguf.info(TEXT, (3,), 8)]),
+        "starts at 7": gguf.made([], [gguf.info(TEXT, offset=7)], numbers),
+        "quantized already": gguf.made([], [gguf.info(weight, (2, 256), 12)], bytes(288)),
+        "NaN": gguf.made([], [gguf.info(weight)], b"\xff" * 512),
+        "float16 cannot hold": gguf.made([], [gguf.info(weight)], b"\x7f" * 512),
+        "nothing is left": gguf.made([], [gguf.info(TEXT)], numbers),
+    }
+    for words, content in refused.items():
+        path.write_bytes(content)
+        assert words in refusal(files.quantize_file, path, target)
+    path.write_bytes(
+        gguf.made([key, gguf.pair("a", gguf.STRING, gguf.text(TEXT))], [gguf.info(weight)], numbers)
+    )
+    for done in (files.quantize_file(path, target), files.inspect_file(path)):
+        check(repr(done))
+    assert checked(files.read_params, target, weight) == files.read_params(target, weight)
+
+
 def test_errors_of_files_with_hostile_names(tmp_path: Path) -> None:
     def at(name: str) -> Path:
         return tmp_path / f"{PATH}{name}"
 
     target = at(".out.safetensors")
-    for suffix in (".npy", ".npz", ".safetensors"):
+    for suffix in (".npy", ".npz", ".safetensors", ".gguf"):
         at(suffix).write_bytes(b"no such file")
         refusal(files.inspect_file, at(suffix))
         refusal(files.quantize_file, at(suffix), target)
@@ -223,6 +251,7 @@ class Terminal(io.StringIO):
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[str, str]:
     """What the command line prints, on terminals."""
     out, err = Terminal(), Terminal()
+    monkeypatch.setenv("COLUMNS", "400")  # the bar has room for the whole path
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
     _cli.main(list(map(str, arguments)))

@@ -24,6 +24,7 @@ class Call(NamedTuple):
     run: Callable[[], Any]
     result: Callable[[Any], Result]  #: from what `run` returned
     arithmetic: Arithmetic
+    before: Callable[[], Any] = lambda: None  #: not timed, before some calls that are
 
 
 class System:
@@ -41,10 +42,12 @@ class System:
     note: str = ""  #: what a reader of the run should know of the system
     moves_arrays: ClassVar[bool] = True  #: False: a call passes no array
     views: ClassVar[Sequence[str]] = ()  #: what it takes, of `jobs.VIEWS`
+    keywords: ClassVar[Sequence[str]] = ()  #: and of the keywords of jobs
 
     def prepare(self, case: Case, threads: int) -> Call:
         job = case.job
-        if job.keywords or (job.view and job.view not in self.views):
+        keywords = not set(dict(job.keywords)) <= set(self.keywords)
+        if keywords or (job.view and job.view not in self.views):
             raise Declined("takes no such array or keyword")
         method = getattr(self, job.operation, None)
         if method is None:

@@ -10,7 +10,7 @@ import zeropoint as zp
 
 from .. import operations
 from ..check import ANY, convention
-from ..jobs import Case
+from ..jobs import FILES, Case
 from .base import Call, Declined, System
 
 
@@ -33,9 +33,9 @@ class Best(System):
         elif not self.gives_out and not job.has_out:
             raise Declined("is in the row zeropoint: no out to do without")
         run = operations.call(case, job.convention, case.source, **how)
-        return Call(
-            run, operations.arrays, convention(job.convention) if job.by_convention else ANY
-        )
+        arithmetic = convention(job.convention) if job.by_convention else ANY
+        before = case.files.clear if job.operation in FILES else Call._field_defaults["before"]
+        return Call(run, operations.arrays, arithmetic, before)
 
     @contextlib.contextmanager
     def context(self, threads: int) -> Iterator[None]:
@@ -59,8 +59,8 @@ class Plain(Best):
     role = "yardstick"
 
     def prepare(self, case: Case, threads: int) -> Call:
-        if case.job.plain_is_itself:
-            raise Declined("is plain")
+        if case.job.plain_is_itself or case.job.operation in FILES:
+            raise Declined("is plain, or from file to file")
         return super().prepare(case.plain(), threads)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..check import ANY
-from ..jobs import FEW, KI, Array, Case
+from ..jobs import FEW, FILES, KI, Array, Case
 from .base import Call, Declined, System, module, one_thread
 
 
@@ -47,6 +47,8 @@ class BareLoop(System):
     def prepare(self, case: Case, threads: int) -> Call:
         if case.size < 64 * KI:
             raise Declined("below 64 Ki elements it would measure how a loop is called")
+        if case.job.operation in FILES:
+            raise Declined("the copy of files is another yardstick")
         if not self._numba:
             one_thread("np.copyto", threads)
             return Call(_copy_half(case), lambda _: (), ANY)
@@ -95,6 +97,19 @@ class Rint(System):
         if case.size > FEW:
             raise Declined(f"measured beside calls of at most {FEW} elements")
         return Call(partial(np.rint, np.ones(1, np.float32)), lambda _: (), ANY)
+
+
+class FileCopy(System):
+    """The file or folder of floats copied, tensor by tensor, by the code that quantizes files."""
+
+    name = "file-copy"
+    role = "yardstick"
+    package = "zeropoint"
+
+    def prepare(self, case: Case, threads: int) -> Call:
+        if case.job.operation not in FILES:
+            raise Declined("measured beside jobs from file to file")
+        return Call(case.files.copy, lambda _: (), ANY, case.files.clear)
 
 
 def _elements(array: Array) -> Array:

@@ -101,7 +101,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "--ignore",
         action="append",
         metavar="PATTERN",
-        help="compressed-tensors, comfyui: copy these, in place of lm_head; repeatable",
+        help="compressed-tensors, comfyui: copy these, and lm_head; repeatable",
     )
     own = quantize.add_argument_group("options of --format zeropoint")
     _add(
@@ -214,6 +214,7 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
 
 def _quantize(options: argparse.Namespace) -> None:
     from . import files
+    from ._files import linear
 
     keywords = _given(options, {name for names in _FORMATS.values() for name in names})
     chosen = _format(options)
@@ -222,6 +223,8 @@ def _quantize(options: argparse.Namespace) -> None:
     if chosen in ("zeropoint", "gguf"):
         function = functools.partial(files.quantize_file, **keywords)
     else:
+        if "ignore" in keywords:  # the head stays as well, whatever else does
+            keywords["ignore"] = [linear.HEAD, *keywords["ignore"]]
         function = functools.partial(files.quantize_checkpoint, format=chosen, **keywords)
     _convert(function, options)
 
@@ -298,7 +301,7 @@ def _print_summary(done: FileSummary, verb: str, options: argparse.Namespace) ->
 
 def _row(group: list[TensorSummary]) -> dict[str, str]:
     first = group[0]
-    decibels = sorted(f"{each.sqnr_db:.1f}" for each in group if each.sqnr_db is not None)
+    ratios = sorted(each.sqnr_db for each in group if each.sqnr_db is not None)
     codes = f"{first.codes} {_granularity(first.axis, first.block_size)}"
     return {
         "tensor": _pattern([each.name for each in group]),
@@ -307,7 +310,9 @@ def _row(group: list[TensorSummary]) -> dict[str, str]:
         "shape": str(list(first.shape)),
         "bytes": _sizes(group),
         "error": f"{max(each.error_bound or 0 for each in group):.4g}",
-        "SQNR dB": " to ".join(sorted({*decibels[:1], *decibels[-1:]}, key=float)),
+        "SQNR dB": " to ".join(
+            dict.fromkeys(f"{each:.1f}" for each in (*ratios[:1], *ratios[-1:]))
+        ),
         "": codes if first.kept is None else f"kept: {first.kept}",
     }
 

@@ -46,10 +46,11 @@ from ._files import (
     linear,
     open_again,
     open_container,
+    own,
     safetensors,
 )
 from ._files.container import Container
-from ._files.formats import check_values, quantized, quantized_one
+from ._files.formats import check_unquantized, check_values, quantized, quantized_one, readable
 from ._files.jobs import FileSummary, Progress, TensorSummary
 from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
@@ -171,7 +172,8 @@ def quantize_file(
         or int8; an unknown keyword.
     ValueError
         A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
-        that `choose_params` refuses; nothing left to quantize; names that are taken; a pattern
+        that `choose_params` refuses; nothing left to quantize; tensors that are quantized in the
+        format of another engine; names that are taken; a pattern
         that no name matches; a member of a ``.npz`` that is no array of numbers; a ``.gguf`` file
         that is quantized already, or a block whose scale float16 cannot hold.
     """
@@ -199,6 +201,8 @@ def quantize_file(
         scheme: Scheme = Own(choice, axis, block)
         if _is_gguf(src):
             scheme = gguf.Scheme.of(container, reason_to_keep)
+        else:  # floats among the codes of another format would be of no use to its engine
+            check_unquantized(container, but=own.NAME)
         return jobs.quantize(
             container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
         )
@@ -384,7 +388,7 @@ def inspect_file(path: _PathLike) -> FileInfo:
         A file of another kind, or one that is damaged or hostile.
     """
     with open_container(Path(path)) as container:
-        by_codes = {one.parts[0].name: one for one in quantized(container).values()}
+        by_codes = {one.parts[0].name: one for one in readable(container).values()}
 
         def info(tensor: Tensor) -> TensorInfo:
             one = by_codes.get(tensor.name)

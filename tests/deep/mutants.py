@@ -52,6 +52,7 @@ PYTHON = [
     *(PY + name for name in ("observers.py", "_chunks.py")),
     *(PY + "_files/" + name for name in ("npy.py", "npz.py", "safetensors.py", "source.py")),
     *(PY + "_files/" + name for name in ("target.py", "tiles.py", "quantized.py", "work.py")),
+    *(PY + "_files/" + name for name in ("folder.py", "gguf.py")),
 ]
 CPP = [
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "cpp/src/loops").glob("*.h"))),
@@ -78,7 +79,7 @@ TRIED = {
 }
 #: for a mutant of Python that runs at import: by the first pattern that fits its file
 AT_IMPORT = {
-    "_files/": ("boundaries", "files_hostile", "files"),
+    "_files/": ("boundaries", "files_hostile", "files", "folders"),
     "observers|_clipping": ("boundaries", "observers"),
     "": ("boundaries", "golden", "bad_input", "details", "params"),
 }
@@ -86,7 +87,7 @@ AT_IMPORT = {
 ELSEWHERE = ("interop_torch", "cli")
 #: for all other mutants of Python: they need no engine, start no process, and are quick
 COLLECTED = (
-    *("article", "bad_input", "boundaries", "choice", "compare", "details", "files"),
+    *("article", "bad_input", "boundaries", "choice", "compare", "details", "files", "folders"),
     *("files_hostile", "golden", "observers", "params", "chunks", "reference"),
 )
 ENOUGH = 20.0  # seconds of tests, by their time without a mutant, for one of Python

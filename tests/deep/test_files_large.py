@@ -18,6 +18,9 @@ import pytest
 
 import zeropoint as zp
 from zeropoint import files
+from zeropoint.interop.gguf import quantize_q8_0
+
+from ..gguf_parts import ARRAY, STRING, info, made, pair, text
 
 ROWS, COLUMNS = 3 << 10, 1 << 18  # of float32: 3 GiB
 LIMIT = 512  # MiB
@@ -134,6 +137,29 @@ def test_resident_memory_of_a_folder_back(model, capsys):
     x, params = row(0)[:64], files.read_params(target, "small")
     values = zp.dequantize(zp.quantize(x, of_row(params, 0)), of_row(params, 0))
     np.testing.assert_array_equal(files.read_tensor(back, "small")[0], values)
+
+
+def test_resident_memory_of_a_gguf_file(place, capsys):
+    """Mostly a hole of 3 GiB, behind a vocabulary."""
+    tokens = b"".join(text(f"token {number}") for number in range(130_000))
+    pairs = [pair("tokenizer.ggml.tokens", ARRAY, struct.pack("<IQ", STRING, 130_000) + tokens)]
+    head = made(pairs, [info("w.weight", (ROWS * 2, COLUMNS), 1)])
+    source, target, back = (place / f"{name}.gguf" for name in ("m", "q", "b"))
+    x = row(0).astype("<f2")
+    with open(source, "wb") as file:
+        file.write(head + x.tobytes())
+        file.truncate(len(head) + 4 * ROWS * COLUMNS)
+    used = peak(source, target, {}), peak(target, back, "back")
+    with capsys.disabled():
+        print(f"\n.gguf: quantize {used[0]} MiB, dequantize {used[1]} MiB at the most")
+    assert max(used) < 100
+    blocks = quantize_q8_0(x)
+    with open(target, "rb") as file:
+        file.seek(-2 * ROWS * COLUMNS // 32 * 34, os.SEEK_END)
+        assert file.read(blocks.nbytes) == blocks.tobytes()
+    assert back.stat().st_size - source.stat().st_size < 1000
+    for path in (source, target, back):
+        path.unlink()
 
 
 def of_row(params, i):

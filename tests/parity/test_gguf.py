@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import zeropoint as zp
 from zeropoint import files
 from zeropoint.interop.gguf import dequantize_q8_0, quantize_q8_0
 
@@ -110,11 +111,10 @@ def test_word_vectors(native: str, record: Record) -> None:
     record("gguf", "Q8_0 of wordllama's table", native, same(x), 0)
 
 
-@pytest.mark.parametrize(
-    ("package", "path"),
-    [("magika", "models/standard_v3_3/model.onnx"), ("silero_vad", "data/silero_vad.onnx")],
-)
-def test_weights_of_models(native: str, record: Record, package: str, path: str) -> None:
+MODELS = ("magika", "models/standard_v3_3/model.onnx"), ("silero_vad", "data/silero_vad.onnx")
+
+
+def weights(package: str, path: str) -> Iterator[Array]:
     """Every float32 tensor, in rows of 32 where its own do not divide by it."""
     onnx = pytest.importorskip("onnx")
 
@@ -124,10 +124,38 @@ def test_weights_of_models(native: str, record: Record, package: str, path: str)
             yield from [attribute.t] if attribute.HasField("t") else []
             yield from tensors(attribute.g) if attribute.HasField("g") else []
 
-    n = 0
     for tensor in tensors(onnx.load(packaged(package, path)).graph):
         x = onnx.numpy_helper.to_array(tensor)
         if x.dtype == np.float32 and x.size >= 32:
-            whole = x if x.ndim and x.shape[-1] % 32 == 0 else x.ravel()[: x.size // 32 * 32]
-            n += same(whole)
+            yield x if x.ndim and x.shape[-1] % 32 == 0 else x.ravel()[: x.size // 32 * 32]
+
+
+@pytest.mark.parametrize(("package", "path"), MODELS)
+def test_weights_of_models(native: str, record: Record, package: str, path: str) -> None:
+    n = sum(same(x) for x in weights(package, path))
     record("gguf", f"Q8_0 of {package}'s weights", native, n, 0)
+
+
+def test_files_of_real_weights(tmp_path: Path, record: Record) -> None:
+    """The package writes them, `quantize_file` converts, the package reads: its own bytes."""
+    table = packaged("wordllama", "weights/l2_supercat_256.safetensors")
+    real = [files.read_tensor(table, "embedding.weight")[:8192]]
+    for package, path in MODELS:
+        real += [x for x in weights(package, path) if x.size >= 64]
+    source, target = tmp_path / "m.gguf", tmp_path / "q.gguf"
+    writer = gguf.GGUFWriter(source, "llama")
+    for i, x in enumerate(real):
+        writer.add_tensor(f"{i}.weight", x.reshape(-1, 32).astype("f2" if i % 2 else "f4"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    files.quantize_file(source, target)
+    before = {tensor.name: tensor.data for tensor in gguf.GGUFReader(source).tensors}
+    after = gguf.GGUFReader(target).tensors
+    assert len(after) == len(real)
+    for tensor in after:
+        assert tensor.tensor_type == Q8_0
+        there = gguf.quants.quantize(before[tensor.name].astype(np.float32), Q8_0)
+        assert tensor.data.tobytes() == there.tobytes()
+    record("gguf", "Q8_0 files of real weights", zp.backend(), sum(x.size for x in real), 0)

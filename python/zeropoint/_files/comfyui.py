@@ -33,7 +33,7 @@ from .quantized import (
     apart,
     check_free,
 )
-from .source import AGAIN, REALS, Header, Source, Tensor, fault
+from .source import AGAIN, REALS, ForeignError, Header, Source, Tensor, fault
 from .target import Region
 
 NAME = "comfyui"
@@ -84,7 +84,8 @@ def _one(container: Container, name: str) -> Quantized:
     rotated = said.get("convrot") or (isinstance(more, dict) and more.get("convrot"))
     if said["format"] != _FORMAT or rotated:
         form = said["format"] + " with convrot" * bool(rotated)
-        raise fault(path, f"tensor {name!r} is stored as {form}", f"only plain {_FORMAT} is read")
+        what, fix = f"tensor {name!r} is stored as {form}", f"only plain {_FORMAT} is read"
+        raise fault(path, what, fix, ForeignError)
     shape = (*codes.shape[:1], 1)
     if scale is None or scale.word != "F32" or scale.shape not in ((), (1,), shape):
         what = f"it has no tensor {layer + '.weight_scale'!r} of F32, shape () or {shape}"

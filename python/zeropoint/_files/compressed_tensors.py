@@ -26,7 +26,7 @@ import numpy as np
 from .._reference import Array
 from . import folder
 from .container import Container
-from .linear import is_embedding, layer_of
+from .linear import layer_of
 from .quantized import (
     INT8,
     Apart,
@@ -41,7 +41,7 @@ from .quantized import (
     apart,
     check_free,
 )
-from .source import AGAIN, REALS, Source, Stream, Tensor, fault, real_dtype
+from .source import AGAIN, REALS, ForeignError, Source, Stream, Tensor, fault, real_dtype
 from .target import Region
 
 NAME = "compressed-tensors"
@@ -73,7 +73,7 @@ def _one(container: Container, name: str) -> Quantized:
     path = container.path_of(codes)
 
     def wrong(what: str, fix: str = AGAIN) -> ValueError:
-        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix)
+        return fault(path, f"tensor {name!r} of {NAME}: {what}", fix, ForeignError)
 
     if f"{name}_g_idx" in tensors:
         raise wrong("its groups are in another order than its columns", "this is not supported")
@@ -218,8 +218,7 @@ class CompressedTensors:
             }
             writer = functools.partial(_packing, shape, dtype)
         check_free(container, tensor, outputs)
-        # a scale that is rounded down, or a larger divisor, clips the largest values a little
-        error = 0.5 if self.divisor == 127 else 0.75
+        error = self.divisor + 0.5 - 127  # of the largest value, which `Symmetric` may clip so far
         return Plan("int8", axis, block, choose, outputs, writer, error)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
@@ -229,13 +228,14 @@ class CompressedTensors:
         if container.folder is None or folder.config(container.folder) is None:
             what = f"it has no {folder.CONFIG}, by which an engine knows {NAME}"
             raise fault(container.path, what, "copy that of the model into the folder")
+        _check_experts(container, planned)
         W8A8 = self.scheme == "W8A8"
         # an engine's model has the head even where the file has not
         ignore = {"lm_head": None} if "lm_head.weight" not in planned else {}
         for name, tensor in container.tensors.items():
             layer = layer_of(tensor)
-            if name not in planned and layer and len(tensor.shape) == 2 and not is_embedding(layer):
-                ignore[layer] = None
+            if name not in planned and layer and len(tensor.shape) == 2:
+                ignore[layer] = None  # an embedding's does no harm, and not all are what they seem
         codes: dict[str, Any] = {"num_bits": 8, "type": "int", "symmetric": True}
         group = {"strategy": "channel"} if W8A8 else {"strategy": "group", "group_size": GROUP}
         inputs = codes | {"strategy": "token", "dynamic": True} if W8A8 else None
@@ -254,6 +254,26 @@ class CompressedTensors:
                 },
             }
         }
+
+
+def _check_experts(container: Container, planned: Planned) -> None:
+    """ValueError where some of a layer's experts are quantized and others are not.
+
+    Engines load them as one; transformers draws the others at random, with a warning.
+    """
+    seen: dict[str, tuple[bool, str]] = {}
+    for name, tensor in container.tensors.items():
+        layer, experts, _ = name.partition(".experts.")
+        if not (experts and layer_of(tensor) and len(tensor.shape) == 2):
+            continue
+        first, other = seen.setdefault(layer, (name in planned, name))
+        if first != (name in planned):
+            one, kept = (other, name) if first else (name, other)
+            raise fault(
+                container.path_of(tensor),
+                f"the expert {one!r} would be quantized and {kept!r} not, and no engine loads both",
+                f"choose W8A8 if {GROUP} does not divide its rows, or ignore '*.experts.*'",
+            )
 
 
 def _packing(shape: tuple[int, ...], scale: str, regions: list[Region]) -> Apart:

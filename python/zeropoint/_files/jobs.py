@@ -199,7 +199,7 @@ def _quantize_job(
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
     whole = Layout(shape, axis, plan.block).flat
-    moved = tensor.bytes * (1 if tiles.is_resident(whole) else 2)
+    moved = tensor.bytes * (1 if tiles.is_resident(whole, tensor.stored.itemsize) else 2)
     if tensor.fortran:
         moved += sum(_size(*output) for output in outputs.values() if len(output[1]) > 1)
     if isinstance(plan, BlockPlan):

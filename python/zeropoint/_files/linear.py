@@ -31,10 +31,6 @@ def layer_of(tensor: Tensor) -> str:
     return name.removesuffix(".weight") if name.endswith(".weight") else ""
 
 
-def is_embedding(layer: str) -> bool:
-    return _what(layer) == "an embedding"
-
-
 def selection(
     container: Container, ignore: list[str], include: list[str] | None
 ) -> Callable[[Tensor], str | None]:

@@ -25,6 +25,7 @@ from .jsontext import Reader
 from .quantized import Apart, Format, Output, Plan, Planned, Quantized, apart, check_free
 from .source import AGAIN, REALS, Source, Tensor, fault
 
+NAME = "zeropoint"
 _VERSION = "zeropoint.version"
 _TENSORS = "zeropoint.tensors"
 _FLAT = re.compile(rb" *+\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}")  # an entry, as it is written here
@@ -143,7 +144,7 @@ def _quantized(container: Container, path: Path, name: str, entry: dict[str, Any
         parts.append(tensor)
     _, scale, zero = parts
     reader = functools.partial(apart, codes=codes, scale=scale, zero=zero)
-    return Quantized(name, dtype, fields, codes.shape, "zeropoint", tuple(parts), reader)
+    return Quantized(name, dtype, fields, codes.shape, NAME, tuple(parts), reader)
 
 
 @functools.lru_cache(maxsize=64)

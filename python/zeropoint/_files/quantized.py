@@ -39,8 +39,7 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Takes the parameters of each chunk, and then its codes, front to back."""
 
-    def params(self, params: QuantParams) -> QuantParams:
-        """Returns what a reader will have in their place."""
+    def params(self, params: QuantParams) -> None: ...
 
     def codes(self, codes: Array) -> None: ...
 
@@ -198,11 +197,10 @@ class Apart:
         self._codes, self._scale, *self._zero = regions
         self._dtype, self._encode = real_dtype(scale), encode
 
-    def params(self, params: QuantParams) -> QuantParams:
+    def params(self, params: QuantParams) -> None:
         self._scale.write(np.asarray(params.scale).astype(self._dtype))
         for region in self._zero:
             region.write(np.asarray(params.zero_point, np.int32))
-        return params
 
     def codes(self, codes: Array) -> None:
         self._codes.write(codes if self._encode is None else self._encode(codes))

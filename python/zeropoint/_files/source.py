@@ -43,11 +43,15 @@ NUMPY = {
 REALS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
-def fault(path: Path, what: str, fix: str) -> ValueError:
+class ForeignError(ValueError):
+    """A tensor that is stored in a way that is not read here."""
+
+
+def fault(path: Path, what: str, fix: str, kind: type[ValueError] = ValueError) -> ValueError:
     """The error for a file that is damaged, hostile or of no use here."""
     if len(what) > 300:  # a hostile file's names and shapes can be of any length
         what = what[:300] + "..."
-    return ValueError(printable(f"{path}: {what}; {fix}"))
+    return kind(printable(f"{path}: {what}; {fix}"))
 
 
 class Tensor(NamedTuple):

@@ -15,8 +15,8 @@ from .._params import QuantParams
 
 #: elements of a tile: 4 MiB of float32, enough to hide the cost of a call
 TILE = 1 << 20
-#: elements of a chunk that is held in memory; a larger one is read twice
-RESIDENT = 1 << 23
+#: bytes of a chunk that is held in memory; a larger one is read twice
+RESIDENT = 1 << 25
 
 Tile = tuple[slice, slice, slice]  #: consecutive elements of a flat layout
 
@@ -33,9 +33,9 @@ def _shortest_chunk(layout: Layout) -> int:
     return _unit(layout) * layout.inner
 
 
-def is_resident(layout: Layout) -> bool:
-    """Whether chunks are small enough to be held in memory."""
-    return _shortest_chunk(layout) <= RESIDENT
+def is_resident(layout: Layout, width: int) -> bool:
+    """Whether chunks are small enough to be held in memory; of elements of `width` bytes."""
+    return _shortest_chunk(layout) * width <= RESIDENT
 
 
 def chunks(layout: Layout) -> Iterator[Layout]:

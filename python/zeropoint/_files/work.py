@@ -78,7 +78,7 @@ def quantize(
             raise _not_finite(tensor, container)
         try:
             params = plan.choose(low, high, chunk.axis, chunk.block)
-            stored = writer.params(params)
+            writer.params(params)
         except ValueError as error:
             counted = f" (counted from element {seen} on)" if seen else ""
             what = f"{container.path_of(tensor)}: tensor {tensor.name!r}: {error}{counted}"
@@ -88,7 +88,7 @@ def quantize(
             codes = some.quantize(x)
             writer.codes(codes)
             if sums is not None:
-                sums.add(x, params_of(stored, chunk, tile).dequantize(codes))
+                sums.add(x, some.dequantize(codes))
         step = max(step, float(np.max(params.scale)))
         seen += chunk.size
     return step * plan.error
@@ -201,7 +201,7 @@ def _chunks(
         for tile in tiles.tiles(chunk):
             yield tile, values[tile]
 
-    if not tiles.is_resident(whole):
+    if not tiles.is_resident(whole, tensor.stored.itemsize):
         yield whole, from_file
         return
     with container.stream(tensor) as stream:
