@@ -329,7 +329,8 @@ void by_others(Op op, const Job& job) {
 template <class X, class Convention>
 void quantize(const Job& job) noexcept {
 #if defined(ZP_HAS_LANES)
-    if constexpr (sizeof(X) <= 4) {
+    // no engine quantizes narrow floats with halves away from zero: they may take the longer way
+    if constexpr (sizeof(X) <= 4 && !(is_narrow<X> && Convention::halves_away)) {
         const bool fits = !is_narrow<X> || !job.per_column;
         if (fits && by_lanes<Coder, Convention, X, u8>(job, Convention::by_reciprocal)) return;
     }
