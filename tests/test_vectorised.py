@@ -50,6 +50,8 @@ HOMES = {
         r"(fill|plain)_run<.*fake_quantize_plainly<{b}>",
         r"fake_quantize_plainly<{b}>",
     ],
+    "to_q8_0": ["blocks_of"],
+    "from_q8_0": ["values_of"],
     "dequantize": [
         r"(short_rows|long_row)<ValuesOfRows<{a}>",
         r"(fill|plain)_run<.*ValueOf<{a}, {b}>",
@@ -92,7 +94,9 @@ def disassembled() -> dict[str, str]:
     command = [tool("objdump"), *options, library]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     objects = shown.split("\nloops.")[1:]
-    return {re.findall(r"table_(\w+)$", each, re.MULTILINE)[0]: each for each in objects}
+    # the table that it shares kernels of is undefined there
+    own = re.compile(r"^(?!.*\*UND\*).*table_(\w+)$", re.MULTILINE)
+    return {own.findall(each)[0]: each for each in objects}
 
 
 def packed_instructions(isa: str) -> Counter[str]:
