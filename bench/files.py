@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from zeropoint._files.source import Header, Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
-Values = Callable[[str], Array]  #: those of a tensor, by its name
+Values = Callable[[str], Iterable[Array]]  #: those of a tensor, by its name, in pieces
 
 WORDS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
@@ -32,7 +32,14 @@ def room() -> str | None:
     return str(memory) if memory.is_dir() else None
 
 
-def folder(path: Path, shapes: Shapes, values: Values, dtype: str, shard: int = 1 << 40) -> Path:
+def folder(
+    path: Path,
+    shapes: Shapes,
+    values: Values,
+    dtype: str,
+    shard: int = 1 << 62,
+    config: Mapping[str, Any] = CONFIG,
+) -> Path:
     """A Hugging Face folder, in shards of `shard` bytes at most."""
     path.mkdir()
     parts: list[list[str]] = [[]]
@@ -56,7 +63,7 @@ def folder(path: Path, shapes: Shapes, values: Values, dtype: str, shard: int = 
         total = sum(math.prod(shape) for shape in shapes.values()) * width
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (path / "model.safetensors.index.json").write_text(json.dumps(index))
-    (path / "config.json").write_text(json.dumps({**CONFIG, "torch_dtype": dtype}))
+    (path / "config.json").write_text(json.dumps({**config, "torch_dtype": dtype}))
     return path
 
 
@@ -76,7 +83,8 @@ def _write(path: Path, head: bytes, names: list[str], values: Values) -> None:
     with path.open("wb") as file:
         file.write(head)
         for name in names:
-            file.write(np.ascontiguousarray(values(name)).reshape(-1).view(np.uint8).data)
+            for piece in values(name):
+                file.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -99,8 +107,8 @@ class Converted:
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         self._form, suffix = form, ".gguf" * (form == "gguf")
         name = "blk.{}.ffn_up.weight" if suffix else "model.layers.{}.mlp.up_proj.weight"
-        by_name = {name.format(i): one for i, one in enumerate(x)}
-        shapes = {name: one.shape for name, one in by_name.items()}
+        by_name = {name.format(i): [one] for i, one in enumerate(x)}
+        shapes = dict.fromkeys(by_name, x.shape[1:])
         make = gguf_file if suffix else folder
         self.floats = make(place / f"x{suffix}", shapes, by_name.__getitem__, x.dtype.name)
         self._codes, self._target = (place / f"{name}{suffix}" for name in ("codes", "target"))

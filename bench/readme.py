@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from . import jobs, report
-from .jobs import FEW, JOBS, KI, MI, UNITS, Job
+from .jobs import FEW, FILES, JOBS, KI, MI, UNITS, Job
 from .machine import ROOT
 from .suite import Row
 
+OF_FORMATS = FILES | {"quantize_q8_0", "dequantize_q8_0"}
 SIZES = (64 * KI, MI, 16 * MI, 64 * MI)
 NUMPY_SIZES = (64 * KI, MI, 64 * MI)  # README's
 
@@ -70,6 +71,7 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
         _parts(one),
         _whole_arrays(one),
         _small_calls(one),
+        _formats(found),
         _loaded(found),
         *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:2]),
     ]
@@ -219,6 +221,29 @@ def _small_calls(found: Found) -> str:
         "Called from Python, with a new result; the unit is `np.rint` of one element:"
     )
     titles = ("work", "elements", "time", "calls of `np.rint`", "against the fastest peer")
+    return _table(heading, titles, lines)
+
+
+def _formats(found: dict[int, Found]) -> str:
+    """What other engines load: blocks of Q8_0, and whole jobs from file to file."""
+    lines = []
+    for job in JOBS:
+        if job.operation not in OF_FORMATS:
+            continue
+        (size,) = job.sizes_of(None)
+        rows = [each.get((job.name, size, "zeropoint")) for each in found.values()]
+        if rows and (ours := rows[0]):
+            times = (f"{row.seconds / size * 1e9:.2f} ns" if row else "" for row in rows)
+            one = next(iter(found.values()))
+            copy = one.get((job.name, size, "file-copy"))
+            other = f"{ours.seconds / copy.seconds:.2f} x a copy's" if copy else ""
+            lines.append((f"`{job.name}`: {job.title}", *times, other or _against(one, ours)))
+    heading = (
+        "### Formats of other engines\n\n"
+        "Time an element; on one thread beside the format's own tool or, from file to file in "
+        "memory, as a part of\nwhat it takes to copy the floats by the same code:"
+    )
+    titles = ("work", *map(report.threads_name, found), "beside")
     return _table(heading, titles, lines)
 
 

@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .jobs import GI, JOBS, KI, MI
 from .suite import Row
 
 FORMAT = 1
+T = TypeVar("T")
 
 LEGEND = """\
 time: the best of many calls.  GB/s: bytes that the job must read and write.
@@ -149,8 +150,13 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """A run of the suite that `save` wrote."""
+    return load_rows(path, Row)
+
+
+def load_rows(path: Path, kind: type[T]) -> tuple[dict[str, Any], list[T]]:
+    """A run with rows of this kind."""
     head = json.loads(path.read_text())
     if head.get("format") != FORMAT or "rows" not in head:
         raise ValueError(f"{path} is not a run of this suite (format {FORMAT}); run it again")
-    rows = [Row(**row) for row in head.pop("rows")]
+    rows = [kind(**row) for row in head.pop("rows")]
     return head, rows

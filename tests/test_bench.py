@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import loads, machine, readme, report, suite, targets
+from bench import checkpoints, loads, machine, readme, report, suite, targets
 from bench.check import Arithmetic, Oracle
 from bench.files import content, folder
 from bench.jobs import JOBS, Case, Job
@@ -103,6 +103,27 @@ def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -
     assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
 
 
+def test_the_table_of_formats() -> None:
+    def row(job: str, system: str, seconds: float, role: str = "peer") -> suite.Row:
+        (size,) = JOB[job].sizes_of(None)
+        return dataclasses.replace(
+            ROW,
+            job=job,
+            size=size,
+            system=system,
+            role=role,
+            seconds=seconds,
+            vs_fastest_peer={"zeropoint": 40.0, "gguf": 1.0}.get(system),
+        )
+
+    rows = [row("q8_0", "zeropoint", 2.0**24 * 0.2e-9), row("q8_0", "gguf", 2.0**24 * 8e-9)]
+    rows += [row("files_W8A8", "zeropoint", 1.25), row("files_W8A8", "file-copy", 1.0, "yardstick")]
+    text = readme._formats({1: readme._found(rows, 1), 2: readme._found(rows, 2)})
+    assert "| `q8_0`: float32 -> Q8_0, shape (4096, 4096) | 0.20 ns |  | 40.0 x gguf |" in text
+    assert text.endswith("| 18.63 ns |  | 1.25 x a copy's |")
+    assert readme._formats({1: {}}) == ""
+
+
 def small(job: Job) -> Case:
     """The job on few elements, in its own number of dimensions."""
     if job.shape is not None:
@@ -180,8 +201,8 @@ def files_of(path: pathlib.Path) -> list[pathlib.Path]:
 
 def test_a_folder_in_shards_is_read(tmp_path: pathlib.Path) -> None:
     x = {f"{i}.weight": np.full((4, 32), i, np.float32) for i in range(5)}
-    shapes = {name: one.shape for name, one in x.items()}
-    made = folder(tmp_path / "model", shapes, x.__getitem__, "float32", shard=2 * 4 * 32 * 4)
+    shapes = dict.fromkeys(x, (4, 32))
+    made = folder(tmp_path / "model", shapes, lambda name: [x[name]], "float32", 2 * 4 * 32 * 4)
     assert len(list(made.glob("*.safetensors"))) == 3
     for name, values in x.items():
         np.testing.assert_array_equal(files.read_tensor(made, name), values)
@@ -193,6 +214,46 @@ def test_what_comes_before_a_call_is_not_timed() -> None:
     entry = suite.Entry(Best(), call, suite.Verdict(0, 0), 1)
     with entry.timed()._context():
         assert order == ["before"]
+
+
+def converted(job: str, system: str, seconds: float, on_disk: bool = False) -> checkpoints.Row:
+    return checkpoints.Row("tiny", 10**9, on_disk, job, system, seconds, 1.5, 50, 2 * 10**9, 10**9)
+
+
+def test_the_tables_of_checkpoints() -> None:
+    head = {
+        "machine": {"cpu": "a CPU", "cores": 2},
+        "versions": {"gguf": "0.19", "torch": "unknown"},
+        "date": "2026-11-29T00:00:00",
+        "commit": "abc",
+    }
+    rows = [
+        converted("Q8_0", "gguf", 8.0),
+        converted("Q8_0", "zeropoint", 0.5),
+        converted("copy", "zeropoint", 0.4),
+        converted("W8A8", "zeropoint", 30.0, on_disk=True),
+    ]
+    text = checkpoints.tables(head, rows)
+    assert "| Q8_0 | 0.50 s | 0.50 ns | 50 MiB | gguf | 8.0 s | 16.0 x | 50 MiB |" in text
+    assert "| copy | 0.40 s | 0.40 ns | 50 MiB | | | | |" in text
+    assert "| W8A8 | 2.0 GB | 1.0 GB | 30 s | 1.5 s | 30.00 ns | 50 MiB |" in text
+    assert text.index("in memory (tmpfs)") < text.index("| Q8_0") < text.index("on a disk")
+    assert "a CPU, 2 cores; gguf 0.19; 2026-11-29, commit abc" in text
+
+
+@pytest.mark.slow("a process for each conversion")
+@pytest.mark.skipif(importlib.util.find_spec("wordllama") is None, reason="needs wordllama")
+def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
+    rows = list(checkpoints.measure("tiny", tmp_path, True, ["zeropoint"]))
+    assert [row.job for row in rows] == [
+        *("copy", "W8A8", "W8A8 dequantized", "W8A16", "ComfyUI", "Q8_0", "Q8_0 dequantized"),
+    ]
+    by_job = {row.job: row for row in rows}
+    assert by_job["copy"].bytes_read == by_job["copy"].bytes_written > 2 * rows[0].elements
+    assert by_job["Q8_0"].bytes_written < 0.6 * by_job["Q8_0"].bytes_read
+    assert by_job["W8A8 dequantized"].bytes_read == by_job["W8A8"].bytes_written
+    assert all(row.peak_mib > 10 and row.seconds > 0 for row in rows)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------------------

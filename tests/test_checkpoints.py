@@ -232,6 +232,36 @@ def test_ignore(tmp_path):
     assert set(ignored) - {"lm_head", "model.embed_tokens"} == expected
 
 
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ("model.layers.0.self_attn.q_proj", None),
+        ("model.layers.0.mlp.shared_expert.gate_proj", None),
+        ("model.layers.0.mlp.experts.7.w1", None),
+        ("time_embed.linear_1", None),
+        ("embed_out", None),  # GPT-NeoX's head
+        ("model.embed_tokens", "embedding"),
+        ("transformer.wte", "embedding"),
+        ("model.vision.embed_positions.3", "embedding"),
+        ("encoder.rel_pos_emb", "embedding"),
+        ("mask_decoder.iou_token", "embedding"),
+        ("shared", "embedding"),
+        ("model.layers.0.mlp.gate", "router"),
+        ("model.layers.0.mlp.shared_expert_gate", "router"),
+        ("transformer.blocks.0.ffn.router.layer", "router"),
+        ("model.layers.0.feed_forward.router", "router"),
+    ],
+)
+def test_layers_by_their_names(tmp_path, layer, what):
+    """tests/deep/test_linear_layers.py asks transformers' models."""
+    x = np.ones((GROUP, GROUP), np.float32)
+    tensors = {f"{layer}.weight": x, "a.weight": x}
+    path = checkpoints.write(tmp_path / "a.safetensors", tensors)
+    out = tmp_path / "b.safetensors"
+    first, _ = files.quantize_checkpoint(path, out, format="comfyui").tensors
+    assert (first.kept is None) if what is None else what in first.kept
+
+
 def test_include(tmp_path):
     """Only these; an embedding too, where it is asked for."""
     model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"

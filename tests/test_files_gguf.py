@@ -298,7 +298,7 @@ def aligned_to(alignment):
 
 @pytest.mark.parametrize(
     ("make", "last", "first"),
-    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21)],
+    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21), (aligned_to, 1, 3)],
 )
 def test_limits_of_a_header(tmp_path, make, last, first):
     path = tmp_path / "x.gguf"
@@ -463,7 +463,9 @@ def test_there_and_back(gguf, tmp_path, kind):
         codes, params = files.read_tensor(target, one.name), files.read_params(target, one.name)
         assert (codes.dtype, codes.shape) == (np.int8, one.shape)
         assert params.dequantize(codes).tobytes() == again.tobytes()
-        assert (params.convention, params.qmin, params.block_size) == ("ggml", -127, 32)
+        assert (params.convention, params.block_size) == ("ggml", 32)
+        assert (params.dtype, params.qmin, params.qmax) == (np.int8, -127, 127)
+        assert one.axis == params.axis == len(one.shape) - 1
     expected = fields(gguf.GGUFReader(source))
     set_here = {"general.file_type": 7, "general.quantization_version": 2}
     for key, value in set_here.items():
@@ -478,7 +480,9 @@ def test_there_and_back(gguf, tmp_path, kind):
         assert params.dequantize(codes).tobytes() == values[name].tobytes()
     for dtype, number in ((None, 1), ("float32", 0), ("bfloat16", 32)):
         back = tmp_path / "b.gguf"
-        files.dequantize_file(target, back, dtype=dtype)
+        for one in files.dequantize_file(target, back, dtype=dtype).tensors:
+            if one.name in values:
+                assert one.error_bound == loaded[one.name][1].scale.max() / 2
         reader = gguf.GGUFReader(back)
         assert reader.fields["general.file_type"].contents() == number
         for tensor in reader.tensors:

@@ -19,8 +19,8 @@ A file of codes holds, for a quantized tensor NAME:
                                                     QuantParams without scale, zero_point}}``
 =====================  ==========  ===============  ==========================================
 
-`quantize_file` copies all other tensors, and the metadata of the source.  ``docs/files.md`` says
-more.
+`quantize_file` copies all other tensors, and the metadata of the source.  A model's folder is a
+source and a target like a file.  ``docs/files.md`` says more.
 """
 
 from __future__ import annotations
@@ -135,12 +135,13 @@ def quantize_file(
     Parameters
     ----------
     src
-        A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file.
-        float16, bfloat16 (in the last two), float32 and float64 (not of a ``.gguf``) are quantized,
-        in any byte order, in C or Fortran order.  Other dtypes are copied.
+        A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file,
+        or a model's folder: its shards are written anew, and all but other weights is copied.
+        float16, bfloat16 (not in the first two), float32 and float64 (not of a ``.gguf``) are
+        quantized, in any byte order, in C or Fortran order.  Other dtypes are copied.
     dst
-        A ``.safetensors`` file; a ``.gguf`` file for such a source.  Replaced if it exists, and
-        only once the new file is complete.
+        A ``.safetensors`` file; a ``.gguf`` file or a folder for such a source.  Replaced if it
+        exists, and only once the new one is complete; a folder only if it is empty or a model's.
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
@@ -336,12 +337,11 @@ def dequantize_file(
     Parameters
     ----------
     src
-        A ``.safetensors`` file from `quantize_file` or `save`; a ``.gguf`` file with tensors of
-        Q8_0, whoever wrote it.
+        A ``.safetensors`` file from `quantize_file` or `save`, or a folder of such; a ``.gguf``
+        file with tensors of Q8_0, whoever wrote it.
     dst
         A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order); a
-        ``.gguf`` file for such a source.  Replaced if it exists, and only once the new file is
-        complete.
+        ``.gguf`` file or a folder for such a source.  Replaced as by `quantize_file`.
     progress
         Called as ``progress(done, total)``, in bytes.
     dtype
@@ -378,7 +378,9 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, by its headers.
+    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, or of a folder.
+
+    Headers alone are read.
 
     Raises
     ------

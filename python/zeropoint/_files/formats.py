@@ -85,10 +85,14 @@ def check_values(container: Container) -> None:
 
 
 def _found(container: Container) -> dict[str, Format]:
-    header = container.shards[0].header
-    if header.formats is None:
-        header.formats = {}
-        for form in FORMATS:
-            for name in form.names(container):
-                header.formats.setdefault(name, form)
-    return header.formats
+    if container.formats is None:
+        container.formats = _found_anew(container)
+    return container.formats
+
+
+def _found_anew(container: Container) -> dict[str, Format]:
+    found: dict[str, Format] = {}
+    for form in FORMATS:
+        for name in form.names(container):
+            found.setdefault(name, form)
+    return found

@@ -11,9 +11,12 @@ from .container import Container
 from .source import REALS, Tensor, fault
 
 HEAD = "lm_head"  #: an engine ignores it whether the file has it or not
-#: the last word of a layer's name, and what such a layer is
+#: the last word of a layer's name, numbers aside, and what such a layer is
 _OTHERS = (
-    (r"embed(?!_out)|^(wte|wpe|shared|relative_attention_bias)$", "an embedding"),
+    (
+        r"embed(?!_out)|emb$|tokens?$|^(wte|wpe|shared|relative_attention_bias|bias_values)$",
+        "an embedding",
+    ),
     (r"^(gate|router|shared_expert_gate|wg|classifier_gate)$", "a router"),
     (r"norm|^ln_", "a norm"),
 )
@@ -101,7 +104,7 @@ def _last(layer: str) -> str:
 def _what(layer: str) -> str | None:
     if _ROUTERS.search(layer):
         return "a router"
-    last = _last(layer)
+    last = _last(re.sub(r"(\.\d+)+$", "", layer))
     return next((what for pattern, what in _OTHERS if re.search(pattern, last)), None)
 
 

@@ -24,6 +24,7 @@ from .source import AGAIN, Tensor, fault
 from .target import Region, Report
 from .tiles import Tile, params_of, shape_of
 
+_PIECE = 1 << 13  # elements: more need fresh pages from malloc, and threads of BLAS
 _Passes = Callable[[], Iterator[tuple[Tile, Array]]]
 
 
@@ -35,10 +36,13 @@ class Sums:
 
     def add(self, x: Array, again: Array) -> None:
         """Those of one tile of values, `again` after a round trip, in float64."""
-        values = widen(x).astype(np.float64, copy=False)
-        error = again - values
-        self.signal += float(np.vdot(values, values))
-        self.noise += float(np.vdot(error, error))
+        x, again = x.reshape(-1), again.reshape(-1)
+        for first in range(0, x.size, _PIECE):
+            piece = slice(first, first + _PIECE)
+            values = widen(x[piece]).astype(np.float64, copy=False)
+            error = again[piece] - values
+            self.signal += float(np.vdot(values, values))
+            self.noise += float(np.vdot(error, error))
 
     @property
     def sqnr_db(self) -> float:
