@@ -299,7 +299,7 @@ def quantize_checkpoint(
         return jobs.quantize(
             container,
             chosen,
-            linear.selection(container, ignored, wanted),
+            linear.selection(container, ignored, wanted, format),
             Path(dst),
             target,
             progress,
