@@ -286,7 +286,8 @@ def _ignored(kept: Collection[str], taken: Collection[str]) -> list[str]:
             rest[_alike(layer)] = None
         elif layer not in ends:
             rest[re.escape(layer)] = None
-    patterns += [rf"(?:.*\.)?{each}" for each in rest]
+    if rest:  # in one, since Python's cache of patterns is small
+        patterns.append(rf"(?:.*\.)?(?:{'|'.join(rest)})")
     names = [layer for layer in kept if not layer.startswith("re:") and layer not in first]
     return [*first, *(f"re:(?:{each})$" for each in patterns), *names]
 
