@@ -534,6 +534,23 @@ def test_a_configuration_of_a_part_goes_too(tmp_path, key):
     assert checkpoints.config(tmp_path / "back") == config | {"text_config": {"a": 1}}
 
 
+def test_scales_of_inputs(tmp_path):
+    """Static ones are of no use without codes."""
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out)
+    tensors = checkpoints.read(out)
+    inputs = {
+        f"{Q}.input_scale": np.ones(1, np.float32),
+        f"{Q}.input_zero_point": np.zeros(1, "i1"),
+    }
+    checkpoints.write(out / "model.safetensors", tensors | inputs)
+    described = {one.name: one.quantized for one in files.inspect_file(out).tensors}
+    assert {*inputs} <= {*described[f"{Q}.weight"]["parts"]}
+    values = tmp_path / "values"
+    files.dequantize_file(out, values)
+    assert checkpoints.read(values).keys() == checkpoints.read(model).keys()
+
+
 def test_inspect_names_the_format(tmp_path):
     model = checkpoints.llama(tmp_path / "model")
     for scheme in SCHEMES:

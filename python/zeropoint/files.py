@@ -246,10 +246,11 @@ def quantize_checkpoint(
         quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
     ignore
         Names or patterns (`fnmatch`) of layers that are kept as they are: the whole name of a
-        layer, its last word, or the name of a tensor.
+        layer, its last word, or the name of a tensor.  ``lm_head`` stands for all output heads.
     include
         Names or patterns in the same way.  Only what they fit is quantized, even if it is called as
-        an embedding or a router is, or lies transposed as the Conv1D layers of GPT-2.
+        a router is, or lies transposed as the Conv1D layers of GPT-2.  Embeddings too, but for
+        compressed-tensors, which has no codes of them.
     scale_divisor
         Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
         of ``max|x| / 127``, which has the smaller error.

@@ -103,6 +103,9 @@ def _one(container: Container, name: str) -> Quantized:
             stored = "I32", (-(-scale.shape[0] // _CODES), *scale.shape[1:])
         if (zero.word, zero.shape) != stored or len(scale.shape) != 2:
             raise wrong(f"its zero points are of {zero.label} {zero.shape}")
+    # static ones of the layer's inputs, of no use without codes
+    inputs = (f"{name.removesuffix('weight')}input_{part}" for part in ("scale", "zero_point"))
+    parts += [tensors[each] for each in inputs if each in tensors]
     fields = INT8 | _granularity(shape, scale, wrong)
     reader = functools.partial(_read, codes, scale, zero, None if packed is None else shape[1])
     form = f"{NAME} {'int' if packed is None else 'pack'}-quantized"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from . import comfyui, compressed_tensors, folder, gguf, own
 from .container import Container
@@ -50,10 +50,11 @@ def taken(found: Iterable[Quantized]) -> set[str]:
     return {part.name for one in found for part in one.parts}
 
 
-def without_keys(metadata: dict[str, str]) -> dict[str, str]:
-    """A file's metadata but for what speaks of codes."""
-    keys = {key for form in FORMATS for key in form.keys}
-    return {key: text for key, text in metadata.items() if key not in keys}
+def forget(metadata: dict[str, str], names: Collection[str]) -> dict[str, str]:
+    """A file's metadata but for what it says of tensors that are values again."""
+    for form in FORMATS:
+        metadata = form.forget(metadata, names)
+    return metadata
 
 
 _READ = "zeropoint, compressed-tensors of 8 bits, int8_tensorwise of ComfyUI, Q8_0 of .gguf"

@@ -16,7 +16,7 @@ from .. import _checks
 from .._layout import Layout
 from . import folder, gguf, npy, safetensors, tiles, work
 from .container import Container
-from .formats import quantized, taken, without_keys
+from .formats import forget, quantized, taken
 from .quantized import AnyPlan, BlockPlan, Output, Quantized, Scheme
 from .source import NUMPY, REALS, Source, Tensor, fault, real_dtype
 from .target import Region, Report, check_folders, copy_files, region, replacing, replacing_folder
@@ -134,7 +134,7 @@ def dequantize(
         for name, tensor in container.tensors.items()
         if name in by_codes or name not in parts
     ]
-    metadata = {one: without_keys(one.metadata) for one in container.shards}
+    metadata = {one: forget(one.metadata, found) for one in container.shards}
     config = folder.config(container.folder) if container.folder else None
     stated = folder.quantizations(config)
     for part, key in stated:

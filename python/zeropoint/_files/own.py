@@ -164,7 +164,7 @@ def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
     QuantParams(np.ones((1,) * rank), given["qmin"], **given)
 
 
-FORMAT = Format(_names, _one, (_VERSION, _TENSORS))
+FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -110,8 +110,8 @@ class Format(NamedTuple):
     names: Callable[[Container], Iterable[str]]
     #: one of them, its parts checked
     one: Callable[[Container, str], Quantized]
-    #: keys of a file's metadata that speak of codes, dropped where values are written
-    keys: tuple[str, ...] = ()
+    #: a file's metadata without what they say of these tensors, which are values again
+    forget: Callable[[dict[str, str], Collection[str]], dict[str, str]] = lambda kept, _: kept
 
 
 class Scheme(Protocol):
