@@ -327,6 +327,7 @@ SOURCES = {
     "gguf": ("Q8_0",),
 }
 BACK = {"W8A8": "W8A8 dequantized", "Q8_0": "Q8_0 dequantized"}
+PARTS = [f"{size}-{of}" for size in ("large", "small") for of in SOURCES]
 
 
 def _child(job: str, system: str, source: str, target: str) -> None:
@@ -369,14 +370,15 @@ def _forget(path: Path) -> None:
 # The run
 
 
-def measure(model: str, place: Path, on_disk: bool, systems: Sequence[str]) -> Iterator[Row]:
-    """The rows of one model, source by source."""
-    for of, jobs in SOURCES.items():
-        shard = 1 << 62 if of == "file" else 4 << 30
-        with _made(model, "gguf" if of == "gguf" else "folder", place, shard) as made:
-            source = made / "model.safetensors" if of == "file" else made
-            for job in jobs:
-                yield from _measured(model, job, source, place, on_disk, systems)
+def measure(
+    model: str, of: str, place: Path, on_disk: bool, systems: Sequence[str]
+) -> Iterator[Row]:
+    """The rows of one model in one of the `SOURCES`."""
+    shard = 1 << 62 if of == "file" else 4 << 30
+    with _made(model, "gguf" if of == "gguf" else "folder", place, shard) as made:
+        source = made / "model.safetensors" if of == "file" else made
+        for job in SOURCES[of]:
+            yield from _measured(model, job, source, place, on_disk, systems)
 
 
 def _measured(
@@ -423,8 +425,9 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
         f"{name} {number}" for name, number in versions.items() if number != "unknown"
     )
     parts.append(
-        f"Measured on {machine['cpu']}, {machine['cores']} cores; {peers}; {head['date'][:10]}, "
-        f"commit {head['commit']}, by `python -m bench.checkpoints`. A process each, imports not "
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, load {machine['load']} before; "
+        f"{peers}; {head['date'][:10]}, commit {head['commit']}, by "
+        "`python -m bench.checkpoints`. A process each on all cores, imports not "
         "counted in the time. Memory is the largest resident set, mapped pages included."
     )
     return "\n\n".join(parts)
@@ -482,13 +485,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="FILE.json")
-    parser.add_argument("--measure", action="store_true", help="run, and write FILE.json")
+    parser.add_argument(
+        "--measure",
+        nargs="*",
+        choices=PARTS,
+        metavar="PART",
+        help=f"run, and write FILE.json; one of {', '.join(PARTS)} (default: all)",
+    )
     parser.add_argument("--update", type=Path, metavar="PAGE.md")
     parser.add_argument("--large", choices=MODELS, default="8B", help="on the disk, ours alone")
     parser.add_argument("--small", choices=MODELS, default="1B", help="in memory, with peers")
     parser.add_argument("--place", type=Path, metavar="FOLDER", help="of the large model's files")
     options = parser.parse_args(arguments)
-    if options.measure:
+    if options.measure is not None:
         _measure(options)
     head, rows = load_rows(options.run, Row)
     return put(tables(head, rows), options.update, "checkpoints")
@@ -496,16 +505,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     head = describe(["zeropoint", "numpy", *PEERS])
-    everybody = tuple({system for _, system in CONVERSIONS})
-    rows: list[Row] = []
-    for model, on_disk, systems, where in (
-        (options.large, True, (OURS,), options.place),
-        (options.small, False, everybody, room()),
-    ):
+    everybody = [system for _, system in CONVERSIONS]
+    parts = options.measure or PARTS
+    rows = load_rows(options.run, Row)[1] if options.run.exists() else []
+    rows = [row for row in rows if _part(row) not in parts]
+    for part in parts:
+        size, of = part.split("-")
+        model, systems, where = options.large, [OURS], options.place
+        if size == "small":
+            model, systems, where = options.small, everybody, room()
         with tempfile.TemporaryDirectory(prefix="zeropoint-bench-", dir=where) as place:
-            for row in measure(model, Path(place), on_disk, systems):
-                rows.append(row)
-                save(options.run, head, "rows", [asdict(each) for each in rows])
+            rows += measure(model, of, Path(place), size == "large", systems)
+        rows.sort(key=lambda row: PARTS.index(_part(row)))
+        save(options.run, head, "rows", [asdict(row) for row in rows])
+
+
+def _part(row: Row) -> str:
+    jobs = {job: of for of, jobs in SOURCES.items() for job in (*jobs, *map(BACK.get, jobs))}
+    return f"{'large' if row.on_disk else 'small'}-{jobs[row.job]}"
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def converted(job: str, system: str, seconds: float, on_disk: bool = False) -> c
 
 def test_the_tables_of_checkpoints() -> None:
     head = {
-        "machine": {"cpu": "a CPU", "cores": 2},
+        "machine": {"cpu": "a CPU", "cores": 2, "load": 0.1},
         "versions": {"gguf": "0.19", "torch": "unknown"},
         "date": "2026-11-29T00:00:00",
         "commit": "abc",
@@ -238,13 +238,16 @@ def test_the_tables_of_checkpoints() -> None:
     assert "| copy | 0.40 s | 0.40 ns | 50 MiB | | | | |" in text
     assert "| W8A8 | 2.0 GB | 1.0 GB | 30 s | 1.5 s | 30.00 ns | 50 MiB |" in text
     assert text.index("in memory (tmpfs)") < text.index("| Q8_0") < text.index("on a disk")
-    assert "a CPU, 2 cores; gguf 0.19; 2026-11-29, commit abc" in text
+    assert "a CPU, 2 cores, load 0.1 before; gguf 0.19; 2026-11-29, commit abc" in text
 
 
 @pytest.mark.slow("a process for each conversion")
 @pytest.mark.skipif(importlib.util.find_spec("wordllama") is None, reason="needs wordllama")
 def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
-    rows = list(checkpoints.measure("tiny", tmp_path, True, ["zeropoint"]))
+    rows: list[checkpoints.Row] = []
+    for of in checkpoints.SOURCES:
+        rows += checkpoints.measure("tiny", of, tmp_path, True, ["zeropoint"])
+        assert {checkpoints._part(row) for row in rows[-1:]} == {f"large-{of}"}
     assert [row.job for row in rows] == [
         *("copy", "W8A8", "W8A8 dequantized", "W8A16", "ComfyUI", "Q8_0", "Q8_0 dequantized"),
     ]

@@ -167,10 +167,25 @@ def test_keys_of_a_split(tmp_path, count):
     split = [pair("split.count", 2, struct.pack("<H", count)), pair("split.no", 2, bytes(2))]
     path = tmp_path / "x.gguf"
     path.write_bytes(made([*split, PAIR], [info("w.weight")], ONE))
-    files.quantize_file(path, tmp_path / "q.gguf")
-    told = files.inspect_file(tmp_path / "q.gguf").metadata
+    target = tmp_path / ("q-00001-of-00003.gguf" if count > 1 else "q.gguf")
+    files.quantize_file(path, target)
+    told = files.inspect_file(target).metadata
     assert ("split.count" in told, "split.no" in told) == (count > 1, count > 1)
     assert told["k"] == "1"
+
+
+def test_a_part_keeps_the_name_of_one(tmp_path):
+    """llama.cpp finds the others by it."""
+    split = [pair("split.no", 2, b"\1\0"), pair("split.count", 2, b"\2\0")]
+    source, part = tmp_path / "x-00002-of-00002.gguf", tmp_path / "q-00002-of-00002.gguf"
+    source.write_bytes(made(split, [info("w.weight")], ONE))
+    files.quantize_file(source, part)
+    for name in ("q.gguf", "q-00001-of-00002.gguf"):
+        for function, path in (files.quantize_file, source), (files.dequantize_file, part):
+            with pytest.raises(ValueError, match="part 2 of 2, .* ends in '-00002-of-00002.gguf'"):
+                function(path, tmp_path / name)
+    files.dequantize_file(part, tmp_path / "b-00002-of-00002.gguf")
+    assert len([*tmp_path.iterdir()]) == 3
 
 
 # ---------------------------------------------------------------------------------------------
@@ -543,6 +558,10 @@ def test_values_beyond_float16_are_told(tmp_path):
     assert done.tensors[0].error_bound == np.inf
     done = files.dequantize_file(path, tmp_path / "b.gguf", dtype="float32")
     assert done.tensors[0].error_bound < 300
+    largest = np.full((2, 32), 65504, np.float16)  # in steps of 516
+    path.write_bytes(made([], [info("w.weight", largest.shape, 1)], largest.tobytes()))
+    done = files.quantize_file(path, tmp_path / "r.gguf")
+    assert done.tensors[0].error_bound == np.inf
 
 
 def q4_k(name, offset):
@@ -597,6 +616,12 @@ def test_what_is_quantized_already_is_copied(tmp_path):
     assert (tmp_path / "b.gguf").read_bytes().endswith(data)
     with pytest.raises(ValueError, match="'c.weight' is of Q4_K; convert it to F32"):
         files.read_tensor(target, "c.weight")
+    source.write_bytes(made([], [*infos[:1], q4_k("c.weight", 512)], bytes(512) + data))
+    told = "'c.weight' of Q4_K is quantized by llama.cpp; these are read: .*, Q8_0 of .gguf"
+    with pytest.raises(ValueError, match=told):
+        files.read_params(source, "c.weight")
+    with pytest.raises(ValueError, match=told):
+        files.dequantize_file(source, tmp_path / "d.gguf")
 
 
 def test_options_and_names_that_do_not_fit(tmp_path):
@@ -614,7 +639,7 @@ def test_options_and_names_that_do_not_fit(tmp_path):
         files.dequantize_file(target, tmp_path / "b.npy")
     with pytest.raises(TypeError, match="dtype float64 is of no use in a .gguf file"):
         files.dequantize_file(target, tmp_path / "b.gguf", dtype="float64")
-    with pytest.raises(ValueError, match="no tensor that"):
+    with pytest.raises(ValueError, match="no quantized tensor"):
         files.dequantize_file(source, tmp_path / "b.gguf")
     np.save(tmp_path / "w.npy", np.zeros((4, 32), np.float32))
     with pytest.raises(ValueError, match=r"dst .* of a \.safetensors file; a \.gguf file is made"):

@@ -111,7 +111,8 @@ def test_both_a_file_and_an_index(model: Path) -> None:
     found = folder.read(model)
     assert found.shards == ("model.safetensors",)
     assert found.left_out == dict.fromkeys(
-        sorted([*SHARDS, INDEX]), "the weights are read from model.safetensors"
+        sorted([*SHARDS, INDEX]),
+        "it may hold weights in another form; they are read from model.safetensors",
     )
 
 
@@ -137,7 +138,10 @@ def test_what_is_copied(model: Path) -> None:
     found = folder.read(model)
     assert found.copied == tuple(sorted(COPIED))
     assert set(found.left_out) == {*COPIES, ".git", ".cache", "module/.git", *parts}
-    assert found.left_out["a.ckpt"] == f"the weights are read from {INDEX}"
+    assert (
+        found.left_out["a.ckpt"]
+        == f"it may hold weights in another form; they are read from {INDEX}"
+    )
     assert found.left_out[".cache"] == "it is a cache"
 
 
@@ -818,7 +822,9 @@ def test_a_folder_there_and_back(tmp_path: Path, model: Path, values: Any) -> No
         )
         assert done[-1][0] == done[-1][1] == sum(x.nbytes for x in values.values()) + 2 + 2 + 8
         assert [one.name for one in summary.tensors if one.kept is None] == ["a.weight", "b.weight"]
-        assert summary.left_out == {"pytorch_model.bin": f"the weights are read from {INDEX}"}
+        assert summary.left_out == {
+            "pytorch_model.bin": f"it may hold weights in another form; they are read from {INDEX}"
+        }
         assert summary.bytes_out == sum((to / shard).stat().st_size for shard in SHARDS)
         assert not any(path.is_symlink() for path in to.rglob("*"))
     new = content(to)

@@ -50,7 +50,15 @@ from ._files import (
     safetensors,
 )
 from ._files.container import Container
-from ._files.formats import check_unquantized, check_values, quantized, quantized_one, readable
+from ._files.formats import (
+    check_unquantized,
+    check_values,
+    none_of,
+    not_quantized,
+    quantized,
+    quantized_one,
+    readable,
+)
 from ._files.jobs import FileSummary, Progress, TensorSummary
 from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
@@ -201,6 +209,7 @@ def quantize_file(
 
         scheme: Scheme = Own(choice, axis, block)
         if _is_gguf(src):
+            gguf.check_part(container.metadata, Path(dst))
             scheme = gguf.Scheme.of(container, reason_to_keep)
         else:  # floats among the codes of another format would be of no use to its engine
             check_unquantized(container, but=own.NAME)
@@ -302,11 +311,12 @@ def quantize_checkpoint(
         return jobs.quantize(
             container,
             chosen,
-            linear.selection(container, ignored, wanted),
+            linear.selection(container, ignored, wanted, format),
             Path(dst),
             target,
             progress,
             stats=stats,
+            keep_by="ignore",
         )
 
 
@@ -374,6 +384,8 @@ def dequantize_file(
     if _is_gguf(src) and wanted == np.float64:
         raise TypeError("dtype float64 is of no use in a .gguf file; choose float16 or float32")
     with open_container(path) as container:
+        if _is_gguf(src):
+            gguf.check_part(container.metadata, Path(dst))
         found = _some_quantized(container)
         return jobs.dequantize(container, found, wanted, Path(dst), target, progress)
 
@@ -441,8 +453,7 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     with open_again(Path(path), lambda each: each != name) as container:
         tensor = container.tensors.get(name)
         if tensor is None:
-            known = _patterns.nearest(name, container.tensors)
-            raise fault(container.path, f"it has no tensor {name!r}", known[:300])
+            raise _unknown(container, name)
         if tensor.word not in (*NUMPY, "BF16"):
             one = quantized_one(container, name)
             if one is None:
@@ -471,8 +482,10 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     with open_again(Path(path)) as container:
         one = quantized_one(container, name)
         if one is None:
-            raise fault(
-                container.path, f"it has no tensor {name!r} that zeropoint quantized", "inspect it"
+            raise (
+                not_quantized(container, container.tensors[name])
+                if name in container.tensors
+                else _unknown(container, name)
             )
         with one.reader(container) as reader:
             return one.assembled(container, *reader.params(one.layout), one.fields["axis"])
@@ -569,12 +582,13 @@ def _some_quantized(container: Container) -> dict[str, Quantized]:
     """The quantized tensors; ValueError where there are none."""
     found = quantized(container)
     if not found:
-        raise fault(
-            container.path,
-            "it holds no tensor that zeropoint quantized",
-            "pass a file from quantize_file or save",
-        )
+        raise none_of(container)
     return found
+
+
+def _unknown(container: Container, name: str) -> ValueError:
+    known = _patterns.nearest(name, container.tensors)
+    return fault(container.path, f"it has no tensor {name!r}", known[:300])
 
 
 # ---------------------------------------------------------------------------------------------

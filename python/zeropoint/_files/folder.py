@@ -81,7 +81,7 @@ def read(path: Path) -> Folder:
         if name.split("/")[-1].startswith(".zeropoint-"):
             left_out[name] = "an interrupted job left it"
         elif _is_copy(name) and name not in (*shards, index) and name.split("/")[0] not in modules:
-            left_out[name] = f"the weights are read from {weights}"
+            left_out[name] = f"it may hold weights in another form; they are read from {weights}"
         elif flaw and (name in (*shards, weights) or flaw.startswith(_DANGLING)):
             raise fault(path / name, flaw, "download it again")
         elif flaw:
@@ -127,6 +127,19 @@ def config(folder: Folder) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise fault(folder.path / CONFIG, "it is no JSON object", AGAIN)
     return found
+
+
+def quantizations(config: Any) -> list[tuple[dict[str, Any], str]]:
+    """Where config.json says how the model, or a part of it, is quantized: objects and their keys.
+
+    Parts are the text model of one that sees, for example; ``compression_config`` is an old name.
+    """
+    if not isinstance(config, dict):
+        return []
+    keys = ("quantization_config", "compression_config")
+    found = [(config, key) for key in keys if config.get(key) is not None]
+    parts = (part for name, part in config.items() if name.endswith("_config") and name not in keys)
+    return found + [each for part in parts for each in quantizations(part)]
 
 
 def write_config(to: Path, config: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from . import comfyui, compressed_tensors, folder, gguf, own
 from .container import Container
 from .quantized import Format, Quantized
-from .source import ForeignError, fault
+from .source import ForeignError, Tensor, fault
 
 #: a tensor that two of them could have found is the first one's
 FORMATS: tuple[Format, ...] = (
@@ -50,6 +50,7 @@ def without_keys(metadata: dict[str, str]) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if key not in keys}
 
 
+_READ = "zeropoint, compressed-tensors of 8 bits, int8_tensorwise of ComfyUI, Q8_0 of .gguf"
 _ADVICE = "pass the model in float16, bfloat16 or float32"
 
 
@@ -63,25 +64,52 @@ def check_unquantized(container: Container, but: str | None = None) -> None:
 
 def check_values(container: Container) -> None:
     """ValueError for a model that is quantized already, in a way that is read here or not."""
-    config = (folder.config(container.folder) if container.folder else None) or {}
-    by = config.get("quantization_config")
-    if by is not None:
+    config = folder.config(container.folder) if container.folder else None
+    for part, key in folder.quantizations(config):
+        by = part[key]
         method = by.get("quant_method") if isinstance(by, dict) else by
         raise fault(
             container.path, f"it is quantized already, as config.json says: {method}", _ADVICE
         )
     check_unquantized(container)
     for tensor in container.tensors.values():
-        what = "fp8" if (tensor.word or "").startswith("F8_") else None
-        if tensor.name.endswith(".qweight"):
-            what = "codes of GPTQ or AWQ"
-        elif tensor.name.endswith(".SCB"):
-            what = "scales of bitsandbytes"
-        elif tensor.name.endswith(".comfy_quant"):
-            what = "the mark of a layer that is quantized for ComfyUI"
-        if what:
+        if what := _foreign(tensor):
             where = container.path_of(tensor)
             raise fault(where, f"tensor {tensor.name!r} of {tensor.label} is {what}", _ADVICE)
+
+
+def none_of(container: Container) -> ValueError:
+    """The error for a container without a quantized tensor that is read here."""
+    foreign = (tensor for tensor in container.tensors.values() if _foreign(tensor))
+    if found := next(foreign, None):
+        return not_quantized(container, found)
+    held = ", ".join(f"{one.name!r} of {one.label}" for one in container.tensors.values())
+    what = f"it holds no quantized tensor ({held[:200]})"
+    return fault(container.path, what, "pass a model or a file that is quantized")
+
+
+def not_quantized(container: Container, tensor: Tensor) -> ValueError:
+    """The error for a tensor that is not quantized, or not in a way that is read here."""
+    where, what = container.path_of(tensor), f"tensor {tensor.name!r} of {tensor.label}"
+    if found := _foreign(tensor):
+        return fault(where, f"{what} is {found}", f"these are read: {_READ}")
+    return fault(where, f"{what} is not quantized", "read_tensor gives its values")
+
+
+def _foreign(tensor: Tensor) -> str | None:
+    """What a tensor is in a way to quantize that is not read here, or None."""
+    word = tensor.word or ""
+    if word.startswith("F8_"):
+        return "fp8"
+    if word != "Q8_0" and gguf.is_blocks(word):
+        return "quantized by llama.cpp"
+    if tensor.name.endswith(".qweight"):
+        return "codes of GPTQ or AWQ"
+    if tensor.name.endswith(".SCB"):
+        return "scales of bitsandbytes"
+    if tensor.name.endswith(".comfy_quant"):
+        return "the mark of a layer that is quantized for ComfyUI"
+    return None
 
 
 def _found(container: Container) -> dict[str, Format]:

@@ -84,8 +84,12 @@ def quantize(
     progress: Progress | None,
     *,
     stats: bool = False,
+    keep_by: str = "exclude",
 ) -> FileSummary:
-    """Write `target`, in which all tensors without a reason to keep them are quantized."""
+    """Write `target`, in which all tensors without a reason to keep them are quantized.
+
+    `keep_by` is the argument by which the caller says more of those.
+    """
     others = taken(quantized(container).values())
     jobs, planned = [], dict[str, tuple[Tensor, AnyPlan]]()
     for tensor in list(container.tensors.values()):
@@ -93,14 +97,14 @@ def quantize(
         kept = kept or _no_reals(tensor) or reason_to_keep(tensor) or scheme.reason_to_keep(tensor)
         if kept is None:
             plan = scheme.plan(container, tensor)
-            job = _quantize_job(container, tensor, plan, work.Sums() if stats else None)
+            job = _quantize_job(container, tensor, plan, work.Sums() if stats else None, keep_by)
             kept = _reason_not_worth_it(job.summary)
         if kept is None:
             planned[tensor.name] = tensor, plan
             jobs.append(job)
         else:
             jobs.append(_copy_job(container, tensor, kept))
-    _check_some_are_quantized(container, jobs)
+    _check_some_are_quantized(container, jobs, keep_by)
     metadata = {
         one: scheme.metadata(one, {name: planned[name] for name in one.tensors if name in planned})
         for one in container.shards
@@ -132,8 +136,10 @@ def dequantize(
     ]
     metadata = {one: without_keys(one.metadata) for one in container.shards}
     config = folder.config(container.folder) if container.folder else None
-    if config is not None and config.pop("quantization_config", None) is None:
-        config = None
+    stated = folder.quantizations(config)
+    for part, key in stated:
+        del part[key]
+    config = config if stated else None
     return _run(container, jobs, metadata, config, dst, target, progress)
 
 
@@ -183,7 +189,7 @@ def _copy_job(container: Container, tensor: Tensor, kept: str) -> _Job:
 
 
 def _quantize_job(
-    container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None
+    container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None, keep_by: str
 ) -> _Job:
     shape, axis, outputs = tensor.shape, plan.axis, plan.outputs
     summary = TensorSummary(
@@ -203,9 +209,9 @@ def _quantize_job(
     if tensor.fortran:
         moved += sum(_size(*output) for output in outputs.values() if len(output[1]) > 1)
     if isinstance(plan, BlockPlan):
-        action = functools.partial(work.encode, tensor, plan, sums)
+        action = functools.partial(work.encode, tensor, plan, sums, keep_by)
     else:
-        action = functools.partial(work.quantize, tensor, whole, plan, sums)
+        action = functools.partial(work.quantize, tensor, whole, plan, sums, keep_by)
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action, sums)
 
 
@@ -227,7 +233,7 @@ def _dequantize_job(container: Container, one: Quantized, wanted: np.dtype[Any] 
     return _Job(home, summary, outputs, False, one.layout.size, action)
 
 
-def _check_some_are_quantized(container: Container, jobs: list[_Job]) -> None:
+def _check_some_are_quantized(container: Container, jobs: list[_Job], keep_by: str) -> None:
     if any(job.summary.kept is None for job in jobs):
         return
     tensors = container.tensors.values()
@@ -239,7 +245,7 @@ def _check_some_are_quantized(container: Container, jobs: list[_Job]) -> None:
         )
     reasons = ", ".join(f"{job.summary.name!r}: {job.summary.kept}" for job in jobs)
     raise fault(
-        container.path, f"nothing is left to quantize ({reasons})", "see include, exclude, axis"
+        container.path, f"nothing is left to quantize ({reasons})", f"see include and {keep_by}"
     )
 
 

@@ -213,7 +213,7 @@ def check_free(container: Container, tensor: Tensor, names: Iterable[str]) -> No
             raise fault(
                 container.path_of(tensor),
                 f"it has a tensor {name!r}, the name of the parameters of {tensor.name!r}",
-                f"rename it, or exclude {tensor.name!r}",
+                f"rename it, or keep {tensor.name!r} as it is",
             )
 
 
