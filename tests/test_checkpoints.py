@@ -514,6 +514,7 @@ def test_back_again(tmp_path, dtype, given):
             continue
         codes, params = loaded[name]
         assert codes.dtype == np.int8
+        assert files.read_tensor(out, name).tobytes() == codes.tobytes()
         assert files.read_params(out, name) == params
         assert after[name].tobytes() == zp.dequantize(codes, params, dtype=x.dtype).tobytes()
     other = tmp_path / "other"

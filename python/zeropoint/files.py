@@ -452,16 +452,16 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     """
     with open_again(Path(path), lambda each: each != name) as container:
         tensor = container.tensors.get(name)
-        if tensor is None:
-            raise _unknown(container, name)
-        if tensor.word not in (*NUMPY, "BF16"):
-            one = quantized_one(container, name)
-            if one is None:
-                where = container.path_of(tensor)
-                raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
-            with one.reader(container) as reader:
-                reader.params(one.layout)  # they lie among the codes
-                return reader.codes(one.shape)
+        if tensor is None or tensor.word not in (*NUMPY, "BF16"):
+            one = quantized_one(container, name)  # stored under other names, or among its scales
+            if one is not None:
+                with one.reader(container) as reader:
+                    reader.params(one.layout)
+                    return reader.codes(one.shape)
+            if tensor is None:
+                raise _unknown(container, name)
+            where = container.path_of(tensor)
+            raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
         with container.stream(tensor) as stream:
             values = stream.array(tensor.size)
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
