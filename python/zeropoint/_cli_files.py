@@ -20,6 +20,7 @@ from ._choice import RULES, Choice, ParamsKeywords
 from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
 from ._conventions import CONVENTIONS
+from ._files.formats import MODELS
 from ._files.source import NUMPY, REALS
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ _HELP = {
 #: the options that each format takes
 _FORMATS = {
     "zeropoint": ("dtype", *_KEYWORDS, "include", "exclude"),
-    "compressed-tensors": ("scheme", "scale_divisor", "include", "ignore"),
-    "comfyui": ("per_row", "include", "ignore"),
+    **{
+        name: (*form.options, "include", "ignore")
+        for name, form in MODELS.items()
+        if name != "zeropoint"
+    },
     "gguf": ("include", "exclude"),
 }
 _SOURCE = "a .npy, .npz, .safetensors or .gguf file, or the folder of a model"

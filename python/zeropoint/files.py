@@ -39,8 +39,6 @@ from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
 from ._files import (
     SUFFIXES,
-    comfyui,
-    compressed_tensors,
     gguf,
     jobs,
     linear,
@@ -51,6 +49,7 @@ from ._files import (
 )
 from ._files.container import Container
 from ._files.formats import (
+    MODELS,
     check_unquantized,
     check_values,
     none_of,
@@ -209,7 +208,6 @@ def quantize_file(
 
         scheme: Scheme = Own(choice, axis, block)
         if _is_gguf(src):
-            gguf.check_part(container.metadata, Path(dst))
             scheme = gguf.Scheme.of(container, reason_to_keep)
         else:  # floats among the codes of another format would be of no use to its engine
             check_unquantized(container, but=own.NAME)
@@ -280,27 +278,17 @@ def quantize_checkpoint(
         layers that lie transposed; NaN or Inf in a weight (tensor, count, first index); an option
         that the format lacks; a pattern that no name matches; a target in the source.
     """
-    _checks.name(format, "format", tuple(_SCHEMES))
-    given = {
-        "scheme": scheme is not None,
-        "scale_divisor": scale_divisor is not None,
-        "per_row": _checks.flag(per_row, "per_row"),
-    }
-    for option, is_given in given.items():
-        if is_given and option not in _SCHEMES[format]:
+    form = MODELS[_checks.name(format, "format", tuple(MODELS))]
+    options = {"scheme": scheme, "scale_divisor": scale_divisor}
+    options |= {"per_row": _checks.flag(per_row, "per_row") or None}
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in form.options:
             raise ValueError(f"{option} is no option of format {format!r}; leave it out")
-    chosen: Scheme
-    if format == compressed_tensors.NAME:
-        scheme = "W8A8" if scheme is None else scheme
-        name = _checks.name(scheme, "scheme", compressed_tensors.SCHEMES)
-        chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
-    elif format == comfyui.NAME:
-        chosen = comfyui.ComfyUI(per_row)
-    else:
-        chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
+    chosen = form.scheme(**given)
     ignored = _patterns.checked(ignore, "ignore") or []
     wanted = _patterns.checked(include, "include")
-    if format == compressed_tensors.NAME and Path(src).is_file():
+    if form.of_folders and Path(src).is_file():
         raise ValueError(
             f"src {str(src)!r} is a file, and {format} is a folder with a config.json; pass the "
             "folder of the model"
@@ -318,25 +306,6 @@ def quantize_checkpoint(
             stats=stats,
             keep_by="ignore",
         )
-
-
-#: the options of each format of `quantize_checkpoint`
-_SCHEMES: dict[str, tuple[str, ...]] = {
-    compressed_tensors.NAME: ("scheme", "scale_divisor"),
-    comfyui.NAME: ("per_row",),
-    "zeropoint": (),
-}
-
-
-def _divisor(given: Any) -> float:
-    if given is None:
-        return 127.0
-    if not 127 <= _checks.number(given, "scale_divisor") <= 128:
-        raise ValueError(
-            f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
-            "compressed-tensors' own tool"
-        )
-    return float(given)
 
 
 def dequantize_file(
@@ -384,8 +353,6 @@ def dequantize_file(
     if _is_gguf(src) and wanted == np.float64:
         raise TypeError("dtype float64 is of no use in a .gguf file; choose float16 or float32")
     with open_container(path) as container:
-        if _is_gguf(src):
-            gguf.check_part(container.metadata, Path(dst))
         found = _some_quantized(container)
         return jobs.dequantize(container, found, wanted, Path(dst), target, progress)
 

@@ -24,6 +24,7 @@ from .quantized import (
     INT8,
     Apart,
     Format,
+    ModelFormat,
     Output,
     Plan,
     Planned,
@@ -136,7 +137,7 @@ FORMAT = Format(_names, _one, (_LISTED, _WRITER))
 class ComfyUI:
     """The scheme."""
 
-    per_row: bool
+    per_row: bool = False
 
     def reason_to_keep(self, tensor: Tensor) -> None:
         """Every matrix can be stored so."""
@@ -169,6 +170,9 @@ class ComfyUI:
     def _said(self, tensor: Tensor) -> dict[str, Any]:
         more = {"per_row": True} if self.per_row else {}
         return {"format": _FORMAT, **more, "orig_dtype": f"torch.{tensor.dtype.name}"}
+
+
+MODEL = ModelFormat(ComfyUI, ("per_row",))
 
 
 def _writer(marker: bytes, regions: list[Region]) -> Writer:

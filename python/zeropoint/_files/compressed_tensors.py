@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _checks
 from .._reference import Array
 from . import folder
 from .container import Container
@@ -32,6 +33,7 @@ from .quantized import (
     INT8,
     Apart,
     Format,
+    ModelFormat,
     Output,
     Plan,
     Planned,
@@ -191,8 +193,8 @@ FORMAT = Format(_names, _one)
 class CompressedTensors:
     """The scheme: W8A8 has a scale for each row, W8A16 for each group of 128."""
 
-    scheme: str = "W8A8"
-    divisor: float = 127.0
+    scheme: str
+    divisor: float
 
     def reason_to_keep(self, tensor: Tensor) -> str | None:
         if self.scheme == "W8A16" and tensor.shape[1] % GROUP:
@@ -329,3 +331,16 @@ def _packing(shape: tuple[int, ...], scale: str, regions: list[Region]) -> Apart
 
 def _packed(codes: Array) -> Array:
     return codes.view(np.uint8) ^ np.uint8(0x80)
+
+
+def _scheme(scheme: Any = "W8A8", scale_divisor: Any = 127.0) -> CompressedTensors:
+    name = _checks.name(scheme, "scheme", SCHEMES)
+    if not 127 <= _checks.number(scale_divisor, "scale_divisor") <= 128:
+        raise ValueError(
+            f"scale_divisor must be from 127 to 128, not {scale_divisor}; 127.5 is that of "
+            "compressed-tensors' own tool"
+        )
+    return CompressedTensors(name, float(scale_divisor))
+
+
+MODEL = ModelFormat(_scheme, ("scheme", "scale_divisor"), of_folders=True)

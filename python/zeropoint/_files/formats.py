@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from . import comfyui, compressed_tensors, folder, gguf, own
 from .container import Container
-from .quantized import Format, Quantized
+from .quantized import Format, ModelFormat, Quantized
 from .source import ForeignError, Tensor, fault
 
 #: a tensor that two of them could have found is the first one's
@@ -17,6 +17,12 @@ FORMATS: tuple[Format, ...] = (
     compressed_tensors.FORMAT,
     gguf.FORMAT,
 )
+#: those in which models are written, by their names for the caller; the first is the default
+MODELS: dict[str, ModelFormat] = {
+    compressed_tensors.NAME: compressed_tensors.MODEL,
+    comfyui.NAME: comfyui.MODEL,
+    own.NAME: own.MODEL,
+}
 
 
 def quantized(container: Container) -> dict[str, Quantized]:

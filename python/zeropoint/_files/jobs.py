@@ -284,7 +284,7 @@ def _run(
     for source in container.shards:
         some = [job for job in jobs if job.home is source]
         outputs = {name: output for job in some for name, output in job.outputs.items()}
-        header = write_header(source, outputs, metadata[source])
+        header = write_header(source, outputs, metadata[source], dst)
         shards.append(_Shard(source.path.name, *header, some))
     copied = container.folder.copied if container.folder else ()
     if container.folder is not None:
@@ -362,13 +362,15 @@ _Header = tuple[bytes, dict[str, int], int]
 
 
 def _safetensors_header(
-    source: Source, outputs: dict[str, Output], metadata: dict[str, str]
+    source: Source, outputs: dict[str, Output], metadata: dict[str, str], dst: Path
 ) -> _Header:
     head, starts = safetensors.write_header(outputs, metadata, source.path)
     return head, starts, len(head) + sum(_size(*output) for output in outputs.values())
 
 
-def _npy_header(source: Source, outputs: dict[str, Output], metadata: dict[str, str]) -> _Header:
+def _npy_header(
+    source: Source, outputs: dict[str, Output], metadata: dict[str, str], dst: Path
+) -> _Header:
     if len(outputs) != 1:
         raise fault(
             source.path,
@@ -382,7 +384,10 @@ def _npy_header(source: Source, outputs: dict[str, Output], metadata: dict[str, 
     return head, {name: len(head)}, len(head) + _size(word, shape)
 
 
-def _gguf_header(source: Source, outputs: dict[str, Output], metadata: dict[str, str]) -> _Header:
+def _gguf_header(
+    source: Source, outputs: dict[str, Output], metadata: dict[str, str], dst: Path
+) -> _Header:
+    gguf.check_part(source.metadata, dst)
     return gguf.write_header(outputs, source.header, source.path)
 
 

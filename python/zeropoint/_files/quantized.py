@@ -129,6 +129,14 @@ class Scheme(Protocol):
         """What ``config.json`` gains for an engine that loads a folder of such tensors, or None."""
 
 
+class ModelFormat(NamedTuple):
+    """A format in which the linear layers of a model are written."""
+
+    scheme: Callable[..., Scheme]  #: of the options that are given
+    options: tuple[str, ...] = ()  #: arguments of `quantize_checkpoint`
+    of_folders: bool = False  #: a single file is no model
+
+
 # ---------------------------------------------------------------------------------------------
 # Codes, scales and zero points in tensors of their own
 
