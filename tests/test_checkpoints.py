@@ -1,5 +1,6 @@
 """Checkpoints in the formats of engines, by formulas; tests/parity asks the engines themselves."""
 
+import errno
 import hashlib
 import json
 import os
@@ -513,6 +514,7 @@ def test_back_again(tmp_path, dtype, given):
             continue
         codes, params = loaded[name]
         assert codes.dtype == np.int8
+        assert files.read_tensor(out, name).tobytes() == codes.tobytes()
         assert files.read_params(out, name) == params
         assert after[name].tobytes() == zp.dequantize(codes, params, dtype=x.dtype).tobytes()
     other = tmp_path / "other"
@@ -799,13 +801,26 @@ def test_a_file_is_no_folder(tmp_path):
     """compressed-tensors is a folder; the file of one is not taken for it."""
     model = checkpoints.llama(tmp_path / "model")
     out = tmp_path / "out.safetensors"
-    refused(tmp_path, model / "model.safetensors", "is a file.*folder of the model", out=out)
+    for target in (out, tmp_path / "out"):
+        refused(tmp_path, model / "model.safetensors", "is a file.*folder of the model", out=target)
 
 
 def test_an_absent_source(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.quantize_checkpoint(tmp_path / "no", tmp_path / "out", format=CT, scheme="W8A8")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{out}'"):
+        files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

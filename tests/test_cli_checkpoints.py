@@ -336,6 +336,11 @@ def test_compare_takes_a_tensor_of_a_folder(llama, capsys):
     assert "has 21 float tensors; name one by --tensor: " in (
         run(capsys, "compare", "model", code=1).err
     )
+    run(capsys, "quantize", "model", "-o", "out", "--format", CT, "--scheme", "W8A16")
+    query = "model.layers.0.self_attn.q_proj.weight"
+    for name in (query, f"{query}_packed"):
+        printed = run(capsys, "compare", "out", "--tensor", name, code=1)
+        assert f"out: {name} is quantized already; pass the file that" in printed.err
 
 
 # ---------------------------------------------------------------------------------------------

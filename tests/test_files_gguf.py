@@ -642,7 +642,7 @@ def test_options_and_names_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match="no quantized tensor"):
         files.dequantize_file(source, tmp_path / "b.gguf")
     np.save(tmp_path / "w.npy", np.zeros((4, 32), np.float32))
-    with pytest.raises(ValueError, match=r"dst .* must be the name of a \.safetensors file"):
+    with pytest.raises(ValueError, match=r"dst .* of a \.safetensors file; a \.gguf file is made"):
         files.quantize_file(tmp_path / "w.npy", target)
 
 

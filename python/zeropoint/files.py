@@ -108,7 +108,7 @@ class FileInfo:
     """The contents of a file."""
 
     path: str
-    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"`` or ``"gguf"``
+    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"``, ``"gguf"`` or ``"folder"``
     bytes: int
     metadata: dict[str, str]  #: of a .safetensors or .gguf file; of arrays there the length
     tensors: tuple[TensorInfo, ...]  #: in the order of the file
@@ -252,8 +252,8 @@ def quantize_checkpoint(
         a router is, or lies transposed as the Conv1D layers of GPT-2.  Embeddings too, but for
         compressed-tensors, which has no codes of them.
     scale_divisor
-        Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
-        of ``max|x| / 127``, which has the smaller error.
+        Of compressed-tensors, from 127 to 128: 127.5 gives the scales of its own tool,
+        ``max|x| / 127.5``, in place of ``max|x| / 127``, which has the smaller error.
     per_row
         Of comfyui: a scale for each row, in place of one for each tensor.
     stats
@@ -289,12 +289,12 @@ def quantize_checkpoint(
     chosen = form.scheme(**given)
     ignored = _patterns.checked(ignore, "ignore") or []
     wanted = _patterns.checked(include, "include")
-    path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
-    if form.of_folders and not path.is_dir():
+    if form.of_folders and Path(src).is_file():
         raise ValueError(
-            f"src {str(path)!r} is a file, and {format} is a folder with a config.json; pass the "
+            f"src {str(src)!r} is a file, and {format} is a folder with a config.json; pass the "
             "folder of the model"
         )
+    path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
     with open_container(path) as container:
         check_values(container)
         return jobs.quantize(
@@ -317,8 +317,9 @@ def dequantize_file(
     Parameters
     ----------
     src
-        A ``.safetensors`` file from `quantize_file` or `save`, or a folder of such; a ``.gguf``
-        file with tensors of Q8_0, whoever wrote it.
+        A ``.safetensors`` file from `quantize_file`, `quantize_checkpoint` or `save`, or a folder
+        of such; the same of compressed-tensors and ComfyUI, and a ``.gguf`` file with tensors of
+        Q8_0, whoever wrote it.
     dst
         A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order); a
         ``.gguf`` file or a folder for such a source.  Replaced as by `quantize_file`.
@@ -406,7 +407,7 @@ def _described(one: Quantized) -> dict[str, Any]:
 
 
 def read_tensor(path: _PathLike, name: str) -> Array:
-    """The whole tensor `name` of a file: values, or codes.
+    """The whole tensor `name` of a file or a model's folder: values, or codes.
 
     Raises
     ------
@@ -419,23 +420,23 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     """
     with open_again(Path(path), lambda each: each != name) as container:
         tensor = container.tensors.get(name)
-        if tensor is None:
-            raise _unknown(container, name)
-        if tensor.word not in (*NUMPY, "BF16"):
-            one = quantized_one(container, name)
-            if one is None:
-                where = container.path_of(tensor)
-                raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
-            with one.reader(container) as reader:
-                reader.params(one.layout)  # they lie among the codes
-                return reader.codes(one.shape)
+        if tensor is None or tensor.word not in (*NUMPY, "BF16"):
+            one = quantized_one(container, name)  # stored under other names, or among its scales
+            if one is not None:
+                with one.reader(container) as reader:
+                    reader.params(one.layout)
+                    return reader.codes(one.shape)
+            if tensor is None:
+                raise _unknown(container, name)
+            where = container.path_of(tensor)
+            raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
         with container.stream(tensor) as stream:
             values = stream.array(tensor.size)
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
 def read_params(path: _PathLike, name: str) -> QuantParams:
-    """The parameters of the quantized tensor `name` of a ``.safetensors`` or ``.gguf`` file.
+    """The parameters of the quantized tensor `name` of a file or a model's folder.
 
     ``dequantize(read_tensor(path, name), read_params(path, name))`` are its values.
 
@@ -517,9 +518,9 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
 
 
 def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
-    """The codes and parameters of all quantized tensors of a ``.safetensors`` or ``.gguf`` file.
+    """The codes and parameters of all quantized tensors of a file or a model's folder.
 
-    It reads what `save` and `quantize_file` wrote.  Tensors that are not quantized are not read:
+    It reads what `dequantize_file` reads.  Tensors that are not quantized are not read:
     `inspect_file` lists them, `read_tensor` reads one.
 
     Returns
@@ -604,7 +605,11 @@ def _is_gguf(src: _PathLike) -> bool:
 
 def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:
     if path.suffix not in suffixes:
-        raise ValueError(f"{name} {str(path)!r} must be the name of a {' or '.join(suffixes)} file")
+        is_gguf = name == "dst" and ".gguf" in (path.suffix, *suffixes)
+        raise ValueError(
+            f"{name} {str(path)!r} must be the name of a {' or '.join(suffixes)} file"
+            f"{'; a .gguf file is made from one, and only into one' * is_gguf}"
+        )
 
 
 def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int | None]:
