@@ -323,7 +323,7 @@ def _check_experts(container: Container, planned: Planned) -> None:
             raise fault(
                 container.path_of(tensor),
                 f"the expert {one!r} would be quantized and {kept!r} not, and no engine loads both",
-                f"choose W8A8 if {GROUP} does not divide its rows, or ignore '*.experts.*'",
+                f"quantize all of them or none: W8A8 takes rows that {GROUP} does not divide",
             )
 
 

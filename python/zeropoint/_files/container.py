@@ -66,6 +66,11 @@ class Container:
         """The elements of `tensor`; several streams may be open at once."""
         return self.home(tensor).stream(tensor)
 
+    def first_few(self) -> str:
+        """Of what it holds, for a message."""
+        few = [f"{each.name[:60]!r} of {each.label}" for each in (*self.tensors.values(),)[:3]]
+        return ", ".join(few + ["..."] * (len(self.tensors) > 3))
+
     def leave_out(self, name: str, why: str) -> None:
         """Take a member of the one file from the container."""
         self.left_out[name] = why

@@ -90,8 +90,7 @@ def none_of(container: Container) -> ValueError:
     foreign = (tensor for tensor in container.tensors.values() if _foreign(tensor))
     if found := next(foreign, None):
         return not_quantized(container, found)
-    held = ", ".join(f"{one.name!r} of {one.label}" for one in container.tensors.values())
-    what = f"it holds no quantized tensor ({held[:200]})"
+    what = f"it holds no quantized tensor ({container.first_few()})"
     return fault(container.path, what, "pass a model or a file that is quantized")
 
 

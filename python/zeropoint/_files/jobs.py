@@ -236,12 +236,10 @@ def _dequantize_job(container: Container, one: Quantized, wanted: np.dtype[Any] 
 def _check_some_are_quantized(container: Container, jobs: list[_Job], keep_by: str) -> None:
     if any(job.summary.kept is None for job in jobs):
         return
-    tensors = container.tensors.values()
-    if not any(tensor.word in REALS for tensor in tensors):
-        held = ", ".join(f"{tensor.name!r} of {tensor.label}" for tensor in tensors)
+    if not any(tensor.word in REALS for tensor in container.tensors.values()):
         raise TypeError(
-            f"{_checks.printable(container.path)}: it holds no float tensor ({held[:300]}); "
-            "convert one to float16, float32 or float64 first"
+            f"{_checks.printable(container.path)}: it holds no float tensor "
+            f"({container.first_few()}); convert one to float16, float32 or float64 first"
         )
     reasons = ", ".join(f"{job.summary.name!r}: {job.summary.kept}" for job in jobs)
     raise fault(
