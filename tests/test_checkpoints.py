@@ -1,5 +1,6 @@
 """Checkpoints in the formats of engines, by formulas; tests/parity asks the engines themselves."""
 
+import errno
 import hashlib
 import json
 import os
@@ -70,6 +71,31 @@ def linear(name):
     return name.endswith(".weight") and not any(each in name for each in kept)
 
 
+def named(ignored):
+    """What is ignored by its name, and not by a pattern."""
+    return [each for each in ignored if not each.startswith("re:")]
+
+
+def ignores(out, layer):
+    """Whether engines ignore a layer of that name; they match patterns from the start."""
+    return any(
+        re.match(each[3:], layer) if each.startswith("re:") else each == layer
+        for each in checkpoints.config(out)["quantization_config"]["ignore"]
+    )
+
+
+def model_of(tmp_path, *layers, width=GROUP, **more):
+    """A folder with linear layers of these names, and one more, whose weights are all 1."""
+    tensors = {f"{name}.weight": np.ones((GROUP, width), np.float32) for name in layers}
+    tensors["model.layers.0.fc.weight"] = np.ones((GROUP, GROUP), np.float32)
+    return checkpoints.folder(tmp_path / "model", {"dtype": "float32"}, tensors | more)
+
+
+def kept(summary):
+    """Why tensors were kept, by the names of their layers."""
+    return {one.name.removesuffix(".weight"): one.kept for one in summary.tensors}
+
+
 # ---------------------------------------------------------------------------------------------
 # What is written
 
@@ -115,9 +141,8 @@ def test_the_configuration(tmp_path, scheme):
     assert about["quantization_status"] == "compressed"
     # vLLM makes the routers linear layers too, and would look for their scales
     gates = [f"model.layers.{i}.block_sparse_moe.gate" for i in range(2)]
-    embeddings = ["model.embed_tokens"]
     assert about["ignore"][0] == "lm_head"
-    assert sorted(about["ignore"][1:]) == embeddings + gates
+    assert sorted(named(about["ignore"][1:])) == ["model.embed_tokens", *gates]
     (group,) = about["config_groups"].values()
     assert group["targets"] == ["Linear"]
     of_weights = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
@@ -153,10 +178,8 @@ def test_tied_embeddings(tmp_path):
     """There is no lm_head to quantize, and an engine that makes one must ignore it."""
     model, out = checkpoints.llama(tmp_path / "model", tied=True), tmp_path / "out"
     files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
-    assert checkpoints.config(out)["quantization_config"]["ignore"] == [
-        "lm_head",
-        "model.embed_tokens",
-    ]
+    ignored = checkpoints.config(out)["quantization_config"]["ignore"]
+    assert named(ignored) == ["lm_head", "model.embed_tokens"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -182,6 +205,24 @@ def test_rows_of_zeros(tmp_path, dtype, scheme):
     found = {name: x for name, x in checkpoints.read(out).items() if Q in name}
     same(found, parts(*expected(x, scheme), scheme, Q))
     assert found[f"{Q}.weight_scale"][1, 0] == EPSILON[dtype]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dtype", [*DTYPES, "float64"])
+def test_the_largest_values(tmp_path, dtype, scheme):
+    """The bound is Inf if a value is Inf in the model's dtype, and only then."""
+    real = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    most = ml_dtypes.finfo(real).max
+    rows = {f"x{i}.weight": np.full((2, GROUP), most / 2 ** (i / 8), real) for i in range(10)}
+    model, out = checkpoints.folder(tmp_path / "model", {}, rows), tmp_path / "out"
+    summary = files.quantize_checkpoint(model, out, format=CT, scheme=scheme)
+    again = files.dequantize_file(out, tmp_path / "back")
+    values = checkpoints.read(tmp_path / "back")
+    infinite = [bool(np.isinf(x.astype(np.float64)).any()) for x in values.values()]
+    assert [one.error_bound == np.inf for one in again.tensors] == infinite
+    assert [one.error_bound == np.inf for one in summary.tensors] == infinite
+    assert any(infinite)
+    assert not all(infinite)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -229,7 +270,37 @@ def test_ignore(tmp_path):
     assert {name for name in kept if name.endswith("_proj")} == expected
     assert "lm_head" not in kept
     ignored = checkpoints.config(out)["quantization_config"]["ignore"]
-    assert set(ignored) - {"lm_head", "model.embed_tokens"} == expected
+    assert set(named(ignored)) - {"lm_head", "model.embed_tokens"} == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ("model.layers.0.self_attn.q_proj", None),
+        ("model.layers.0.mlp.shared_expert.gate_proj", None),
+        ("model.layers.0.mlp.experts.7.w1", None),
+        ("time_embed.linear_1", None),
+        ("embed_out", "output head"),  # of GPT-NeoX
+        ("model.embed_tokens", "embedding"),
+        ("transformer.wte", "embedding"),
+        ("model.vision.embed_positions.3", "embedding"),
+        ("encoder.rel_pos_emb", "embedding"),
+        ("mask_decoder.iou_token", "embedding"),
+        ("shared", "embedding"),
+        ("model.layers.0.mlp.gate", "router"),
+        ("model.layers.0.mlp.shared_expert_gate", "router"),
+        ("transformer.blocks.0.ffn.router.layer", "router"),
+        ("model.layers.0.feed_forward.router", "router"),
+    ],
+)
+def test_layers_by_their_names(tmp_path, layer, what):
+    """tests/deep/test_linear_layers.py asks transformers' models."""
+    x = np.ones((GROUP, GROUP), np.float32)
+    tensors = {f"{layer}.weight": x, "a.weight": x}
+    path = checkpoints.write(tmp_path / "a.safetensors", tensors)
+    out = tmp_path / "b.safetensors"
+    first, _ = files.quantize_checkpoint(path, out, format="comfyui").tensors
+    assert (first.kept is None) if what is None else what in first.kept
 
 
 def test_include(tmp_path):
@@ -240,6 +311,142 @@ def test_include(tmp_path):
     chosen = {one.name for one in summary.tensors if not one.kept}
     expected = {f"model.layers.1.mlp.{name}_proj.weight" for name in ("down", "gate", "up")}
     assert chosen == expected | {"model.embed_tokens.weight"}
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers that engines do not have as linear, or under other names
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        *((name, "output head") for name in ("embed_out", "transformer.output_layer", "output")),
+        *((name, "output head") for name in ("proj_out", "generator_lm_head", "decoder")),
+        *((name, "output head") for name in ("lm_head.decoder", "cls.predictions.decoder")),
+        *((name, "embedding") for name in ("transformer.w", "attn.rel_pos_emb", "pos_emb", "emb")),
+        *((name, "embedding") for name in ("segment_emb", "a.bias_values", "audio_bos_eos_token")),
+        *((name, "embedding") for name in ("embed_positions.pe_k", "embed_in", "shared", "wte")),
+        *((name, "router") for name in ("mlp.gate", "mlp.router", "mlp.router.layer", "mlp.wg")),
+        *((name, "norm") for name in ("final_norm", "h.0.ln_1")),
+        *((f"{name}.fc", "tower") for name in ("visual", "model.vision_tower", "vision_model.a")),
+        *((f"{name}.fc", "tower") for name in ("multi_modal_projector", "model.audio_tower")),
+    ],
+)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_kinds_of_layers(tmp_path, layer, reason, scheme):
+    out = tmp_path / "out"
+    summary = files.quantize_checkpoint(model_of(tmp_path, layer), out, scheme=scheme)
+    assert reason in kept(summary)[layer]
+    assert kept(summary)["model.layers.0.fc"] is None
+    assert ignores(out, layer)
+    assert not ignores(out, "model.layers.0.fc")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *("model.proj_out", "attention.output", "lm_head.dense", "head.fc", "encoder.decoder.fc"),
+        *("x.w1", "x.gate_proj", "visualizer.fc", "x.embedder.fc", "mlp.gates"),
+    ],
+)
+def test_linear_layers_with_names_like_theirs(tmp_path, layer):
+    out = tmp_path / "out"
+    summary = files.quantize_checkpoint(model_of(tmp_path, layer), out)
+    assert kept(summary)[layer] is None
+    assert not ignores(out, layer)
+
+
+TIED = (
+    *("lm_head", "proj_out", "cls.predictions.decoder", "predictions.decoder", "lm_head.decoder"),
+    *("generator_lm_head", "language_model.lm_head", "decoder", "vocab_projector"),
+)
+
+
+def test_heads_that_are_in_no_file(tmp_path):
+    """They are tied to embeddings, and engines make linear layers of them."""
+    model, out = model_of(tmp_path), tmp_path / "out"
+    files.quantize_checkpoint(model, out, ignore=())
+    assert all(ignores(out, head) for head in TIED)
+
+
+def test_an_output_head_that_is_wanted(tmp_path):
+    """Engines have another name for it."""
+    model, out = model_of(tmp_path, "embed_out"), tmp_path / "out"
+    assert kept(files.quantize_checkpoint(model, out, ignore=()))["embed_out"] is None
+    assert not any(ignores(out, head) for head in (*TIED, "embed_out"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "loaded"),
+    [
+        ("visual.blocks.0.mlp.down_proj", "model.visual.blocks.0.mlp.down_proj"),
+        ("visual.blocks.1.fc", "vision_tower.layers.1.fc"),
+        ("layers.11.mlp.down_proj", "model.layers.11.mlp.down_proj"),
+        ("model.layers.3.block_sparse_moe.gate", "model.layers.3.mlp.router"),
+        ("a.b+c", "model.a.b+c"),
+        ("re:a", "re:a"),
+        ("re:a", "model.re:a"),
+    ],
+)
+def test_other_names_of_the_engine(tmp_path, stored, loaded):
+    """Rows of 100 are left alone, and a layer that differs in a number within a word is not."""
+    model, out = model_of(tmp_path, stored, width=100), tmp_path / "out"
+    tensors = checkpoints.read(model)
+    other = np.ones((GROUP, GROUP), np.float32)
+    tensors |= {"layers.11.mlp.down_proj2.weight": other, "layers.1.mlp.down.weight": other}
+    checkpoints.write(model / "model.safetensors", tensors)
+    files.quantize_checkpoint(model, out, scheme="W8A16")
+    assert ignores(out, stored)
+    assert ignores(out, loaded)
+    assert "re:a" not in checkpoints.config(out)["quantization_config"]["ignore"]
+    for name in ("layers.11.mlp.down_proj2", "model.layers.1.mlp.down", "axb+c"):
+        assert not ignores(out, name)
+
+
+def test_a_layer_of_many_is_ignored(tmp_path):
+    """Others that are called alike have codes, so it is named with its number."""
+    model, out = model_of(tmp_path, *(f"layers.{i}.fc" for i in range(3))), tmp_path / "out"
+    files.quantize_checkpoint(model, out, ignore=["layers.1.fc"])
+    assert [ignores(out, f"model.layers.{i}.fc") for i in range(3)] == [False, True, False]
+    assert [ignores(out, f"layers.{i}.fc") for i in range(3)] == [False, True, False]
+
+
+def test_layers_that_are_called_alike_share_a_pattern(tmp_path):
+    model, out = model_of(tmp_path, *(f"layers.{i}.fc1" for i in range(50))), tmp_path / "out"
+    files.quantize_checkpoint(model, out, ignore=["fc1"])
+    ignored = checkpoints.config(out)["quantization_config"]["ignore"]
+    assert len(ignored) - len(named(ignored)) == 2  # with that of heads
+    assert ignores(out, "model.layers.7.fc1")
+
+
+def test_towers_and_embeddings_that_are_asked_for(tmp_path):
+    """A tower is quantized, an embedding is refused: its engine reads no codes of it."""
+    model, out = model_of(tmp_path, "visual.fc", "model.embed_tokens"), tmp_path / "out"
+    summary = files.quantize_checkpoint(model, out, include=["visual.fc"])
+    assert kept(summary)["visual.fc"] is None
+    assert not ignores(out, "model.visual.fc")
+    message = refused(tmp_path, model, "model.embed_tokens.weight", include=["*.embed_tokens"])
+    assert "compressed-tensors" in message
+    assert "leave it out" in message
+
+
+@pytest.mark.parametrize("given", [{"format": CT}, {"format": "comfyui"}])
+def test_the_output_of_multihead_attention(tmp_path, given):
+    """torch takes its weight as numbers, whatever module it is in."""
+    projections = {"a.attention.in_proj_weight": np.ones((3 * GROUP, GROUP), np.float32)}
+    model = model_of(tmp_path, "a.attention.out_proj", "b.attention.out_proj", **projections)
+    why = kept(files.quantize_checkpoint(model, tmp_path / "out", **given))
+    assert "MultiheadAttention" in why["a.attention.out_proj"]
+    assert why["b.attention.out_proj"] is None
+
+
+def test_experts_in_one_tensor(tmp_path):
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    model = model_of(tmp_path, **{name: np.ones((4, GROUP, GROUP), np.float32)})
+    assert "experts' weights in one" in kept(files.quantize_checkpoint(model, tmp_path / "o"))[name]
+
+
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [checkpoints.llama, checkpoints.mixtral])
@@ -303,9 +510,11 @@ def test_back_again(tmp_path, dtype, given):
     for name, x in before.items():
         if not linear(name):
             assert after[name].tobytes() == x.tobytes()
+            assert files.read_tensor(out, name).tobytes() == x.tobytes()
             continue
         codes, params = loaded[name]
         assert codes.dtype == np.int8
+        assert files.read_tensor(out, name).tobytes() == codes.tobytes()
         assert files.read_params(out, name) == params
         assert after[name].tobytes() == zp.dequantize(codes, params, dtype=x.dtype).tobytes()
     other = tmp_path / "other"
@@ -314,6 +523,34 @@ def test_back_again(tmp_path, dtype, given):
     info = files.inspect_file(out)
     assert info.format == "folder"
     assert sum(one.quantized is not None for one in info.tensors) == len(loaded)
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_a_configuration_of_a_part_goes_too(tmp_path, key):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out, format=CT)
+    config = checkpoints.config(model)
+    about = checkpoints.config(out)["quantization_config"]
+    (out / "config.json").write_text(json.dumps(config | {"text_config": {"a": 1, key: about}}))
+    files.dequantize_file(out, tmp_path / "back")
+    assert checkpoints.config(tmp_path / "back") == config | {"text_config": {"a": 1}}
+
+
+def test_scales_of_inputs(tmp_path):
+    """Static ones are of no use without codes."""
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    files.quantize_checkpoint(model, out)
+    tensors = checkpoints.read(out)
+    inputs = {
+        f"{Q}.input_scale": np.ones(1, np.float32),
+        f"{Q}.input_zero_point": np.zeros(1, "i1"),
+    }
+    checkpoints.write(out / "model.safetensors", tensors | inputs)
+    described = {one.name: one.quantized for one in files.inspect_file(out).tensors}
+    assert {*inputs} <= {*described[f"{Q}.weight"]["parts"]}
+    values = tmp_path / "values"
+    files.dequantize_file(out, values)
+    assert checkpoints.read(values).keys() == checkpoints.read(model).keys()
 
 
 def test_inspect_names_the_format(tmp_path):
@@ -404,6 +641,30 @@ def test_a_folder_without_configuration(tmp_path):
     refused(tmp_path, model, r"config\.json")
 
 
+def test_nothing_is_left(tmp_path):
+    model = checkpoints.llama(tmp_path / "model")
+    refused(tmp_path, model, "nothing is left to quantize .*; see include and ignore", ignore="*")
+
+
+def test_what_is_no_model_of_ours(tmp_path):
+    """It is said what a tensor is."""
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+    with pytest.raises(
+        ValueError, match=r"no quantized tensor \('model.embed_tokens.weight' of F32"
+    ):
+        files.dequantize_file(model, out)
+    with pytest.raises(ValueError, match=f"'{Q}.weight' of F32 is not quantized; read_tensor"):
+        files.read_params(model, f"{Q}.weight")
+    with pytest.raises(ValueError, match=f"no tensor 'q_proj'.*{Q}"):
+        files.read_params(model, "q_proj")
+    codes = np.zeros((4, 4), np.int32)
+    checkpoints.write(model / "model.safetensors", {"a.qweight": codes})
+    for function in (files.load, lambda path: files.dequantize_file(path, out)):
+        with pytest.raises(ValueError, match="'a.qweight' of I32 is codes of GPTQ or AWQ; these"):
+            function(model)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -419,6 +680,10 @@ def test_a_configuration_of_a_quantized_model(tmp_path, method, more):
     config = checkpoints.config(model) | {"quantization_config": {"quant_method": method} | more}
     (model / "config.json").write_text(json.dumps(config))
     refused(tmp_path, model, f"quantized already.*{method}")
+    about = config.pop("quantization_config")
+    for part in ({"text_config": {"quantization_config": about}}, {"compression_config": about}):
+        (model / "config.json").write_text(json.dumps(config | part))
+        refused(tmp_path, model, f"quantized already.*{method}")
 
 
 @pytest.mark.parametrize("given", [{"scheme": "W8A8"}, {"scheme": "W8A16"}, {"format": "comfyui"}])
@@ -464,7 +729,7 @@ def test_not_finite(tmp_path, value, given):
     x = tensors[name].copy()
     x[3, 100] = x[7, 1] = value
     checkpoints.write(shard, tensors | {name: x})
-    message = refused(tmp_path, model, "2 NaN or Inf", **given)
+    message = refused(tmp_path, model, "2 NaN or Inf.*; ignore the tensor, or put", **given)
     assert repr(name) in message
     assert "(3, 100)" in message
 
@@ -532,10 +797,30 @@ def test_bad_arguments(tmp_path, given, error, match):
     refused(tmp_path, model, match, error, **given)
 
 
+def test_a_file_is_no_folder(tmp_path):
+    """compressed-tensors is a folder; the file of one is not taken for it."""
+    model = checkpoints.llama(tmp_path / "model")
+    out = tmp_path / "out.safetensors"
+    for target in (out, tmp_path / "out"):
+        refused(tmp_path, model / "model.safetensors", "is a file.*folder of the model", out=target)
+
+
 def test_an_absent_source(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.quantize_checkpoint(tmp_path / "no", tmp_path / "out", format=CT, scheme="W8A8")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    model, out = checkpoints.llama(tmp_path / "model"), tmp_path / "out"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{out}'"):
+        files.quantize_checkpoint(model, out, format=CT, scheme="W8A8")
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -197,7 +197,10 @@ def test_the_summary_of_a_model(llama, capsys):
     changed = [each for each in done.tensors if each.kept is None]
     before, after = sum(t.bytes_in for t in changed), sum(t.bytes_out for t in changed)
     assert f"\nquantized: 14 tensors, {before:,} -> {after:,} bytes\nkept: 7 tensors, " in printed
-    assert "\nleft out: pytorch_model.bin: the weights are read from " in printed
+    assert (
+        "\nleft out: pytorch_model.bin: it may hold weights in another form; they are read from "
+        in printed
+    )
     assert printed.splitlines()[0] == f"source  model ({done.bytes_in:,} bytes)"
     assert printed.splitlines()[1] == f"target  q ({done.bytes_out:,} bytes)"
 
@@ -272,7 +275,7 @@ def test_what_is_left_out_of_many_files(llama, capsys):
         (llama / f"pytorch_model-{i:05}-of-00012.bin").write_bytes(b"other")
     printed = run(capsys, "quantize", "model", "-o", "q").out
     [line] = [line for line in printed.splitlines() if line.startswith("left out")]
-    assert line.startswith("left out: pytorch_model-*-of-00012.bin (12): the weights are read")
+    assert line.startswith("left out: pytorch_model-*-of-00012.bin (12): it may hold weights in")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -333,6 +336,11 @@ def test_compare_takes_a_tensor_of_a_folder(llama, capsys):
     assert "has 21 float tensors; name one by --tensor: " in (
         run(capsys, "compare", "model", code=1).err
     )
+    run(capsys, "quantize", "model", "-o", "out", "--format", CT, "--scheme", "W8A16")
+    query = "model.layers.0.self_attn.q_proj.weight"
+    for name in (query, f"{query}_packed"):
+        printed = run(capsys, "compare", "out", "--tensor", name, code=1)
+        assert f"out: {name} is quantized already; pass the file that" in printed.err
 
 
 # ---------------------------------------------------------------------------------------------
@@ -404,6 +412,21 @@ def test_a_long_job_shows_its_pace(monkeypatch):
         clock[0] = 10.0
         bar(1, 2)
     assert terminal.text == f"\rverify [{'#' * 15:30}]  50%\n"
+
+
+def test_a_bar_fits_its_terminal(monkeypatch):
+    """A line that wraps would stay, one for each step."""
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setattr(_cli_output, "_SHOWN_AFTER", 0)
+    for columns in 80, 100, 140:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        terminal.text = ""
+        with _cli_output.Progress(f"quantize {'a' * 50}/{'b' * 50}", of_bytes=True) as bar:
+            bar(1, 100)
+        line = terminal.text.strip("\r\n")
+        assert line.startswith("quantize")
+        assert re.search(r"b \[ {30}\]   1%  [\d,]+ MB/s  .* left$", line)
+        assert columns - 5 < len(line) < columns
 
 
 def test_options_that_were_not_given_are_absent():

@@ -116,6 +116,41 @@ def theirs(path: Path, marker: dict[str, Any], scale: np.ndarray, **metadata: st
     return checkpoints.write(path / "theirs.safetensors", tensors, metadata or None)
 
 
+def test_what_is_said_of_other_layers_stays(tmp_path):
+    """Layers of fp8 are copied, and so is what the metadata say of them."""
+    marked = {"format": "int8_tensorwise"}
+    path = theirs(tmp_path, marked, SCALAR)
+    other = {"format": "float8_e4m3fn", "full_precision_matrix_mult": True}
+    listed = {"format_version": "1.0", "layers": {"a": marked, "b": other}, "more": 1}
+    tensors = checkpoints.read(path)
+    tensors["b.weight"] = np.ones((4, 32), ml_dtypes.float8_e4m3fn)
+    tensors["b.weight_scale"] = np.float32(2).reshape(())
+    metadata = {"_quantization_metadata": json.dumps(listed), "title": "t"}
+    checkpoints.write(path, tensors, metadata)
+    back = tmp_path / "back.safetensors"
+    files.dequantize_file(path, back)
+    found = checkpoints.metadata(back)
+    assert json.loads(found.pop("_quantization_metadata")) == listed | {"layers": {"b": other}}
+    assert found == {"title": "t"}
+    assert checkpoints.read(back)["b.weight"].tobytes() == tensors["b.weight"].tobytes()
+
+
+def test_a_file_with_the_rest_of_a_model(tmp_path):
+    """ComfyUI reads text encoders and VAEs of such a file as values; include takes them."""
+    layers = ("conditioner.embedders.0.model.fc", "cond_stage_model.a.q", "text_encoders.t5xxl.q")
+    layers += ("first_stage_model.decoder.q", "vae.q")
+    x = np.ones((32, 32), np.float32)
+    tensors = {f"{layer}.weight": x for layer in (*layers, "model.diffusion_model.vae.q")}
+    path = checkpoints.write(tmp_path / "all.safetensors", tensors)
+    out = tmp_path / "out.safetensors"
+    summary = files.quantize_checkpoint(path, out, format="comfyui")
+    why = {one.name.removesuffix(".weight"): one.kept for one in summary.tensors}
+    assert all("text encoder or a VAE" in why[layer] for layer in layers)
+    assert why["model.diffusion_model.vae.q"] is None
+    summary = files.quantize_checkpoint(path, out, format="comfyui", include=["vae.q"])
+    assert {one.name for one in summary.tensors if one.kept is None} == {"vae.q.weight"}
+
+
 SCALAR = np.float32(0.25).reshape(())
 ROWS = np.float32([[0.1], [0.2], [0.3], [0.4]])
 
@@ -125,6 +160,7 @@ ROWS = np.float32([[0.1], [0.2], [0.3], [0.4]])
     [
         ({"format": "int8_tensorwise"}, SCALAR, {}),
         ({"format": "int8_tensorwise"}, SCALAR.reshape(1), {}),
+        ({"format": "int8_tensorwise"}, SCALAR.reshape(1, 1), {}),
         ({"format": "int8_tensorwise", "per_row": True}, ROWS, {}),
         ({"format": "int8_tensorwise"}, ROWS, {}),  # ComfyUI looks at the scale's shape
         ({"format": "int8_tensorwise", "convrot": False, "orig_dtype": "torch.float32"}, ROWS, {}),

@@ -241,7 +241,7 @@ def test_the_header_that_is_kept_is_of_the_file_as_it_is(tmp_path, monkeypatch):
         ".safetensors",
         lambda file, path: read.append(path) or reading.safetensors.source(file, path),
     )
-    monkeypatch.setattr(reading, "_last", {})
+    monkeypatch.setattr(reading, "_last", None)
     monkeypatch.setattr(reading, "_RECENT", -1e18)  # the files here are all recent
     path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     safetensors.numpy.save_file({"w": np.float32([1, 2])}, path)
@@ -260,7 +260,7 @@ def test_the_header_that_is_kept_is_of_the_file_as_it_is(tmp_path, monkeypatch):
     os.replace(other, path)
     assert files.read_tensor(path, "v").tolist() == [3, 4]
     monkeypatch.setattr(reading, "_RECENT", 1e18)  # too recent to differ from a later change
-    reading._last = {}
+    reading._last = None
     read.clear()
     for _ in range(3):
         files.read_tensor(path, "v")

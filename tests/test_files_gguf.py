@@ -167,10 +167,25 @@ def test_keys_of_a_split(tmp_path, count):
     split = [pair("split.count", 2, struct.pack("<H", count)), pair("split.no", 2, bytes(2))]
     path = tmp_path / "x.gguf"
     path.write_bytes(made([*split, PAIR], [info("w.weight")], ONE))
-    files.quantize_file(path, tmp_path / "q.gguf")
-    told = files.inspect_file(tmp_path / "q.gguf").metadata
+    target = tmp_path / ("q-00001-of-00003.gguf" if count > 1 else "q.gguf")
+    files.quantize_file(path, target)
+    told = files.inspect_file(target).metadata
     assert ("split.count" in told, "split.no" in told) == (count > 1, count > 1)
     assert told["k"] == "1"
+
+
+def test_a_part_keeps_the_name_of_one(tmp_path):
+    """llama.cpp finds the others by it."""
+    split = [pair("split.no", 2, b"\1\0"), pair("split.count", 2, b"\2\0")]
+    source, part = tmp_path / "x-00002-of-00002.gguf", tmp_path / "q-00002-of-00002.gguf"
+    source.write_bytes(made(split, [info("w.weight")], ONE))
+    files.quantize_file(source, part)
+    for name in ("q.gguf", "q-00001-of-00002.gguf"):
+        for function, path in (files.quantize_file, source), (files.dequantize_file, part):
+            with pytest.raises(ValueError, match="part 2 of 2, .* ends in '-00002-of-00002.gguf'"):
+                function(path, tmp_path / name)
+    files.dequantize_file(part, tmp_path / "b-00002-of-00002.gguf")
+    assert len([*tmp_path.iterdir()]) == 3
 
 
 # ---------------------------------------------------------------------------------------------
@@ -298,7 +313,7 @@ def aligned_to(alignment):
 
 @pytest.mark.parametrize(
     ("make", "last", "first"),
-    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21)],
+    [(nested, 8, 9), (of_rank, 64, 65), (aligned_to, 1 << 20, 1 << 21), (aligned_to, 1, 3)],
 )
 def test_limits_of_a_header(tmp_path, make, last, first):
     path = tmp_path / "x.gguf"
@@ -369,6 +384,7 @@ def test_which_names(name):
     [
         ((64,), "2 and 3 axes"),
         ((1, 64), "2 and 3 axes"),
+        ((1, 2, 64), None),
         ((1, 1, 2, 64), None),
         ((2, 3, 64), None),
         ((2, 2, 3, 64), "2 and 3 axes"),
@@ -462,7 +478,9 @@ def test_there_and_back(gguf, tmp_path, kind):
         codes, params = files.read_tensor(target, one.name), files.read_params(target, one.name)
         assert (codes.dtype, codes.shape) == (np.int8, one.shape)
         assert params.dequantize(codes).tobytes() == again.tobytes()
-        assert (params.convention, params.qmin, params.block_size) == ("ggml", -127, 32)
+        assert (params.convention, params.block_size) == ("ggml", 32)
+        assert (params.dtype, params.qmin, params.qmax) == (np.int8, -127, 127)
+        assert one.axis == params.axis == len(one.shape) - 1
     expected = fields(gguf.GGUFReader(source))
     set_here = {"general.file_type": 7, "general.quantization_version": 2}
     for key, value in set_here.items():
@@ -477,7 +495,9 @@ def test_there_and_back(gguf, tmp_path, kind):
         assert params.dequantize(codes).tobytes() == values[name].tobytes()
     for dtype, number in ((None, 1), ("float32", 0), ("bfloat16", 32)):
         back = tmp_path / "b.gguf"
-        files.dequantize_file(target, back, dtype=dtype)
+        for one in files.dequantize_file(target, back, dtype=dtype).tensors:
+            if one.name in values:
+                assert one.error_bound == loaded[one.name][1].scale.max() / 2
         reader = gguf.GGUFReader(back)
         assert reader.fields["general.file_type"].contents() == number
         for tensor in reader.tensors:
@@ -520,12 +540,28 @@ def test_blocks_without_a_scale(gguf, tmp_path):
     assert not codes[:5].any()
 
 
+@pytest.mark.parametrize("step", [1e-10, 2.97e-8, 2.99e-8, 4.4e-8, 1e-6, 6.1e-5, 1e-3, 65519.9])
+def test_the_bound_holds_where_the_scale_is_rounded(tmp_path, step):
+    x = np.full((2, 32), np.float32(127 * step))
+    x[0] = np.linspace(-127, 127, 32) * step
+    path = tmp_path / "x.gguf"
+    path.write_bytes(made([], [info("w.weight", x.shape)], x.tobytes()))
+    (done,) = files.quantize_file(path, tmp_path / "q.gguf").tensors
+    codes, params = files.load(tmp_path / "q.gguf")["w.weight"]
+    error = np.abs(params.dequantize(codes).astype(np.float64) - x).max()
+    assert error <= done.error_bound * (1 + 1e-6) < 4e-6 + 0.57 * step
+
+
 def test_values_beyond_float16_are_told(tmp_path):
     path = blocks_of(tmp_path / "x.gguf", np.full((2, 32), 70000.0, np.float32))
     done = files.dequantize_file(path, tmp_path / "b.gguf")
     assert done.tensors[0].error_bound == np.inf
     done = files.dequantize_file(path, tmp_path / "b.gguf", dtype="float32")
     assert done.tensors[0].error_bound < 300
+    largest = np.full((2, 32), 65504, np.float16)  # in steps of 516
+    path.write_bytes(made([], [info("w.weight", largest.shape, 1)], largest.tobytes()))
+    done = files.quantize_file(path, tmp_path / "r.gguf")
+    assert done.tensors[0].error_bound == np.inf
 
 
 def q4_k(name, offset):
@@ -580,6 +616,12 @@ def test_what_is_quantized_already_is_copied(tmp_path):
     assert (tmp_path / "b.gguf").read_bytes().endswith(data)
     with pytest.raises(ValueError, match="'c.weight' is of Q4_K; convert it to F32"):
         files.read_tensor(target, "c.weight")
+    source.write_bytes(made([], [*infos[:1], q4_k("c.weight", 512)], bytes(512) + data))
+    told = "'c.weight' of Q4_K is quantized by llama.cpp; these are read: .*, Q8_0 of .gguf"
+    with pytest.raises(ValueError, match=told):
+        files.read_params(source, "c.weight")
+    with pytest.raises(ValueError, match=told):
+        files.dequantize_file(source, tmp_path / "d.gguf")
 
 
 def test_options_and_names_that_do_not_fit(tmp_path):
@@ -597,10 +639,10 @@ def test_options_and_names_that_do_not_fit(tmp_path):
         files.dequantize_file(target, tmp_path / "b.npy")
     with pytest.raises(TypeError, match="dtype float64 is of no use in a .gguf file"):
         files.dequantize_file(target, tmp_path / "b.gguf", dtype="float64")
-    with pytest.raises(ValueError, match="no tensor that"):
+    with pytest.raises(ValueError, match="no quantized tensor"):
         files.dequantize_file(source, tmp_path / "b.gguf")
     np.save(tmp_path / "w.npy", np.zeros((4, 32), np.float32))
-    with pytest.raises(ValueError, match=r"dst .* must be the name of a \.safetensors file"):
+    with pytest.raises(ValueError, match=r"dst .* of a \.safetensors file; a \.gguf file is made"):
         files.quantize_file(tmp_path / "w.npy", target)
 
 

@@ -195,7 +195,7 @@ def test_paths(tmp_path):
     np.save(tmp_path / "x.npy", X)
     safetensors.numpy.save_file({"x": X}, tmp_path / "x.safetensors")
     for name in ("x.npy", "x.safetensors"):
-        with pytest.raises(ValueError, match=f"{name}: it holds no tensor that zeropoint quantiz"):
+        with pytest.raises(ValueError, match=f"{name}: it holds no quantized tensor"):
             files.load(tmp_path / name)
 
 

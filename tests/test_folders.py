@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import zeropoint as zp
-from zeropoint import files
-from zeropoint._files import folder, target
+from zeropoint import _files, files
+from zeropoint._files import folder, formats, target
+
+from . import checkpoints
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = "model.safetensors.index.json"
@@ -108,7 +111,8 @@ def test_both_a_file_and_an_index(model: Path) -> None:
     found = folder.read(model)
     assert found.shards == ("model.safetensors",)
     assert found.left_out == dict.fromkeys(
-        sorted([*SHARDS, INDEX]), "the weights are read from model.safetensors"
+        sorted([*SHARDS, INDEX]),
+        "it may hold weights in another form; they are read from model.safetensors",
     )
 
 
@@ -128,11 +132,16 @@ COPIED = (
 
 def test_what_is_copied(model: Path) -> None:
     sharded(model, **dict.fromkeys((*COPIES, *COPIED), "{}"))
-    put(model, **{".git/HEAD": "a", ".cache/huggingface/x.metadata": "a", ".zeropoint-0.part": "a"})
+    parts = ".zeropoint-0.part", "a/.zeropoint-1.part"
+    put(model, **{"module/.git": "gitdir: ../.git"})  # of a submodule
+    put(model, **{".git/HEAD": "a", ".cache/x": "a"} | dict.fromkeys(parts, "a"))
     found = folder.read(model)
     assert found.copied == tuple(sorted(COPIED))
-    assert set(found.left_out) == {*COPIES, ".git", ".cache", ".zeropoint-0.part"}
-    assert found.left_out["a.ckpt"] == f"the weights are read from {INDEX}"
+    assert set(found.left_out) == {*COPIES, ".git", ".cache", "module/.git", *parts}
+    assert (
+        found.left_out["a.ckpt"]
+        == f"it may hold weights in another form; they are read from {INDEX}"
+    )
     assert found.left_out[".cache"] == "it is a cache"
 
 
@@ -175,6 +184,20 @@ def test_links_to_nothing(model: Path, name: str, to: str) -> None:
     path.unlink(missing_ok=True)
     path.symlink_to(to if to != "round" else path)
     with pytest.raises(ValueError, match=rf"{name}: it is a link to nothing, .*; download it"):
+        folder.read(model)
+
+
+def test_a_link_that_may_not_be_followed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sharded(model) / "a.txt").symlink_to("elsewhere")
+    real = os.stat
+
+    def refuse(path: Any, **keywords: Any) -> os.stat_result:
+        if str(path).endswith("a.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, **keywords)
+
+    monkeypatch.setattr(folder.os, "stat", refuse)
+    with pytest.raises(PermissionError, match=r"a\.txt"):
         folder.read(model)
 
 
@@ -300,6 +323,7 @@ def test_a_long_text(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        ({SHARDS[1]: []}, f"it says that tensor 'b.bias' is in '{SHARDS[1]}', which lacks it"),
         ({SHARDS[1]: ["b.weight"]}, f"it says that tensor 'b.bias' is in '{SHARDS[1]}', which la"),
         ({SHARDS[1]: ["b.weight", "b.bias", "c"]}, f"lacks tensor 'c', which is in '{SHARDS[1]}'"),
         ({SHARDS[1]: ["b.weight", "b.bias", "a.weight"]}, f"'a.weight' is in '{SHARDS[0]}' and in"),
@@ -429,7 +453,7 @@ def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param == "in steps":
 
         class Old:
-            """A C library, or a file system, that cannot exchange two names."""
+            """A file system that cannot exchange two names."""
 
             def renameat2(self, *_: Any) -> int:
                 target.ctypes.set_errno(errno.EINVAL)
@@ -440,7 +464,7 @@ def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_new_folder(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+    before = os.umask(0o002)
     try:
         with target.replacing_folder(tmp_path / "to") as made:
             assert made.parent == tmp_path
@@ -450,11 +474,13 @@ def test_a_new_folder(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert content(tmp_path / "to") == NEW
-    assert stat.S_IMODE((tmp_path / "to").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "to").stat().st_mode) == 0o775
     assert os.listdir(tmp_path) == ["to"]
 
 
-def test_an_old_folder(tmp_path: Path, exchange: str) -> None:
+def test_an_old_folder(tmp_path: Path, exchange: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if exchange == "at once":
+        monkeypatch.setattr(target.os, "rename", lambda *_: pytest.fail("not at once"))
     build(tmp_path / "to", OLD)
     (tmp_path / "to" / "link").symlink_to(tmp_path)  # it is not followed when the old one goes
     (tmp_path / "to").chmod(0o2711)
@@ -527,6 +553,41 @@ def test_an_old_folder_that_cannot_be_removed(
     assert content(tmp_path / "to") == NEW
 
 
+def test_a_part_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong first is the error."""
+
+    def fail(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise OSError
+
+    monkeypatch.setattr(target.shutil, "rmtree", fail)
+    with pytest.raises(KeyError):
+        replace(tmp_path / "to", lambda: {}["a"])
+
+
+def test_another_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its C library has no renameat2; other errors of it are errors."""
+    build(tmp_path / "to", OLD)
+    monkeypatch.setattr(target.ctypes, "CDLL", lambda *_, **__: object())
+    replace(tmp_path / "to")
+    assert content(tmp_path / "to") == NEW
+
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match=r"'.*/a' -> '.*/b'"):  # the real one
+        target._exchange(tmp_path / "a", tmp_path / "b")
+
+    class Broken:
+        def renameat2(self, *_: Any) -> int:
+            target.ctypes.set_errno(errno.EIO)
+            return -1
+
+    monkeypatch.setattr(target.ctypes, "CDLL", lambda *_, **__: Broken())
+    before = content(tmp_path)
+    with pytest.raises(OSError, match=r"Input/output error: '.*\.part' -> '.*to'"):
+        replace(tmp_path / "to")
+    assert content(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("names", "allowed"),
     [
@@ -575,6 +636,7 @@ def test_folders_that_meet(tmp_path: Path, model: Path, monkeypatch: pytest.Monk
         check(model, tmp_path)
     assert check(model, tmp_path / "model2") == tmp_path / "model2"
     assert check(tmp_path / "link", tmp_path / "to") == tmp_path / "to"
+    assert check(model, put(tmp_path / "a.safetensors", **OLD)) == tmp_path / "a.safetensors"
     (tmp_path / "other").symlink_to("to")
     assert check(model, tmp_path / "other") == tmp_path / "to"
     monkeypatch.chdir(tmp_path)
@@ -760,7 +822,9 @@ def test_a_folder_there_and_back(tmp_path: Path, model: Path, values: Any) -> No
         )
         assert done[-1][0] == done[-1][1] == sum(x.nbytes for x in values.values()) + 2 + 2 + 8
         assert [one.name for one in summary.tensors if one.kept is None] == ["a.weight", "b.weight"]
-        assert summary.left_out == {"pytorch_model.bin": f"the weights are read from {INDEX}"}
+        assert summary.left_out == {
+            "pytorch_model.bin": f"it may hold weights in another form; they are read from {INDEX}"
+        }
         assert summary.bytes_out == sum((to / shard).stat().st_size for shard in SHARDS)
         assert not any(path.is_symlink() for path in to.rglob("*"))
     new = content(to)
@@ -857,3 +921,103 @@ def test_a_folder_of_links_into_the_target_is_not_lost(
     with pytest.raises(ValueError, match=r"is a link into it; choose another dst"):
         files.quantize_file(links, model)
     assert content(model) == before
+
+
+# ---------------------------------------------------------------------------------------------
+# One tensor per call
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """What was read last is kept, though the files here are new: nobody changes them meanwhile."""
+    monkeypatch.setattr(_files, "_last", None)
+    monkeypatch.setattr(_files, "_RECENT", -1e18)
+
+
+def quantized(top: Path, shards: int = 2) -> Path:
+    tensors = {f"{name}.weight": np.ones((2, 128), np.float32) for name in "abcd"}
+    checkpoints.folder(top / "floats", {}, tensors, shards)
+    files.quantize_checkpoint(top / "floats", top / "q")
+    return top / "q"
+
+
+def test_a_folder_and_its_shards_are_not_taken_for_each_other(tmp_path, kept):
+    top = quantized(tmp_path)
+    for _ in range(2):
+        for path, name in (top, "d.weight"), (top / SHARDS[0], "a.weight"), (top, "c.weight"):
+            assert files.read_params(path, name).axis == 0
+    for path in (top, top / SHARDS[1]):
+        assert files.read_params(path, "d.weight").axis == 0
+        with pytest.raises(ValueError, match="no tensor 'd.weight'"):
+            files.read_params(top / SHARDS[0], "d.weight")
+
+
+def test_a_folder_that_changes_is_read_anew(tmp_path, kept):
+    top = quantized(tmp_path)
+    assert files.read_params(top, "d.weight").axis == 0
+    values = {name: np.float32([[3]]) for name in ("c.weight", "d.weight")}
+    checkpoints.write(top / SHARDS[1], values)
+    with pytest.raises(ValueError, match="it says that tensor 'c.weight_scale' is in"):
+        files.read_tensor(top, "d.weight")
+    index = json.loads((top / INDEX).read_text())
+    for name in ("c", "d"):
+        del index["weight_map"][f"{name}.weight_scale"]
+    put(top, **{INDEX: index})
+    with pytest.raises(ValueError, match="'d.weight'"):
+        files.read_params(top, "d.weight")
+    assert files.read_tensor(top, "d.weight") == 3
+    assert files.read_params(top, "a.weight").axis == 0
+    index["weight_map"]["d.weight"] = "another.safetensors"
+    put(top, **{INDEX: index})
+    with pytest.raises(ValueError, match="its shard 'another.safetensors' is missing"):
+        files.read_tensor(top, "d.weight")
+    checkpoints.write(top / "model.safetensors", {"e.weight": np.float32([[4]])})
+    assert files.read_tensor(top, "e.weight") == 4  # it comes before an index
+    (top / "model.safetensors").unlink()
+    (top / SHARDS[0]).unlink()
+    with pytest.raises(ValueError, match="is missing"):
+        files.read_tensor(top, "e.weight")
+
+
+def test_a_folder_that_is_recent_is_read_each_time(tmp_path, kept, monkeypatch):
+    top, read = quantized(tmp_path), []
+    monkeypatch.setattr(folder, "read", lambda path, real=folder.read: read.append(1) or real(path))
+    monkeypatch.setattr(_files, "_RECENT", 1e18)
+    for _ in range(3):
+        files.read_params(top, "d.weight")
+    assert len(read) == 3
+
+
+def test_a_loop_over_all_tensors_of_a_folder_is_linear(tmp_path, kept, monkeypatch):
+    """Index and headers are read once; what is found in them is kept too."""
+    names = [f"model.layers.{i // 512}.experts.{i % 512}.w1" for i in range(5000)]
+    one, scale = np.ones((1, 4), np.int8), np.float32([[2]])
+    tensors = {f"{name}.weight": one for name in names}
+    tensors |= {f"{name}.weight_scale": scale for name in names}
+    top = checkpoints.folder(tmp_path / "model", {}, tensors, 4)
+    read = []
+
+    def counted(module, function):
+        real = getattr(module, function)
+        monkeypatch.setattr(module, function, lambda *given: read.append(function) or real(*given))
+
+    counted(folder, "read")
+    counted(_files, "_read")
+    counted(formats, "_found_anew")
+    start = time.process_time()
+    for name in names[::4]:
+        assert files.read_params(top, f"{name}.weight").scale == 2
+        assert files.read_tensor(top, f"{name}.weight").tolist() == [[1] * 4]
+    assert read == ["read", *["_read"] * 4, "_found_anew"]
+    assert time.process_time() - start < 30
+
+
+def test_the_names_of_shards_are_checked_once(tmp_path, monkeypatch):
+    names = {f"w{i}": SHARDS[i % 2] for i in range(10_000)}
+    top = put(tmp_path, **{INDEX: {"weight_map": names}})
+    asked, real = [], folder.PureWindowsPath
+    monkeypatch.setattr(folder, "PureWindowsPath", lambda name: asked.append(name) or real(name))
+    folder._is_shard.cache_clear()
+    with pytest.raises(ValueError, match="is missing"):
+        folder.read(top)
+    assert sorted(asked) == sorted(SHARDS)

@@ -24,7 +24,10 @@ ALLOWED = {
     "src/fpstate.h": {"arithmetic.h"},
     "src/loops/run.h": {"scalar.h", "types.h"},
     "src/loops/lanes.h": {"loops/run.h"},
-    "src/loops/quantize.h": {"loops/elements.h", "loops/lanes.h"},
+    "src/loops/quantize.h": {
+        *("loops/elements.h", "loops/lanes.h"),
+        "zeropoint/conventions.def",
+    },
     "src/loops/q8_0.h": {"loops/elements.h", "loops/quantize.h"},
     "src/loops/elements.h": {"loops/run.h"},
     "src/loops/min_max.h": {"loops/elements.h", "loops/lanes.h"},

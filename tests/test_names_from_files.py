@@ -251,6 +251,7 @@ class Terminal(io.StringIO):
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[str, str]:
     """What the command line prints, on terminals."""
     out, err = Terminal(), Terminal()
+    monkeypatch.setenv("COLUMNS", "400")  # the bar has room for the whole path
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
     _cli.main(list(map(str, arguments)))

@@ -50,6 +50,8 @@ HOMES = {
         r"(fill|plain)_run<.*fake_quantize_plainly<{b}>",
         r"fake_quantize_plainly<{b}>",
     ],
+    "to_q8_0": ["blocks_of"],
+    "from_q8_0": ["values_of"],
     "dequantize": [
         r"(short_rows|long_row)<ValuesOfRows<{a}>",
         r"(fill|plain)_run<.*ValueOf<{a}, {b}>",
@@ -78,9 +80,10 @@ SCALAR = {
 }
 
 
-def kernels() -> list[tuple[str, str, str]]:
+def kernels(isa: str) -> list[tuple[str, str, str]]:
     text = (ROOT / "cpp" / "src" / "kernels.def").read_text()
-    return re.findall(r"^ZP_KERNEL\((\w+), (\w+), (\w+)\)", text, re.MULTILINE)
+    shared = r"ZP_(?:SHARED_)?KERNEL" if isa != "avx512" else "ZP_KERNEL"
+    return re.findall(rf"^{shared}\((\w+), (\w+), (\w+)\)", text, re.MULTILINE)
 
 
 @functools.cache
@@ -91,7 +94,9 @@ def disassembled() -> dict[str, str]:
     command = [tool("objdump"), *options, library]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     objects = shown.split("\nloops.")[1:]
-    return {re.findall(r"table_(\w+)$", each, re.MULTILINE)[0]: each for each in objects}
+    # the table that it shares kernels of is undefined there
+    own = re.compile(r"^(?!.*\*UND\*).*table_(\w+)$", re.MULTILINE)
+    return {own.findall(each)[0]: each for each in objects}
 
 
 def packed_instructions(isa: str) -> Counter[str]:
@@ -119,7 +124,7 @@ def packed_in(counts: Counter[str], operation: str, a: str, b: str) -> int:
 def test_every_kernel_has_packed_instructions(isa: str) -> None:
     counts = packed_instructions(isa)
     scalar = []
-    for operation, a, b in kernels():
+    for operation, a, b in kernels(isa):
         kernel = f"{operation} {a} {b}"
         excused = kernel in SCALAR or f"{isa} {kernel}" in SCALAR
         if operation == "certify" and isa == "baseline":

@@ -11,12 +11,16 @@
 
 namespace {
 
-using zeropoint::core::Op;
 using zeropoint::core::Table;
-using zeropoint::core::Tag;
 
 constexpr Table make_table() {
     Table table{};
+#if defined(ZEROPOINT_BESIDE)
+    table.beside = &zeropoint::core::ZEROPOINT_BESIDE;
+#if defined(__AVX512BW__)
+#define ZP_SHARED_KERNEL(op, a, b)
+#endif
+#endif
 #if defined(ZP_HAS_FMA)
     table.multiplies = true;
 #endif
@@ -25,6 +29,7 @@ constexpr Table make_table() {
         &op<a, b>;
 #include "kernels.def"
 #undef ZP_KERNEL
+#undef ZP_SHARED_KERNEL
     return table;
 }
 

@@ -60,8 +60,6 @@ template <class T>
 inline typename Format<T>::Bits bits(T v) {
     return bits_as<typename Format<T>::Bits>(v);
 }
-inline u16 bits(f16 v) { return v.bits; }
-inline u16 bits(bf16 v) { return v.bits; }
 
 // ---- saturate and round ----------------------------------------------------------------------
 

@@ -124,10 +124,12 @@ constexpr int op_count = static_cast<int>(Op::count);
 constexpr int tag_count = static_cast<int>(Tag::count);
 
 struct Table {
+    const Table* beside;  // that has the kernels which this one lacks, or null
     bool multiplies;  // whether certify and quantize_runs can do without the division: there is FMA
     Kernel kernels[op_count][tag_count][tag_count];
     Kernel at(Op op, Tag a, Tag b) const noexcept {
-        return kernels[static_cast<int>(op)][static_cast<int>(a)][static_cast<int>(b)];
+        const Kernel own = kernels[static_cast<int>(op)][static_cast<int>(a)][static_cast<int>(b)];
+        return own || !beside ? own : beside->at(op, a, b);
     }
 };
 

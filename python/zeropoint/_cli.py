@@ -32,8 +32,8 @@ exit codes:
   0    done
   1    failed: a file, a value or the data was refused, and then nothing is
        written; or verify found a difference
-  2    wrong usage: an unknown command, option or choice, one that is missing,
-       or no number where one is needed
+  2    wrong usage: an unknown command, option or choice, one that is missing
+       or of another format, or no number where one is needed
   130  interrupted by Ctrl-C"""
 
 

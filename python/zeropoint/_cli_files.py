@@ -20,6 +20,7 @@ from ._choice import RULES, Choice, ParamsKeywords
 from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
 from ._conventions import CONVENTIONS
+from ._files.formats import MODELS
 from ._files.source import NUMPY, REALS
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ _HELP = {
 #: the options that each format takes
 _FORMATS = {
     "zeropoint": ("dtype", *_KEYWORDS, "include", "exclude"),
-    "compressed-tensors": ("scheme", "scale_divisor", "include", "ignore"),
-    "comfyui": ("per_row", "include", "ignore"),
+    **{
+        name: (*form.options, "include", "ignore")
+        for name, form in MODELS.items()
+        if name != "zeropoint"
+    },
     "gguf": ("include", "exclude"),
 }
 _SOURCE = "a .npy, .npz, .safetensors or .gguf file, or the folder of a model"
@@ -73,7 +77,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "--output",
         metavar="OUT",
         required=True,
-        help="a .safetensors or .gguf file; of a folder, the folder to write",
+        help="the folder to write if MODEL is one; else a .safetensors file, or .gguf of a .gguf",
     )
     _add(
         quantize,
@@ -135,14 +139,16 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
 
     dequantize = command(
         _dequantize,
-        "Dequantize such a file or folder, whoever wrote it, into one of the same kind or, of one "
-        "tensor, a .npy file.",
+        "Dequantize a quantized file or a model's folder, whoever wrote it, into one of the same "
+        "kind or, of one tensor, a .npy file.",
         "dequantize model.q8.safetensors -o back.safetensors --dtype float32",
     )
     dequantize.add_argument(
         "file", metavar="MODEL", help="a .safetensors or .gguf file, or the folder of a model"
     )
-    dequantize.add_argument("-o", "--output", metavar="OUT", required=True)
+    dequantize.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="a file or folder, as MODEL; or .npy"
+    )
     _add(
         dequantize,
         "--dtype",
@@ -234,8 +240,8 @@ def _format(options: argparse.Namespace) -> str:
     chosen: str = getattr(options, "format", "gguf" if is_gguf else "zeropoint")
     if (chosen == "gguf") != is_gguf:
         raise WrongUsage(
-            f"--format {chosen} and -o {printable(options.output)} do not go together: the format "
-            "of .gguf files is gguf"
+            f"--format {chosen} and -o {printable(options.output)} do not go together: gguf, and "
+            "no other format, is written to an OUT that ends in .gguf"
         )
     return chosen
 
@@ -438,8 +444,13 @@ def _compare(options: argparse.Namespace) -> None:
     from . import files
 
     name = options.tensor
+    tensors = files.inspect_file(options.file).tensors
+    if any(each.quantized and name in (each.name, each.quantized["name"]) for each in tensors):
+        raise ValueError(
+            f"{printable(options.file)}: {printable(name, 200)} is quantized already; pass the "
+            "file that it was made of, or dequantize it first"
+        )
     if name is None:
-        tensors = files.inspect_file(options.file).tensors
         of_codes = {key for each in tensors if each.quantized for key in each.quantized["parts"]}
         names = [
             each.name

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from datetime import timedelta
 from typing import Any
+
+from ._checks import printable
 
 _SHOWN_AFTER = 2.0  # seconds of a job before its pace is worth showing
 
@@ -66,8 +69,9 @@ class Progress:
             return
         self.shown, self.last = percent, now
         if self.terminal:
-            bar = "#" * (percent * 30 // 100)
-            line = f"{self.what} [{bar:30}] {percent:3}%{self._pace(done, total, now)}"
+            bar = f" [{'#' * (percent * 30 // 100):30}] {percent:3}%{self._pace(done, total, now)}"
+            room = shutil.get_terminal_size().columns - len(bar) - 4  # a line that wraps stays
+            line = printable(self.what, max(room, 16)) + bar
             print(f"\r{line:{self.width}}", end="", file=sys.stderr, flush=True)
             self.width = len(line)
         else:

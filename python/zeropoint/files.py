@@ -19,8 +19,8 @@ A file of codes holds, for a quantized tensor NAME:
                                                     QuantParams without scale, zero_point}}``
 =====================  ==========  ===============  ==========================================
 
-`quantize_file` copies all other tensors, and the metadata of the source.  ``docs/files.md`` says
-more.
+`quantize_file` copies all other tensors, and the metadata of the source.  A model's folder is a
+source and a target like a file.  ``docs/files.md`` says more.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ from ._choice import Choice, ParamsKeywords, shows
 from ._chunks import chunks
 from ._files import (
     SUFFIXES,
-    comfyui,
-    compressed_tensors,
     gguf,
     jobs,
     linear,
@@ -50,7 +48,16 @@ from ._files import (
     safetensors,
 )
 from ._files.container import Container
-from ._files.formats import check_unquantized, check_values, quantized, quantized_one, readable
+from ._files.formats import (
+    MODELS,
+    check_unquantized,
+    check_values,
+    none_of,
+    not_quantized,
+    quantized,
+    quantized_one,
+    readable,
+)
 from ._files.jobs import FileSummary, Progress, TensorSummary
 from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
@@ -101,7 +108,7 @@ class FileInfo:
     """The contents of a file."""
 
     path: str
-    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"`` or ``"gguf"``
+    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"``, ``"gguf"`` or ``"folder"``
     bytes: int
     metadata: dict[str, str]  #: of a .safetensors or .gguf file; of arrays there the length
     tensors: tuple[TensorInfo, ...]  #: in the order of the file
@@ -135,12 +142,13 @@ def quantize_file(
     Parameters
     ----------
     src
-        A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file.
-        float16, bfloat16 (in the last two), float32 and float64 (not of a ``.gguf``) are quantized,
-        in any byte order, in C or Fortran order.  Other dtypes are copied.
+        A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file,
+        or a model's folder: its shards are written anew, and all but other weights is copied.
+        float16, bfloat16 (not in the first two), float32 and float64 (not of a ``.gguf``) are
+        quantized, in any byte order, in C or Fortran order.  Other dtypes are copied.
     dst
-        A ``.safetensors`` file; a ``.gguf`` file for such a source.  Replaced if it exists, and
-        only once the new file is complete.
+        A ``.safetensors`` file; a ``.gguf`` file or a folder for such a source.  Replaced if it
+        exists, and only once the new one is complete; a folder only if it is empty or a model's.
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
@@ -238,13 +246,14 @@ def quantize_checkpoint(
         quantizes activations too; ``"W8A16"``, a scale for each 128 elements of a row.
     ignore
         Names or patterns (`fnmatch`) of layers that are kept as they are: the whole name of a
-        layer, its last word, or the name of a tensor.
+        layer, its last word, or the name of a tensor.  ``lm_head`` stands for all output heads.
     include
         Names or patterns in the same way.  Only what they fit is quantized, even if it is called as
-        an embedding or a router is, or lies transposed as the Conv1D layers of GPT-2.
+        a router is, or lies transposed as the Conv1D layers of GPT-2.  Embeddings too, but for
+        compressed-tensors, which has no codes of them.
     scale_divisor
-        Of compressed-tensors: 127.5 gives the scales of its own tool, ``max|x| / 127.5``, in place
-        of ``max|x| / 127``, which has the smaller error.
+        Of compressed-tensors, from 127 to 128: 127.5 gives the scales of its own tool,
+        ``max|x| / 127.5``, in place of ``max|x| / 127``, which has the smaller error.
     per_row
         Of comfyui: a scale for each row, in place of one for each tensor.
     stats
@@ -270,62 +279,34 @@ def quantize_checkpoint(
         layers that lie transposed; NaN or Inf in a weight (tensor, count, first index); an option
         that the format lacks; a pattern that no name matches; a target in the source.
     """
-    _checks.name(format, "format", tuple(_SCHEMES))
-    given = {
-        "scheme": scheme is not None,
-        "scale_divisor": scale_divisor is not None,
-        "per_row": _checks.flag(per_row, "per_row"),
-    }
-    for option, is_given in given.items():
-        if is_given and option not in _SCHEMES[format]:
+    form = MODELS[_checks.name(format, "format", tuple(MODELS))]
+    options = {"scheme": scheme, "scale_divisor": scale_divisor}
+    options |= {"per_row": _checks.flag(per_row, "per_row") or None}
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in form.options:
             raise ValueError(f"{option} is no option of format {format!r}; leave it out")
-    chosen: Scheme
-    if format == compressed_tensors.NAME:
-        scheme = "W8A8" if scheme is None else scheme
-        name = _checks.name(scheme, "scheme", compressed_tensors.SCHEMES)
-        chosen = compressed_tensors.CompressedTensors(name, _divisor(scale_divisor))
-    elif format == comfyui.NAME:
-        chosen = comfyui.ComfyUI(per_row)
-    else:
-        chosen = Own(Choice.of(quantize_file, "int8", {"symmetric": True}), 0, None)
+    chosen = form.scheme(**given)
     ignored = _patterns.checked(ignore, "ignore") or []
     wanted = _patterns.checked(include, "include")
-    path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
-    if format == compressed_tensors.NAME and not path.is_dir():
+    if form.of_folders and Path(src).is_file():
         raise ValueError(
-            f"src {str(path)!r} is a file, and {format} is a folder with a config.json; pass the "
+            f"src {str(src)!r} is a file, and {format} is a folder with a config.json; pass the "
             "folder of the model"
         )
+    path, target = _paths(src, (".safetensors",), dst, (".safetensors",))
     with open_container(path) as container:
         check_values(container)
         return jobs.quantize(
             container,
             chosen,
-            linear.selection(container, ignored, wanted),
+            linear.selection(container, ignored, wanted, format),
             Path(dst),
             target,
             progress,
             stats=stats,
+            keep_by="ignore",
         )
-
-
-#: the options of each format of `quantize_checkpoint`
-_SCHEMES: dict[str, tuple[str, ...]] = {
-    compressed_tensors.NAME: ("scheme", "scale_divisor"),
-    comfyui.NAME: ("per_row",),
-    "zeropoint": (),
-}
-
-
-def _divisor(given: Any) -> float:
-    if given is None:
-        return 127.0
-    if not 127 <= _checks.number(given, "scale_divisor") <= 128:
-        raise ValueError(
-            f"scale_divisor must be from 127 to 128, not {given}; 127.5 is that of "
-            "compressed-tensors' own tool"
-        )
-    return float(given)
 
 
 def dequantize_file(
@@ -336,12 +317,12 @@ def dequantize_file(
     Parameters
     ----------
     src
-        A ``.safetensors`` file from `quantize_file` or `save`; a ``.gguf`` file with tensors of
+        A ``.safetensors`` file from `quantize_file`, `quantize_checkpoint` or `save`, or a folder
+        of such; the same of compressed-tensors and ComfyUI, and a ``.gguf`` file with tensors of
         Q8_0, whoever wrote it.
     dst
         A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order); a
-        ``.gguf`` file for such a source.  Replaced if it exists, and only once the new file is
-        complete.
+        ``.gguf`` file or a folder for such a source.  Replaced as by `quantize_file`.
     progress
         Called as ``progress(done, total)``, in bytes.
     dtype
@@ -378,7 +359,9 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, by its headers.
+    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, or of a folder.
+
+    Headers alone are read.
 
     Raises
     ------
@@ -424,7 +407,7 @@ def _described(one: Quantized) -> dict[str, Any]:
 
 
 def read_tensor(path: _PathLike, name: str) -> Array:
-    """The whole tensor `name` of a file: values, or codes.
+    """The whole tensor `name` of a file or a model's folder: values, or codes.
 
     Raises
     ------
@@ -437,24 +420,23 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     """
     with open_again(Path(path), lambda each: each != name) as container:
         tensor = container.tensors.get(name)
-        if tensor is None:
-            known = _patterns.nearest(name, container.tensors)
-            raise fault(container.path, f"it has no tensor {name!r}", known[:300])
-        if tensor.word not in (*NUMPY, "BF16"):
-            one = quantized_one(container, name)
-            if one is None:
-                where = container.path_of(tensor)
-                raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
-            with one.reader(container) as reader:
-                reader.params(one.layout)  # they lie among the codes
-                return reader.codes(one.shape)
+        if tensor is None or tensor.word not in (*NUMPY, "BF16"):
+            one = quantized_one(container, name)  # stored under other names, or among its scales
+            if one is not None:
+                with one.reader(container) as reader:
+                    reader.params(one.layout)
+                    return reader.codes(one.shape)
+            if tensor is None:
+                raise _unknown(container, name)
+            where = container.path_of(tensor)
+            raise fault(where, f"tensor {name!r} is of {tensor.label}", "convert it to F32")
         with container.stream(tensor) as stream:
             values = stream.array(tensor.size)
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
 def read_params(path: _PathLike, name: str) -> QuantParams:
-    """The parameters of the quantized tensor `name` of a ``.safetensors`` or ``.gguf`` file.
+    """The parameters of the quantized tensor `name` of a file or a model's folder.
 
     ``dequantize(read_tensor(path, name), read_params(path, name))`` are its values.
 
@@ -468,8 +450,10 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     with open_again(Path(path)) as container:
         one = quantized_one(container, name)
         if one is None:
-            raise fault(
-                container.path, f"it has no tensor {name!r} that zeropoint quantized", "inspect it"
+            raise (
+                not_quantized(container, container.tensors[name])
+                if name in container.tensors
+                else _unknown(container, name)
             )
         with one.reader(container) as reader:
             return one.assembled(container, *reader.params(one.layout), one.fields["axis"])
@@ -534,9 +518,9 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
 
 
 def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
-    """The codes and parameters of all quantized tensors of a ``.safetensors`` or ``.gguf`` file.
+    """The codes and parameters of all quantized tensors of a file or a model's folder.
 
-    It reads what `save` and `quantize_file` wrote.  Tensors that are not quantized are not read:
+    It reads what `dequantize_file` reads.  Tensors that are not quantized are not read:
     `inspect_file` lists them, `read_tensor` reads one.
 
     Returns
@@ -566,12 +550,13 @@ def _some_quantized(container: Container) -> dict[str, Quantized]:
     """The quantized tensors; ValueError where there are none."""
     found = quantized(container)
     if not found:
-        raise fault(
-            container.path,
-            "it holds no tensor that zeropoint quantized",
-            "pass a file from quantize_file or save",
-        )
+        raise none_of(container)
     return found
+
+
+def _unknown(container: Container, name: str) -> ValueError:
+    known = _patterns.nearest(name, container.tensors)
+    return fault(container.path, f"it has no tensor {name!r}", known[:300])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -620,7 +605,11 @@ def _is_gguf(src: _PathLike) -> bool:
 
 def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:
     if path.suffix not in suffixes:
-        raise ValueError(f"{name} {str(path)!r} must be the name of a {' or '.join(suffixes)} file")
+        is_gguf = name == "dst" and ".gguf" in (path.suffix, *suffixes)
+        raise ValueError(
+            f"{name} {str(path)!r} must be the name of a {' or '.join(suffixes)} file"
+            f"{'; a .gguf file is made from one, and only into one' * is_gguf}"
+        )
 
 
 def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int | None]:

@@ -63,7 +63,7 @@ def test_all_parameters_of_a_hundred_thousand_tensors(
 ) -> None:
     path = tmp_path / "q.safetensors"
     path.write_bytes(many(100_000))
-    monkeypatch.setattr(_files, "_last", {})
+    monkeypatch.setattr(_files, "_last", None)
     time.sleep(2.5)  # until the file is no longer a recent one
     start = time.process_time()
     for i in range(100_000):

@@ -75,6 +75,7 @@ void min_max_columns(const X* x, size_t n, T* low, T* high) {
     ZP_INDEPENDENT
     for (size_t i = 0; i < n; ++i) {
         T l = low[i], h = high[i], nonfinite = 0;
+        ZP_UNROLLED
         for (size_t row = 0; row < together; ++row)
             include(ConvertTo<X, T>{x + row * n}(i), l, h, nonfinite);
         low[i] = l + nonfinite;

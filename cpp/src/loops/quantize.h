@@ -4,7 +4,35 @@
 #include "loops/elements.h"
 #include "loops/lanes.h"
 
+#if defined(ZEROPOINT_BESIDE)
+namespace zeropoint::core {
+extern const Table ZEROPOINT_BESIDE;
+}
+#endif
+#if defined(ZP_HAS_LANES) && defined(ZEROPOINT_BESIDE)
+#define ZP_HAS_OTHERS
+#endif
+
 namespace {
+
+using zeropoint::core::Op;
+using zeropoint::core::Tag;
+
+template <class Convention>
+constexpr Tag tag_of = Tag::count;
+#define ZEROPOINT_CONVENTION(name) \
+    template <>                    \
+    constexpr Tag tag_of<name> = Tag::name;
+#include "zeropoint/conventions.def"
+#undef ZEROPOINT_CONVENTION
+
+// Whether data of X have a plain loop here.
+template <class X>
+#if defined(ZP_HAS_OTHERS)
+constexpr bool plainly = sizeof(X) == 8;
+#else
+constexpr bool plainly = true;
+#endif
 
 // ---- plain loops -----------------------------------------------------------------------------
 
@@ -14,15 +42,6 @@ struct CodeOf {
     X s, z, low, high;
     u8 operator()(size_t i) const { return code_of<Convention>(x[i], s, z, low, high); }
 };
-
-// With vectors, those of float32 are for scales and zero points that hardly anyone has.
-template <class X, class Y, class F>
-inline void fill_plainly(const X* x, Y* y, size_t n, bool non_temporal, const F& f) {
-#if defined(ZP_HAS_LANES)
-    if constexpr (sizeof(X) == 4) return plain_run<X>(f, y, 0, n);
-#endif
-    fill_run(x, y, n, non_temporal, f);
-}
 
 template <class X, class Convention>
 ZP_APART void quantize_plainly(const Job& job) noexcept {
@@ -34,12 +53,12 @@ ZP_APART void quantize_plainly(const Job& job) noexcept {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
         if (job.per_column)
-            fill_plainly(x, q, n, job.non_temporal, [=](size_t i) {
+            fill_run(x, q, n, job.non_temporal, [=](size_t i) {
                 return code_of<Convention>(x[i], scale[i], zero[i], low, high);
             });
         else
-            fill_plainly(x, q, n, job.non_temporal,
-                         CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
+            fill_run(x, q, n, job.non_temporal,
+                     CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
     }
 }
 
@@ -299,17 +318,29 @@ inline bool by_lanes(const Job& job, bool inverted) {
 template <class X>
 constexpr bool is_narrow = sizeof(X) == 2;
 
+#if defined(ZP_HAS_OTHERS)
+// Scales and zero points that hardly anyone has: the one plain loop for them is the baseline's.
+template <class Convention>
+void by_others(Op op, const Job& job) {
+    zeropoint::core::ZEROPOINT_BESIDE.at(op, Tag::f32, tag_of<Convention>)(job);
+}
+#endif
+
 template <class X, class Convention>
 void quantize(const Job& job) noexcept {
 #if defined(ZP_HAS_LANES)
-    if constexpr (sizeof(X) <= 4) {
+    // no engine quantizes narrow floats with halves away from zero: they may take the longer way
+    if constexpr (sizeof(X) <= 4 && !(is_narrow<X> && Convention::halves_away)) {
         const bool fits = !is_narrow<X> || !job.per_column;
         if (fits && by_lanes<Coder, Convention, X, u8>(job, Convention::by_reciprocal)) return;
     }
 #endif
+#if defined(ZP_HAS_OTHERS)
+    if constexpr (sizeof(X) == 4) return by_others<Convention>(Op::quantize, job);
+#endif
     if constexpr (is_narrow<X>)
         through_f32<X, u8>(job, quantize<f32, Convention>);
-    else
+    else if constexpr (plainly<X>)
         quantize_plainly<X, Convention>(job);
 }
 
@@ -451,7 +482,7 @@ ZP_APART void fake_quantize_plainly(const Job& job) noexcept {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
         if (job.per_column) {
-            fill_plainly(x, y, n, job.non_temporal, [=](size_t i) {
+            fill_run(x, y, n, job.non_temporal, [=](size_t i) {
                 const f32 s = scale[i];
                 const f32 divisor = Convention::by_reciprocal ? 1 / s : s;
                 return faked<Convention>(x[i], divisor, s, zero[i], low, high);
@@ -459,9 +490,8 @@ ZP_APART void fake_quantize_plainly(const Job& job) noexcept {
         } else {
             const f32 s = scale[row], z = zero[row],
                       divisor = Convention::by_reciprocal ? 1 / s : s;
-            fill_plainly(x, y, n, job.non_temporal, [=](size_t i) {
-                return faked<Convention>(x[i], divisor, s, z, low, high);
-            });
+            fill_run(x, y, n, job.non_temporal,
+                     [=](size_t i) { return faked<Convention>(x[i], divisor, s, z, low, high); });
         }
     }
 }
@@ -472,9 +502,12 @@ void fake_quantize(const Job& job) noexcept {
     if constexpr (!is_narrow<X>)
         if (by_lanes<Faker, Convention, X, X>(job, false)) return;
 #endif
+#if defined(ZP_HAS_OTHERS)
+    if constexpr (!is_narrow<X>) return by_others<Convention>(Op::fake_quantize, job);
+#endif
     if constexpr (is_narrow<X>)
         through_f32<X, X>(job, fake_quantize<f32, Convention>);
-    else
+    else if constexpr (plainly<X>)
         fake_quantize_plainly<Convention>(job);
 }
 

@@ -34,6 +34,13 @@
 #define ZP_WITHIN inline
 #endif
 
+// A loop of a few rounds within one that is to be made into vectors.
+#if defined(__GNUC__) && !defined(__clang__)
+#define ZP_UNROLLED _Pragma("GCC unroll 16")
+#else
+#define ZP_UNROLLED
+#endif
+
 // In a loop that is not to be made into vectors.
 #if defined(__GNUC__)
 #define ZP_ONE_BY_ONE __asm__ volatile("")

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from .._checks import listed
 from . import folder, gguf, likely, npy, npz, safetensors
 from .container import Container
-from .source import Header, Source, fault, opened, state_of
+from .source import Source, fault, opened
 
 _FORMATS = {
     ".npy": npy.source,
@@ -33,8 +33,7 @@ _FORMATS = {
 SUFFIXES = tuple(_FORMATS)
 _RECENT = 2e9  # ns in which a file may change twice, and its times only once
 _LeaveOut = Callable[[str], bool] | None
-#: headers of one file or folder that were read, and the states of the files
-_last: dict[Path, tuple[tuple[int, ...], Header]] = {}
+_last: Container | None = None  # what was read last, but for what may have changed since
 
 
 @contextlib.contextmanager
@@ -44,48 +43,49 @@ def open_container(path: Path, leave_out: _LeaveOut = None) -> Iterator[Containe
     What is no array is an error, unless `leave_out` is true of its name.
     """
     with contextlib.ExitStack() as stack:
-        yield _open(path, stack, leave_out, _read)
+        yield _open(path, stack, leave_out)
 
 
 @contextlib.contextmanager
 def open_again(path: Path, leave_out: _LeaveOut = None) -> Iterator[Container]:
-    """The same, for callers that read one tensor per call: the last headers are kept.
+    """The same, for callers that read one tensor per call: what was read last is kept.
 
-    They are read anew unless a file is the same and was written to some time before.
+    All is read anew unless all files are the same and were written to some time before.
     """
     global _last
-    known, read = _last, dict[Path, tuple[tuple[int, ...], Header]]()
-
-    def remembered(path: Path, file: BinaryIO) -> Source:
-        state, last = state_of(file), known.get(path)
-        if last is not None and last[0] == state:
-            source = Source(path, file, last[1])
-        else:
-            source = _read(path, file)
-        changed = max(state[-2:])
-        if path.suffix != ".npz" and changed + _RECENT < time.time_ns():
-            read[path] = state, source.header
-        return source
-
+    now, last = time.time_ns(), _last
     with contextlib.ExitStack() as stack:
-        container = _open(path, stack, leave_out, remembered)
-        _last = read or _last
+        container = _unchanged(last, path, stack)
+        keep = container is not None
+        if container is None:
+            container = _open(path, stack, leave_out)
+            newest = max(max(state[-2:]) for state in container.states)
+            keep = container.format != "npz" and newest + _RECENT < now
+        if keep:
+            _last = container
         yield container
 
 
-def _open(
-    path: Path,
-    stack: contextlib.ExitStack,
-    leave_out: _LeaveOut,
-    read: Callable[[Path, BinaryIO], Source],
-) -> Container:
+def _unchanged(last: Container | None, path: Path, stack: contextlib.ExitStack) -> Container | None:
+    """The container `last` with its files opened again; None if it is not what `path` holds now."""
+    if last is None or last.path != path:
+        return None
+    try:
+        files = [stack.enter_context(opened(one.path)) for one in last.shards]
+        again = last.again(files)
+        return again if again.states == last.states else None
+    except (OSError, ValueError):  # what is wrong is said where all is read
+        return None
+
+
+def _open(path: Path, stack: contextlib.ExitStack, leave_out: _LeaveOut) -> Container:
     if not path.is_dir():
         _check_suffix(path)
-        container = Container(path, (read(path, stack.enter_context(opened(path))),))
+        container = Container(path, (_read(path, stack.enter_context(opened(path))),))
     else:
         found = folder.read(path)
         shards = tuple(
-            read(path / name, stack.enter_context(opened(path / name))) for name in found.shards
+            _read(path / name, stack.enter_context(opened(path / name))) for name in found.shards
         )
         folder.check(found, {one.path.name: one.tensors for one in shards})
         container = Container(path, shards, found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .quantized import (
     INT8,
     Apart,
     Format,
+    ModelFormat,
     Output,
     Plan,
     Planned,
@@ -87,7 +88,7 @@ def _one(container: Container, name: str) -> Quantized:
         what, fix = f"tensor {name!r} is stored as {form}", f"only plain {_FORMAT} is read"
         raise fault(path, what, fix, ForeignError)
     shape = (*codes.shape[:1], 1)
-    if scale is None or scale.word != "F32" or scale.shape not in ((), (1,), shape):
+    if scale is None or scale.word != "F32" or scale.shape not in ((), (1,), (1, 1), shape):
         what = f"it has no tensor {layer + '.weight_scale'!r} of F32, shape () or {shape}"
         raise fault(path, what, AGAIN)
     axis = 0 if scale.shape == shape else None
@@ -129,14 +130,24 @@ def _usual(header: Header) -> str:
     return REALS[max(("F32", *REALS), key=words.__getitem__)]
 
 
-FORMAT = Format(_names, _one, (_LISTED, _WRITER))
+def _forget(metadata: dict[str, str], names: Collection[str]) -> dict[str, str]:
+    kept = {key: text for key, text in metadata.items() if key not in (_LISTED, _WRITER)}
+    listed = json.loads(metadata.get(_LISTED, "{}"))  # `_listed` has checked it
+    layers = listed.get("layers", {})
+    layers = {layer: said for layer, said in layers.items() if f"{layer}.weight" not in names}
+    if layers:
+        kept[_LISTED] = json.dumps(listed | {"layers": layers})
+    return kept
+
+
+FORMAT = Format(_names, _one, _forget)
 
 
 @dataclass(frozen=True)
 class ComfyUI:
     """The scheme."""
 
-    per_row: bool
+    per_row: bool = False
 
     def reason_to_keep(self, tensor: Tensor) -> None:
         """Every matrix can be stored so."""
@@ -169,6 +180,9 @@ class ComfyUI:
     def _said(self, tensor: Tensor) -> dict[str, Any]:
         more = {"per_row": True} if self.per_row else {}
         return {"format": _FORMAT, **more, "orig_dtype": f"torch.{tensor.dtype.name}"}
+
+
+MODEL = ModelFormat(ComfyUI, ("per_row",))
 
 
 def _writer(marker: bytes, regions: list[Region]) -> Writer:

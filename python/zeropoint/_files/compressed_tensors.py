@@ -17,20 +17,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .. import _checks
 from .._reference import Array
 from . import folder
 from .container import Container
-from .linear import layer_of
+from .linear import HEAD, HEADS, kinds_of, layer_of
 from .quantized import (
     INT8,
     Apart,
     Format,
+    ModelFormat,
     Output,
     Plan,
     Planned,
@@ -100,6 +103,9 @@ def _one(container: Container, name: str) -> Quantized:
             stored = "I32", (-(-scale.shape[0] // _CODES), *scale.shape[1:])
         if (zero.word, zero.shape) != stored or len(scale.shape) != 2:
             raise wrong(f"its zero points are of {zero.label} {zero.shape}")
+    # static ones of the layer's inputs, of no use without codes
+    inputs = (f"{name.removesuffix('weight')}input_{part}" for part in ("scale", "zero_point"))
+    parts += [tensors[each] for each in inputs if each in tensors]
     fields = INT8 | _granularity(shape, scale, wrong)
     reader = functools.partial(_read, codes, scale, zero, None if packed is None else shape[1])
     form = f"{NAME} {'int' if packed is None else 'pack'}-quantized"
@@ -190,8 +196,8 @@ FORMAT = Format(_names, _one)
 class CompressedTensors:
     """The scheme: W8A8 has a scale for each row, W8A16 for each group of 128."""
 
-    scheme: str = "W8A8"
-    divisor: float = 127.0
+    scheme: str
+    divisor: float
 
     def reason_to_keep(self, tensor: Tensor) -> str | None:
         if self.scheme == "W8A16" and tensor.shape[1] % GROUP:
@@ -230,12 +236,13 @@ class CompressedTensors:
             raise fault(container.path, what, "copy that of the model into the folder")
         _check_experts(container, planned)
         W8A8 = self.scheme == "W8A8"
-        # an engine's model has the head even where the file has not
-        ignore = {"lm_head": None} if "lm_head.weight" not in planned else {}
+        taken, kept = set[str](), dict[str, None]()
         for name, tensor in container.tensors.items():
             layer = layer_of(tensor)
-            if name not in planned and layer and len(tensor.shape) == 2:
-                ignore[layer] = None  # an embedding's does no harm, and not all are what they seem
+            if name in planned:
+                taken.add(layer)
+            elif layer and len(tensor.shape) == 2:
+                kept[layer] = None  # an embedding's does no harm, and not all are what they seem
         codes: dict[str, Any] = {"num_bits": 8, "type": "int", "symmetric": True}
         group = {"strategy": "channel"} if W8A8 else {"strategy": "group", "group_size": GROUP}
         inputs = codes | {"strategy": "token", "dynamic": True} if W8A8 else None
@@ -244,7 +251,7 @@ class CompressedTensors:
                 "quant_method": NAME,
                 "format": "int-quantized" if W8A8 else "pack-quantized",
                 "quantization_status": "compressed",
-                "ignore": list(ignore),
+                "ignore": _ignored(kept, taken),
                 "config_groups": {
                     "group_0": {
                         "targets": ["Linear"],
@@ -254,6 +261,50 @@ class CompressedTensors:
                 },
             }
         }
+
+
+def _ignored(kept: Collection[str], taken: Collection[str]) -> list[str]:
+    """The linear layers of the engine's model that have no codes.
+
+    It may have other names for them, in front of those in the file or by its kinds of layers, and
+    an output head that is in no file, being tied to the embeddings.  So there is a pattern for each
+    kind, and for all that are called alike but for their numbers, unless it fits a layer of codes.
+    """
+    patterns = [
+        kind.layers
+        for kind in kinds_of(NAME)
+        if (kind is HEADS or _any_fits(kind.layers, kept)) and not _any_fits(kind.layers, taken)
+    ]
+    first = [HEAD] if HEADS.layers in patterns else []
+    ends = {end for layer in taken for end in _ends(layer)}
+    alike = {_alike(end) for end in ends}
+    rest = dict[str, None]()
+    for layer in kept:
+        if any(re.fullmatch(pattern, layer) for pattern in patterns):
+            continue
+        if _alike(layer) not in alike:
+            rest[_alike(layer)] = None
+        elif layer not in ends:
+            rest[re.escape(layer)] = None
+    if rest:  # in one, since Python's cache of patterns is small
+        patterns.append(rf"(?:.*\.)?(?:{'|'.join(rest)})")
+    names = [layer for layer in kept if not layer.startswith("re:") and layer not in first]
+    return [*first, *(f"re:(?:{each})$" for each in patterns), *names]
+
+
+def _any_fits(pattern: str, layers: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, layer) for layer in layers)
+
+
+def _ends(layer: str) -> Iterator[str]:
+    """What a name in front of it leaves of the name of a layer, itself too."""
+    words = layer.split(".")
+    return (".".join(words[i:]) for i in range(len(words)))
+
+
+def _alike(layer: str) -> str:
+    """A regular expression of the names that differ from that of a layer in whole numbers alone."""
+    return r"\.".join(r"\d+" if word.isdecimal() else re.escape(word) for word in layer.split("."))
 
 
 def _check_experts(container: Container, planned: Planned) -> None:
@@ -272,7 +323,7 @@ def _check_experts(container: Container, planned: Planned) -> None:
             raise fault(
                 container.path_of(tensor),
                 f"the expert {one!r} would be quantized and {kept!r} not, and no engine loads both",
-                f"choose W8A8 if {GROUP} does not divide its rows, or ignore '*.experts.*'",
+                f"quantize all of them or none: W8A8 takes rows that {GROUP} does not divide",
             )
 
 
@@ -284,3 +335,16 @@ def _packing(shape: tuple[int, ...], scale: str, regions: list[Region]) -> Apart
 
 def _packed(codes: Array) -> Array:
     return codes.view(np.uint8) ^ np.uint8(0x80)
+
+
+def _scheme(scheme: Any = "W8A8", scale_divisor: Any = 127.0) -> CompressedTensors:
+    name = _checks.name(scheme, "scheme", SCHEMES)
+    if not 127 <= _checks.number(scale_divisor, "scale_divisor") <= 128:
+        raise ValueError(
+            f"scale_divisor must be from 127 to 128, not {scale_divisor}; 127.5 is that of "
+            "compressed-tensors' own tool"
+        )
+    return CompressedTensors(name, float(scale_divisor))
+
+
+MODEL = ModelFormat(_scheme, ("scheme", "scale_divisor"), of_folders=True)

@@ -6,7 +6,9 @@ cache's folders are made of them.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
+import functools
 import json
 import os
 import re
@@ -34,9 +36,10 @@ _COPIES = (
     *("*.gguf", "*.onnx", "*.onnx_data*", "*.onnx.data", "consolidated*"),
     *("*.index.json", "*.index.*.json"),
 )
-_WITHOUT = {".git": "it is the history of git", ".cache": "it is a cache"}  # folders
+_WITHOUT = {".git": "it is the history of git", ".cache": "it is a cache"}
 _OF_SHARDS = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.safetensors\Z")
 _DANGLING = "it is a link to nothing"
+_TO_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _LONGEST = 100_000_000  # bytes of a text, as of a .safetensors header
 _MOST = 10_000  # files and folders; more are not one model's
 
@@ -75,10 +78,10 @@ def read(path: Path) -> Folder:
     modules = _modules(path) if "modules.json" in found else ()
     copied, left_out = [], {}
     for name, flaw in found.items():
-        if name.rsplit("/", 1)[-1].startswith(".zeropoint-"):
+        if name.split("/")[-1].startswith(".zeropoint-"):
             left_out[name] = "an interrupted job left it"
         elif _is_copy(name) and name not in (*shards, index) and name.split("/")[0] not in modules:
-            left_out[name] = f"the weights are read from {weights}"
+            left_out[name] = f"it may hold weights in another form; they are read from {weights}"
         elif flaw and (name in (*shards, weights) or flaw.startswith(_DANGLING)):
             raise fault(path / name, flaw, "download it again")
         elif flaw:
@@ -100,7 +103,7 @@ def check(folder: Folder, names: Mapping[str, Iterable[str]]) -> None:
                 what = f"tensor {name!r} is in {at[name]!r} and in {shard!r}"
                 raise fault(folder.path, what, AGAIN)
             at[name] = shard
-    if folder.index is None or folder.weight_map is None or folder.weight_map == at:
+    if folder.weight_map is None or folder.weight_map == at:
         return
     name, _ = min(folder.weight_map.items() ^ at.items())
     said, found = folder.weight_map.get(name), at.get(name)
@@ -109,7 +112,7 @@ def check(folder: Folder, names: Mapping[str, Iterable[str]]) -> None:
         what = f"it lacks tensor {name!r}, which is in {found!r}"
     elif found is None:
         what = f"it says that tensor {name!r} is in {said!r}, which lacks it"
-    raise fault(folder.path / folder.index, what, "download the folder again")
+    raise fault(folder.path / str(folder.index), what, "download the folder again")
 
 
 def config(folder: Folder) -> dict[str, Any] | None:
@@ -126,6 +129,19 @@ def config(folder: Folder) -> dict[str, Any] | None:
     return found
 
 
+def quantizations(config: Any) -> list[tuple[dict[str, Any], str]]:
+    """Where config.json says how the model, or a part of it, is quantized: objects and their keys.
+
+    Parts are the text model of one that sees, for example; ``compression_config`` is an old name.
+    """
+    if not isinstance(config, dict):
+        return []
+    keys = ("quantization_config", "compression_config")
+    found = [(config, key) for key in keys if config.get(key) is not None]
+    parts = (part for name, part in config.items() if name.endswith("_config") and name not in keys)
+    return found + [each for part in parts for each in quantizations(part)]
+
+
 def write_config(to: Path, config: Mapping[str, Any]) -> None:
     """Write config.json into the folder `to`, its members in their order."""
     _write(to / CONFIG, json.dumps(config, indent=2))
@@ -134,12 +150,11 @@ def write_config(to: Path, config: Mapping[str, Any]) -> None:
 def write_index(to: Path, folder: Folder, weight_map: Mapping[str, str], total_size: int) -> None:
     """Write the index of the new shards into the folder `to`, as transformers writes it.
 
-    `total_size` is that of all tensors, in bytes.
+    `total_size` is that of all tensors, in bytes; `folder` must have an index.
     """
     metadata = folder.index_metadata | {"total_size": total_size}
     index = {"metadata": metadata, "weight_map": dict(weight_map)}
-    name = folder.index or _WEIGHTS[1]
-    _write(to / name, json.dumps(index, indent=2, sort_keys=True))
+    _write(to / str(folder.index), json.dumps(index, indent=2, sort_keys=True))
 
 
 def _write(path: Path, text: str) -> None:
@@ -166,17 +181,17 @@ def _walk(top: Path) -> dict[str, str | None]:
                     raise fault(top, what, "pass the folder of one model")
                 try:
                     state = os.stat(entry.path)
-                except OSError:
-                    if not entry.is_symlink():
+                except OSError as error:
+                    if not entry.is_symlink() or error.errno not in _TO_NOTHING:
                         raise
                     found[name] = f"{_DANGLING}, {os.readlink(entry.path)!r}"
                     continue
-                if stat.S_ISREG(state.st_mode):
+                if entry.name in _WITHOUT:
+                    found[name] = _WITHOUT[entry.name]
+                elif stat.S_ISREG(state.st_mode):
                     found[name] = None
                 elif not stat.S_ISDIR(state.st_mode):
                     found[name] = "it is not a regular file"
-                elif entry.name in _WITHOUT:
-                    found[name] = _WITHOUT[entry.name]
                 elif _identity(state) in above:
                     raise fault(top / name, "it is a link to a folder that it is in", "remove it")
                 else:
@@ -189,7 +204,7 @@ def _identity(state: os.stat_result) -> tuple[int, int]:
 
 
 def _is_copy(name: str) -> bool:
-    last = name.rsplit("/", 1)[-1].lower()
+    last = name.split("/")[-1].lower()
     return any(fnmatch.fnmatchcase(last, pattern) for pattern in _COPIES)
 
 
@@ -271,6 +286,7 @@ def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return weight_map, metadata
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_shard(name: str) -> bool:
     """Whether it is the name of a .safetensors file: no path, on any system."""
     plain = PureWindowsPath(name).name == name and "\0" not in name

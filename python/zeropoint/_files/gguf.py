@@ -204,6 +204,11 @@ def _info(head: _Head) -> tuple[str, str, tuple[int, ...], int]:
     return name, word, shape, head.number("<Q")
 
 
+def is_blocks(word: str) -> bool:
+    """Whether it is the word of a type that is quantized."""
+    return word in NUMBERS and _TYPES[NUMBERS[word]][1] > 1
+
+
 def size(word: str, shape: tuple[int, ...]) -> int:
     """The bytes of a tensor."""
     _, elements, length = _TYPES[NUMBERS[word]]
@@ -258,6 +263,19 @@ def write_header(
         end = _padded(end + size(word, shape), aligned)
     head += bytes(-len(head) % aligned)
     return bytes(head), {name: len(head) + at for name, at in starts.items()}, len(head) + end
+
+
+def check_part(metadata: Mapping[str, str], dst: Path) -> None:
+    """ValueError for a part of a split model whose name would not be that of one."""
+    number, count = (metadata.get(f"split.{key}", "0") for key in ("no", "count"))
+    if not (number.isdecimal() and count.isdecimal()) or int(count) < 2:
+        return
+    end = f"-{int(number) + 1:05}-of-{int(count):05}.gguf"
+    if not dst.name.endswith(end):
+        raise ValueError(
+            f"dst {str(dst)!r} is to be part {int(number) + 1} of {count}, and llama.cpp looks for "
+            f"parts by their names; choose one that ends in {end!r}, or merge the parts first"
+        )
 
 
 def _pair(key: str, value: int) -> bytes:
@@ -377,14 +395,20 @@ def _encode(x: Array) -> tuple[Array, float]:
     blocks = quantize(x)
     step = _step(blocks)
     # half of the step that was chosen, and what a code of 127 loses as that is rounded to float16
-    return blocks, step / 2 + 127.5 * max(step / 2**11, 2.0**-25)
+    error = step / 2 + 127.5 * max(step / 2**11, 2.0**-25)
+    return blocks, math.inf if _overflows(blocks, x.dtype, step) else error
 
 
 def _decode(blocks: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
-    values = dequantize(blocks, dtype)
     step = _step(blocks)
-    overflows = 127 * step > 65504 and dtype == np.float16 and np.isinf(values).any()
-    return values, np.inf if overflows else step / 2
+    error = math.inf if _overflows(blocks, dtype, step) else step / 2
+    return dequantize(blocks, dtype), error
+
+
+def _overflows(blocks: Array, dtype: np.dtype[Any], step: float) -> bool:
+    """Whether a value is beyond `dtype`; `step` is the largest scale."""
+    far = dtype == np.float16 and 127 * step > 65504
+    return far and bool(np.isinf(dequantize(blocks, dtype)).any())
 
 
 def _step(blocks: Array) -> float:
@@ -408,7 +432,7 @@ class Scheme:
             for tensor in container.tensors.values()
             if unwanted(tensor) is None and made.reason_to_keep(tensor) is None
         ]
-        done = [tensor for tensor in tensors if _TYPES[NUMBERS[tensor.label]][1] > 1]
+        done = [tensor for tensor in tensors if is_blocks(tensor.label)]
         others = [tensor for tensor in done if tensor.word != "Q8_0"]
         if others or (done and len(done) == len(tensors)):
             first = (others or done)[0]

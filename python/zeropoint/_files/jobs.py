@@ -16,7 +16,7 @@ from .. import _checks
 from .._layout import Layout
 from . import folder, gguf, npy, safetensors, tiles, work
 from .container import Container
-from .formats import quantized, taken, without_keys
+from .formats import forget, quantized, taken
 from .quantized import AnyPlan, BlockPlan, Output, Quantized, Scheme
 from .source import NUMPY, REALS, Source, Tensor, fault, real_dtype
 from .target import Region, Report, check_folders, copy_files, region, replacing, replacing_folder
@@ -84,8 +84,12 @@ def quantize(
     progress: Progress | None,
     *,
     stats: bool = False,
+    keep_by: str = "exclude",
 ) -> FileSummary:
-    """Write `target`, in which all tensors without a reason to keep them are quantized."""
+    """Write `target`, in which all tensors without a reason to keep them are quantized.
+
+    `keep_by` is the argument by which the caller says more of those.
+    """
     others = taken(quantized(container).values())
     jobs, planned = [], dict[str, tuple[Tensor, AnyPlan]]()
     for tensor in list(container.tensors.values()):
@@ -93,14 +97,14 @@ def quantize(
         kept = kept or _no_reals(tensor) or reason_to_keep(tensor) or scheme.reason_to_keep(tensor)
         if kept is None:
             plan = scheme.plan(container, tensor)
-            job = _quantize_job(container, tensor, plan, work.Sums() if stats else None)
+            job = _quantize_job(container, tensor, plan, work.Sums() if stats else None, keep_by)
             kept = _reason_not_worth_it(job.summary)
         if kept is None:
             planned[tensor.name] = tensor, plan
             jobs.append(job)
         else:
             jobs.append(_copy_job(container, tensor, kept))
-    _check_some_are_quantized(container, jobs)
+    _check_some_are_quantized(container, jobs, keep_by)
     metadata = {
         one: scheme.metadata(one, {name: planned[name] for name in one.tensors if name in planned})
         for one in container.shards
@@ -130,10 +134,12 @@ def dequantize(
         for name, tensor in container.tensors.items()
         if name in by_codes or name not in parts
     ]
-    metadata = {one: without_keys(one.metadata) for one in container.shards}
+    metadata = {one: forget(one.metadata, found) for one in container.shards}
     config = folder.config(container.folder) if container.folder else None
-    if config is not None and config.pop("quantization_config", None) is None:
-        config = None
+    stated = folder.quantizations(config)
+    for part, key in stated:
+        del part[key]
+    config = config if stated else None
     return _run(container, jobs, metadata, config, dst, target, progress)
 
 
@@ -183,7 +189,7 @@ def _copy_job(container: Container, tensor: Tensor, kept: str) -> _Job:
 
 
 def _quantize_job(
-    container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None
+    container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None, keep_by: str
 ) -> _Job:
     shape, axis, outputs = tensor.shape, plan.axis, plan.outputs
     summary = TensorSummary(
@@ -203,9 +209,9 @@ def _quantize_job(
     if tensor.fortran:
         moved += sum(_size(*output) for output in outputs.values() if len(output[1]) > 1)
     if isinstance(plan, BlockPlan):
-        action = functools.partial(work.encode, tensor, plan, sums)
+        action = functools.partial(work.encode, tensor, plan, sums, keep_by)
     else:
-        action = functools.partial(work.quantize, tensor, whole, plan, sums)
+        action = functools.partial(work.quantize, tensor, whole, plan, sums, keep_by)
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action, sums)
 
 
@@ -227,19 +233,17 @@ def _dequantize_job(container: Container, one: Quantized, wanted: np.dtype[Any] 
     return _Job(home, summary, outputs, False, one.layout.size, action)
 
 
-def _check_some_are_quantized(container: Container, jobs: list[_Job]) -> None:
+def _check_some_are_quantized(container: Container, jobs: list[_Job], keep_by: str) -> None:
     if any(job.summary.kept is None for job in jobs):
         return
-    tensors = container.tensors.values()
-    if not any(tensor.word in REALS for tensor in tensors):
-        held = ", ".join(f"{tensor.name!r} of {tensor.label}" for tensor in tensors)
+    if not any(tensor.word in REALS for tensor in container.tensors.values()):
         raise TypeError(
-            f"{_checks.printable(container.path)}: it holds no float tensor ({held[:300]}); "
-            "convert one to float16, float32 or float64 first"
+            f"{_checks.printable(container.path)}: it holds no float tensor "
+            f"({container.first_few()}); convert one to float16, float32 or float64 first"
         )
     reasons = ", ".join(f"{job.summary.name!r}: {job.summary.kept}" for job in jobs)
     raise fault(
-        container.path, f"nothing is left to quantize ({reasons})", "see include, exclude, axis"
+        container.path, f"nothing is left to quantize ({reasons})", f"see include and {keep_by}"
     )
 
 
@@ -278,7 +282,7 @@ def _run(
     for source in container.shards:
         some = [job for job in jobs if job.home is source]
         outputs = {name: output for job in some for name, output in job.outputs.items()}
-        header = write_header(source, outputs, metadata[source])
+        header = write_header(source, outputs, metadata[source], dst)
         shards.append(_Shard(source.path.name, *header, some))
     copied = container.folder.copied if container.folder else ()
     if container.folder is not None:
@@ -356,13 +360,15 @@ _Header = tuple[bytes, dict[str, int], int]
 
 
 def _safetensors_header(
-    source: Source, outputs: dict[str, Output], metadata: dict[str, str]
+    source: Source, outputs: dict[str, Output], metadata: dict[str, str], dst: Path
 ) -> _Header:
     head, starts = safetensors.write_header(outputs, metadata, source.path)
     return head, starts, len(head) + sum(_size(*output) for output in outputs.values())
 
 
-def _npy_header(source: Source, outputs: dict[str, Output], metadata: dict[str, str]) -> _Header:
+def _npy_header(
+    source: Source, outputs: dict[str, Output], metadata: dict[str, str], dst: Path
+) -> _Header:
     if len(outputs) != 1:
         raise fault(
             source.path,
@@ -376,7 +382,10 @@ def _npy_header(source: Source, outputs: dict[str, Output], metadata: dict[str, 
     return head, {name: len(head)}, len(head) + _size(word, shape)
 
 
-def _gguf_header(source: Source, outputs: dict[str, Output], metadata: dict[str, str]) -> _Header:
+def _gguf_header(
+    source: Source, outputs: dict[str, Output], metadata: dict[str, str], dst: Path
+) -> _Header:
+    gguf.check_part(source.metadata, dst)
     return gguf.write_header(outputs, source.header, source.path)
 
 

@@ -17,12 +17,22 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from .._choice import Choice
+from .._choice import Choice, choose_params
 from .._layout import Layout
 from .._params import QuantParams
 from .container import Container
 from .jsontext import Reader
-from .quantized import Apart, Format, Output, Plan, Planned, Quantized, apart, check_free
+from .quantized import (
+    Apart,
+    Format,
+    ModelFormat,
+    Output,
+    Plan,
+    Planned,
+    Quantized,
+    apart,
+    check_free,
+)
 from .source import AGAIN, REALS, Source, Tensor, fault
 
 NAME = "zeropoint"
@@ -154,7 +164,7 @@ def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
     QuantParams(np.ones((1,) * rank), given["qmin"], **given)
 
 
-FORMAT = Format(_names, _one, (_VERSION, _TENSORS))
+FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))
 
 
 @dataclass(frozen=True)
@@ -197,3 +207,10 @@ class Own:
 
     def config(self, *_: Any) -> None:
         """No engine reads the format."""
+
+
+def _rows() -> Own:
+    return Own(Choice.of(choose_params, "int8", {"symmetric": True}), 0, None)
+
+
+MODEL = ModelFormat(_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -110,8 +110,8 @@ class Format(NamedTuple):
     names: Callable[[Container], Iterable[str]]
     #: one of them, its parts checked
     one: Callable[[Container, str], Quantized]
-    #: keys of a file's metadata that speak of codes, dropped where values are written
-    keys: tuple[str, ...] = ()
+    #: a file's metadata without what they say of these tensors, which are values again
+    forget: Callable[[dict[str, str], Collection[str]], dict[str, str]] = lambda kept, _: kept
 
 
 class Scheme(Protocol):
@@ -127,6 +127,14 @@ class Scheme(Protocol):
 
     def config(self, container: Container, planned: Planned) -> dict[str, Any] | None:
         """What ``config.json`` gains for an engine that loads a folder of such tensors, or None."""
+
+
+class ModelFormat(NamedTuple):
+    """A format in which the linear layers of a model are written."""
+
+    scheme: Callable[..., Scheme]  #: of the options that are given
+    options: tuple[str, ...] = ()  #: arguments of `quantize_checkpoint`
+    of_folders: bool = False  #: a single file is no model
 
 
 # ---------------------------------------------------------------------------------------------
@@ -213,7 +221,7 @@ def check_free(container: Container, tensor: Tensor, names: Iterable[str]) -> No
             raise fault(
                 container.path_of(tensor),
                 f"it has a tensor {name!r}, the name of the parameters of {tensor.name!r}",
-                f"rename it, or exclude {tensor.name!r}",
+                f"rename it, or keep {tensor.name!r} as it is",
             )
 
 

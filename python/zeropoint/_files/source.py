@@ -168,9 +168,9 @@ def size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def state_of(file: BinaryIO) -> tuple[int, ...]:
+def state_of(file: BinaryIO | Path) -> tuple[int, ...]:
     """It changes when the file is written to: st_ctime cannot be set."""
-    found = os.fstat(file.fileno())
+    found = os.stat(file if isinstance(file, Path) else file.fileno())
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -188,8 +188,6 @@ class Header:
         self.pairs = pairs or {}  #: of a .gguf file: the bytes behind `metadata`
         #: of the tensors in zeropoint's own format, once `own` has read them
         self.entries: dict[str, dict[str, Any]] | None = None
-        #: which tensors of the container are quantized, and how, once `formats` has looked
-        self.formats: dict[str, Any] | None = None
 
 
 class Source:

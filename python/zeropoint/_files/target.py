@@ -26,6 +26,7 @@ Report = Callable[[int], None]  #: takes how many more bytes are done
 _TILE = 1 << 22  # elements of a transposition at a time
 _BLOCK = 1 << 20  # bytes of a copy at a time
 _OF_FILES = (".safetensors", ".npy", ".npz", ".gguf")
+_NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
 
@@ -50,9 +51,10 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
                 _take_over(file.fileno(), old)
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        _name(error, target)
         raise
     _sync(target.parent)
 
@@ -78,9 +80,16 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         _sync(target.parent)  # before anything of the old folder goes
         if old is not None:
             shutil.rmtree(temporary)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _name(error, target)
         raise
+
+
+def _name(error: BaseException, target: Path) -> None:
+    """Let an error of a full disk say what it was too full for: a write knows no names."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        error.filename = str(target)
 
 
 def check_folders(src: Path, dst: Path, names: Iterable[str] = ()) -> Path:

@@ -24,6 +24,7 @@ from .source import AGAIN, Tensor, fault
 from .target import Region, Report
 from .tiles import Tile, params_of, shape_of
 
+_PIECE = 1 << 13  # elements: more need fresh pages from malloc, and threads of BLAS
 _Passes = Callable[[], Iterator[tuple[Tile, Array]]]
 
 
@@ -35,10 +36,13 @@ class Sums:
 
     def add(self, x: Array, again: Array) -> None:
         """Those of one tile of values, `again` after a round trip, in float64."""
-        values = widen(x).astype(np.float64, copy=False)
-        error = again - values
-        self.signal += float(np.vdot(values, values))
-        self.noise += float(np.vdot(error, error))
+        x, again = x.reshape(-1), again.reshape(-1)
+        for first in range(0, x.size, _PIECE):
+            piece = slice(first, first + _PIECE)
+            values = widen(x[piece]).astype(np.float64, copy=False)
+            error = again[piece] - values
+            self.signal += float(np.vdot(values, values))
+            self.noise += float(np.vdot(error, error))
 
     @property
     def sqnr_db(self) -> float:
@@ -65,6 +69,7 @@ def quantize(
     whole: Layout,
     plan: Plan,
     sums: Sums | None,
+    keep_by: str,
     container: Container,
     regions: list[Region],
     report: Report,
@@ -75,7 +80,7 @@ def quantize(
     for chunk, passes in _chunks(tensor, whole, container, report):
         low, high = _range(chunk, passes, working_dtype(tensor.dtype))
         if np.isnan(low).any():
-            raise _not_finite(tensor, container)
+            raise _not_finite(tensor, container, keep_by)
         try:
             params = plan.choose(low, high, chunk.axis, chunk.block)
             writer.params(params)
@@ -83,10 +88,13 @@ def quantize(
             counted = f" (counted from element {seen} on)" if seen else ""
             what = f"{container.path_of(tensor)}: tensor {tensor.name!r}: {error}{counted}"
             raise ValueError(_checks.printable(what)) from None
+        may_overflow = _overflows(params, tensor.dtype)
         for tile, x in passes():
             some = params_of(params, chunk, tile)
             codes = some.quantize(x)
             writer.codes(codes)
+            if may_overflow and _is_inf(some.dequantize(codes, dtype=tensor.dtype)):
+                step = math.inf
             if sums is not None:
                 sums.add(x, some.dequantize(codes))
         step = max(step, float(np.max(params.scale)))
@@ -98,6 +106,7 @@ def encode(
     tensor: Tensor,
     plan: BlockPlan,
     sums: Sums | None,
+    keep_by: str,
     container: Container,
     regions: list[Region],
     report: Report,
@@ -112,9 +121,9 @@ def encode(
                 blocks, error = plan.encode(x)
             except ValueError as reason:
                 if not np.isfinite(widen(x)).all():
-                    raise _not_finite(tensor, container) from None
+                    raise _not_finite(tensor, container, keep_by) from None
                 what = f"tensor {tensor.name!r}, from element {first} on: {reason}"
-                raise fault(container.path_of(tensor), what, "or exclude it") from None
+                raise fault(container.path_of(tensor), what, f"or {keep_by} it") from None
             region.write(blocks)
             bound = max(bound, error)
             if sums is not None:
@@ -167,19 +176,21 @@ def dequantize(
                 q = reader.codes(shape_of(tile))
                 values = params_of(params, chunk, tile).dequantize(q, dtype=dtype)
                 region.write(values)
-                if may_overflow and np.isinf(widen(values)).any():
-                    step = np.inf
+                if may_overflow and _is_inf(values):
+                    step = math.inf
                 report(q.nbytes)
             step = max(step, float(np.max(params.scale)))
     return step / 2
 
 
 def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
-    """Whether some code stands for more than `dtype` holds."""
-    zero = np.asarray(params.zero_point, np.float64)
+    """Whether a code may stand for more than `dtype` holds."""
     with np.errstate(over="ignore"):
-        reach = np.maximum(params.qmax - zero, zero - params.qmin) * params.scale
-        return bool(np.isinf(reach.max().astype(dtype)))
+        return bool(np.isinf((255 * np.max(params.scale).astype(np.float64)).astype(dtype)))
+
+
+def _is_inf(values: Array) -> bool:
+    return bool(np.isinf(widen(values)).any())
 
 
 def _chunks(
@@ -224,7 +235,7 @@ def _range(chunk: Layout, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array,
     return low, high
 
 
-def _not_finite(tensor: Tensor, container: Container) -> ValueError:
+def _not_finite(tensor: Tensor, container: Container, keep_by: str) -> ValueError:
     """The error for a tensor with NaN or Inf: their number, and the first in C order."""
     count, first, value, seen = 0, tensor.size, "", 0
     with container.stream(tensor) as stream:
@@ -243,7 +254,7 @@ def _not_finite(tensor: Tensor, container: Container) -> ValueError:
         container.path_of(tensor),
         f"tensor {tensor.name!r} has {count} NaN or Inf of {tensor.size} elements, the first "
         f"({value}) at index {place}",
-        f"exclude the tensor, or {_checks.without_nonfinite('x', shaped=True)}",
+        f"{keep_by} the tensor, or {_checks.without_nonfinite('x', shaped=True)}",
     )
 
 
