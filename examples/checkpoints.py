@@ -3,7 +3,7 @@
     pip install ".[torch]" transformers compressed-tensors gguf safetensors
     python examples/checkpoints.py
 
-The models are small and made on the spot, with random weights.  What comes out is judged by the
+The models are small and made on the spot, with random weights.  What comes out is compared with the
 engines' own packages: transformers loads it and computes, gguf quantizes the same weights, and
 comfy-kitchen too where it is installed (ComfyUI's own formula where it is not).
 """
@@ -123,7 +123,7 @@ def comfyui():
     options = ["--format", "comfyui", "--per-row"]
     zeropoint("quantize", "image.safetensors", "-o", "image-int8.safetensors", *options)
     found = load_file("image-int8.safetensors")
-    quantize, judge = comfy_quantizer()
+    quantize, oracle = comfy_quantizer()
     same, differ = 0, 0
     for name, values in x.items():
         if values.ndim == 2:
@@ -134,7 +134,7 @@ def comfyui():
             same += codes.numel() + scale.numel() - wrong
         else:
             differ += not torch.equal(values, found[name])
-    verdict = f"{differ} of {same + differ:,} codes and scales differ from {judge}"
+    verdict = f"{differ} of {same + differ:,} codes and scales differ from {oracle}"
     report("image.safetensors", "image-int8.safetensors", verdict)
     yield differ == 0
 

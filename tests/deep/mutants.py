@@ -116,7 +116,7 @@ EXCLUDED = [
     Excluded(r"_files/target\.py", r"^: _BLOCK = ", "the size of a block: speed alone"),
     Excluded(r"_files/target\.py", r"^: _HERE, .*\[(-|100) ->", "absolute paths need no directory"),
     Excluded(r"_files/folder\.py", r"^: (_LONGEST|_MOST) = ", "a round number, far away"),
-    Excluded(r"_files/folder\.py", r"^Folder: ", "nobody assigns to it"),
+    Excluded(r"_files/folder\.py", r"^Folder: ", "nothing assigns to it"),
     Excluded(r"observers\.py", r"^: (_CHUNK|_FEW|_ROWS) = |_CHUNK // ", "the size of a chunk"),
     Excluded(r"observers\.py", r"x\.size < _FEW", "which of two equal ways is quicker"),
     Excluded(r"_files/np[yz]\.py", r"^: (_LONGEST|_DIRECTORY) = ", "a round number, far away"),
