@@ -531,7 +531,7 @@ def test_the_corrupt_files_would_be_good_without_their_fault(tmp_path):
 
 def test_no_quantized_tensor(tmp_path):
     (tmp_path / "q.safetensors").write_bytes(quantized({}))
-    with pytest.raises(ValueError, match="it holds no quantized tensor \\('w' of U8"):
+    with pytest.raises(ValueError, match=r"it holds no quantized tensor \(.*'w' of U8"):
         files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.npy")
 
 

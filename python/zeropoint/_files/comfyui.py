@@ -143,6 +143,7 @@ def _forget(metadata: dict[str, str], names: Collection[str]) -> dict[str, str]:
 FORMAT = Format(_names, _one, _forget)
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class ComfyUI:
     """The scheme."""

@@ -192,6 +192,7 @@ FORMAT = Format(_names, _one)
 # Writing
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class CompressedTensors:
     """The scheme: W8A8 has a scale for each row, W8A16 for each group of 128."""

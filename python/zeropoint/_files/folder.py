@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from .. import _checks
 from .jsontext import Reader
 from .source import AGAIN, fault, opened
 
@@ -44,6 +45,7 @@ _LONGEST = 100_000_000  # bytes of a text, as of a .safetensors header
 _MOST = 10_000  # files and folders; more are not one model's
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Folder:
     """What a model's folder holds; all names are relative to it, with ``/`` between folders."""

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .. import _checks
 from .._layout import Layout
 from .._q8_0 import BLOCK, BYTES, dequantize, quantize, split
 from .._reference import Array
@@ -417,6 +418,7 @@ def _step(blocks: Array) -> float:
     return float(bits.max(initial=0).astype(np.uint16).view(np.float16))
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Scheme:
     """Q8_0 for what llama-quantize gives it to."""

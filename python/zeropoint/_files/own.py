@@ -167,6 +167,7 @@ def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
 FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Own:
     """The scheme: any parameters that `choose_params` gives."""

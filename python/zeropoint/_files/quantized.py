@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .. import _backend
+from .. import _backend, _checks
 from .._layout import Layout
 from .._params import QuantParams
 from .._reference import Array
@@ -238,6 +238,7 @@ INT8: dict[str, Any] = {
 }
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Symmetric:
     """Zero point 0, and ``scale = max|x| / divisor`` as the file will keep it.
