@@ -65,10 +65,12 @@ inline size_t elements_to_line(const Y* y) {
     return (line - reinterpret_cast<std::uintptr_t>(y) % line) % line / sizeof(Y);
 }
 
+// Of addresses and not of pointers, which must not leave their array.
 template <size_t bytes, class X>
 inline void fetch_ahead(const X* x) {
+    const auto from = reinterpret_cast<std::uintptr_t>(x) + ahead;
     for (size_t byte = 0; byte < bytes; byte += line)
-        __builtin_prefetch(reinterpret_cast<const char*>(x) + ahead + byte);
+        __builtin_prefetch(reinterpret_cast<const void*>(from + byte));
 }
 
 inline void stream_line(char* to, const char* from) {
