@@ -128,15 +128,13 @@ class EmbeddingQuantizer:
 
     # -- the ranges -----------------------------------------------------------------------------
 
-    def fit(self, x: Any, y: None = None) -> Self:
+    def fit(self, x: Any) -> Self:
         """Take the ranges of `x` and forget all others; returns the quantizer itself.
 
         Parameters
         ----------
         x
             float16, bfloat16, float32 or float64 [..., dimensions].
-        y
-            Ignored; scikit-learn's pipelines pass it.
 
         Raises
         ------
@@ -153,13 +151,13 @@ class EmbeddingQuantizer:
                 f"x has {rows} row{'s' * (rows != 1)} (shape {x.shape}), and ranges need two at "
                 "least; fit the table and transform a query, or pass rows one by one to partial_fit"
             )
-        fresh = type(self)(**self.get_params()).partial_fit(x)
+        fresh = type(self)(**self._recipe()).partial_fit(x)
         if self._style != "rows":
             fresh._params = fresh.params
         self.__dict__.update(fresh.__dict__)
         return self
 
-    def partial_fit(self, x: Any, y: None = None) -> Self:
+    def partial_fit(self, x: Any) -> Self:
         """Widen the ranges to hold `x` too; returns the quantizer itself.
 
         As `fit`, but any number of rows will do, also none.  Another number of dimensions than
@@ -186,7 +184,7 @@ class EmbeddingQuantizer:
                 f"other is a {type(other).__name__}; an EmbeddingQuantizer can only be merged with "
                 "another"
             )
-        if other.get_params() != self.get_params():
+        if other._recipe() != self._recipe():
             raise ValueError(f"other is {other!r}, this one {self!r}; make both alike")
         for each in self, other:
             each._check_takes_data("merge")
@@ -249,7 +247,7 @@ class EmbeddingQuantizer:
             x = x.astype(np.float32)
         return quantize(x, params)
 
-    def fit_transform(self, x: Any, y: None = None) -> Any:
+    def fit_transform(self, x: Any) -> Any:
         """``fit(x).transform(x)``."""
         return self.fit(x).transform(x)
 
@@ -367,21 +365,13 @@ class EmbeddingQuantizer:
 
     # -- written and read -----------------------------------------------------------------------
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor, as scikit-learn's ``clone`` wants them.
-
-        `deep` changes nothing: none of them has parameters of its own.
-        """
-        return {"style": self._style, "dtype": self._dtype, "uniform": self._uniform}
-
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact."""
         given = None
         if self._given:
             given = {"trained": self.export_faiss().tolist(), "dimensions": self._given}
         return {
-            **self.get_params(),
-            "dtype": self._dtype.name,
+            **self._recipe(),
             "observer": self._observer.to_dict(),
             "faiss": given,
         }
@@ -421,12 +411,16 @@ class EmbeddingQuantizer:
                 f"trained must be a list of numbers, not {_checks.shown(given['trained'])}"
             )
         trained = cls.from_faiss(np.asarray(given["trained"], np.float64), given["dimensions"])
-        if trained.get_params() != self.get_params() or not self._observer._empty:
+        if trained._recipe() != self._recipe() or not self._observer._empty:
             raise ValueError(
                 f"faiss is {trained!r}, and does not go with the rest, {self!r}; it goes with an "
                 "observer of no data"
             )
         return trained
+
+    def _recipe(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {"style": self._style, "dtype": self._dtype.name, "uniform": self._uniform}
 
     # -- checks ---------------------------------------------------------------------------------
 

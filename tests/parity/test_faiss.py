@@ -146,7 +146,7 @@ def test_from_faiss(backend, record, uniform):
     tally = data.Tally()
     kinds = faiss.ScalarQuantizer
     for dimensions in (12, 16):
-        x = table(dimensions)
+        x = np.random.default_rng(6).normal(size=(300, dimensions)).astype(np.float32)
         for statistic, argument in (
             (kinds.RS_minmax, 0.0),
             (kinds.RS_minmax, 0.25),

@@ -129,19 +129,3 @@ def test_a_dimension_and_a_row_too_few():
         quantize_embeddings(x, "int8")
     with pytest.raises(ValueError, match="x has 1 row "):
         EmbeddingQuantizer(ENGINE).fit(x)
-
-
-def test_scikit_learn_clones_and_chains(backend):
-    """The words are scikit-learn's: `clone`, and a step of a pipeline."""
-    base = pytest.importorskip("sklearn.base")
-    pipeline = pytest.importorskip("sklearn.pipeline")
-    preprocessing = pytest.importorskip("sklearn.preprocessing")
-    for given in (("faiss", None, True), ("rows", None, False), (ENGINE, "uint8", False)):
-        first = EmbeddingQuantizer(*given[:2], uniform=given[2])
-        assert base.clone(first).get_params() == first.get_params()
-    x = embeddings("float32")
-    chain = pipeline.make_pipeline(preprocessing.Normalizer(), EmbeddingQuantizer(ENGINE)).fit(x)
-    unit = preprocessing.Normalizer().transform(x)
-    np.testing.assert_array_equal(chain.transform(x), quantize_embeddings(unit, "int8"))
-    back = chain[-1].inverse_transform(chain.transform(x))
-    assert np.abs(back - unit).max() < 0.51 * chain[-1].params.scale.max()
