@@ -103,7 +103,7 @@ class EmbeddingQuantizer:
             raise ValueError(f"uniform=True is for the style 'faiss', not {style!r}; leave it out")
         self._observer = MinMaxObserver(axis=-1)
         #: those fitted, once they were asked for; or those of from_faiss
-        self._params: OffsetParams | None = None
+        self._params: Any = None  # OffsetParams
         self._given: int | None = None  # the number of dimensions of from_faiss
 
     @property
@@ -212,8 +212,10 @@ class EmbeddingQuantizer:
             if np.isinf(ends).any():
                 raise ValueError("the ranges of x are beyond float32; scale x down")
             axis = None if self._uniform else -1
-            self._params = choose_params(ends, self._dtype, convention=self._style, axis=axis)
-        return self._params
+            chosen: Any = choose_params(ends, self._dtype, convention=self._style, axis=axis)
+            self._params = chosen
+        found: OffsetParams = self._params
+        return found
 
     # -- codes ----------------------------------------------------------------------------------
 
@@ -444,17 +446,17 @@ class EmbeddingQuantizer:
 
     def _rows(self, x: Any) -> Array:
         """`x` as an array of rows that fit."""
-        x = _real(x)
-        self._check_dimensions(x.shape[-1], "x")
-        return x
+        rows = _real(x)
+        self._check_dimensions(rows.shape[-1], "x")
+        return rows
 
     def _codes(self, codes: Any) -> Array:
         """`codes` as an array of codes that fit."""
         name = f"codes of EmbeddingQuantizer({self._style!r}, {self._dtype.name!r})"
-        codes = _checks.exact_array(codes, self._dtype, "codes", f"these are not {name}")
-        _check_rows(codes, "codes")
-        self._check_dimensions(codes.shape[-1], "codes")
-        return codes
+        q = _checks.exact_array(codes, self._dtype, "codes", f"these are not {name}")
+        _check_rows(q, "codes")
+        self._check_dimensions(q.shape[-1], "codes")
+        return q
 
     # -- value ----------------------------------------------------------------------------------
 
@@ -472,9 +474,9 @@ class EmbeddingQuantizer:
 
 
 def _real(x: Any) -> Array:
-    x = _checks.real_array(x)
-    _check_rows(x, "x")
-    return x
+    rows = _checks.real_array(x)
+    _check_rows(rows, "x")
+    return rows
 
 
 def _check_rows(x: Array, name: str) -> None:
