@@ -91,11 +91,19 @@ def _finite(value: Fraction | float) -> Fraction:
 
 
 def offset_code(
-    x: Any, width: Any, offset: Any, qmin: int, qmax: int, convention: str, dtype: str
+    x: Any,
+    width: Any,
+    offset: Any,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    dtype: str,
+    precision: str = "",
 ) -> int:
     """The code of one finite x by a real offset, every operation rounded to `dtype`.
 
-    `width` is what the convention keeps: the scale of ``cf``, the span of the others.
+    `width` is what the convention keeps: the scale of ``cf``, the span of the others.  A scale that
+    is derived is rounded to the `precision` of the parameters, if that is another.
     """
     x, width, offset = (Fraction(float(each)) for each in (x, width, offset))
     n = Fraction(qmax - qmin)
@@ -107,7 +115,12 @@ def offset_code(
             return qmin
         step, low, high, first = width, 0, qmax - qmin, qmin
     else:
-        step, low, high, first = _finite(_nearest(width / n, dtype)) or 1, 0, qmax - qmin, qmin
+        step, low, high, first = (
+            _finite(_nearest(width / n, precision or dtype)) or 1,
+            0,
+            qmax - qmin,
+            qmin,
+        )
     steps = above if isinstance(above, float) else _nearest(above / step, dtype)
     if isinstance(steps, float):
         return first + (high if steps > 0 else low)

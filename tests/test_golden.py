@@ -376,11 +376,6 @@ def test_one_rounding_or_two(backend: str, fused: bool, value: float) -> None:
     params = offsets("faiss", span, np.float32(-0.375), qmax=4, fused=fused)
     assert params.dequantize(np.array([1], np.uint8)).tolist() == [value]
     assert params.fake_quantize(np.array([0], np.float32)).tolist() == [value]  # 4 * 3/8 is 1.5
-    # the same in float64
-    span = np.float64(1 + 2**-52)
-    params = offsets("faiss", span, np.float64(-0.375), qmax=4, fused=fused)
-    value = {True: 3 * 2**-55, False: 2**-53}[fused]
-    assert params.dequantize(np.array([1], np.uint8), dtype="float64").tolist() == [value]
 
 
 def test_offset_channels_and_blocks(backend: str) -> None:

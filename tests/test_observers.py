@@ -639,7 +639,9 @@ def test_the_expected_error_against_fractions() -> None:
         levels = [Fraction(float(scale)) * int(least + i) for i in range(count)]
         greatest = levels[-1] / Fraction(float(scale))
         expected = exact_error([Fraction(float(e)) for e in edges], counts.tolist(), levels)
-        given_levels = Levels(np.array([scale]), np.array([least]), np.array([float(greatest)]))
+        given_levels = Levels(
+            np.array([scale]), np.array([least]), np.array([float(greatest)]), np.zeros(1)
+        )
         found = _clipping.squared_error(Histograms(edges[None], counts[None]), given_levels)
         assert found[0] == pytest.approx(float(expected), rel=1e-9, abs=1e-15)
 
@@ -958,7 +960,7 @@ def test_percentile_by_hand() -> None:
 
 def test_squared_error_by_hand() -> None:
     """1/12 of a step, and (2.5 - 2)**2 + 1/12 for the bin around 2.5, which has no level."""
-    levels = Levels(np.array([1.0]), np.array([0]), np.array([2.0]))
+    levels = Levels(np.array([1.0]), np.array([0]), np.array([2.0]), np.zeros(1))
     assert _clipping.squared_error(histogram([0, 1, 2], [3, 1]), levels) == pytest.approx(1 / 12)
     beyond = _clipping.squared_error(histogram([2, 3], [5]), levels)
     assert beyond == pytest.approx(1 / 4 + 1 / 12)

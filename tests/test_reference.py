@@ -143,7 +143,8 @@ def test_offset_codes_take_the_wider_precision(
     span = 0.37 * (255 if convention == "cf" else 1)
     halves = rng.integers(0, 511, 300) / 510 * span - 1.7
     x = exact.neighbours(halves, np.dtype(of_data).type)
-    want = [exact.offset_code(v, width, offset, 0, 255, convention, "float64") for v in x]
+    how = convention, "float64", of_params
+    want = [exact.offset_code(v, width, offset, 0, 255, *how) for v in x]
     with zp.use_backend("reference"):
         assert params.quantize(x).tolist() == want
 
