@@ -115,12 +115,8 @@ def offset_code(
             return qmin
         step, low, high, first = width, 0, qmax - qmin, qmin
     else:
-        step, low, high, first = (
-            _finite(_nearest(width / n, precision or dtype)) or 1,
-            0,
-            qmax - qmin,
-            qmin,
-        )
+        scale = _finite(_nearest(width / n, precision or dtype))
+        step, low, high, first = scale or Fraction(1), 0, qmax - qmin, qmin
     steps = above if isinstance(above, float) else _nearest(above / step, dtype)
     if isinstance(steps, float):
         return first + (high if steps > 0 else low)
