@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import zeropoint as zp
-from zeropoint import arrow
+from zeropoint import _columns, arrow
 
 N = 5
 REALS = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
@@ -152,7 +152,7 @@ def test_memory_is_viewed_where_it_lies() -> None:
     )
     for column in (fixed, lists, fixed[3:], pa.chunked_array([lists[2:5]]), with_null):
         (rows,) = arrow.rows(column)
-        first = arrow._column(column, "column", None).data.chunk(0)
+        first = _columns.column_of(column, "column", None).data.chunk(0)
         start = 3 if column is not fixed and len(first) == 5 else 2 if len(first) == 3 else 0
         assert rows.__array_interface__["data"][0] == memory + start * 4 * N
         assert not rows.flags.owndata
@@ -399,9 +399,9 @@ LISTS = pa.list_(pa.float32())
         ),
         (
             pa.array([[1, 2], None, [3, np.nan]], LISTS),
-            "the column has nan in row 2, element 1, and no code stands for it; make the row null",
+            "the column has nan in row 2, element 1; no code stands for it: make the row null",
         ),
-        (pa.array([None, -np.inf], pa.float32()), "the column has -inf in row 1, and no code"),
+        (pa.array([None, -np.inf], pa.float32()), "the column has -inf in row 1; no code"),
         (pa.array([], LISTS), "the column has no row that says how long the lists are; pass"),
         (pa.array([None], LISTS), "the column has no row that says how long the lists are"),
     ],
