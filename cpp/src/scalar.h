@@ -264,7 +264,6 @@ inline T value_of(Q q, T s, T z) {
 }
 
 // a * b + c, rounded once.
-inline f64 fused(f64 a, f64 b, f64 c) { return __builtin_fma(a, b, c); }
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define ZP_HAS_FMA
 inline f32 fused(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
@@ -289,7 +288,8 @@ using zeropoint::core::OffsetForm;
 template <class T>
 inline T value_by_offset(T steps, T s, T o, T divisor, bool once) {
     const T t = steps / divisor;
-    return once ? fused(t, s, o) : t * s + o;
+    if constexpr (sizeof(T) == sizeof(f32)) return once ? fused(t, s, o) : t * s + o;
+    return t * s + o;
 }
 
 // The value of the code of x for x and parameters in float32, without the code in between.  In

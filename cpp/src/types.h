@@ -65,7 +65,7 @@ struct Multiplier {
 };
 
 // How codes become values where there is an offset: t = (q - shift) / divisor, then t * s + o,
-// whose two operations are rounded apart, or `once`.
+// whose two operations are rounded apart, or `once` (float32 alone).
 struct OffsetForm {
     double shift = 0, divisor = 1;
     bool once = false;

@@ -86,7 +86,7 @@ double value_by_offset(const Call& c, std::size_t p, int code) {
     }
     T middle = static_cast<T>(code - c.qmin) + T(0.5);
     if (c.by_offset == OffsetConvention::faiss) middle /= static_cast<T>(c.qmax - c.qmin);
-    if (c.fused) return std::fma(middle, s, o);
+    if (c.fused && sizeof(T) == sizeof(float)) return std::fma(middle, s, o);
     const T product = middle * s;
     return product + o;
 }

@@ -162,7 +162,7 @@ public:
     Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
            DType code, Convention convention, std::optional<int> nan_code = {});
     /// With an offset for each scale, or for each span (finite and >= 0) where the convention keeps
-    /// that.  Under faiss, `fused` rounds the product and the sum of a value once.
+    /// that.  Under faiss in float, `fused` rounds the product and the sum of a value once.
     template <class T>
     Params(const std::vector<T>& scale, const std::vector<T>& offset, int qmin, int qmax,
            DType code, OffsetConvention convention, bool fused, std::optional<int> nan_code = {});
