@@ -162,8 +162,8 @@ class ComfyUI:
             f"{layer}.comfy_quant": ("U8", (len(marker),)),
         }
         check_free(container, tensor, outputs)
-        axis = 0 if self.per_row else None
-        return Plan("int8", axis, None, _CHOOSE, outputs, functools.partial(_writer, marker))
+        fields = INT8 | {"axis": 0 if self.per_row else None, "block_size": None}
+        return Plan(fields, _CHOOSE, outputs, functools.partial(_writer, marker))
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         if not planned:
