@@ -69,7 +69,7 @@ def test_round_trip(tmp_path, small_chunks, convention, keywords, dtype, order):
     values = params.fake_quantize(x)
     error = values.astype("f8") - x.astype("f8")
     assert np.abs(error).max() <= tensor.error_bound + np.abs(x).max() * (
-        0 if x.dtype == "f8" else np.finfo(x.dtype).eps
+        3 * np.finfo(x.dtype).eps
     )
     expected = 10 * math.log10((x.astype("f8") ** 2).sum() / (error**2).sum())
     assert math.isclose(tensor.sqnr_db, expected, abs_tol=0.2 if x.dtype.itemsize == 2 else 1e-3)
@@ -205,10 +205,10 @@ def test_values_beyond_the_dtype_have_no_bound(tmp_path):
 
 
 def with_nan(x, order="C"):
-    """NaN of several payloads in every 20th element and in most of a row."""
+    """NaN of both signs in every 19th element and in most of a row."""
     x = np.array(x, order="C")
-    x.reshape(-1)[::20] = np.nan
-    x.reshape(-1)[7::40] = -np.float32(np.nan)
+    x.reshape(-1)[::19] = np.nan
+    x.reshape(-1)[7::41] = -np.float32(np.nan)
     if x.ndim > 1:
         x[1, 2:] = np.nan
     return np.asarray(x, order=order)

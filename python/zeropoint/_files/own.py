@@ -170,8 +170,7 @@ def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
     given = {name: value for name, _, value in fields}
     if given["nan_code"] is not None and given["nan_code"] in (given["qmin"], given["qmax"]):
         raise ValueError(f"nan_code {given['nan_code']} is a code of data too")
-    ones = np.ones((1,) * rank, np.float32)
-    assembled(ones, np.broadcast_to(given["qmin"], ones.shape), given)
+    assembled(np.ones((1,) * rank, np.float32), given["qmin"], given)
 
 
 FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))

@@ -44,7 +44,7 @@ def kind_of(convention: object) -> Kind:
     return Kind(OffsetParams, (step, "offset"), OffsetParams._RECIPE)
 
 
-def assembled(step: Array, origin: Array, fields: Mapping[str, Any]) -> Params:
+def assembled(step: Any, origin: Any, fields: Mapping[str, Any]) -> Params:
     """Parameters of their two arrays and their fields."""
     kind = kind_of(fields["convention"])
     arrays = {"scale": None, **dict(zip(kind.arrays, (step, origin), strict=True))}
