@@ -35,7 +35,9 @@ def is_stored(path, name, x, **keywords):
         arrays[0] = "span"
     for array in arrays:
         found = np.asarray(getattr(params, array))
-        same(tensors.pop(f"{name}_{array}"), found.astype("i4") if found.dtype.kind == "i" else found)
+        same(
+            tensors.pop(f"{name}_{array}"), found.astype("i4") if found.dtype.kind == "i" else found
+        )
     tensors.pop(name)
     assert not [other for other in tensors if other.startswith(f"{name}_")]
     assert files.read_params(path, name) == params.replace(axis=counted)
@@ -68,9 +70,7 @@ def test_round_trip(tmp_path, small_chunks, convention, keywords, dtype, order):
     assert tensor.error_bound == np.max(params.scale) / 2
     values = params.fake_quantize(x)
     error = values.astype("f8") - x.astype("f8")
-    assert np.abs(error).max() <= tensor.error_bound + np.abs(x).max() * (
-        3 * np.finfo(x.dtype).eps
-    )
+    assert np.abs(error).max() <= tensor.error_bound + np.abs(x).max() * (3 * np.finfo(x.dtype).eps)
     expected = 10 * math.log10((x.astype("f8") ** 2).sum() / (error**2).sum())
     assert math.isclose(tensor.sqnr_db, expected, abs_tol=0.2 if x.dtype.itemsize == 2 else 1e-3)
     back = files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.npy")
@@ -138,7 +138,10 @@ def test_a_file_of_many_kinds(tmp_path):
     assert files.load(tmp_path / "s.safetensors")["a"][1] == loaded["a"][1]
     assert files.load(tmp_path / "s.safetensors")["b"][1] == loaded["b"][1]
     files.dequantize_file(target, tmp_path / "b.safetensors")
-    same(files.read_tensor(tmp_path / "b.safetensors", "b"), loaded["b"][1].dequantize(loaded["b"][0]))
+    same(
+        files.read_tensor(tmp_path / "b.safetensors", "b"),
+        loaded["b"][1].dequantize(loaded["b"][0]),
+    )
 
 
 def test_names_that_are_taken(tmp_path):
@@ -146,8 +149,12 @@ def test_names_that_are_taken(tmp_path):
     x = numbers((6, 9), "f4")
     np.savez(tmp_path / "x.npz", w=x, w_offset=x[0], v=x, v_span=x[0])
     for convention, name in (("cf", "w_offset"), ("faiss", "w_offset")):
-        with pytest.raises(ValueError, match=f"it has a tensor '{name}', the name of the parameters"):
-            files.quantize_file(tmp_path / "x.npz", tmp_path / "q.safetensors", convention=convention)
+        with pytest.raises(
+            ValueError, match=f"it has a tensor '{name}', the name of the parameters"
+        ):
+            files.quantize_file(
+                tmp_path / "x.npz", tmp_path / "q.safetensors", convention=convention
+            )
     with pytest.raises(ValueError, match="it has a tensor 'v_span', the name of the parameters"):
         files.quantize_file(
             tmp_path / "x.npz", tmp_path / "q.safetensors", convention="faiss", include="v"
@@ -155,7 +162,9 @@ def test_names_that_are_taken(tmp_path):
     assert entries(tmp_path) == ["x.npz"]
     files.quantize_file(tmp_path / "x.npz", tmp_path / "q.safetensors")
     pair = zp.quantize_dynamic(x, convention="cf")
-    with pytest.raises(ValueError, match="tensors has 'w_offset', the name of the parameters of 'w'"):
+    with pytest.raises(
+        ValueError, match="tensors has 'w_offset', the name of the parameters of 'w'"
+    ):
         files.save(tmp_path / "s.safetensors", {"w": pair, "w_offset": pair})
     files.save(tmp_path / "s.safetensors", {"w": pair, "w_zero_point": pair, "w_span": pair})
 
@@ -261,7 +270,11 @@ def test_a_tensor_that_is_read_twice(tmp_path):
     for keywords in ({}, {"axis": 1}):
         with cut(1000, 1000, 1000):
             files.quantize_file(
-                saved(tmp_path, x), tmp_path / "q.safetensors", nan_code=0, skip_nan=True, **keywords
+                saved(tmp_path, x),
+                tmp_path / "q.safetensors",
+                nan_code=0,
+                skip_nan=True,
+                **keywords,
             )
         is_stored(tmp_path / "q.safetensors", "w", x, nan_code=0, skip_nan=True, **keywords)
 
@@ -279,10 +292,10 @@ def test_nan_without_the_keywords_names_them(tmp_path, small_chunks):
             files.quantize_file(source, target, **keywords)
     x[7, 31] = np.inf
     for keywords in ({}, {"axis": 1}, {"axis": 0}):
-        with pytest.raises(ValueError, match=r"has 1 Inf of 3000 .*\(inf\) at index \(7, 31\); [^;]*$"):
-            files.quantize_file(
-                saved(tmp_path, x), target, nan_code=0, skip_nan=True, **keywords
-            )
+        with pytest.raises(
+            ValueError, match=r"has 1 Inf of 3000 .*\(inf\) at index \(7, 31\); [^;]*$"
+        ):
+            files.quantize_file(saved(tmp_path, x), target, nan_code=0, skip_nan=True, **keywords)
     np.savez(tmp_path / "z.npz", w=np.float32([1, np.inf]))
     with pytest.raises(ValueError, match=r"has 1 NaN or Inf of 2 elements[^;]*; [^;]*$"):
         files.quantize_file(tmp_path / "z.npz", target)
@@ -312,13 +325,20 @@ def test_other_formats_have_no_code_for_it(tmp_path, capsys):
     safetensors.numpy.save_file({"fc.weight": x}, tmp_path / "x.safetensors")
     for given in ({"format": "comfyui"}, {"format": "zeropoint"}):
         with pytest.raises(ValueError, match=r"'fc.weight' has \d+ NaN or Inf"):
-            files.quantize_checkpoint(tmp_path / "x.safetensors", tmp_path / "q.safetensors", **given)
+            files.quantize_checkpoint(
+                tmp_path / "x.safetensors", tmp_path / "q.safetensors", **given
+            )
     with pytest.raises(ValueError, match=r"nan_code is 0, and a \.gguf file"):
         files.quantize_file(tmp_path / "x.gguf", tmp_path / "q.gguf", nan_code=0)
     with pytest.raises(ValueError, match=r"convention is 'cf', and a \.gguf file"):
         files.quantize_file(tmp_path / "x.gguf", tmp_path / "q.gguf", convention="cf")
     for option in (["--nan-code", "0"], ["--skip-nan"], ["--convention", "cf"]):
-        command = ["quantize", str(tmp_path / "x.safetensors"), "-o", str(tmp_path / "q.safetensors")]
+        command = [
+            "quantize",
+            str(tmp_path / "x.safetensors"),
+            "-o",
+            str(tmp_path / "q.safetensors"),
+        ]
         assert _cli.main([*command, "--format", "comfyui", *option]) == 2
         assert f"{option[0]} is an option of --format zeropoint" in capsys.readouterr().err
     assert entries(tmp_path) == ["x.safetensors"]
@@ -332,7 +352,9 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x = with_nan(numbers((40, 48), "f4") + np.float32(280))
     np.savez("x.npz", t2m=x, u10=x[:4, :7])
-    command = "quantize x.npz -o q.safetensors --convention xarray --nan-code 255 --skip-nan --stats"
+    command = (
+        "quantize x.npz -o q.safetensors --convention xarray --nan-code 255 --skip-nan --stats"
+    )
     assert _cli.main(command.split()) == 0
     out = capsys.readouterr().out
     assert "uint8 per tensor, cf, NaN is 255" in out

@@ -469,9 +469,7 @@ def read_params(path: _PathLike, name: str) -> QuantParams | OffsetParams:
             return one.assembled(container, *reader.params(one.layout), one.fields["axis"])
 
 
-def save(
-    path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams | OffsetParams]]
-) -> None:
+def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams | OffsetParams]]) -> None:
     """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
 
     `load` gives them back to the bit, and all functions here read the file.  For example::

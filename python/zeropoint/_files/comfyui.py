@@ -94,7 +94,7 @@ def _one(container: Container, name: str) -> Quantized:
     axis = 0 if scale.shape == shape else None
     fields = INT8 | {"axis": axis, "block_size": None}
     parts = (codes, scale, *(() if marker is None else (marker,)))
-    reader = functools.partial(apart, codes=codes, scale=scale)
+    reader = functools.partial(apart, codes=codes, step=scale)
     dtype = _dtype(source, said.get("orig_dtype"))
     return Quantized(name, dtype, fields, codes.shape, f"{NAME} {_FORMAT}", parts, reader)
 

@@ -377,7 +377,9 @@ def _one(container: Container, name: str) -> Quantized:
     tensor = container.tensors[name]
     reader = functools.partial(_reader, tensor=tensor)
     # nothing says what the values were; most are converted from float16
-    return Quantized(name, "float16", _fields(tensor), tensor.shape, "gguf", (tensor,), reader, _decode)
+    return Quantized(
+        name, "float16", _fields(tensor), tensor.shape, "gguf", (tensor,), reader, _decode
+    )
 
 
 def _fields(tensor: Tensor) -> dict[str, Any]:

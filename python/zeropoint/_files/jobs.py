@@ -218,9 +218,7 @@ def _quantize_job(
 ) -> _Job:
     shape, axis, outputs = tensor.shape, plan.fields["axis"], plan.outputs
     bytes_out = sum(_size(*output) for output in outputs.values())
-    summary = _summary(
-        tensor.name, shape, tensor.dtype.name, plan.fields, tensor.bytes, bytes_out
-    )
+    summary = _summary(tensor.name, shape, tensor.dtype.name, plan.fields, tensor.bytes, bytes_out)
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
     whole = Layout(shape, axis, plan.fields["block_size"]).flat

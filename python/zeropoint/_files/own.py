@@ -1,8 +1,8 @@
 """zeropoint's own format: a quantized tensor in a ``.safetensors`` file.
 
-For NAME: the codes ``NAME``, the two arrays of the parameters (``NAME_scale`` and
-``NAME_zero_point``; with a real offset ``NAME_scale`` or ``NAME_span``, and ``NAME_offset``), and an
-entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.
+For NAME: the codes ``NAME``, the two arrays of the parameters by their names (``NAME_scale`` and
+``NAME_zero_point``; with a real offset ``NAME_scale`` or ``NAME_span``, and ``NAME_offset``), and
+an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from .quantized import (
     Planned,
     Quantized,
     apart,
-    assembled,
     check_free,
     kind_of,
 )
@@ -170,7 +169,8 @@ def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
     given = {name: value for name, _, value in fields}
     if given["nan_code"] is not None and given["nan_code"] in (given["qmin"], given["qmax"]):
         raise ValueError(f"nan_code {given['nan_code']} is a code of data too")
-    assembled(np.ones((1,) * rank, np.float32), given["qmin"], given)
+    ones = np.ones((1,) * rank, np.float32)
+    kind_of(given["convention"]).type._made(ones, given["qmin"], given)
 
 
 FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))

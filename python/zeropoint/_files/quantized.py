@@ -31,9 +31,9 @@ Pair = tuple[Array, Array]
 class Kind(NamedTuple):
     """What parameters consist of: two arrays, and fields."""
 
-    type: type[Params]
-    arrays: tuple[str, str]  #: arguments of the constructor, of one shape
-    fields: tuple[str, ...]  #: the others
+    type: type[QuantParams] | type[OffsetParams]
+    arrays: tuple[str, str]  #: the names of arguments of the constructor, of one shape
+    fields: tuple[str, ...]  #: those of the others
 
 
 def kind_of(convention: object) -> Kind:
@@ -42,13 +42,6 @@ def kind_of(convention: object) -> Kind:
         return Kind(QuantParams, ("scale", "zero_point"), QuantParams._RECIPE)
     step = "span" if convention in BY_SPAN else "scale"
     return Kind(OffsetParams, (step, "offset"), OffsetParams._RECIPE)
-
-
-def assembled(step: Any, origin: Any, fields: Mapping[str, Any]) -> Params:
-    """Parameters of their two arrays and their fields."""
-    kind = kind_of(fields["convention"])
-    arrays = {"scale": None, **dict(zip(kind.arrays, (step, origin), strict=True))}
-    return kind.type(**arrays, **fields)
 
 
 class Reader(Protocol):
@@ -91,10 +84,13 @@ class Quantized(NamedTuple):
     def bytes(self) -> int:
         return sum(part.bytes for part in self.parts)
 
-    def assembled(self, container: Container, step: Array, origin: Array, axis: Any) -> Params:
+    def assembled(
+        self, container: Container, step: Array, origin: Array, axis: Any
+    ) -> QuantParams | OffsetParams:
         """Parameters of two arrays that were read; `axis` is that of their chunk."""
+        kind = kind_of(self.fields["convention"]).type
         try:
-            return assembled(step, origin, self.fields | {"axis": axis})
+            return kind._made(step, origin, self.fields | {"axis": axis})
         except ValueError as error:
             path = container.path_of(self.parts[0])
             raise fault(path, f"tensor {self.name!r}: {error}", AGAIN) from None

@@ -260,7 +260,7 @@ def _not_finite(
             x = stream.array(min(tiles.TILE, tensor.size - seen))
             values = widen(x)
             nan = np.isnan(values)
-            nans += np.count_nonzero(nan)
+            nans += int(np.count_nonzero(nan))
             bad = np.flatnonzero(~np.isfinite(values) & ~(nan if skip_nan else False))
             if bad.size:
                 index = _c_index(bad + seen, tensor)
@@ -272,7 +272,9 @@ def _not_finite(
     place = tuple(int(i) for i in np.unravel_index(first, tensor.shape))
     fix = f"{keep_by} the tensor, or {_checks.without_nonfinite('x', shaped=True)}"
     if skip_nan is False and nans:
-        fix += "; nan_code (--nan-code) and skip_nan=True (--skip-nan) keep NaN as a code of its own"
+        fix += (
+            "; nan_code (--nan-code) and skip_nan=True (--skip-nan) keep NaN as a code of its own"
+        )
     return fault(
         container.path_of(tensor),
         f"tensor {tensor.name!r} has {count} {'' if skip_nan else 'NaN or '}Inf of {tensor.size} "

@@ -133,8 +133,8 @@ def to_torch(params: zp.QuantParams) -> tuple[float | Tensor, int | Tensor, int,
     TypeError
         `params` is no QuantParams: these operators have no real offsets.
     ValueError
-        Parameters with `block_size` or `nan_code`; a zero point outside [qmin, qmax]; a scale that is not finite
-        and > 0 in float32, or whose reciprocal is not finite there.
+        Parameters with `block_size` or `nan_code`; a zero point outside [qmin, qmax]; a scale that
+        is not finite and > 0 in float32, or whose reciprocal is not finite there.
     """
     if not isinstance(params, zp.QuantParams):
         raise TypeError(
