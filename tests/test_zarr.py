@@ -270,7 +270,7 @@ def test_nan_is_a_value_where_it_has_a_code(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
         array[20:25] = 281
         assert np.abs(array[20:25] - 281).max() <= np.max(params.scale)
-        with pytest.raises(ValueError, match=r"chunk has 2 Inf of .* stores Inf as \d+$"):
+        with pytest.raises(ValueError, match=r"chunk has 2 Inf of .* stores Inf as \d+, or"):
             array[0, :2] = -np.inf
         rest = ~np.isnan(found)
         rest[20:25] = False

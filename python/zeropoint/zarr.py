@@ -166,8 +166,8 @@ class AffineCodec(ArrayArrayCodec):
         if self.check_finite:
             nan = self.params.nan_code is not None
             stored = f"Inf as {self.params.qmax}" if nan else f"NaN as {self.params.qmin}"
-            more = f"; or pass AffineCodec(..., check_finite=False), which stores {stored}"
-            more += "" if nan else ", or parameters with a nan_code, which keep NaN"
+            more = "" if nan else "pass parameters with a nan_code, which keep NaN, or "
+            more += f"pass AffineCodec(..., check_finite=False), which stores {stored}, or "
             _checks.finite(values, "chunk", shaped=True, nan=nan, more=more)
         codes = self.params.quantize(values)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes)
