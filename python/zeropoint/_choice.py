@@ -350,6 +350,12 @@ def range_of(
     """Minimum and maximum in the shape of the parameters; ValueError for Inf and no data, and for
     NaN unless `skip_nan`."""
     low, high = range_or_none(x, axis, block_size, name, skip_nan)
+    check_some(low, high)
+    return low, high
+
+
+def check_some(low: Array, high: Array) -> None:
+    """ValueError where a range, which skips NaN, is that of no data."""
     empty = np.asarray(low > high)
     if empty.any():
         place = ""
@@ -359,7 +365,6 @@ def range_of(
         raise ValueError(
             f"x has nothing but NaN{place}, so it has no data; pass at least one number per channel"
         )
-    return low, high
 
 
 @_backend.ieee

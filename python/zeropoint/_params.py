@@ -167,6 +167,11 @@ class Params:
             values["scale"] = None
         return cls(**values)
 
+    @property
+    def scale(self) -> Any:
+        """numpy.float32 or float64, or a read-only array of them."""
+        raise NotImplementedError
+
     # -- for the rest of the package: what differs between the two kinds --------------------------
 
     @property
