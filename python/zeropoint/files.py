@@ -156,8 +156,8 @@ def quantize_file(
         ``.parquet`` file one row group is in memory at a time.
     dst
         A ``.safetensors`` file; a ``.gguf`` or ``.parquet`` file or a folder for such a source.
-        Replaced if it
-        exists, and only once the new one is complete; a folder only if it is empty or a model's.
+        Replaced if it exists, and only once the new one is complete; a folder only if it is empty
+        or a model's.
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
@@ -273,12 +273,12 @@ def _quantize_columns(
                 "axis=-1 for a scale for each element of the lists"
             )
         skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
-        given, choice = None, Choice.of(quantize_file, dtype, keywords)  # type: ignore[arg-type]
-        how = given, choice, axis, skip_nan
+        choice = Choice.of(quantize_file, dtype, keywords)  # type: ignore[arg-type]
+        how: tuple[Any, Choice | None, int | None, bool] = (None, choice, axis, skip_nan)
     else:
         for name in [*keywords, *(["dtype"] if dtype != "uint8" else [])]:
             raise ValueError(f"{name} is for fit='all'; parameters that are given have their own")
-        how = parquet.given(fit), None, None, False
+        how = (parquet.given(fit), None, None, False)
     return parquet.quantize(path, Path(dst), target, progress, names, *how, stats=stats)
 
 
@@ -531,7 +531,7 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     if _is_parquet(path):
         from ._files import parquet
 
-        return parquet.read_params(Path(path), name)
+        return parquet.read_params(Path(path), name)  # type: ignore[return-value]
     with open_again(Path(path)) as container:
         one = quantized_one(container, name)
         if one is None:

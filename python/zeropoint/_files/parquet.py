@@ -390,7 +390,7 @@ class _Coded:
         self, table: _Table, name: str, given: Any, length: int | None, measure: bool, stats: bool
     ) -> None:
         self._work = functools.partial(quantized, params=given, length=length)
-        self.params: Any = params_of(given)
+        self.params = params_of(given)
         self.shape = () if length is None else (length,)
         column = table.column(name)
         with _naming(table.path):
@@ -398,20 +398,20 @@ class _Coded:
         form = Form.of(column, REALS, called(column))
         self.dtype = np.dtype(REALS[form.item])
         # of given parameters nothing says that the data are within their range
-        self._measure = measure or stats or work._overflows(self.params, self.dtype)
+        step, may_overflow = _steps(self.params, self.dtype)
+        self._measure = measure or stats or may_overflow
+        self.bound = 0.0 if measure else step / 2
         self.sums = work.Sums() if stats else None
-        self.bound = float(np.max(self.params.scale, initial=0)) / 2
-        if measure:
-            self.bound = 0.0
 
     def __call__(self, column: Column, first: int) -> Any:
         done = self._work(column, first=first)
         if self._measure:
-            again = dequantized(done, dtype=self.dtype)
+            again = dequantized(done, self.params, self.dtype)
             for x, y in zip(rows_of(column), rows_of(again), strict=True):
                 self.bound = max(self.bound, _furthest(x, y))
                 if self.sums is not None:
-                    self.sums.add(x, y)
+                    there = ~np.isnan(x)
+                    self.sums.add(*((x, y) if there.all() else (x[there], y[there])))
         return done.data
 
 
@@ -424,7 +424,7 @@ class _Decoded:
     def __init__(self, table: _Table, name: str, dtype: np.dtype[Any] | None) -> None:
         column = table.column(name)
         with _naming(table.path):
-            self.params: Any = params_in(column.field.metadata, called(column))
+            self.params = params_in(column.field.metadata, called(column))
             form = Form.of_codes(column, self.params, called(column))
             length = _length(table, name, form, self.params)
             self._work = functools.partial(dequantized, dtype=dtype, length=length)
@@ -432,14 +432,21 @@ class _Decoded:
         self.shape = () if length is None else (length,)
         kind = self.field.type
         self.dtype = np.dtype(REALS[kind if length is None else kind.value_type])
-        self._may_overflow = work._overflows(self.params, self.dtype)
-        self.bound = float(np.max(self.params.scale, initial=0)) / 2
+        step, self._may_overflow = _steps(self.params, self.dtype)
+        self.bound = step / 2
 
     def __call__(self, column: Column, first: int) -> Any:
         done = self._work(column, first=first)
         if self._may_overflow and any(map(work._is_inf, rows_of(done))):
             self.bound = np.inf
         return done.data
+
+
+def _steps(params: Any, dtype: np.dtype[Any]) -> tuple[float, bool]:
+    """The largest step, and whether a code may stand for more than `dtype` holds."""
+    if not np.size(params.scale):
+        return 0.0, False
+    return float(np.max(params.scale)), work._overflows(params, dtype)
 
 
 def _furthest(x: Array, again: Array) -> float:
