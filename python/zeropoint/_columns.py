@@ -351,7 +351,7 @@ class Form(NamedTuple):
         if codes and _is_binary(kind):
             fixed = pa.types.is_fixed_size_binary(kind)
             return Form(next(iter(items)), True, kind.byte_width if fixed else None)
-        wanted = " or ".join(map(str, items))
+        wanted = " or ".join(items.values())
         fix = f"{wanted}, or lists of them (FixedSizeList, List, LargeList)"
         is_codes = kind in CODES or (is_list(kind) and kind.value_type in CODES)
         if is_codes and not codes:
@@ -361,7 +361,7 @@ class Form(NamedTuple):
     @staticmethod
     def of_codes(column: Column, params: Params, what: str) -> Form:
         """The same for codes of `params`."""
-        return Form.of(column, {_TYPES[params.dtype.name]: ""}, what, codes=True)
+        return Form.of(column, {_TYPES[params.dtype.name]: params.dtype.name}, what, codes=True)
 
     def length(self, data: Any, params: Params | None) -> int | None:
         """The elements of each row, as the type, the parameters or the first row say; or None."""

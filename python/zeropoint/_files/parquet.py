@@ -384,7 +384,7 @@ def _wider(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array
 class _Coded:
     """A column that becomes codes."""
 
-    verb = "it is not among the columns to quantize"
+    kept = "it is not chosen"
 
     def __init__(
         self, table: _Table, name: str, given: Any, length: int | None, measure: bool, stats: bool
@@ -418,7 +418,7 @@ class _Coded:
 class _Decoded:
     """A column of codes that becomes values."""
 
-    verb = "it is not quantized"
+    kept = "it is not quantized"
     sums = None
 
     def __init__(self, table: _Table, name: str, dtype: np.dtype[Any] | None) -> None:
@@ -498,7 +498,7 @@ def _write(
 
 def _summary(table: _Table, written: _Table, i: int, jobs: dict[int, Any]) -> TensorSummary:
     field, job = table.schema.field(i), jobs.get(i)
-    about: dict[str, Any] = {"kept": next(iter(jobs.values())).verb}
+    about: dict[str, Any] = {"kept": next(iter(jobs.values())).kept}
     shape, dtype = _shape(table, field.type), _label(field.type)
     if job is not None:
         sqnr = None if job.sums is None else job.sums.sqnr_db
