@@ -418,7 +418,7 @@ def test_bad_rows(column: Any, message: str) -> None:
     [
         (
             pa.array([1, 2]),
-            "the column has type int64 and must have halffloat or float or double,",
+            "the column has type int64 and must have float16 or float32 or",
         ),
         (pa.array(["a"]), "the column has type string and must"),
         (pa.nulls(3), "the column has type null"),

@@ -67,8 +67,13 @@ _FORMATS = {
         if name != "zeropoint"
     },
     "gguf": ("include", "exclude"),
+    "parquet": (
+        *("dtype", *(name for name in _KEYWORDS if name != "block_size")),
+        *("column", "fit"),
+    ),
 }
-_SOURCE = "a .npy, .npz, .safetensors or .gguf file, or the folder of a model"
+_BY_SUFFIX = ("gguf", "parquet")  #: formats of files with such a suffix, which have no other
+_SOURCE = "a .npy, .npz, .safetensors, .gguf or .parquet file, or the folder of a model"
 
 
 def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -> None:
@@ -85,13 +90,14 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "--output",
         metavar="OUT",
         required=True,
-        help="the folder to write if MODEL is one; else a .safetensors file, or .gguf of a .gguf",
+        help="the folder to write if MODEL is one; else a .safetensors file, or .gguf of a .gguf, "
+        ".parquet of a .parquet",
     )
     _add(
         quantize,
         "--format",
         choices=[*_FORMATS],
-        help="default: zeropoint, or gguf (Q8_0) where OUT ends in .gguf",
+        help="default: zeropoint, or gguf (Q8_0) and parquet where OUT ends so",
     )
     every = quantize.add_argument_group("options of several formats")
     _add(
@@ -115,7 +121,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         metavar="PATTERN",
         help="compressed-tensors, comfyui: copy these, and lm_head; repeatable",
     )
-    own = quantize.add_argument_group("options of --format zeropoint")
+    own = quantize.add_argument_group("options of --format zeropoint and parquet")
     _add(
         own,
         "--dtype",
@@ -123,6 +129,21 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         help="of the codes; default: uint8",
     )
     _add_keywords(own, *_KEYWORDS)
+    parquet = quantize.add_argument_group("options of --format parquet")
+    _add(
+        parquet,
+        "--column",
+        action="append",
+        metavar="NAME",
+        help="the column to quantize, of floats or float lists; repeatable",
+    )
+    _add(
+        parquet,
+        "--fit",
+        metavar="all|FILE",
+        help="all (default): one pass to choose parameters, one for the codes; or a .json file of "
+        "parameters or of a fitted quantizer",
+    )
     compressed = quantize.add_argument_group("options of --format compressed-tensors")
     _add(
         compressed,
@@ -152,7 +173,9 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "dequantize model.q8.safetensors -o back.safetensors --dtype float32",
     )
     dequantize.add_argument(
-        "file", metavar="MODEL", help="a .safetensors or .gguf file, or the folder of a model"
+        "file",
+        metavar="MODEL",
+        help="a .safetensors, .gguf or .parquet file, or the folder of a model",
     )
     dequantize.add_argument(
         "-o", "--output", metavar="OUT", required=True, help="a file or folder, as MODEL; or .npy"
@@ -238,7 +261,7 @@ def _quantize(options: argparse.Namespace) -> None:
     chosen = _format(options)
     _check_belong(chosen, keywords, is_default="format" not in options)
     keywords["stats"] = "stats" in options
-    if chosen in ("zeropoint", "gguf"):
+    if chosen in ("zeropoint", *_BY_SUFFIX):
         function = functools.partial(files.quantize_file, **keywords)
     else:
         if "ignore" in keywords:  # the head stays as well, whatever else does
@@ -248,12 +271,14 @@ def _quantize(options: argparse.Namespace) -> None:
 
 
 def _format(options: argparse.Namespace) -> str:
-    is_gguf = options.output.endswith(".gguf")
-    chosen: str = getattr(options, "format", "gguf" if is_gguf else "zeropoint")
-    if (chosen == "gguf") != is_gguf:
+    suffix = options.output.rpartition(".")[2]
+    needed = suffix if suffix in _BY_SUFFIX else None
+    chosen: str = getattr(options, "format", needed or "zeropoint")
+    if chosen != needed and (needed or chosen in _BY_SUFFIX):
+        name = needed or chosen
         raise WrongUsage(
-            f"--format {chosen} and -o {printable(options.output)} do not go together: gguf, and "
-            "no other format, is written to an OUT that ends in .gguf"
+            f"--format {chosen} and -o {printable(options.output)} do not go together: {name}, and "
+            f"no other format, is written to an OUT that ends in .{name}"
         )
     return chosen
 
@@ -400,7 +425,7 @@ def _dtype(label: str) -> str:
     label = NUMPY.get(label, REALS.get(label, label))
     try:
         return np.dtype(label).name
-    except TypeError:  # NumPy has no such dtype
+    except (TypeError, ValueError):  # NumPy has no such dtype
         return label
 
 

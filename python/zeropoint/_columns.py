@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _backend, _checks
 from ._extras import missing
-from ._params import QuantParams
+from ._params import Params, from_dict
 from ._reference import Array, working_dtype
 
 try:
@@ -30,12 +30,10 @@ REALS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float6
 CODES = {pa.uint8(): "uint8", pa.int8(): "int8"}
 _TYPES = {name: kind for kind, name in (REALS | CODES).items()}
 _SIZE = 1 << 20  # elements of a search for NaN at a time
-#: what helps against NaN and Inf, without and with a nan_code
+#: what helps against NaN and Inf where there is no nan_code, and where there is one
 _FIX = (
-    "no code stands for it: make the row null, pass parameters with a nan_code, which stands for "
-    "NaN, or check_finite=False, which stores NaN as qmin and Inf as qmax or qmin",
-    "no code stands for it: make the row null, or pass check_finite=False, which stores Inf as "
-    "qmax or qmin",
+    "no code stands for it: make the row null, or use parameters with a nan_code",
+    "no code stands for it: make the row null",
 )
 _LONGEST = np.iinfo(np.int32).max  # what the offsets of a list hold
 
@@ -78,7 +76,7 @@ def quantized(
     elements of each row where no row may be there to tell.
     """
     what = called(column)
-    quantizer = None if isinstance(params, QuantParams) else params
+    quantizer = None if isinstance(params, Params) else params
     params = params_of(params)
     _checks.name(kind, "kind", KINDS)
     must_be_finite = _checks.flag(must_be_finite, "check_finite")
@@ -87,7 +85,7 @@ def quantized(
     length = _length(form, column.data, params, kind, what) if length is None else length
     _check_fit(params, length, what)
     params._check_precision(working_dtype(dtype))
-    has_nan_code = getattr(params, "nan_code", None) is not None
+    has_nan_code = params.nan_code is not None
     found = []
     for part in form.parts(column.data, length, what, first):
         if must_be_finite:
@@ -107,12 +105,17 @@ def quantized(
 
 
 def dequantized(
-    column: Column, params: Any = None, dtype: Any = None, kind: str = KINDS[0]
+    column: Column,
+    params: Any = None,
+    dtype: Any = None,
+    kind: str = KINDS[0],
+    first: int = 0,
+    length: int | None = None,
 ) -> Column:
-    """The column of values."""
+    """The column of values; `first` and `length` are as in `quantized`."""
     what = called(column)
     metadata = column.field.metadata or {}
-    params = _params_in(metadata, what) if params is None else params_of(params)
+    params = params_in(metadata, what) if params is None else params_of(params)
     if dtype is None:
         dtype = metadata.get(DTYPE, b"float32").decode("ascii", "replace")
         if dtype not in REALS.values():
@@ -125,12 +128,12 @@ def dequantized(
             f"dtype {wanted} is unknown to Arrow; choose {_checks.listed(REALS.values())}"
         )
     _checks.name(kind, "kind", KINDS[:2])
-    form = Form.of(column, {_TYPES[params.dtype.name]: ""}, what, codes=True)
-    length = _length(form, column.data, params, kind, what)
+    form = Form.of_codes(column, params, what)
+    length = _length(form, column.data, params, kind, what) if length is None else length
     _check_fit(params, length, what)
     found = [
         _built(part, params.dequantize(part.values, dtype=wanted), length, kind)
-        for part in form.parts(column.data, length, what)
+        for part in form.parts(column.data, length, what, first)
     ]
     return _result(column, found, _list_type(_TYPES[wanted.name], length, kind), {})
 
@@ -147,23 +150,18 @@ def _result(column: Column, found: list[Any], type: Any, metadata: dict[bytes, b
     return Column(field, pa.chunked_array(found, type))
 
 
-def params_of(given: Any) -> QuantParams:
+def params_of(given: Any) -> Params:
     """Parameters, or those of a fitted quantizer."""
-    found: Any = given if isinstance(given, QuantParams) else getattr(given, "params", None)
-    if not isinstance(found, QuantParams):
+    found = given if isinstance(given, Params) else getattr(given, "params", None)
+    if not isinstance(found, Params):
         raise TypeError(
-            f"params must be a QuantParams, an OffsetParams or a fitted quantizer that has one, "
-            f"not {type(given).__name__}"
+            "params must be a QuantParams, an OffsetParams or a fitted quantizer, not "
+            f"{type(given).__name__}"
         )
     return found
 
 
-def params_from_dict(fields: Any) -> QuantParams:
-    """What `to_dict` of parameters of either kind wrote."""
-    return QuantParams.from_dict(fields)
-
-
-def _params_in(metadata: Mapping[bytes, bytes], what: str) -> QuantParams:
+def params_in(metadata: Mapping[bytes, bytes], what: str) -> Params:
     """The parameters in the metadata of a field."""
     if PARAMS not in metadata:
         raise ValueError(
@@ -171,14 +169,14 @@ def _params_in(metadata: Mapping[bytes, bytes], what: str) -> QuantParams:
             'or the field too: table.select(["NAME"]) in place of table["NAME"]'
         )
     try:
-        return params_from_dict(json.loads(metadata[PARAMS]))
+        return from_dict(json.loads(metadata[PARAMS]))
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise ValueError(
             _checks.printable(f"{what}: {PARAMS.decode()} in its metadata: {error}", 400)
         ) from None
 
 
-def _check_fit(params: QuantParams, length: int | None, what: str) -> None:
+def _check_fit(params: Params, length: int | None, what: str) -> None:
     """ValueError unless each row can use the parameters."""
     if params.axis is None:
         return
@@ -194,7 +192,7 @@ def _check_fit(params: QuantParams, length: int | None, what: str) -> None:
             "column serve every row; pass parameters without an axis, or with axis=-1: one scale "
             "for each element of a list"
         )
-    count = np.size(params.scale)
+    count = params._arrays[0].size
     if count != length:
         raise ValueError(
             f"{what} has lists of {length} elements and params have {count} scales; pass the "
@@ -202,9 +200,9 @@ def _check_fit(params: QuantParams, length: int | None, what: str) -> None:
         )
 
 
-def _length(form: Form, data: Any, params: QuantParams, kind: str, what: str) -> int | None:
+def _length(form: Form, data: Any, params: Params, kind: str, what: str) -> int | None:
     """The elements of each row."""
-    found = form.length(data, int(np.size(params.scale)) if params.axis is not None else None)
+    found = form.length(data, params)
     if found is None and form.is_list:
         if kind == "fixed_size_list":
             raise ValueError(
@@ -303,6 +301,14 @@ def called(column: Column) -> str:
     return f"column {_checks.shown(name)}" if name else "the column"
 
 
+def rows_of(column: Column) -> Iterator[Array]:
+    """The rows that are not null, one array for each chunk, which has none where all are null."""
+    what = called(column)
+    form = Form.of(column, REALS, what)
+    for part in form.parts(column.data, form.length(column.data, None), what):
+        yield part.without_nulls().values
+
+
 class Part(NamedTuple):
     """One chunk of a column."""
 
@@ -339,25 +345,30 @@ class Form(NamedTuple):
         kind = _stored(column.field.type)
         if kind in items:
             return Form(kind, False, None)
-        if _is_list(kind) and kind.value_type in items:
+        if is_list(kind) and kind.value_type in items:
             size = kind.list_size if pa.types.is_fixed_size_list(kind) else None
             return Form(kind.value_type, True, size)
         if codes and _is_binary(kind):
             fixed = pa.types.is_fixed_size_binary(kind)
             return Form(next(iter(items)), True, kind.byte_width if fixed else None)
-        wanted = " or ".join(map(str, items))
+        wanted = " or ".join(items.values())
         fix = f"{wanted}, or lists of them (FixedSizeList, List, LargeList)"
-        is_codes = kind in CODES or (_is_list(kind) and kind.value_type in CODES)
+        is_codes = kind in CODES or (is_list(kind) and kind.value_type in CODES)
         if is_codes and not codes:
             fix += "; these are codes already" if PARAMS in (column.field.metadata or {}) else ""
         raise TypeError(f"{what} has type {kind} and must have {fix}")
 
-    def length(self, data: Any, known: int | None) -> int | None:
-        """The elements of each row: of the type, else `known`, else of the first row; or None."""
+    @staticmethod
+    def of_codes(column: Column, params: Params, what: str) -> Form:
+        """The same for codes of `params`."""
+        return Form.of(column, {_TYPES[params.dtype.name]: params.dtype.name}, what, codes=True)
+
+    def length(self, data: Any, params: Params | None) -> int | None:
+        """The elements of each row, as the type, the parameters or the first row say; or None."""
         if not self.is_list or self.size is not None:
             return self.size
-        if known is not None:
-            return known
+        if params is not None and params.axis is not None:
+            return params._arrays[0].size
         for chunk in map(_plain, data.chunks):
             offsets = _offsets(chunk)
             at = np.flatnonzero(_valid(chunk)) if chunk.null_count else range(len(chunk))
@@ -421,7 +432,7 @@ def _plain(array: Any) -> Any:
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
-def _is_list(kind: Any) -> bool:
+def is_list(kind: Any) -> bool:
     types = pa.types
     return bool(types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind))
 

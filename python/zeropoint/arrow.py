@@ -38,15 +38,13 @@ except ImportError as error:
 from ._columns import (
     DTYPE,
     PARAMS,
-    REALS,
     Column,
-    Form,
-    called,
     column_of,
     dequantized,
     index_of,
     listed,
     quantized,
+    rows_of,
     speaks_arrow,
 )
 
@@ -270,12 +268,8 @@ def rows(column: Any) -> Iterator[Array]:
     TypeError, ValueError
         As `quantize`, but for NaN and Inf, which are left to what takes the arrays.
     """
-    found = column_of(column, "column", None)
-    what = called(found)
-    form = Form.of(found, REALS, what)
-    length = form.length(found.data, None)
-    for part in form.parts(found.data, length, what):
-        if len(values := part.without_nulls().values):
+    for values in rows_of(column_of(column, "column", None)):
+        if len(values):
             yield values
 
 

@@ -301,7 +301,7 @@ def _run(
         copied = tuple(name for name in copied if name != folder.CONFIG)
     total = sum(job.bytes for job in jobs)
     total += sum((container.path / name).stat().st_size for name in copied)
-    report = _counter(total, progress)
+    report = counter(total, progress)
     summaries: list[TensorSummary] = []
     if container.folder is None:
         with replacing(target) as out:
@@ -404,7 +404,7 @@ def _gguf_header(
 _HEADERS = {".safetensors": _safetensors_header, ".npy": _npy_header, ".gguf": _gguf_header}
 
 
-def _counter(total: int, progress: Progress | None) -> Report:
+def counter(total: int, progress: Progress | None) -> Report:
     """A function that adds to a count of bytes and reports it to `progress`."""
     done = 0
 
