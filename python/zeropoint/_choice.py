@@ -17,6 +17,7 @@ from ._reference import Array
 RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
 _CODES = ("qmin", "qmax", "nan_code")
+SKIP = "pass skip_nan=True to leave out NaN, or "  #: in the error for NaN
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -351,6 +352,12 @@ def range_of(
     """Minimum and maximum in the shape of the parameters; ValueError for Inf and no data, and for
     NaN unless `skip_nan`."""
     low, high = range_or_none(x, axis, block_size, name, skip_nan)
+    check_some(low, high, "x")
+    return low, high
+
+
+def check_some(low: Array, high: Array, name: str) -> None:
+    """ValueError where a range of `range_or_none` is that of no data."""
     empty = np.asarray(low > high)
     if empty.any():
         place = ""
@@ -358,9 +365,9 @@ def range_of(
             where = tuple(map(int, np.unravel_index(int(np.argmax(empty)), empty.shape)))
             place = f" in channel {where[0]}" if empty.ndim == 1 else f" in block {where}"
         raise ValueError(
-            f"x has nothing but NaN{place}, so it has no data; pass at least one number per channel"
+            f"{name} has nothing but NaN{place}, so it has no data; pass at least one number per "
+            "channel"
         )
-    return low, high
 
 
 @_backend.ieee
@@ -380,9 +387,7 @@ def range_or_none(
         if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
             _checks.finite(x, "x", shaped=axis is not None, nan=True)
     elif np.isnan(low).any():
-        _checks.finite(
-            x, "x", shaped=axis is not None, more="pass skip_nan=True to leave out NaN, or "
-        )
+        _checks.finite(x, "x", shaped=axis is not None, more=SKIP)
     return low, high
 
 
