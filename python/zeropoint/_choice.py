@@ -17,6 +17,7 @@ from ._reference import Array
 RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
 _CODES = ("qmin", "qmax", "nan_code")
+SKIP = "pass skip_nan=True to leave out NaN, or "  #: in the error for NaN
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -354,8 +355,8 @@ def range_of(
     return low, high
 
 
-def check_some(low: Array, high: Array) -> None:
-    """ValueError where a range, which skips NaN, is that of no data."""
+def check_some(low: Array, high: Array, name: str = "x") -> None:
+    """ValueError where a range of `range_or_none` is that of no data."""
     empty = np.asarray(low > high)
     if empty.any():
         place = ""
@@ -363,7 +364,8 @@ def check_some(low: Array, high: Array) -> None:
             where = tuple(map(int, np.unravel_index(int(np.argmax(empty)), empty.shape)))
             place = f" in channel {where[0]}" if empty.ndim == 1 else f" in block {where}"
         raise ValueError(
-            f"x has nothing but NaN{place}, so it has no data; pass at least one number per channel"
+            f"{name} has nothing but NaN{place}, so it has no data; pass at least one number per "
+            "channel"
         )
 
 
@@ -384,9 +386,7 @@ def range_or_none(
         if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
             _checks.finite(x, "x", shaped=axis is not None, nan=True)
     elif np.isnan(low).any():
-        _checks.finite(
-            x, "x", shaped=axis is not None, more="pass skip_nan=True to leave out NaN, or "
-        )
+        _checks.finite(x, "x", shaped=axis is not None, more=SKIP)
     return low, high
 
 

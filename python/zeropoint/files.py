@@ -203,8 +203,8 @@ def quantize_file(
         first index); `skip_nan` without a `nan_code`; data that `choose_params` refuses; nothing
         left to quantize; tensors that are quantized in the format of another engine; names that are
         taken; a pattern that no name matches; a member of a ``.npz`` that is no array of numbers; a
-        ``.gguf`` file that is quantized already, or a block whose scale float16 cannot hold; no such
-        column, rows of different lengths, a null within a row.
+        ``.gguf`` file that is quantized already, or a block whose scale float16 cannot hold; no
+        such column, rows of different lengths, a null within a row.
     """
     if _is_parquet(src):
         kept_by = {"include": include, "exclude": exclude}
