@@ -153,13 +153,13 @@ ROWS: dict[str, Case] = {
     "params missing": (
         lambda: zp.quantize(F32, 0.5),  # type: ignore[arg-type]
         TypeError,
-        r"params must be a QuantParams, not float; pass .* zp\.quantize\(x, zp\.QuantParams\(0\.5, "
-        r"zero_point\)\)",
+        r"params must be a QuantParams or OffsetParams, not float; pass .* zp\.quantize\(x, "
+        r"zp\.QuantParams\(0\.5, zero_point\)\)",
     ),
     "scale and zero point in quantize": (
         lambda: zp.quantize(F32, 0.1, 0),  # type: ignore[arg-type]
         TypeError,
-        r"params must be a QuantParams, .* zp\.quantize\(x, zp\.QuantParams\(0\.1, 0\)\)",
+        r"params must be a QuantParams .* zp\.quantize\(x, zp\.QuantParams\(0\.1, 0\)\)",
     ),
     "scales and zero points in quantize": (
         lambda: zp.quantize(F32, [0.1, 0.2], U8),  # type: ignore[arg-type]

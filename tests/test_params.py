@@ -461,8 +461,8 @@ def test_times_are_no_zero_points(zero_point: Any) -> None:
 @pytest.mark.parametrize(
     ("function", "others"),
     [
-        (zp.choose_params, ["axis", "block_size"]),
-        (zp.quantize_dynamic, ["out", "axis", "block_size"]),
+        (zp.choose_params, ["axis", "block_size", "skip_nan"]),
+        (zp.quantize_dynamic, ["out", "axis", "block_size", "skip_nan"]),
         (zp.MinMaxObserver.params, []),
         (zp.HistogramObserver.params, ["method", "percentile"]),
     ],

@@ -39,11 +39,11 @@ Ends ends_of(std::size_t isa, zp::ConstView x, std::size_t n) {
 
 namespace answer {
 
-// min_max(x, *, channel_axis)
+// min_max(x, *, channel_axis, skip_nan)
 py::object min_max(std::size_t isa, const Given& given) {
     const py::handle x = given[0], axis = given.or_none(1);
     const auto from = real_view_of(x);
-    if (!from || size_of(x) == 0) return py::none();
+    if (!from || size_of(x) == 0 || flag_or(given[2], false) != false) return py::none();
     if (!axis.is_none())
         return is_axis(axis) ? fast_min_max(isa, x, axis.cast<Axis>()) : py::none();
     Ends ends = ends_of(isa, *from, size_of(x));
@@ -95,7 +95,7 @@ void remember_choice(const py::object& key, const py::object& native) {
 }
 
 // The core's form of the choice of a call whose keywords for it begin at `first`, and end before
-// axis and block_size; null where Python has to look.
+// axis, block_size and skip_nan; null where Python has to look.
 Owner<NativeChoice> choice_of(const Given& given, std::size_t first) {
     PyObject* values[most_arguments];
     PyObject* names[most_arguments];
@@ -108,7 +108,7 @@ Owner<NativeChoice> choice_of(const Given& given, std::size_t first) {
         values[n++] = value;
     };
     add(given[1] ? given[1].ptr() : dtypes.u8_name.ptr());
-    for (std::size_t i = first; i < given.count - 2; ++i) {
+    for (std::size_t i = first; i < given.count - 3; ++i) {
         PyObject* value = given.values[i];
         if (!value) {
             parts[size++] = Py_Ellipsis;
@@ -145,17 +145,19 @@ Owner<NativeChoice> choice_of(const Given& given, std::size_t first) {
 // unless asked for.
 std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, std::size_t first,
                                          bool with_codes, py::handle out) {
+    if (flag_or(given[given.count - 1], false) != false) return {};
     const Owner<NativeChoice> held = choice_of(given, first);
     if (!held) return {};
     const NativeChoice& choice = *held;
     const py::handle x = given[0];
     const auto from = real_view_of(x);
     if (!from || size_of(x) == 0) return {};
-    const py::handle axis = given.or_none(given.count - 2);
-    const py::handle block = given.or_none(given.count - 1);
+    const py::handle axis = given.or_none(given.count - 3);
+    const py::handle block = given.or_none(given.count - 2);
     const auto fields = [&](py::handle scale, py::handle zero, py::handle native) -> Fields {
         return {scale, zero,  choice.dtype,      choice.qmin,         choice.qmax,
-                axis,  block, choice.convention, choice.include_zero, native};
+                axis,  block, choice.convention, choice.include_zero, Py_None,
+                native};
     };
     if (!axis.is_none()) {
         const auto size = integer_or(block, 0);
@@ -196,13 +198,13 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
 
 namespace answer {
 
-// choose_params(x, dtype, *, zero_point_from, ..., axis, block_size)
+// choose_params(x, dtype, *, zero_point_from, ..., axis, block_size, skip_nan)
 py::object choose_params(std::size_t isa, const Given& given) {
     auto found = chosen(isa, given, 2, false, Py_None);
     return found.second ? std::move(found.second) : py::none();
 }
 
-// quantize_dynamic(x, dtype, *, out, zero_point_from, ..., axis, block_size)
+// quantize_dynamic(x, dtype, *, out, zero_point_from, ..., axis, block_size, skip_nan)
 py::object quantize_dynamic(std::size_t isa, const Given& given) {
     auto found = chosen(isa, given, 3, true, given.or_none(2));
     if (!found.second) return py::none();

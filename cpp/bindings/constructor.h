@@ -120,14 +120,14 @@ std::optional<zp::Convention> convention_of(py::handle name) {
 namespace answer {
 
 // _initialise(self, scale, zero_point, dtype, qmin, qmax, axis, block_size, convention,
-// include_zero), which all come by position
+// include_zero, nan_code), which all come by position
 py::object initialise(std::size_t, const Given& given) {
     for (std::size_t i = 0; i < slot::count; ++i)
         if (!given[i]) return py::none();
     const auto code = code_of(given[3]);
     const auto convention = convention_of(given[8]);
     const auto include_zero = flag_or(given[9], true);
-    if (!code || !convention || !include_zero) return py::none();
+    if (!code || !convention || !include_zero || !given[10].is_none()) return py::none();
     if (!*include_zero && *convention != zp::Convention::numpy) return py::none();
     const bool is_signed = code == zp::DType::i8;
     const int first = is_signed ? -128 : 0, last = first + 255;
@@ -183,7 +183,7 @@ py::object initialise(std::size_t, const Given& given) {
     const py::object along = axis ? py::object(py::int_(*axis)) : py::none();
     set_fields(given[0], {scale, zero, is_signed ? dtypes.i8 : dtypes.u8, from, to, along, given[7],
                           convention_texts[static_cast<std::size_t>(*convention)],
-                          *include_zero ? Py_True : Py_False, native});
+                          *include_zero ? Py_True : Py_False, Py_None, native});
     return py::bool_(true);
 }
 

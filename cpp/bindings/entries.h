@@ -17,7 +17,7 @@ namespace py = pybind11;
 
 namespace {
 
-constexpr std::size_t most_arguments = 12;
+constexpr std::size_t most_arguments = 14;
 
 // The arguments of a call in the order of the signature; null where the call gives none.
 struct Given {

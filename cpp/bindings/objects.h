@@ -115,8 +115,20 @@ std::optional<zp::DType> code_of(py::handle object) {
 
 // The slots of QuantParams, in its order; a slot's descriptor sets it where __setattr__ refuses.
 namespace slot {
-enum { scale, zero_point, dtype, qmin, qmax, axis, block_size, convention, include_zero, native };
-constexpr std::size_t count = 10;
+enum {
+    scale,
+    zero_point,
+    dtype,
+    qmin,
+    qmax,
+    axis,
+    block_size,
+    convention,
+    include_zero,
+    nan_code,
+    native
+};
+constexpr std::size_t count = 11;
 }  // namespace slot
 
 // Made while the package is imported, and never freed.
@@ -125,10 +137,10 @@ struct {
 } quant_params;
 
 void set_params_type(py::object type) {
-    const py::tuple names = type.attr("__slots__");
+    const py::tuple names = type.attr("_SLOTS");
     if (names.size() != slot::count) throw py::value_error("slots");
     for (std::size_t i = 0; i < slot::count; ++i)
-        quant_params.slots[i] = py::object(type.attr("__dict__")[names[i]]).release();
+        quant_params.slots[i] = py::object(type.attr(names[i])).release();
     quant_params.no_arguments = py::tuple().release();
     quant_params.type = type.release();
 }

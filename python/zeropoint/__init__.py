@@ -33,18 +33,20 @@ from ._backend import (
     verify,
 )
 from ._compare import Comparison, ErrorStats, compare, error_stats
-from ._conventions import CONVENTIONS
-from ._params import QuantParams
+from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
+from ._params import OffsetParams, QuantParams
 from .observers import HistogramObserver, MinMaxObserver
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CONVENTIONS",
+    "OFFSET_CONVENTIONS",
     "Comparison",
     "ErrorStats",
     "HistogramObserver",
     "MinMaxObserver",
+    "OffsetParams",
     "QuantParams",
     "VerificationError",
     "backend",

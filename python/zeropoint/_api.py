@@ -6,7 +6,7 @@ explain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from ._choice import choose_params as choose_params
 from ._choice import min_max as min_max
 from ._choice import quantize_dynamic as quantize_dynamic
 from ._chunks import chunks
-from ._params import QuantParams, checked
+from ._params import OffsetParams, QuantParams, checked
 from ._params import dequantize as dequantize
 from ._params import fake_quantize as fake_quantize
 from ._params import quantize as quantize
 from ._reference import Array
+
+_Kind = TypeVar("_Kind", QuantParams, OffsetParams)
 
 
 def requantize(
@@ -51,7 +53,12 @@ def requantize(
         `acc_scale` or M is not finite and > 0, or does not fit; parameters with `block_size`, or
         with a zero point outside [qmin, qmax].
     """
-    params = checked(params, wrong, "zp.requantize(acc, acc_scale, ")
+    checked(params, wrong, "zp.requantize(acc, acc_scale, ")
+    if not isinstance(params, QuantParams):
+        raise TypeError(
+            "params is an OffsetParams, and no engine requantizes to a real offset; pass a "
+            "QuantParams, or quantize acc * acc_scale"
+        )
     acc = _checks.exact_array(acc, np.dtype(np.int32), "acc", "pass acc.astype(numpy.int32)")
     if params.block_size is not None:
         raise ValueError(
@@ -106,26 +113,54 @@ def _multiplier(acc_scale: Any, params: QuantParams) -> Array:
     return multiplier
 
 
-def flip_signedness(q: Any, params: QuantParams) -> tuple[Array, QuantParams]:
+def flip_signedness(q: Any, params: _Kind) -> tuple[Array, _Kind]:
     """uint8 codes to int8 or back, exactly: codes, zero point and range move by 128.
 
     Returns the codes of the other dtype and their parameters.  `dequantize` gives the same values
     (but for zero points beyond 2^24, possible with ``include_zero=False``, which float32 rounds).
+
+    Raises
+    ------
+    TypeError
+        `q` is not of ``params.dtype``.
+    ValueError
+        Parameters that do not fit; a zero point that leaves int32; a `cf` offset that cannot move
+        by 128 steps without a change of the values.
     """
-    params = checked(params, call="zp.flip_signedness(q, ")
+    checked(params, call="zp.flip_signedness(q, ")
     q = _checks.exact_array(q, params.dtype, "q", "these are not codes of params.dtype")
     params._check_fits(q.shape)
     by = -128 if params.dtype == np.uint8 else 128
     other = np.dtype(np.int8 if by < 0 else np.uint8)
-    zero = params.zero_point  # the sum may leave int32: ValueError
-    zero = zero + by if params.axis is None else zero.astype(np.int64) + by
-    moved = params.replace(
-        zero_point=zero, dtype=other, qmin=params.qmin + by, qmax=params.qmax + by
-    )
+    nan = params.nan_code
+    changes = {"dtype": other, "qmin": params.qmin + by, "qmax": params.qmax + by}
+    changes["nan_code"] = None if nan is None else nan + by
+    if isinstance(params, QuantParams):
+        zero = params.zero_point  # the sum may leave int32: ValueError
+        changes["zero_point"] = zero + by if params.axis is None else zero.astype(np.int64) + by
+    elif params.convention == "cf":
+        changes["offset"] = params.offset - by * params.scale
+    moved = params.replace(**changes)
+    if isinstance(params, OffsetParams):
+        _check_same_values(params, moved, by)  # type: ignore[arg-type]  # a TypeVar is not narrowed
     codes = np.empty(q.shape, other)
     for chunk in chunks(q.shape):
         np.bitwise_xor(q[chunk].view(np.uint8), np.uint8(128), out=codes[chunk].view(np.uint8))
     return codes, moved
+
+
+@_backend.ieee
+def _check_same_values(params: OffsetParams, moved: OffsetParams, by: int) -> None:
+    """ValueError unless all codes keep their values."""
+    codes = np.arange(params.qmin, params.qmax + 1).reshape(-1, *[1] * params._arrays[0].ndim)
+    double = np.dtype(np.float64)
+    before = params._decoded(codes.astype(params.dtype), *params._arrays, double)
+    after = moved._decoded((codes + by).astype(moved.dtype), *moved._arrays, double)
+    if not np.array_equal(before, after):
+        raise ValueError(
+            "the offset of params, moved by 128 steps, is rounded, and so are the values; quantize "
+            f"the data anew to {moved.dtype}"
+        )
 
 
 # ---------------------------------------------------------------------------------------------

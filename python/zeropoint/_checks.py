@@ -96,19 +96,37 @@ def _dtype(dtype: object) -> np.dtype[Any] | None:
     return None
 
 
-def code_range(qmin: object, qmax: object, dtype: np.dtype[Any]) -> tuple[int, int]:
-    """qmin and qmax with the dtype's ends as defaults; qmin < qmax, both inside the dtype."""
+def code_range(
+    qmin: object, qmax: object, dtype: np.dtype[Any], nan_code: object = None
+) -> tuple[int, int, int | None]:
+    """qmin, qmax and nan_code: qmin < qmax, all inside the dtype, whose ends are the defaults.
+
+    A nan_code at an end of the range takes that code out of it.
+    """
     info = np.iinfo(dtype)
     low = int(info.min) if qmin is None else integer(qmin, "qmin")
     high = int(info.max) if qmax is None else integer(qmax, "qmax")
-    for name, value in (("qmin", low), ("qmax", high)):
-        if not info.min <= value <= info.max:
+    nan = None if nan_code is None else integer(nan_code, "nan_code")
+    for name, value in (("qmin", low), ("qmax", high), ("nan_code", nan)):
+        if value is not None and not info.min <= value <= info.max:
             raise ValueError(
                 f"{name} {value} is outside {dtype.name}; it must lie in [{info.min}, {info.max}]"
             )
     if low >= high:
         raise ValueError(f"qmin {low} must be less than qmax {high}; swap them or widen the range")
-    return low, high
+    if nan is None or not low <= nan <= high:
+        return low, high, nan
+    if low < nan < high:
+        raise ValueError(
+            f"nan_code {nan} lies inside [qmin, qmax] = [{low}, {high}], where data may have it; "
+            f"choose an end, {low} or {high}, or a code outside"
+        )
+    low, high = (low + 1, high) if nan == low else (low, high - 1)
+    if low >= high:
+        raise ValueError(
+            f"nan_code {nan} leaves one code, {low}, of the two from qmin to qmax; widen the range"
+        )
+    return low, high, nan
 
 
 def zero_included(include_zero: bool, given: object, convention: str) -> None:
@@ -303,14 +321,16 @@ def elements_overlap(x: Array) -> bool | None:
     return bool((np.diff(starts) < item).any())
 
 
-def finite(x: Array, name: str, shaped: bool = False) -> None:
+def finite(x: Array, name: str, shaped: bool = False, nan: bool = False, more: str = "") -> None:
     """ValueError with the count and the first index if `x` has a NaN or an Inf.
 
-    `shaped`: the shape of `x` counts, so that none can be dropped.
+    `shaped`: the shape of `x` counts, so that none can be dropped.  `nan`: NaN is fine.  `more` is
+    another way out.
     """
     count, where = 0, tuple[int, ...]()
     for chunk in chunks(x.shape):
-        bad = ~np.isfinite(widen(x[chunk]))
+        values = widen(x[chunk])
+        bad = np.isinf(values) if nan else ~np.isfinite(values)
         found = int(np.count_nonzero(bad))
         if found and not count:
             first = np.unravel_index(int(np.argmax(bad)), bad.shape)
@@ -320,8 +340,8 @@ def finite(x: Array, name: str, shaped: bool = False) -> None:
         count += found
     if count:
         raise ValueError(
-            f"{name} has {count} NaN or Inf of {x.size} elements, the first ({x[where]}) at index "
-            f"{where}; {without_nonfinite(name, shaped)}"
+            f"{name} has {count} {'' if nan else 'NaN or '}Inf of {x.size} elements, the first "
+            f"({x[where]}) at index {where}; {more}{without_nonfinite(name, shaped)}"
         )
 
 
@@ -344,21 +364,63 @@ def without_nonfinite(name: str, shaped: bool = False, library: str = "numpy") -
 
 def scales(scale: Any, convention: str) -> Array:
     """A fresh float32 or float64 array of valid scales."""
-    found = numbers(scale, "scale")
-    if found.dtype.kind in "iu" or isinstance(scale, int):
-        with contextlib.suppress(OverflowError):  # an int beyond float64 is no finite scale
-            found = np.asarray(found, np.float64)
-        if found.dtype == object:
-            raise ValueError("scale is beyond float64: a scale must be finite and > 0")
-    elif dtype_name(found.dtype) not in FLOATS:
-        raise TypeError(f"scale must be a real number or an array of them, not {shown(scale)}")
-    plain = isinstance(scale, (int, float, list, tuple)) and not isinstance(scale, np.generic)
-    keep = found.dtype == np.float64 and not plain
+    found, precision = _reals(scale, "scale", "a scale must be finite and > 0")
     check_scales(found, convention, "scale ")
     with np.errstate(all="ignore"):
-        cast = np.array(found, np.float64 if keep else np.float32, order="C")
+        cast = np.array(found, precision, order="C")
     check_scales(cast, convention, "scale, stored as float32, ")
     return cast
+
+
+def _reals(value: Any, name: str, bounds: str) -> tuple[Array, np.dtype[Any]]:
+    """Real numbers, and the precision in which they are kept: Python's in float32."""
+    found = numbers(value, name)
+    if found.dtype.kind in "iu" or isinstance(value, int):
+        with contextlib.suppress(OverflowError):  # an int beyond float64 is not finite
+            found = np.asarray(found, np.float64)
+        if found.dtype == object:
+            raise ValueError(f"{name} is beyond float64: {bounds}")
+    elif dtype_name(found.dtype) not in FLOATS:
+        raise TypeError(f"{name} must be a real number or an array of them, not {shown(value)}")
+    plain = isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic)
+    keep = found.dtype == np.float64 and not plain
+    return found, np.dtype(np.float64 if keep else np.float32)
+
+
+def kept_and_offset(kept: Any, offset: Any, by_span: bool) -> tuple[Array, Array]:
+    """Fresh arrays of valid scales, or spans, and of offsets, in the finer of their precisions."""
+    name = "span" if by_span else "scale"
+    bounds = f"a {name} must be finite and {'>= 0' if by_span else '> 0'}"
+    first, one = _reals(kept, name, bounds)
+    second, other = _reals(offset, "offset", "an offset must be finite")
+    precision = np.promote_types(one, other)
+    if second.ndim and second.shape != first.shape:
+        raise ValueError(
+            f"offset has shape {second.shape} and {name} has shape {first.shape}; they must be the "
+            "same, or offset one number"
+        )
+    with np.errstate(all="ignore"):
+        first = np.array(first, precision, order="C")
+        second = np.array(np.broadcast_to(second, first.shape), precision, order="C")
+        good = np.isfinite(first) & ((first >= 0) if by_span else (first > 0))
+    _check_numbers(first, good, name, bounds)
+    _check_numbers(second, np.isfinite(second), "offset", "an offset must be finite")
+    return first + 0, second + 0  # a zero is +0
+
+
+def _check_numbers(found: Array, good: Array, name: str, bounds: str) -> None:
+    if not np.all(good):
+        where = np.unravel_index(int(np.argmin(good)), found.shape)
+        raise ValueError(f"{name} {_place(where)}is {found[where]} as {found.dtype}: {bounds}")
+
+
+def _place(where: tuple[Any, ...]) -> str:
+    """Which of several parameters, for an error."""
+    if not where:
+        return ""
+    if len(where) == 1:
+        return f"of channel {int(where[0])} "
+    return f"of block {tuple(map(int, where))} "
 
 
 def check_scales(scale: Array, convention: str, what: str) -> None:
@@ -371,27 +433,27 @@ def check_scales(scale: Array, convention: str, what: str) -> None:
             fix += "; use onnx, or a larger scale"
     if not np.all(good):
         where = np.unravel_index(int(np.argmin(good)), scale.shape)
-        place = f"of channel {int(where[0])} " if scale.ndim == 1 else ""
-        place = f"of block {tuple(map(int, where))} " if scale.ndim > 1 else place
-        raise ValueError(f"{what}{place}is {scale[where]}: {fix}")
+        raise ValueError(f"{what}{_place(where)}is {scale[where]}: {fix}")
 
 
-def granularity(shape: tuple[int, ...], axis: int | None, block_size: int | None) -> int | None:
+def granularity(
+    shape: tuple[int, ...], axis: int | None, block_size: int | None, name: str = "scale"
+) -> int | None:
     """ValueError unless scales of `shape` can be these; the axis, from 0 where that is known."""
     if axis is None:
         if shape:
             raise ValueError(
-                f"scale has shape {shape} but axis is None; name the channel axis, or "
+                f"{name} has shape {shape} but axis is None; name the channel axis, or "
                 "pass one number"
             )
     elif block_size is None:
         if len(shape) != 1:
             raise ValueError(
-                f"scale has shape {shape}; with axis {axis} it must be 1-D, one scale per channel"
+                f"{name} has shape {shape}; with axis {axis} it must be 1-D, one {name} per channel"
             )
     elif not shape:
         raise ValueError(
-            f"scale is one number; with block_size {block_size} it needs the data's shape with "
+            f"{name} is one number; with block_size {block_size} it needs the data's shape with "
             f"axis {axis} divided by block_size"
         )
     else:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_type_hint
 
 import numpy as np
 
-from . import _backend, _checks, _conventions
-from ._params import QuantParams, quantize
+from . import _backend, _checks, _conventions, _reference
+from ._params import OffsetParams, QuantParams, quantize
 from ._reference import Array
 
 RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
+_CODES = ("qmin", "qmax", "nan_code")
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -27,13 +28,15 @@ class ChoiceKeywords(TypedDict, total=False):
     qmin: int | None
     qmax: int | None
     convention: str
+    nan_code: int | None
 
 
 class ParamsKeywords(ChoiceKeywords, total=False):
-    """And how many ranges there are: None is one for all."""
+    """And how many ranges there are, None being one for all; and whether NaN are left out."""
 
     axis: int | None
     block_size: int | None
+    skip_nan: bool
 
 
 @_checks.initialised_once
@@ -41,8 +44,8 @@ class ParamsKeywords(ChoiceKeywords, total=False):
 class Choice:
     """The checked keywords; `zeropoint.choose_params` explains them.
 
-    The names and the order of the fields are those of `_reference.choose` and, but for `dtype`, of
-    the core's `Choice`.
+    The names and the order of the first fields are those of `_reference.choose`, and of the core's
+    `Choice`.
     """
 
     dtype: Any = "uint8"  #: a numpy.dtype once checked
@@ -52,6 +55,7 @@ class Choice:
     qmin: Any = None  #: an int once checked
     qmax: Any = None
     convention: str = "numpy"  #: the canonical name once checked
+    nan_code: Any = None  #: an int once checked, outside [qmin, qmax]
     native: Any = field(init=False, repr=False, compare=False)  #: the core's form, None without
 
     @staticmethod
@@ -59,9 +63,7 @@ class Choice:
         """The choice of a call of `function`; cached, as checks take longer than a small array."""
         try:
             # a tensor is an integer too, whose value may change
-            if not keywords or (
-                type(keywords.get("qmin")) in _FIXED and type(keywords.get("qmax")) in _FIXED
-            ):
+            if not keywords or all(type(keywords.get(name)) in _FIXED for name in _CODES):
                 return _remembered(dtype, **keywords)
         except TypeError:  # unhashable; or wrong, which is explained here or by the constructor
             pass
@@ -74,15 +76,23 @@ class Choice:
         return Choice(dtype, **keywords)
 
     def __post_init__(self) -> None:
-        rule, convention = self.zero_point_from, _conventions.canonical(self.convention)
+        offset, rule = _conventions.has_offset(self.convention), self.zero_point_from
+        canonical = _conventions.canonical_offset if offset else _conventions.canonical
+        convention = canonical(self.convention)
         dtype = _checks.code_dtype(self.dtype)
-        qmin, qmax = _checks.code_range(self.qmin, self.qmax, dtype)
+        qmin, qmax, nan_code = _checks.code_range(self.qmin, self.qmax, dtype, self.nan_code)
         include_zero = _checks.flag(self.include_zero, "include_zero")
         symmetric = _checks.flag(self.symmetric, "symmetric")
         if rule is not None:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
+        for name, given in (("zero_point_from", rule), ("symmetric", symmetric or None)):
+            if offset and given is not None:
+                raise ValueError(
+                    f"{name}={given!r} chooses a zero point, which the {convention} convention has "
+                    "not; leave it out"
+                )
         if symmetric and rule is not None:
             raise ValueError(
                 f"symmetric=True fixes the zero point, so zero_point_from {rule!r} cannot apply; "
@@ -92,24 +102,44 @@ class Choice:
             raise ValueError(
                 "symmetric=True always holds 0, so include_zero=False cannot apply; leave one out"
             )
-        _checks.zero_included(include_zero, self.convention, convention)
+        if not offset:
+            _checks.zero_included(include_zero, self.convention, convention)
         if symmetric and qmax - qmin < 2:
             raise ValueError(f"symmetric=True needs at least three codes; [{qmin}, {qmax}] has two")
         # in place of what was given: numpy.bool_ becomes bool, an alias the canonical name
         self.__dict__.update(dtype=dtype, include_zero=include_zero, symmetric=symmetric)
-        self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention)
-        self.__dict__["native"] = _backend.native_choice(*self.keywords.values())
+        self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention, nan_code=nan_code)
+        known = not offset and nan_code is None
+        native = _backend.native_choice(*self.keywords.values()) if known else None
+        self.__dict__["native"] = native
 
     @property
     def keywords(self) -> dict[str, Any]:
         """Those of `_reference.choose`."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        names = (each.name for each in fields(self) if each.init and each.name != "nan_code")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether `params` gives an OffsetParams."""
+        return _conventions.has_offset(self.convention)
 
     @_backend.ieee
     def params(
-        self, low: Array, high: Array, axis: int | None = None, block_size: int | None = None
-    ) -> QuantParams:
-        """The parameters for data in [low, high]: float arrays in the shape of the parameters."""
+        self,
+        low: Array,
+        high: Array,
+        axis: int | None = None,
+        block_size: int | None = None,
+        length: int | None = None,
+    ) -> QuantParams | Any:
+        """The parameters for data in [low, high]: float arrays in the shape of the parameters.
+
+        `length` is that of the last axis of the data, where it is known: faiss' arithmetic depends
+        on it.
+        """
+        if self.has_offset:
+            return self._offset_params(low, high, axis, block_size, length)
         constant = low == high
         if not self.include_zero and np.any(constant):
             value = low[np.unravel_index(int(np.argmax(constant)), low.shape)]
@@ -131,9 +161,28 @@ class Choice:
                 f"the zero point would be {value}, beyond int32: x lies too far from 0 for its "
                 "range; use include_zero=True, or subtract the mean first"
             )
-        shared = ("dtype", "qmin", "qmax", "convention", "include_zero")
+        shared = ("dtype", "qmin", "qmax", "convention", "include_zero", "nan_code")
         recipe = {name: getattr(self, name) for name in shared}
         return QuantParams(scale, zero.astype(np.int32), axis=axis, block_size=block_size, **recipe)
+
+    def _offset_params(
+        self, low: Array, high: Array, axis: int | None, block_size: int | None, length: int | None
+    ) -> OffsetParams:
+        with np.errstate(all="ignore"):
+            wide = ~np.isfinite(high - low)
+        if wide.any():
+            raise ValueError(
+                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down, or "
+                "convert it to float64"
+            )
+        how = {name: getattr(self, name) for name in ("qmin", "qmax", "convention")}
+        kept, offset = _reference.choose_by_offset(low, high, **how)
+        fused = None
+        if self.convention == "faiss" and length is not None:
+            fused = low.dtype == np.float32 and length % 8 == 0
+        recipe = how | {"axis": axis, "block_size": block_size, "fused": fused}
+        recipe |= {"dtype": self.dtype, "nan_code": self.nan_code}
+        return OffsetParams._made(kept, offset, recipe)
 
 
 _remembered = functools.lru_cache(maxsize=256, typed=True)(Choice)
@@ -150,7 +199,10 @@ def shows(keywords: type[ChoiceKeywords]) -> Callable[[_Function], _Function]:
     defaults = {each.name: each.default for each in fields(Choice)}
     shown = [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=kind
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults.get(name, False if kind is bool else None),
+            annotation=kind,
         )
         for name, kind in get_type_hints(keywords).items()
     ]
@@ -170,13 +222,16 @@ def shows(keywords: type[ChoiceKeywords]) -> Callable[[_Function], _Function]:
 
 
 @shows(ParamsKeywords)
-def choose_params(x: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]) -> QuantParams:
+def choose_params(
+    x: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]
+) -> QuantParams | Any:
     """Scale and zero point for the data `x`: ``scale = (max - min) / (qmax - qmin)``.
 
     Parameters
     ----------
     x
-        float16, bfloat16, float32 or float64, not empty, without NaN and Inf.
+        float16, bfloat16, float32 or float64, not empty, without Inf; without NaN, unless
+        `skip_nan`.
     dtype, qmin, qmax
         Type and range of the codes.
     zero_point_from
@@ -192,22 +247,28 @@ def choose_params(x: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
     axis, block_size
         One scale and zero point per channel, or per block, as in `QuantParams`.
     convention
-        The convention of the result, an alias is fine.
+        The convention of the result, an alias is fine.  Those of `zeropoint.OFFSET_CONVENTIONS`
+        take the range as it is, zero or not, and have no zero point to choose.
+    nan_code
+        A code for missing values, as in `QuantParams`.
+    skip_nan
+        Leave NaN out: the bits are those for the data without them.
 
     Returns
     -------
-    QuantParams
-        With a float64 scale for float64 data, else float32.  Float32 data with the rules ``max``
-        and ``min`` and ``include_zero=False`` give the bits of the same formulas written in NumPy
-        >= 2.
+    QuantParams or OffsetParams
+        As the convention asks.  With a float64 scale for float64 data, else float32.  Float32 data
+        with the rules ``max`` and ``min`` and ``include_zero=False`` give the bits of the same
+        formulas written in NumPy >= 2.
 
     Raises
     ------
     TypeError
         `x` is not of a supported float dtype; `dtype` is not uint8 or int8; an unknown keyword.
     ValueError
-        No data; NaN or Inf in `x` (count and first index); constant data with
-        ``include_zero=False``; a zero point beyond int32; options that exclude each other.
+        No data, or only NaN; NaN or Inf in `x` (count and first index); constant data with
+        ``include_zero=False``; a zero point beyond int32; for a real offset a range that overflows;
+        options that exclude each other.
 
     Notes
     -----
@@ -216,28 +277,41 @@ def choose_params(x: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
     span the whole range of their dtype can dequantize to Inf at an end, half a step beyond its
     largest number; a wider output dtype holds it.
     """
-    axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
+    layout = _layout_of(keywords)
     choice = Choice.of(choose_params, dtype, keywords)
-    return choice.params(*range_of(_checks.real_array(x), axis, block_size), axis, block_size)
+    return _chosen(choice, _checks.real_array(x), *layout)
+
+
+def _layout_of(keywords: ParamsKeywords) -> tuple[int | None, int | None, bool]:
+    """Axis, block size and skip_nan, taken out of the keywords."""
+    skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
+    return keywords.pop("axis", None), keywords.pop("block_size", None), skip_nan
+
+
+def _chosen(
+    choice: Choice, x: Array, axis: int | None, block_size: int | None, skip_nan: bool
+) -> QuantParams | Any:
+    ends = range_of(x, axis, block_size, skip_nan=skip_nan)
+    return choice.params(*ends, axis, block_size, x.shape[-1] if x.ndim else 1)
 
 
 @shows(ParamsKeywords)
 def quantize_dynamic(
     x: Any, dtype: Any = "uint8", *, out: Array | None = None, **keywords: Unpack[ParamsKeywords]
-) -> tuple[Array, QuantParams]:
+) -> tuple[Array, QuantParams | Any]:
     """Choose the parameters for `x` and quantize it: ``(codes, params)``.
 
     Keywords and errors are those of `choose_params`; `out` is as in `quantize`.
     """
-    axis, block_size = keywords.pop("axis", None), keywords.pop("block_size", None)
+    layout = _layout_of(keywords)
     choice = Choice.of(quantize_dynamic, dtype, keywords)
     x = _checks.real_array(x)
     out = _checks.output(out, x.shape, choice.dtype)
-    params = choice.params(*range_of(x, axis, block_size), axis, block_size)
+    params = _chosen(choice, x, *layout)
     return quantize(x, params, out=out), params
 
 
-def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
+def min_max(x: Any, *, channel_axis: int | None = None, skip_nan: bool = False) -> tuple[Any, Any]:
     """Minimum and maximum of `x` in one pass; a zero is +0.0.
 
     Parameters
@@ -247,6 +321,8 @@ def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
     channel_axis
         The axis that is kept (NumPy's ``axis`` is the one that goes): the results are 1-D, one
         element per channel.
+    skip_nan
+        Leave NaN out: the bits are those of the data without them.
 
     Returns
     -------
@@ -257,24 +333,56 @@ def min_max(x: Any, *, channel_axis: int | None = None) -> tuple[Any, Any]:
     Raises
     ------
     ValueError
-        No data; NaN or Inf in `x` (count and first index); AxisError where there is no such axis.
+        No data, or only NaN; NaN or Inf in `x` (count and first index); AxisError where there is no
+        such axis.
     """
-    axis = channel_axis
-    low, high = range_of(_checks.real_array(x), axis, None, "channel_axis")
+    axis, skip_nan = channel_axis, _checks.flag(skip_nan, "skip_nan")
+    low, high = range_of(_checks.real_array(x), axis, None, "channel_axis", skip_nan)
     return (low[()], high[()]) if axis is None else (low, high)
 
 
-@_backend.ieee
 def range_of(
-    x: Array, axis: int | None, block_size: int | None, name: str = "axis"
+    x: Array,
+    axis: int | None,
+    block_size: int | None,
+    name: str = "axis",
+    skip_nan: bool = False,
 ) -> tuple[Array, Array]:
-    """Minimum and maximum in the shape of the parameters; ValueError for NaN, Inf and no data."""
+    """Minimum and maximum in the shape of the parameters; ValueError for Inf and no data, and for
+    NaN unless `skip_nan`."""
+    low, high = range_or_none(x, axis, block_size, name, skip_nan)
+    empty = np.asarray(low > high)
+    if empty.any():
+        place = ""
+        if empty.ndim:
+            where = tuple(map(int, np.unravel_index(int(np.argmax(empty)), empty.shape)))
+            place = f" in channel {where[0]}" if empty.ndim == 1 else f" in block {where}"
+        raise ValueError(
+            f"x has nothing but NaN{place}, so it has no data; pass at least one number per channel"
+        )
+    return low, high
+
+
+@_backend.ieee
+def range_or_none(
+    x: Array,
+    axis: int | None,
+    block_size: int | None,
+    name: str = "axis",
+    skip_nan: bool = False,
+) -> tuple[Array, Array]:
+    """As `range_of`, but the range of what holds nothing but NaN goes from Inf to -Inf."""
     _, axis, block_size = _checks.layout(x.shape, axis, block_size, name)
     if x.size == 0:
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element per channel")
-    low, high = _backend.min_max(x, axis, block_size)
-    if np.isnan(low).any():
-        _checks.finite(x, "x", shaped=axis is not None)
+    low, high = _backend.min_max(x, axis, block_size, skip_nan)
+    if skip_nan:
+        if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
+            _checks.finite(x, "x", shaped=axis is not None, nan=True)
+    elif np.isnan(low).any():
+        _checks.finite(
+            x, "x", shaped=axis is not None, more="pass skip_nan=True to leave out NaN, or "
+        )
     return low, high
 
 

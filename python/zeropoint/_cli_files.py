@@ -200,13 +200,13 @@ def _add_keywords(parser: Any, *names: str) -> None:
         if name in _CHOICES:
             how = {"choices": _CHOICES[name]}
         elif _KEYWORDS[name] is bool:
-            how = {"action": "store_false" if getattr(Choice, name) else "store_true"}
+            how = {"action": "store_false" if getattr(Choice, name, False) else "store_true"}
         _add(group, _flag(name), dest=name, help=_HELP.get(name), **how)
 
 
 def _flag(name: str) -> str:
     """The option of a keyword."""
-    is_off = _KEYWORDS.get(name) is bool and getattr(Choice, name)
+    is_off = _KEYWORDS.get(name) is bool and getattr(Choice, name, False)
     return f"--{'no-' * is_off}{name.replace('_', '-')}"
 
 

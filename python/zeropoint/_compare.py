@@ -16,7 +16,7 @@ from ._backend import Errors, ieee
 from ._choice import RULES, Choice, min_max, range_of
 from ._chunks import chunks
 from ._layout import Layout, Tile
-from ._params import QuantParams, checked
+from ._params import Params, QuantParams, checked
 from ._reference import Array, working_dtype
 from .observers import HistogramObserver
 
@@ -79,7 +79,7 @@ class ErrorStats:
 
 
 @ieee
-def error_stats(x: Any, params: QuantParams) -> ErrorStats:
+def error_stats(x: Any, params: Params) -> ErrorStats:
     """Quantize and dequantize `x` and measure the error.
 
     Parameters
@@ -112,7 +112,7 @@ def error_stats(x: Any, params: QuantParams) -> ErrorStats:
 
 
 @ieee
-def _unit(x: Array, params: QuantParams, ends: Callable[[], tuple[Array, Array]]) -> float:
+def _unit(x: Array, params: Params, ends: Callable[[], tuple[Array, Array]]) -> float:
     """In which the sums are taken, so that no square overflows: a power of two.
 
     `ends` gives the range of `x`.
@@ -120,19 +120,18 @@ def _unit(x: Array, params: QuantParams, ends: Callable[[], tuple[Array, Array]]
     if working_dtype(x.dtype) == np.float32:
         return 1.0
     # x' lies between those of the ends, and may be far from x where no code is near
-    scale, zero = np.asarray(params.scale), np.asarray(params.zero_point)
-    how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
+    first, second = params._arrays
     peak = 0.0
     for end in ends():
-        codes = _reference.quantize(np.full(scale.shape, end), scale, zero, **how)
-        back = _reference.dequantize(codes, scale, zero, dtype=np.dtype(np.float64))
+        codes = params._codes(np.full(first.shape, end), first, second)
+        back = params._decoded(codes, first, second, np.dtype(np.float64))
         peak = max(peak, abs(float(end)), *np.abs([back.min(), back.max()]).tolist())
     peak = min(peak, sys.float_info.max)  # where x' is Inf no unit helps
     return math.ldexp(1.0, min(max(math.frexp(peak)[1], -1021), 1022))  # normal, and so is 1 / unit
 
 
 def _measured(
-    x: Array, params: QuantParams, layout: Layout, ends: Callable[[], tuple[Array, Array]]
+    x: Array, params: Params, layout: Layout, ends: Callable[[], tuple[Array, Array]]
 ) -> ErrorStats:
     unit = _unit(x, params, ends)
     found = _backend.errors(x, params._native, unit, lambda: _by_reference(x, params, layout, unit))
@@ -141,22 +140,21 @@ def _measured(
     return _stats(x, params, layout.axis, unit, found)
 
 
-def _by_reference(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
+def _by_reference(x: Array, params: Params, layout: Layout, unit: float) -> tuple[Any, ...]:
     return (*_errors(x, params, layout, unit), *_codes_in_use(x, params, layout))
 
 
-def _errors(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple[Any, ...]:
+def _errors(x: Array, params: Params, layout: Layout, unit: float) -> tuple[Any, ...]:
     """The figures of `_reference.sum_of_chunks`, and how many codes are clipped."""
     # in the precision of the scale or of x, whichever is finer: no rounding is added
-    finer = np.promote_types(np.asarray(params.scale).dtype, working_dtype(x.dtype))
+    finer = np.promote_types(params._arrays[0].dtype, working_dtype(x.dtype))
     found, clipped = [], 0
     rest = np.empty((2, 0))  # of x and x': what does not fill a chunk of the sums
     for part in chunks(x.shape, _TILE):
-        tile, codes, scale, zero = _quantized(x, params, layout, part)
-        back = _reference.dequantize(codes, scale, zero, dtype=finer)
-        clipped += _reference.clipped(
-            tile, scale, zero, params.qmin, params.qmax, params.convention
-        )
+        tile, codes, first, second = _quantized(x, params, layout, part)
+        back = params._decoded(codes, first, second, finer)
+        unclipped = params._unclipped(tile, first, second)
+        clipped += _reference.clipped(unclipped, params.qmin, params.qmax)
         pairs = np.concatenate([rest, [tile.ravel(), back.ravel()]], axis=1, dtype=np.float64)
         full = pairs.shape[1] // _reference.CHUNK * _reference.CHUNK
         if full:
@@ -167,7 +165,7 @@ def _errors(x: Array, params: QuantParams, layout: Layout, unit: float) -> tuple
     return *_reference.sum_of_chunks(np.concatenate(found, axis=1)), clipped
 
 
-def _codes_in_use(x: Array, params: QuantParams, layout: Layout) -> tuple[int, Array, Array]:
+def _codes_in_use(x: Array, params: Params, layout: Layout) -> tuple[int, Array, Array]:
     """How many codes are in use; and of each channel how many elements are not zero, and the fewest
     codes that most of these have."""
     axis = layout.axis
@@ -200,19 +198,15 @@ def _parts_of(layout: Layout, first: int, n: int) -> Iterator[tuple[Tile, slice]
 
 
 def _quantized(
-    x: Array, params: QuantParams, layout: Layout, part: Tile
+    x: Array, params: Params, layout: Layout, part: Tile
 ) -> tuple[Array, Array, Array, Array]:
-    """A tile of `x`: its elements and their codes, and its scales and zero points, spread."""
-    how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention", "dtype")}
-    parameters = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
-    scale, zero = (layout.spread_over(each, part) for each in parameters)
+    """A tile of `x`: its elements and their codes, and its parameters, spread."""
+    first, second = (layout.spread_over(each, part) for each in params._arrays)
     tile = x[part]
-    return tile, _reference.quantize(tile, scale, zero, **how), scale, zero
+    return tile, params._codes(tile, first, second), first, second
 
 
-def _stats(
-    x: Array, params: QuantParams, axis: int | None, unit: float, found: Errors
-) -> ErrorStats:
+def _stats(x: Array, params: Params, axis: int | None, unit: float, found: Errors) -> ErrorStats:
     if found.noise == 0:
         sqnr = math.inf
     elif not math.isfinite(found.noise):  # a value beyond the dtype became Inf
@@ -237,7 +231,7 @@ def _stats(
     )
 
 
-def _few_codes(x: Array, params: QuantParams, axis: int | None, found: Errors) -> int:
+def _few_codes(x: Array, params: Params, axis: int | None, found: Errors) -> int:
     """`few_codes` of `ErrorStats`, as far as samples show it."""
     x = x[None] if axis is None else np.moveaxis(x, axis, 0)
     enough = math.isqrt(params.qmax - params.qmin) + 1  # the root, rounded up

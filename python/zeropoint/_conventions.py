@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ._reference import CODE
+from ._reference import CODE, OFFSET_CODE
 
 
 class Convention(NamedTuple):
@@ -52,20 +52,77 @@ _TABLE = {
     ),
 }
 
-#: read-only, in the order of the core's `Convention`
-CONVENTIONS: Mapping[str, Convention] = MappingProxyType(_TABLE)
-if CONVENTIONS.keys() != CODE.keys():
-    raise ImportError(f"the conventions are {[*CONVENTIONS]}, the reference has {[*CODE]}")
 
-_BY_NAME = {
-    name: canonical for canonical, row in CONVENTIONS.items() for name in (canonical, *row.aliases)
+_OFFSET_TABLE = {
+    "cf": Convention(
+        ("netcdf", "xarray"),
+        "clip(rint((x - offset) / scale), qmin, qmax); back: q * scale + offset",
+        "xarray and netCDF4, but for what wraps there",
+        "scale = (max - min) / (qmax - qmin), offset = min - qmin * scale",
+    ),
+    "faiss": Convention(
+        (),
+        "qmin + floor(n * clip((x - offset) / span, 0, 1)); back: (q - qmin + 0.5) / n * span"
+        " + offset; n = qmax - qmin",
+        "faiss's IndexScalarQuantizer, QT_8bit and QT_8bit_uniform",
+        "span = max - min, offset = min",
+    ),
+    "sentence-transformers": Convention(
+        ("sentence_transformers",),
+        "qmin + clip(floor((x - offset) / scale), 0, n); back: (q - qmin + 0.5) * scale + offset;"
+        " n = qmax - qmin",
+        "sentence-transformers' quantize_embeddings, which has no way back",
+        "span = max - min, scale = span / n, offset = min",
+    ),
 }
+
+#: of `QuantParams`: an integer zero point; read-only, in the order of the core's `Convention`
+CONVENTIONS: Mapping[str, Convention] = MappingProxyType(_TABLE)
+#: of `OffsetParams`: a real offset; read-only, after those in the core's `Convention`
+OFFSET_CONVENTIONS: Mapping[str, Convention] = MappingProxyType(_OFFSET_TABLE)
+for _found, _recipes in ((CONVENTIONS, CODE), (OFFSET_CONVENTIONS, OFFSET_CODE)):
+    if _found.keys() != _recipes.keys():
+        raise ImportError(f"the conventions are {[*_found]}, the reference has {[*_recipes]}")
+
+
+def _names(table: Mapping[str, Convention]) -> dict[str, str]:
+    return {
+        name: canonical for canonical, row in table.items() for name in (canonical, *row.aliases)
+    }
+
+
+_BY_NAME, _OFFSETS_BY_NAME = _names(CONVENTIONS), _names(OFFSET_CONVENTIONS)
+
+
+def has_offset(name: object) -> bool:
+    """Whether a convention of this name has a real offset in place of the zero point."""
+    return isinstance(name, str) and name in _OFFSETS_BY_NAME
 
 
 def canonical(name: object) -> str:
-    """The canonical name of a convention or of one of its aliases."""
+    """The canonical name of a convention with a zero point, or of one of its aliases."""
+    if has_offset(name):
+        raise ValueError(
+            f"the {name} convention has a real offset and no zero point; use "
+            f"zeropoint.OffsetParams, or choose one of {', '.join(_BY_NAME)}"
+        )
+    return _canonical(name, _BY_NAME)
+
+
+def canonical_offset(name: object) -> str:
+    """The canonical name of a convention with a real offset, or of one of its aliases."""
+    if isinstance(name, str) and name in _BY_NAME:
+        raise ValueError(
+            f"the {name} convention has a zero point and no real offset; use "
+            f"zeropoint.QuantParams, or choose one of {', '.join(_OFFSETS_BY_NAME)}"
+        )
+    return _canonical(name, _OFFSETS_BY_NAME)
+
+
+def _canonical(name: object, known: dict[str, str]) -> str:
     if not isinstance(name, str):
         raise TypeError(f"convention must be a string, not {type(name).__name__}")
-    if name not in _BY_NAME:
-        raise ValueError(f"convention {name!r} is unknown; choose one of {', '.join(_BY_NAME)}")
-    return _BY_NAME[name]
+    if name not in known:
+        every = ", ".join([*_BY_NAME, *_OFFSETS_BY_NAME])
+        raise ValueError(f"convention {name!r} is unknown; choose one of {every}")
+    return known[name]

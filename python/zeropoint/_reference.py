@@ -129,6 +129,21 @@ def unclipped(x: Array, scale: Array, zero_point: Array, convention: str) -> Arr
     return np.asarray(code)
 
 
+def clip(
+    code: Array, x: Array, *, qmin: int, qmax: int, nan_code: int | None, dtype: np.dtype[Any]
+) -> Array:
+    """clip(code, qmin, qmax); where x is NaN, nan_code, or qmin where there is none."""
+    found = np.where(np.isnan(code), qmin, np.clip(code, qmin, qmax)).astype(dtype)
+    if nan_code is not None:
+        found = np.where(np.isnan(widen(x)), dtype.type(nan_code), found)
+    return np.asarray(found)
+
+
+def with_nan(x: Array, q: Array, nan_code: int | None) -> Array:
+    """Values x of the codes q, NaN where the code is nan_code."""
+    return x if nan_code is None else np.where(q == nan_code, x.dtype.type(np.nan), x)
+
+
 def quantize(
     x: Array,
     scale: Array,
@@ -138,19 +153,128 @@ def quantize(
     qmax: int,
     convention: str,
     dtype: np.dtype[Any],
+    nan_code: int | None = None,
 ) -> Array:
-    """clip(code, qmin, qmax); NaN becomes qmin."""
+    """clip(code, qmin, qmax); NaN becomes nan_code, or qmin where there is none."""
     code = unclipped(x, scale, zero_point, convention)
-    code = np.where(np.isnan(code), qmin, code)
-    return np.asarray(np.clip(code, qmin, qmax)).astype(dtype)
+    return clip(code, x, qmin=qmin, qmax=qmax, nan_code=nan_code, dtype=dtype)
 
 
-def dequantize(q: Array, scale: Array, zero_point: Array, *, dtype: np.dtype[Any]) -> Array:
+def dequantize(
+    q: Array,
+    scale: Array,
+    zero_point: Array,
+    *,
+    dtype: np.dtype[Any],
+    nan_code: int | None = None,
+) -> Array:
     """(q - z) * s in the precision of the scale, rounded once to `dtype`."""
     one = scale.dtype.type
     with np.errstate(all="ignore"):
         x = np.asarray((q.astype(one) - zero_point.astype(one)) * scale)
-        return narrow(x, dtype)
+        return narrow(with_nan(x, q, nan_code), dtype)
+
+
+# ---------------------------------------------------------------------------------------------
+# Quantize and dequantize with a real offset
+
+#: The unclipped code of x for the offset o and steps n = qmax - qmin: counted from 0 by cf, whose
+#: `s` is the scale; from qmin by the others, which keep the span of the data.
+OFFSET_CODE: dict[str, Callable[[Array, Array, Array, int], Array]] = {
+    "cf": lambda x, s, o, n: round_half_even((x - o) / s),
+    "faiss": lambda x, span, o, n: np.floor(n * np.where(span == 0, 0, (x - o) / span)),
+    "sentence-transformers": lambda x, s, o, n: np.floor((x - o) / np.where(s == 0, 1, s)),
+}
+
+#: the conventions that keep the span of the data, and not the scale
+BY_SPAN = ("faiss", "sentence-transformers")
+
+
+def scale_of(kept: Array, convention: str, n: int) -> Array:
+    """The size of one step: kept by cf, else span / n, 0 where the span is or where it underflows.
+
+    sentence-transformers divides by 1 in place of a step of 0.
+    """
+    with np.errstate(under="ignore"):
+        return np.asarray(kept / kept.dtype.type(n)) if convention in BY_SPAN else kept
+
+
+@np.errstate(all="ignore")
+def unclipped_by_offset(
+    x: Array, kept: Array, offset: Array, *, qmin: int, qmax: int, convention: str
+) -> Array:
+    """The code before it is clipped, in the wider of the precisions of x and the parameters."""
+    x, n = widen(x), qmax - qmin
+    real = np.promote_types(x.dtype, kept.dtype).type
+    divisor = kept if convention == "faiss" else scale_of(kept, convention, n)
+    code = OFFSET_CODE[convention](
+        x.astype(real, copy=False), divisor.astype(real), offset.astype(real), n
+    )
+    return np.asarray(code + qmin if convention in BY_SPAN else code)
+
+
+def quantize_by_offset(
+    x: Array,
+    kept: Array,
+    offset: Array,
+    *,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    dtype: np.dtype[Any],
+    nan_code: int | None = None,
+) -> Array:
+    """clip(code, qmin, qmax); NaN becomes nan_code, or qmin where there is none."""
+    code = unclipped_by_offset(x, kept, offset, qmin=qmin, qmax=qmax, convention=convention)
+    return clip(code, x, qmin=qmin, qmax=qmax, nan_code=nan_code, dtype=dtype)
+
+
+@np.errstate(all="ignore")
+def dequantize_by_offset(
+    q: Array,
+    kept: Array,
+    offset: Array,
+    *,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    fused: bool,
+    dtype: np.dtype[Any],
+    nan_code: int | None = None,
+) -> Array:
+    """The value of a code, in the precision of the parameters, rounded once to `dtype`.
+
+    cf: q * s + o.  The others, with c = q - qmin, the middle of what the code stands for:
+    o + (c + 0.5) * s, and o + (c + 0.5) / n * span, `fused` with one rounding after the division.
+    """
+    real, n = kept.dtype.type, qmax - qmin
+    code = q.astype(real)
+    if convention == "cf":
+        x = code * kept + offset
+    else:
+        steps = code - real(qmin) + real(0.5)
+        if convention == "sentence-transformers":
+            x = steps * scale_of(kept, convention, n) + offset
+        else:
+            part = steps / real(n)
+            x = fma32(part, kept, offset) if fused else part * kept + offset
+    return narrow(with_nan(np.asarray(x), q, nan_code), dtype)
+
+
+def fma32(a: Array, b: Array, c: Array) -> Array:
+    """a * b + c of float32, rounded once.
+
+    The product is exact in float64.  The sum is rounded to odd there (Boldo and Melquiond, as in
+    `_round_to_odd`), its error being exact by Knuth's TwoSum, so that the last rounding is the only
+    one.
+    """
+    product, more = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
+    total = np.asarray(product + more)
+    part = total - product
+    error = (product - (total - part)) + (more - part)
+    even = total.view(np.uint64) % 2 == 0
+    toward = np.nextafter(total, np.copysign(np.inf, error))
+    return np.asarray(np.where((error != 0) & even, toward, total)).astype(np.float32)
 
 
 def requantize(
@@ -205,22 +329,29 @@ def saturate_cast(x: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(np.clip(x, low, high)).astype(dtype)
 
 
-def min_max(x: Array, axis: int | None, block: int | None) -> tuple[Array, Array]:
+def min_max(
+    x: Array, axis: int | None, block: int | None, skip_nan: bool = False
+) -> tuple[Array, Array]:
     """Minimum and maximum, in the working precision; a zero is +0.0.
 
     Per tensor 0-d; per channel 1-d; per block in the shape of the parameters.  Where the data has
-    a NaN or an Inf both results are NaN.
+    a NaN or an Inf both results are NaN.  With `skip_nan` NaN counts for nothing, an Inf is an end
+    of the range, and no data are the range from Inf to -Inf.
     """
     y = widen(x)
-    if axis is None:
-        low, high = y.min(), y.max()
-    elif block is None:
+    smallest, largest = (np.fmin, np.fmax) if skip_nan else (np.minimum, np.maximum)
+    if axis is None or block is None:
         others = tuple(i for i in range(y.ndim) if i != axis)
-        low, high = y.min(axis=others), y.max(axis=others)
+        low, high = smallest.reduce(y, others), largest.reduce(y, others)
     else:
         starts = np.arange(0, y.shape[axis], block)
-        low = np.minimum.reduceat(y, starts, axis=axis)
-        high = np.maximum.reduceat(y, starts, axis=axis)
+        low = smallest.reduceat(y, starts, axis=axis)
+        high = largest.reduceat(y, starts, axis=axis)
+    if skip_nan:  # what is all NaN has found NaN
+        real = y.dtype.type
+        low = np.where(np.isnan(low), real(np.inf), low) + 0
+        high = np.where(np.isnan(high), real(-np.inf), high) + 0
+        return np.asarray(low), np.asarray(high)
     finite = np.isfinite(low) & np.isfinite(high)
     nan = y.dtype.type(np.nan)
     return np.asarray(np.where(finite, low + 0, nan)), np.asarray(np.where(finite, high + 0, nan))
@@ -307,9 +438,8 @@ def sum_of_chunks(found: Array) -> tuple[float, ...]:
     return float(np.fmax.reduce(found[0])), *sums[:, 0].tolist()
 
 
-def clipped(x: Array, scale: Array, zero: Array, qmin: int, qmax: int, convention: str) -> int:
-    """How many codes lie outside [qmin, qmax] before they are clipped; those of NaN do."""
-    code = unclipped(x, scale, zero, convention)
+def clipped(code: Array, qmin: int, qmax: int) -> int:
+    """How many codes, unclipped, lie outside [qmin, qmax]; those of NaN do."""
     return int(np.count_nonzero(~((code >= qmin) & (code <= qmax))))
 
 
@@ -399,6 +529,26 @@ def choose(
             zero_point = from_min
     zero_point = np.where(empty, np.clip(0, qmin, qmax), zero_point)
     return scale, np.asarray(zero_point, np.float64)
+
+
+@np.errstate(all="ignore")
+def choose_by_offset(
+    low: Array, high: Array, *, qmin: int, qmax: int, convention: str
+) -> tuple[Array, Array]:
+    """Scale or span, and offset, for data in [low, high], a range that does not overflow.
+
+    Evaluated in the dtype of `low` and `high`.  cf: ``scale = (high - low) / n`` and
+    ``offset = low - qmin * scale``; of constant data the code nearest to 0 gives the value back.
+    """
+    real = low.dtype.type
+    if convention in BY_SPAN:
+        return np.asarray(high - low), low
+    scale = step(low, high, qmax - qmin, low.dtype)
+    nearest = min(max(0, qmin), qmax)
+    one = np.where((nearest == 0) | (low == 0), real(1), np.abs(low))
+    scale = np.where(low == high, one, scale)
+    code = np.where(low == high, real(nearest), real(qmin))
+    return scale, np.asarray(low - code * scale)
 
 
 def step(low: Array, high: Array, steps: int, precision: np.dtype[Any]) -> Array:

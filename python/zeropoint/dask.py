@@ -27,7 +27,7 @@ import numpy as np
 from . import _backend, _checks
 from ._choice import Choice, ParamsKeywords, range_of, shows
 from ._extras import missing
-from ._params import QuantParams, checked
+from ._params import Params, QuantParams, checked
 from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver, MinMaxObserver
 
@@ -273,7 +273,7 @@ def _nonfinite(
 # One pass for the codes
 
 
-def quantize(a: Any, params: QuantParams, *wrong: Never, check_finite: bool = False) -> Any:
+def quantize(a: Any, params: Params, *wrong: Never, check_finite: bool = False) -> Any:
     """`zeropoint.quantize` for every chunk of the Dask array `a`; lazy.
 
     Parameters
@@ -314,7 +314,7 @@ def _finite(x: Array, *, chunks_of_a: Any, block_id: tuple[int, ...]) -> Array:
     return x
 
 
-def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) -> Any:
+def dequantize(q: Any, params: Params, *wrong: Never, dtype: Any = None) -> Any:
     """`zeropoint.dequantize` for every chunk of the Dask array `q`; lazy.
 
     Parameters and errors are those of `quantize`, for codes; `dtype` is that of the result, by
@@ -326,7 +326,7 @@ def dequantize(q: Any, params: QuantParams, *wrong: Never, dtype: Any = None) ->
     return _elementwise("dequantize", q, params, real, dtype=real)
 
 
-def fake_quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
+def fake_quantize(a: Any, params: Params, *wrong: Never) -> Any:
     """`zeropoint.fake_quantize` for every chunk of the Dask array `a`; lazy.
 
     Parameters and errors are those of `quantize`; the result has the dtype of `a`.
@@ -338,7 +338,7 @@ def fake_quantize(a: Any, params: QuantParams, *wrong: Never) -> Any:
 
 
 def _elementwise(
-    operation: str, a: Any, params: QuantParams, target: np.dtype[Any], **options: Any
+    operation: str, a: Any, params: Params, target: np.dtype[Any], **options: Any
 ) -> Any:
     """A method of `params` for every chunk, as a Dask array of `target`."""
     how = {
@@ -364,18 +364,20 @@ def _elementwise(
         chunks = list(a.chunks)
         chunks[axis] = tuple(-(-size // block_size) for size in chunks[axis])
     # Dask arrays, so that a task carries the parameters of its chunk alone
-    cut = (da.from_array(p, chunks=tuple(chunks)) for p in (params.scale, params.zero_point))
+    cut = (da.from_array(each, chunks=tuple(chunks)) for each in params._arrays)
     inputs = itertools.chain([a, every], *((array, along) for array in cut))
-    how["recipe"] = params._recipe()
+    how["kind"], how["recipe"] = type(params), params._recipe()
     return da.blockwise(_apply_own, every, *inputs, align_arrays=False, **how)
 
 
-def _apply(x: Array, *, operation: str, options: dict[str, Any], params: QuantParams) -> Any:
+def _apply(x: Array, *, operation: str, options: dict[str, Any], params: Params) -> Any:
     return getattr(params, operation)(x, **options)
 
 
-def _apply_own(x: Array, scale: Array, zero: Array, *, recipe: dict[str, Any], **how: Any) -> Any:
-    return _apply(x, params=QuantParams(scale, zero, **recipe), **how)
+def _apply_own(
+    x: Array, first: Array, second: Array, *, kind: type[Params], recipe: dict[str, Any], **how: Any
+) -> Any:
+    return _apply(x, params=kind._made(first, second, recipe), **how)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from .._layout import Layout
-from .._params import QuantParams
+from .._params import Params
 
 #: elements of a tile: 4 MiB of float32, enough to hide the cost of a call
 TILE = 1 << 20
@@ -66,13 +64,13 @@ def tiles(layout: Layout, limit: int | None = None) -> Iterator[Tile]:
                     yield rows, along, within
 
 
-def params_of(params: QuantParams, layout: Layout, tile: Tile) -> QuantParams:
+def params_of(params: Params, layout: Layout, tile: Tile) -> Params:
     """Those of the layout's `params` that a tile needs."""
     index = layout.params_index(tile)
-    scale = np.asarray(params.scale)[index]
-    if scale.shape == np.shape(params.scale):
+    first, second = params._arrays
+    if first[index].shape == first.shape:
         return params
-    return QuantParams(scale, params.zero_point[index], **params._recipe())
+    return params._over(first[index], second[index])
 
 
 def shape_of(tile: Tile) -> tuple[int, int, int]:
