@@ -392,7 +392,9 @@ def test_valid_ranges_become_codes() -> None:
     back = zx.unpack(packed)
     np.testing.assert_allclose(back.attrs["valid_range"], [20, 90], rtol=1e-6)
     assert back.attrs["valid_range"].dtype == F4
-    with pytest.raises(ValueError, match="'t'.*valid_range = .*netCDF4 compares it.*use pack"):
+    with pytest.raises(
+        ValueError, match="'t': has the attribute valid_max.*netCDF4 compares it.*use pack"
+    ):
         zx.encoding(x)
     with pytest.raises(ValueError, match="'t': valid_min 3 is of int64, as codes are"):
         zx.pack(array([1, 2], valid_min=3))
@@ -542,7 +544,7 @@ def test_packed_coordinates() -> None:
     assert back["x"].values.tolist() == [-8.5, -8]
     assert back.indexes["x"].tolist() == [-8.5, -8]
     assert back["h"].values.tolist() == [-7.5, -7]
-    assert list(back.coords) == ["x", "h"]
+    assert set(back.coords) == {"x", "h"}
     assert zx.unpack(data["t"])["h"].values.tolist() == [-7.5, -7]
 
 
@@ -566,10 +568,11 @@ def same_bits(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_chunks_change_nothing(dtype: str) -> None:
-    pytest.importorskip("dask.array")
+    da = pytest.importorskip("dask.array")
     data = dataset()
     for chunks in {"time": 1, "lat": 2}, {"lon": 5}, {}:
         lazy = data.chunk(chunks)
+        lazy["one"] = lazy["one"].copy(data=da.from_array(data["one"].values))
         assert zx.encoding(lazy, dtype) == zx.encoding(data, dtype)
         packed = zx.pack(lazy, dtype)
         assert packed["t"].chunks == lazy["t"].chunks

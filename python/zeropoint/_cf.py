@@ -29,11 +29,16 @@ class Packing(NamedTuple):
     dtype: np.dtype[Any]  #: of the codes, which with `_Unsigned` are stored as another
     nan_code: int | None
 
+    def beside_fill(self) -> tuple[int | None, int | None]:
+        """qmin and qmax for a fill code strictly within the dtype: the larger part of the codes.
 
-def written(scale: Any, offset: Any, dtype: np.dtype[Any], nan_code: int | None) -> dict[str, Any]:
-    """The attributes of these parameters: NumPy scalars of one precision, and the dtype."""
-    fill = {} if nan_code is None else {"_FillValue": dtype.type(nan_code)}
-    return {SCALE: scale, OFFSET: offset + 0, **fill, "dtype": dtype}  # + 0: a zero is +0
+        All codes have values; these are the ones that `quantize` may give.
+        """
+        info = np.iinfo(self.dtype)
+        if self.nan_code is None or self.nan_code in (info.min, info.max):
+            return None, None
+        below, above = self.nan_code - int(info.min), int(info.max) - self.nan_code
+        return (self.nan_code + 1, None) if above >= below else (None, self.nan_code - 1)
 
 
 def read(attributes: Any, dtype: Any = None) -> Packing:
@@ -66,54 +71,39 @@ def read(attributes: Any, dtype: Any = None) -> Packing:
     return Packing(scale, offset, dtype, _fill(attributes, dtype))
 
 
-def valid_range(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, int]:
-    """qmin and qmax, where `attributes` name the first and the last valid code.
+def valid_range(
+    attributes: Mapping[str, Any], dtype: np.dtype[Any], *given: int | None
+) -> list[int | None]:
+    """The qmin and qmax `given`, else the first and last valid code that `attributes` name.
 
     Real numbers there are about the unpacked data (NetCDF Users Guide, "valid_range").
     """
     both = attributes.get("valid_range")
-    ends = [None, None] if both is None else list(np.ravel(both))
+    ends = [None, None] if both is None else np.ravel(both).tolist()
     if len(ends) != 2:
         raise ValueError(f"valid_range {_checks.shown(both)} must be two codes")
-    names = ("valid_min", "valid_max")
-    found = {
-        key: attributes.get(name) if end is None else end
-        for key, name, end in zip(("qmin", "qmax"), names, ends, strict=True)
-    }
-    how = "valid_range", dtype, UNSIGNED in attributes
-    return {
-        key: _as_code(end, *how)
-        for key, end in found.items()
-        if end is not None and np.asarray(end).dtype.kind in "iu"
-    }
+    found = list(given)
+    for i, name in enumerate(("valid_min", "valid_max")):
+        end = attributes.get(name) if ends[i] is None else ends[i]
+        if found[i] is None and end is not None and np.asarray(end).dtype.kind in "iu":
+            found[i] = _as_code(end, name, dtype, UNSIGNED in attributes)
+    return found
 
 
-def around(nan_code: int | None, dtype: np.dtype[Any]) -> dict[str, int]:
-    """qmin and qmax beside a `nan_code` within the dtype: the larger part of the codes.
-
-    All codes have values; these are the ones that `quantize` may give.
-    """
-    info = np.iinfo(dtype)
-    if nan_code is None or nan_code in (info.min, info.max):
-        return {}
-    below, above = nan_code - int(info.min), int(info.max) - nan_code
-    return {"qmin": nan_code + 1} if above >= below else {"qmax": nan_code - 1}
-
-
-def zero_point(packing: Packing) -> int:
-    """The integer zero point of a packing; ValueError unless the offset is a multiple of the scale.
+def zero_point(scale: Any, offset: Any) -> int:
+    """The integer zero point; ValueError unless the offset is a multiple of the scale.
 
     To within the rounding of both attributes: half a unit in the last place of each.
     """
-    scale, offset = Fraction(float(packing.scale)), Fraction(float(packing.offset))
-    zero = round(-offset / scale)
-    half_ulps = [Fraction(float(np.spacing(np.abs(each)))) / 2 for each in packing[:2]]
-    if abs(offset + zero * scale) > abs(zero) * half_ulps[0] + half_ulps[1]:
-        away = -offset / scale - zero
+    exact = Fraction(float(scale)), Fraction(float(offset))
+    zero = round(-exact[1] / exact[0])
+    half_ulps = [Fraction(float(np.spacing(np.abs(each)))) / 2 for each in (scale, offset)]
+    if abs(exact[1] + zero * exact[0]) > abs(zero) * half_ulps[0] + half_ulps[1]:
+        away = -exact[1] / exact[0] - zero
         raise ValueError(
-            f"add_offset {packing.offset} is no multiple of scale_factor {packing.scale}: the zero "
-            f"point would be {zero} {'-' if away < 0 else '+'} {float(abs(away)):.3g}; use "
-            "OffsetParams.from_cf, which keeps real offsets"
+            f"add_offset {offset} is no multiple of scale_factor {scale}: the zero point would be "
+            f"{_checks.shown(zero)} {'-' if away < 0 else '+'} {float(abs(away)):.3g}; use OffsetParams.from_cf, "
+            "which keeps real offsets"
         )
     return zero
 
@@ -151,7 +141,7 @@ def _fill(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> int | None:
         _as_code(each, name, dtype, UNSIGNED in attributes)
         for name in FILLS
         if attributes.get(name) is not None
-        for each in np.ravel(attributes[name])
+        for each in np.ravel(attributes[name]).tolist()
     }
     if len(fills) > 1:
         raise ValueError(

@@ -20,6 +20,7 @@ array([254, 254, 255, 254], dtype=uint8)
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -210,8 +211,8 @@ def _dataset(data: Any) -> Any:
 def _like(data: _Data, dataset: Any) -> _Data:
     """The Dataset, or its variable that stands for the DataArray `data`."""
     if isinstance(data, xr.Dataset):
-        return dataset  # type: ignore[no-any-return]
-    return dataset[_name(data)].rename(data.name)  # type: ignore[no-any-return]
+        return dataset
+    return dataset[_name(data)].rename(data.name)
 
 
 def _name(data: Any) -> Hashable:
@@ -293,15 +294,15 @@ def _chosen(
     for name in names:
         with _of(name):
             _check_free(dataset.variables[name].attrs, _TAKEN, "open with mask_and_scale=True")
-    found = {}
+    found: dict[Hashable, OffsetParams] = {}
     for name, (low, high) in _ranges(dataset, names, nan_code is not None).items():
         with _of(name):
             if low > high:  # no values
                 real = low.dtype.type
-                how = {"qmin": choice.qmin, "qmax": choice.qmax, "nan_code": choice.nan_code}
-                found[name] = OffsetParams(real(1), real(0), dtype, **how)
+                found[name] = OffsetParams(real(1), real(0), dtype, nan_code=nan_code)
             else:
-                found[name] = choice.params(low, high)
+                params: Any = choice.params(low, high)
+                found[name] = params
     return found
 
 
@@ -429,8 +430,8 @@ def _reals(name: str, value: Any) -> Array:
 def _unpacked(name: Hashable, variable: Any, real: np.dtype[Any] | None) -> Any:
     with _of(name):
         packing = _cf.read(variable.attrs, variable.dtype)
-        how = {"nan_code": packing.nan_code, **_cf.around(packing.nan_code, packing.dtype)}
-        params = OffsetParams(packing.scale, packing.offset, packing.dtype, **how)
+        qmin, qmax = packing.beside_fill()
+        params = OffsetParams(*packing[:3], qmin=qmin, qmax=qmax, nan_code=packing.nan_code)
         real = packing.scale.dtype if real is None else real
         values = _applied(_values, variable, real, params=params, real=real)
         attributes = {
@@ -446,9 +447,9 @@ def _values(q: Array, *, params: OffsetParams, real: np.dtype[Any]) -> Array:
 
 
 def _valid_values(value: Any, params: OffsetParams) -> Any:
-    """A valid range of codes in the unit of the data; one of real numbers is."""
-    found = np.asarray(value)
-    if found.dtype.kind not in "iu":
+    """A valid range of codes in the unit of the data; what is none stays."""
+    found, info = np.asarray(value), np.iinfo(params.dtype)
+    if found.dtype.kind not in "iu" or ((found < info.min) | (found > info.max)).any():
         return value
     return params.dequantize(found.astype(params.dtype), dtype=params.scale.dtype)
 
@@ -458,6 +459,5 @@ def _applied(function: Any, variable: Any, dtype: np.dtype[Any], **keywords: Any
     data = variable.data
     if variable.chunks is None:
         return function(data, **keywords)
-    return data.map_blocks(
-        function, dtype=dtype, meta=np.empty((0,) * data.ndim, dtype), **keywords
-    )
+    bound = functools.partial(function, **keywords)
+    return data.map_blocks(bound, dtype=dtype, meta=np.empty((0,) * data.ndim, dtype))
