@@ -19,8 +19,9 @@ from ._checks import CODE_DTYPES, printable
 from ._choice import RULES, Choice, ParamsKeywords
 from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
-from ._conventions import CONVENTIONS
+from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._files.formats import MODELS
+from ._files.quantized import kind_of
 from ._files.source import NUMPY, REALS
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ _NUMBER = re.compile(r"(?<![^._/-])(\d+)(?![^._/-])")  # in a name: of a layer, 
 _KEYWORDS = get_type_hints(ParamsKeywords)
 _CHOICES = {
     "zero_point_from": RULES,
-    "convention": [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)],
+    "convention": [
+        name
+        for table in (CONVENTIONS, OFFSET_CONVENTIONS)
+        for key, row in table.items()
+        for name in (key, *row.aliases)
+    ],
 }
 _HELP = {
     "zero_point_from": "default: the convention's default rule",
@@ -45,7 +51,9 @@ _HELP = {
     "symmetric": "zero point in the middle",
     "qmin": "first code in use",
     "qmax": "last code in use",
-    "convention": "whose bits; default: numpy",
+    "convention": f"whose bits; default: numpy; with real offsets: {', '.join(OFFSET_CONVENTIONS)}",
+    "nan_code": "a code for NaN, which data do not get: an end of the codes in use, or outside",
+    "skip_nan": "leave NaN out of the ranges; needs --nan-code",
     "axis": "a scale for each channel of the axis",
     "block_size": "and for each block along it",
 }
@@ -223,14 +231,18 @@ def _add_keywords(parser: Any, *names: str) -> None:
         if name in _CHOICES:
             how = {"choices": _CHOICES[name]}
         elif _KEYWORDS[name] is bool:
-            how = {"action": "store_false" if getattr(Choice, name, False) else "store_true"}
+            how = {"action": "store_false" if _is_on(name) else "store_true"}
         _add(group, _flag(name), dest=name, help=_HELP.get(name), **how)
 
 
 def _flag(name: str) -> str:
     """The option of a keyword."""
-    is_off = _KEYWORDS.get(name) is bool and getattr(Choice, name, False)
-    return f"--{'no-' * is_off}{name.replace('_', '-')}"
+    return f"--{'no-' * _is_on(name)}{name.replace('_', '-')}"
+
+
+def _is_on(name: str) -> bool:
+    """Whether it is a keyword that is True unless it is given."""
+    return _KEYWORDS.get(name) is bool and bool(getattr(Choice, name, False))
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -334,6 +346,8 @@ def _row(group: list[TensorSummary]) -> dict[str, str]:
     first = group[0]
     ratios = sorted(each.sqnr_db for each in group if each.sqnr_db is not None)
     codes = f"{first.codes} {_granularity(first.axis, first.block_size)}"
+    codes += f", {first.convention}" * (first.convention in OFFSET_CONVENTIONS)
+    codes += _nan(first.nan_code)
     return {
         "tensor": _pattern([each.name for each in group]),
         "dtype": first.dtype,
@@ -402,6 +416,10 @@ def _granularity(axis: int | None, block_size: int | None) -> str:
     return f"along axis {axis}" + (f" in blocks of {block_size}" if block_size else "")
 
 
+def _nan(code: int | None) -> str:
+    return "" if code is None else f", NaN is {code}"
+
+
 def _dtype(label: str) -> str:
     """NumPy's name of the dtype that a file calls `label`."""
     label = NUMPY.get(label, REALS.get(label, label))
@@ -458,10 +476,12 @@ def _inspect(options: argparse.Namespace) -> None:
 def _note(one: dict[str, Any]) -> str:
     """How a tensor is quantized."""
     params = one["params"]
+    step, origin = kind_of(params["convention"]).arrays
+    arrays = f"{step}s" + " and offsets" * (origin == "offset")
     return (
         f"codes of {one['dtype']}, {one['format']}, {params['convention']} convention, "
         f"{_granularity(params['axis'], params['block_size'])}, "
-        f"scales {list(one['params_shape'])}"
+        f"{arrays} {list(one['params_shape'])}{_nan(params['nan_code'])}"
     )
 
 

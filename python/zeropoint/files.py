@@ -19,6 +19,9 @@ A file of codes holds, for a quantized tensor NAME:
                                                     QuantParams without scale, zero_point}}``
 =====================  ==========  ===============  ==========================================
 
+Of an `OffsetParams` there are ``NAME_scale`` or, of the conventions that keep the span,
+``NAME_span``, and ``NAME_offset`` in the same dtype.
+
 `quantize_file` copies all other tensors, and the metadata of the source.  A model's folder is a
 source and a target like a file.  ``docs/files.md`` says more.
 
@@ -65,7 +68,7 @@ from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
 from ._files.source import NUMPY, Tensor, fault, real_dtype
 from ._files.target import Region, check_folders, replacing
-from ._params import QuantParams
+from ._params import OffsetParams, QuantParams
 from ._patterns import Patterns
 from ._reference import Array
 
@@ -98,8 +101,8 @@ class TensorInfo:
     order: str  #: ``"C"`` or ``"F"`` (Fortran)
     bytes: int
     #: of a quantized tensor: ``name``, ``dtype`` and ``shape`` of the values, ``format``,
-    #: ``params`` (`QuantParams` without scale and zero point), ``params_shape`` (of the scales),
-    #: ``parts`` (the names of the tensors that it is stored in, this one first)
+    #: ``params`` (`QuantParams` or `OffsetParams` without their arrays), ``params_shape`` (of
+    #: those), ``parts`` (the names of the tensors that it is stored in, this one first)
     quantized: dict[str, Any] | None
     file: str | None = None  #: in a folder, the name of the file that it lies in
 
@@ -177,8 +180,9 @@ def quantize_file(
     dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
-        smaller (a scale for each of few elements), is copied, and the summary says why.  None for
-        a ``.gguf`` file: Q8_0 has no options, and llama-quantize's rules say what is copied.
+        smaller (a scale for each of few elements), is copied, and the summary says why.  Tensors
+        with NaN need `skip_nan` and a `nan_code`, as which NaN is stored.  None for a ``.gguf``
+        file: Q8_0 has no options, and llama-quantize's rules say what is copied.
 
     Returns
     -------
@@ -195,12 +199,12 @@ def quantize_file(
         No float tensor at all; a tensor of a dtype that safetensors lacks; `dtype` is not uint8
         or int8; an unknown keyword.
     ValueError
-        A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
-        that `choose_params` refuses; nothing left to quantize; tensors that are quantized in the
-        format of another engine; names that are taken; a pattern
-        that no name matches; a member of a ``.npz`` that is no array of numbers; a ``.gguf`` file
-        that is quantized already, or a block whose scale float16 cannot hold; no such column, rows
-        of different lengths, a null within a row.
+        A file that is damaged or hostile; Inf, or NaN unless it is skipped, in a tensor (count and
+        first index); `skip_nan` without a `nan_code`; data that `choose_params` refuses; nothing
+        left to quantize; tensors that are quantized in the format of another engine; names that are
+        taken; a pattern that no name matches; a member of a ``.npz`` that is no array of numbers; a
+        ``.gguf`` file that is quantized already, or a block whose scale float16 cannot hold; no
+        such column, rows of different lengths, a null within a row.
     """
     if _is_parquet(src):
         kept_by = {"include": include, "exclude": exclude}
@@ -216,7 +220,13 @@ def quantize_file(
         _check_no_options(keywords if dtype == "uint8" else {"dtype": dtype, **keywords})
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
+    skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
     choice = Choice.of(quantize_file, dtype, keywords)
+    if skip_nan and choice.nan_code is None:
+        raise ValueError(
+            "skip_nan=True needs a nan_code, or NaN would be lost in the file: choose a code that "
+            f"data do not get, such as nan_code={choice.qmin}"
+        )
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_container(path, functools.partial(_patterns.matches, unwanted)) as container:
@@ -232,7 +242,7 @@ def quantize_file(
                 return "it is not included"
             return "it is excluded" if tensor.name in excluded else None
 
-        scheme: Scheme = Own(choice, axis, block)
+        scheme: Scheme = Own(choice, axis, block, skip_nan)
         if _is_gguf(src):
             scheme = gguf.Scheme.of(container, reason_to_keep)
         else:  # floats among the codes of another format would be of no use to its engine
@@ -516,7 +526,7 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
-def read_params(path: _PathLike, name: str) -> QuantParams:
+def read_params(path: _PathLike, name: str) -> QuantParams | OffsetParams:
     """The parameters of the quantized tensor, or column, `name` of a file or a model's folder.
 
     ``dequantize(read_tensor(path, name), read_params(path, name))`` are its values.
@@ -544,7 +554,7 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
             return one.assembled(container, *reader.params(one.layout), one.fields["axis"])
 
 
-def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
+def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams | OffsetParams]]) -> None:
     """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
 
     `load` gives them back to the bit, and all functions here read the file.  For example::
@@ -557,19 +567,19 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
         Replaced if it exists, and only once the new file is complete.
     tensors
         ``{name: (codes, params)}``: codes of ``params.dtype``, of any shape that the parameters
-        fit, and a `QuantParams`.  `dequantize_file` takes the values for float32, or float64 where
-        the scales are.
+        fit, and a `QuantParams` or `OffsetParams`.  `dequantize_file` takes the values for float32,
+        or float64 where the scales are.
 
     Raises
     ------
     OSError
         A file that cannot be written.
     TypeError
-        `tensors` is no mapping; a name that is no string; what is not a pair of codes and a
-        QuantParams; codes that are not of ``params.dtype``.
+        `tensors` is no mapping; a name that is no string; what is not a pair of codes and
+        parameters; codes that are not of ``params.dtype``.
     ValueError
         Nothing to save; parameters that do not fit the shape of the codes; a name that safetensors
-        cannot hold, or that is ``NAME_scale`` or ``NAME_zero_point`` of another.
+        cannot hold, or that is the one of another's parameters, as ``NAME_scale``.
     """
     target = _target(path, "path", (".safetensors",))
     if not isinstance(tensors, Mapping):
@@ -582,15 +592,15 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
     entries: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, pair in tensors.items():
         codes, params, axis = _checked_pair(name, pair)
-        scale, zero_point = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
-        for companion in companions(name):
+        beside = companions(name, params.convention)
+        for companion in beside:
             if companion in tensors:
                 raise ValueError(
                     f"tensors has {_checks.shown(companion)}, the name of the parameters of "
                     f"{_checks.shown(name)}; rename one"
                 )
-        contents |= dict(zip((name, *companions(name)), (codes, scale, zero_point), strict=True))
-        entries[name] = scale.dtype.name, fields_of(params, axis, params.block_size)
+        contents |= dict(zip((name, *beside), (codes, *params._arrays), strict=True))
+        entries[name] = params._arrays[0].dtype.name, fields_of(params, axis)
     words = {np.dtype(code).newbyteorder("="): word for word, code in NUMPY.items()}
     outputs = {name: (words[array.dtype], array.shape) for name, array in contents.items()}
     head, starts = safetensors.write_header(outputs, metadata_of({}, entries), target)
@@ -602,7 +612,7 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
                 place.write(array[chunk])
 
 
-def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
+def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams | OffsetParams]]:
     """The codes and parameters of all quantized tensors of a file or a model's folder.
 
     It reads what `dequantize_file` reads.  Tensors that are not quantized are not read:
@@ -701,17 +711,20 @@ def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:
         )
 
 
-def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int | None]:
+def _checked_pair(
+    name: object, pair: object
+) -> tuple[Array, QuantParams | OffsetParams, int | None]:
     """One of `save`'s tensors: codes, params, and their axis counted from 0."""
     if not isinstance(name, str):
         raise TypeError(f"tensors has the name {_checks.shown(name)}; names must be strings")
     what = f"tensors[{_checks.shown(name)}]"
-    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], QuantParams):
+    kinds = QuantParams, OffsetParams
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], kinds):
         held = type(pair).__name__
         if isinstance(pair, tuple):
             held += f" of {[type(each).__name__ for each in pair]}"
         raise TypeError(
-            f"{what} must be a tuple (codes, QuantParams), not {held}; pass what "
+            f"{what} must be a tuple (codes, QuantParams or OffsetParams), not {held}; pass what "
             "zeropoint.quantize_dynamic returns, or (zeropoint.quantize(x, params), params)"
         )
     codes, params = pair
