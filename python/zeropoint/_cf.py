@@ -102,8 +102,8 @@ def zero_point(scale: Any, offset: Any) -> int:
         away = -exact[1] / exact[0] - zero
         raise ValueError(
             f"add_offset {offset} is no multiple of scale_factor {scale}: the zero point would be "
-            f"{_checks.shown(zero)} {'-' if away < 0 else '+'} {float(abs(away)):.3g}; use OffsetParams.from_cf, "
-            "which keeps real offsets"
+            f"{_checks.shown(zero)} {'-' if away < 0 else '+'} {float(abs(away)):.3g}; use "
+            "OffsetParams.from_cf, which keeps real offsets"
         )
     return zero
 
