@@ -225,9 +225,9 @@ def test_cf_by_hand() -> None:
     assert chosen(0, 0, nan_code=0) == (1, -1)
     tenth = float(np.float32(0.1))  # which 1 + (0.1 - 1) is not
     assert chosen(0.1, 0.1, nan_code=0) == (tenth, 0)
-    # Numbers from 2^24 on are 2 apart.  For int8 and 22 of them, of step 22 / 255, the offset is 11.04
-    # above and stored as 12, from where the first is code -139.1.  With 2 more on either side the
-    # step is 26 / 255, the offset 11.05 and again 12, and the codes of the ends are -118 and 98.
+    # Numbers from 2^24 on are 2 apart.  For int8 and 22 of them, of step 22 / 255, the offset is
+    # 11.04 above and stored as 12, from where the first is code -139.1.  With 2 more on either side
+    # the step is 26 / 255, the offset 11.05 and again 12, and the ends have codes -118 and 98.
     start, step = 2.0**24, float(np.float32(26 / 255))
     assert chosen(start, start + 22, dtype="int8") == (step, start + 12)
     params = zp.choose_params(np.float32([start, start + 22]), "int8", convention="cf")
