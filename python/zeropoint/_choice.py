@@ -17,6 +17,7 @@ from ._reference import Array
 RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
 _CODES = ("qmin", "qmax", "nan_code")
+SKIP = "pass skip_nan=True to leave out NaN, or "  #: in the error for NaN
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -109,9 +110,8 @@ class Choice:
         # in place of what was given: numpy.bool_ becomes bool, an alias the canonical name
         self.__dict__.update(dtype=dtype, include_zero=include_zero, symmetric=symmetric)
         self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention, nan_code=nan_code)
-        known = not offset and nan_code is None
-        native = _backend.native_choice(*self.keywords.values()) if known else None
-        self.__dict__["native"] = native
+        recipe = *self.keywords.values(), nan_code
+        self.__dict__["native"] = None if offset else _backend.native_choice(*recipe)
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -356,6 +356,12 @@ def range_of(
     """Minimum and maximum in the shape of the parameters; ValueError for Inf and no data, and for
     NaN unless `skip_nan`."""
     low, high = range_or_none(x, axis, block_size, name, skip_nan)
+    check_some(low, high)
+    return low, high
+
+
+def check_some(low: Array, high: Array, name: str = "x") -> None:
+    """ValueError where a range of `range_or_none` is that of no data."""
     empty = np.asarray(low > high)
     if empty.any():
         place = ""
@@ -363,9 +369,9 @@ def range_of(
             where = tuple(map(int, np.unravel_index(int(np.argmax(empty)), empty.shape)))
             place = f" in channel {where[0]}" if empty.ndim == 1 else f" in block {where}"
         raise ValueError(
-            f"x has nothing but NaN{place}, so it has no data; pass at least one number per channel"
+            f"{name} has nothing but NaN{place}, so it has no data; pass at least one number per "
+            "channel"
         )
-    return low, high
 
 
 @_backend.ieee
@@ -385,9 +391,7 @@ def range_or_none(
         if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
             _checks.finite(x, "x", shaped=axis is not None, nan=True)
     elif np.isnan(low).any():
-        _checks.finite(
-            x, "x", shaped=axis is not None, more="pass skip_nan=True to leave out NaN, or "
-        )
+        _checks.finite(x, "x", shaped=axis is not None, more=SKIP)
     return low, high
 
 

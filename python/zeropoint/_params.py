@@ -168,6 +168,11 @@ class Params:
             values["scale"] = None
         return cls(**values)
 
+    @property
+    def scale(self) -> Any:
+        """numpy.float32 or float64, or a read-only array of them."""
+        raise NotImplementedError
+
     def to_cf(self) -> dict[str, Any]:
         """The CF attributes of these parameters, as netCDF and Zarr data are packed.
 
@@ -951,5 +956,10 @@ def fake_quantize(x: Any, params: Params, *wrong: Never, out: Array | None = Non
 
 if not TYPE_CHECKING:  # the functions above answer what the core's builtins decline
     quantize, dequantize, fake_quantize, _initialise = _backend.builtins(
-        quantize, dequantize, fake_quantize, _initialise, params_type=QuantParams
+        quantize,
+        dequantize,
+        fake_quantize,
+        _initialise,
+        params_type=QuantParams,
+        offset_params_type=OffsetParams,
     )
