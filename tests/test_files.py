@@ -136,6 +136,7 @@ def test_round_trip(tmp_path, small_chunks, shape, dtype, order):
                 "block_size": None,
                 "convention": "numpy",
                 "include_zero": True,
+                "nan_code": None,
             },
         }
     }
@@ -153,6 +154,7 @@ def test_round_trip(tmp_path, small_chunks, shape, dtype, order):
             bytes_out=x.size + params.scale.nbytes + 4,
             error_bound=float(params.scale) / 2,
             kept=None,
+            convention="numpy",
         ),
     )
 

@@ -110,9 +110,8 @@ class Choice:
         # in place of what was given: numpy.bool_ becomes bool, an alias the canonical name
         self.__dict__.update(dtype=dtype, include_zero=include_zero, symmetric=symmetric)
         self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention, nan_code=nan_code)
-        known = not offset and nan_code is None
-        native = _backend.native_choice(*self.keywords.values()) if known else None
-        self.__dict__["native"] = native
+        recipe = *self.keywords.values(), nan_code
+        self.__dict__["native"] = None if offset else _backend.native_choice(*recipe)
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -352,11 +351,11 @@ def range_of(
     """Minimum and maximum in the shape of the parameters; ValueError for Inf and no data, and for
     NaN unless `skip_nan`."""
     low, high = range_or_none(x, axis, block_size, name, skip_nan)
-    check_some(low, high, "x")
+    check_some(low, high)
     return low, high
 
 
-def check_some(low: Array, high: Array, name: str) -> None:
+def check_some(low: Array, high: Array, name: str = "x") -> None:
     """ValueError where a range of `range_or_none` is that of no data."""
     empty = np.asarray(low > high)
     if empty.any():

@@ -14,6 +14,7 @@ EXTRAS = {
     "dask": ["dask[array]>=2025.1"],
     "zarr": ["zarr>=3.1.3,<3.2"],
     "bfloat16": ["ml_dtypes>=0.5"],
+    "arrow": ["pyarrow>=18"],
     "demo": ["wordllama==0.4.0.post1"],
 }
 

@@ -167,6 +167,11 @@ class Params:
             values["scale"] = None
         return cls(**values)
 
+    @property
+    def scale(self) -> Any:
+        """numpy.float32 or float64, or a read-only array of them."""
+        raise NotImplementedError
+
     # -- for the rest of the package: what differs between the two kinds --------------------------
 
     @property
@@ -826,5 +831,10 @@ def fake_quantize(x: Any, params: Params, *wrong: Never, out: Array | None = Non
 
 if not TYPE_CHECKING:  # the functions above answer what the core's builtins decline
     quantize, dequantize, fake_quantize, _initialise = _backend.builtins(
-        quantize, dequantize, fake_quantize, _initialise, params_type=QuantParams
+        quantize,
+        dequantize,
+        fake_quantize,
+        _initialise,
+        params_type=QuantParams,
+        offset_params_type=OffsetParams,
     )

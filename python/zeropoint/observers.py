@@ -39,9 +39,8 @@ class _Observer(abc.ABC):
         if wrong:
             name = type(self).__name__
             raise TypeError(
-                f"{name} takes no arguments but axis and skip_nan, and those by keyword; the dtype "
-                f"of the codes goes to params: {name}().update(x).params("
-                f"{_checks.shown(wrong[0])})"
+                f"{name} takes axis and skip_nan, and those by keyword; the dtype of the codes goes "
+                f"to params: {name}().update(x).params({_checks.shown(wrong[0])})"
             )
         self._axis = _checks.axis(axis)
         self._skip_nan = _checks.flag(skip_nan, "skip_nan")
@@ -366,10 +365,10 @@ class HistogramObserver(_Observer):
             _reference.spread(each, x.shape, axis, None)
             for each in (self._table[:, 0], np.arange(len(self._table)))
         )
-        x, counts = widen(x), np.int64(1)
+        x, counts = widen(x), np.ones((), np.int64)
         if self._skip_nan:
-            counts = (~np.isnan(x)).astype(np.int64)
-            x = np.where(counts, x, x.dtype.type(0))
+            present = ~np.isnan(x)
+            x, counts = np.where(present, x, x.dtype.type(0)), present.astype(np.int64)
         places = bin_number(x, exponents).astype(np.int64) % BINS
         np.add.at(self._table, (rows, 1 + places), counts)
 
@@ -590,8 +589,8 @@ class HistogramObserver(_Observer):
         scale = np.where(scale == 0, 1, scale)
         shift = offset / scale + (0.5 if by_span else 0)
         first, last = (0, steps) if by_span else (choice.qmin, choice.qmax)
-        ends = (np.full(scale.shape, end, np.float64) for end in (first, last))
-        return _clipping.Levels(np.ldexp(scale, -unit), *ends, shift)
+        lowest, highest = (np.full(scale.shape, end, np.float64) for end in (first, last))
+        return _clipping.Levels(np.ldexp(scale, -unit), lowest, highest, shift)
 
     def _histograms(
         self, rows: slice, unit: Array, magnitudes: bool = False
