@@ -12,6 +12,6 @@ the project has set itself, and says by how much one is missed.
 - `check` compares every result with the right one before it is timed, `timing` takes the times,
   `suite` puts the two together.
 - `report` turns a run into tables and JSON; `machine` says where it ran.
-- `calibration` and `growth_dask` are runs of their own, for the tables of docs/calibration.md and
-  docs/scale-out.md.
+- `calibration`, `growth_dask` and `scale_out` are runs of their own, for the tables of
+  docs/calibration.md and docs/scale-out.md.
 """
