@@ -154,16 +154,17 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     if (!from || size_of(x) == 0) return {};
     const py::handle axis = given.or_none(given.count - 3);
     const py::handle block = given.or_none(given.count - 2);
+    const auto nan_code = choice.nan_code.cast<std::optional<int>>();
     const auto fields = [&](py::handle scale, py::handle zero, py::handle native) -> Fields {
         return {scale, zero,  choice.dtype,      choice.qmin,         choice.qmax,
-                axis,  block, choice.convention, choice.include_zero, Py_None,
+                axis,  block, choice.convention, choice.include_zero, choice.nan_code,
                 native};
     };
     if (!axis.is_none()) {
         const auto size = integer_or(block, 0);
         if (!is_axis(axis) || !size || (*size < 1 && !block.is_none())) return {};
         const py::object found =
-            choose_and_quantize(isa, x, out, with_codes, choice.is_signed, choice.core,
+            choose_and_quantize(isa, x, out, with_codes, choice.is_signed, choice.core, nan_code,
                                 axis.cast<Axis>(), static_cast<std::size_t>(*size));
         if (found.is_none()) return {};
         const auto parts = py::reinterpret_borrow<py::tuple>(found);
@@ -187,7 +188,7 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
         return {};
     NativeParams params =
         make_native(scale.dtype, scale.bytes, {z}, choice.core.qmin, choice.core.qmax,
-                    choice.is_signed, choice.core.convention, std::nullopt, 0, {});
+                    choice.is_signed, choice.core.convention, std::nullopt, 0, nan_code, {});
     if (with_codes)
         call(n, [&, to = target_view(codes, code)](zp::Poll poll) {
             return zp::quantize(isa, *from, to, zp::Layout::tensor(n), params.core, poll);
@@ -253,7 +254,7 @@ py::object requantize(std::size_t isa, const Given& given) {
     const Owner<NativeParams> native = native_of(given[2]);
     if (!given[0] || !steps || !native) return py::none();
     const NativeParams& params = *native;
-    if (params.block != 0 || params.core.size() == 0) return py::none();
+    if (params.block != 0 || params.core.size() == 0 || params.core.has_offset()) return py::none();
     std::optional<Number> one;
     zp::ConstView step{};
     std::size_t count = 1;

@@ -127,12 +127,21 @@ py::object initialise(std::size_t, const Given& given) {
     const auto code = code_of(given[3]);
     const auto convention = convention_of(given[8]);
     const auto include_zero = flag_or(given[9], true);
-    if (!code || !convention || !include_zero || !given[10].is_none()) return py::none();
+    if (!code || !convention || !include_zero) return py::none();
     if (!*include_zero && *convention != zp::Convention::numpy) return py::none();
     const bool is_signed = code == zp::DType::i8;
     const int first = is_signed ? -128 : 0, last = first + 255;
-    const auto qmin = integer_or(given[4], first), qmax = integer_or(given[5], last);
+    auto qmin = integer_or(given[4], first), qmax = integer_or(given[5], last);
     if (!qmin || !qmax || !(first <= *qmin && *qmin < *qmax && *qmax <= last)) return py::none();
+    std::optional<int> nan_code;
+    if (!given[10].is_none()) {  // an end of the range moves in
+        const auto code = integer(given[10]);
+        if (!code || *code < first || *code > last) return py::none();
+        *qmin += *code == *qmin;
+        *qmax -= *code == *qmax;
+        if (*qmin >= *qmax || (*code >= *qmin && *code <= *qmax)) return py::none();
+        nan_code = static_cast<int>(*code);
+    }
 
     // before any array is looked at: a new tuple may start the garbage collector, and that Python
     const py::object items = items_of(given[2]);
@@ -176,14 +185,15 @@ py::object initialise(std::size_t, const Given& given) {
         scale = one.scalar();
         zero = py::int_((*zeros)[0]);
     }
-    const py::object native = py::cast(make_native(
-        scales.kept, data, std::move(*zeros), static_cast<int>(*qmin), static_cast<int>(*qmax),
-        is_signed, *convention, axis, static_cast<std::size_t>(*block), std::move(scales.shape)));
+    const py::object native =
+        py::cast(make_native(scales.kept, data, std::move(*zeros), static_cast<int>(*qmin),
+                             static_cast<int>(*qmax), is_signed, *convention, axis,
+                             static_cast<std::size_t>(*block), nan_code, std::move(scales.shape)));
     const py::object from = py::int_(*qmin), to = py::int_(*qmax);
     const py::object along = axis ? py::object(py::int_(*axis)) : py::none();
     set_fields(given[0], {scale, zero, is_signed ? dtypes.i8 : dtypes.u8, from, to, along, given[7],
                           convention_texts[static_cast<std::size_t>(*convention)],
-                          *include_zero ? Py_True : Py_False, Py_None, native});
+                          *include_zero ? Py_True : Py_False, given[10], native});
     return py::bool_(true);
 }
 

@@ -122,14 +122,17 @@ struct Range {
     py::array low, high;
 };
 
-Range range_of(std::size_t isa, py::handle x, const zp::ConstView& from, const zp::Layout& layout) {
+// With `skip_nan` of what is not NaN.
+Range range_of(std::size_t isa, py::handle x, const zp::ConstView& from, const zp::Layout& layout,
+               bool skip_nan = false) {
     const py::handle real = dtype_of_precision(from.dtype);
     const auto shape =
         layout.parameter_shape(proxy(x).dimensions, static_cast<std::size_t>(proxy(x).nd));
     Range range{new_array(real, shape), new_array(real, shape)};
     call(layout.size(),
          [&, low = range.low.mutable_data(), high = range.high.mutable_data()](zp::Poll poll) {
-             return zp::min_max(isa, from, low, high, layout, poll);
+             const auto function = skip_nan ? zp::min_max_present : zp::min_max;
+             return function(isa, from, low, high, layout, poll);
          });
     return range;
 }
@@ -157,8 +160,8 @@ py::object fast_min_max(std::size_t isa, py::handle x, Axis axis) {
 
 // (codes, scale, zero point, Params); codes are None unless asked for.
 py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bool with_codes,
-                               bool is_signed, const zp::Choice& choice, Axis axis,
-                               std::size_t block) {
+                               bool is_signed, const zp::Choice& choice,
+                               std::optional<int> nan_code, Axis axis, std::size_t block) {
     check_isa(isa);
     const auto from = real_view_of(x);
     const auto layout = from ? layout_of(x, axis, block) : std::nullopt;
@@ -196,7 +199,7 @@ py::object choose_and_quantize(std::size_t isa, py::handle x, py::handle out, bo
     NativeParams params =
         make_native(from->dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32, scale.data(),
                     {zeros, zeros + zero.size()}, choice.qmin, choice.qmax, is_signed,
-                    choice.convention, axis, block, shape_of(scale));
+                    choice.convention, axis, block, nan_code, shape_of(scale));
     if (with_codes)
         call(layout->size(), [&, to = target_view(codes, code)](zp::Poll poll) {
             return zp::quantize(isa, *from, to, *layout, params.core, poll);

@@ -28,18 +28,19 @@ void into(std::size_t isa, const py::array& source, const py::array& target, con
 py::object requantize_by(std::size_t isa, py::handle acc, const NativeParams& params,
                          const py::array& multiplier, py::handle out) {
     const auto multipliers = to_vector<float>(multiplier);
+    if (params.core.has_offset()) return py::none();
     if (multipliers.size() != 1 && multipliers.size() != params.core.size()) return py::none();
     return requantize(isa, acc, params, {params.core, multipliers}, out);
 }
 
 std::pair<py::array, py::array> min_max(std::size_t isa, const py::array& source, Axis axis,
-                                        std::size_t block) {
+                                        std::size_t block, bool skip_nan) {
     check_isa(isa);
     const auto from = real_view_of(source);
     const auto layout = layout_of(source, axis, block);
     if (!from || !layout || layout->size() == 0)
         throw py::value_error("min_max needs real data, and a valid axis");
-    Range range = range_of(isa, source, *from, *layout);
+    Range range = range_of(isa, source, *from, *layout, skip_nan);
     return {std::move(range.low), std::move(range.high)};
 }
 

@@ -23,7 +23,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("leave_ieee", &zp::leave_ieee);
 
     m.def("conventions", &conventions);  // parameters.h
+    m.def("offset_conventions", &offset_conventions);
     m.def("make_params", &make_params);
+    m.def("make_offset_params", &make_offset_params);
     m.def("make_choice", &make_choice);
     m.def(
         "choose",
@@ -36,6 +38,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 
     m.def("set_state", &Entry::set_state);  // calls.h
     m.def("set_params_type", &set_params_type);
+    m.def("set_offset_params_type", &set_offset_params_type);
     m.def("set_choices", &set_choices);
     m.def("make_entry", &make_entry);
 

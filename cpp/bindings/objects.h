@@ -135,6 +135,7 @@ constexpr std::size_t count = 11;
 struct {
     py::handle type, slots[slot::count], no_arguments;
 } quant_params;
+py::handle offset_params_type;
 
 void set_params_type(py::object type) {
     const py::tuple names = type.attr("_SLOTS");
@@ -144,6 +145,8 @@ void set_params_type(py::object type) {
     quant_params.no_arguments = py::tuple().release();
     quant_params.type = type.release();
 }
+
+void set_offset_params_type(py::object type) { offset_params_type = type.release(); }
 
 using Fields = std::array<py::handle, slot::count>;
 
@@ -164,11 +167,12 @@ py::object new_params(const Fields& fields) {
     return made;
 }
 
-// The core's form of a QuantParams; null for what is none, or has not been initialised.
+// The core's form of a QuantParams or an OffsetParams, which have it in the same slot; null for
+// what is none, or has not been initialised.
 Owner<NativeParams> native_of(py::handle params) {
     if (!params) return {};
     auto* type = reinterpret_cast<PyObject*>(Py_TYPE(params.ptr()));
-    if (type != quant_params.type.ptr()) return {};
+    if (type != quant_params.type.ptr() && type != offset_params_type.ptr()) return {};
     PyObject* descriptor = quant_params.slots[slot::native].ptr();
     auto found = py::reinterpret_steal<py::object>(
         Py_TYPE(descriptor)->tp_descr_get(descriptor, params.ptr(), type));

@@ -33,6 +33,9 @@ void make_convention_texts() {
 std::vector<std::string> conventions() {
     return {std::begin(zp::convention_names), std::end(zp::convention_names)};
 }
+std::vector<std::string> offset_conventions() {
+    return {std::begin(zp::offset_convention_names), std::end(zp::offset_convention_names)};
+}
 
 using Axis = std::optional<std::ptrdiff_t>;
 
@@ -113,11 +116,12 @@ private:
 // `scale`, of this precision, has a number for each zero point; `shape` is theirs.
 NativeParams make_native(zp::DType precision, const void* scale, std::vector<std::int32_t> zero,
                          int qmin, int qmax, bool is_signed, zp::Convention convention, Axis axis,
-                         std::size_t block, std::vector<py::ssize_t> shape) {
+                         std::size_t block, std::optional<int> nan_code,
+                         std::vector<py::ssize_t> shape) {
     const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
     const std::size_t n = zero.size();
     const auto make = [&](const auto* s) -> NativeParams {
-        return {{std::vector(s, s + n), std::move(zero), qmin, qmax, code, convention},
+        return {{std::vector(s, s + n), std::move(zero), qmin, qmax, code, convention, nan_code},
                 axis,
                 block,
                 std::move(shape)};
@@ -128,26 +132,41 @@ NativeParams make_native(zp::DType precision, const void* scale, std::vector<std
 
 // The same from plain arrays.
 NativeParams make_params(const py::array& scale, const py::array& zero, int qmin, int qmax,
-                         bool is_signed, std::string_view convention, Axis axis,
-                         std::size_t block) {
+                         bool is_signed, std::string_view convention, Axis axis, std::size_t block,
+                         std::optional<int> nan_code) {
     const auto precision = plain_real(scale);
     expect(precision == zp::DType::f32 || precision == zp::DType::f64);
     if (scale.size() != zero.size()) throw py::value_error("scale and zero point differ in size");
     return make_native(*precision, scale.data(), to_vector<std::int32_t>(zero), qmin, qmax,
                        is_signed, named<zp::Convention>(convention, zp::convention_names), axis,
-                       block, shape_of(scale));
+                       block, nan_code, shape_of(scale));
+}
+
+// The same with a real offset for each scale, or span.
+NativeParams make_offset_params(const py::array& scale, const py::array& offset, int qmin, int qmax,
+                                bool is_signed, std::string_view convention, Axis axis,
+                                std::size_t block, std::optional<int> nan_code, bool fused) {
+    if (scale.size() != offset.size()) throw py::value_error("scale and offset differ in size");
+    const auto recipe = named<zp::OffsetConvention>(convention, zp::offset_convention_names);
+    const auto code = is_signed ? zp::DType::i8 : zp::DType::u8;
+    const auto make = [&](const auto& s, const auto& o) -> NativeParams {
+        return {{s, o, qmin, qmax, code, recipe, fused, nan_code}, axis, block, shape_of(scale)};
+    };
+    return dtype_of(scale) == zp::DType::f64
+               ? make(to_vector<double>(scale), to_vector<double>(offset))
+               : make(to_vector<float>(scale), to_vector<float>(offset));
 }
 
 // A choice, and what parameters that follow from it take over as it is.
 struct NativeChoice {
     zp::Choice core;
-    py::object dtype, qmin, qmax, convention, include_zero;
+    py::object dtype, qmin, qmax, convention, include_zero, nan_code;
     bool is_signed;
 };
 
 NativeChoice make_choice(py::object dtype, std::optional<std::string_view> zero_point_from,
                          py::object include_zero, bool symmetric, py::object qmin, py::object qmax,
-                         py::object convention) {
+                         py::object convention, py::object nan_code) {
     const auto rule = zero_point_from.value_or(zp::rule_names[0]);
     const zp::Choice core{
         named<zp::ZeroPointFrom>(rule, zp::rule_names),
@@ -163,6 +182,7 @@ NativeChoice make_choice(py::object dtype, std::optional<std::string_view> zero_
             std::move(qmax),
             std::move(convention),
             std::move(include_zero),
+            std::move(nan_code),
             is_signed};
 }
 

@@ -276,7 +276,6 @@ Verdict choose_in(const void* low, const void* high, std::size_t n, const Choice
         return choose_all<name>(static_cast<const T*>(low), static_cast<const T*>(high), n, \
                                 choice, static_cast<T*>(scale), zero_point);
 #include "zeropoint/conventions.def"
-#undef ZEROPOINT_CONVENTION
     }
     return {Fault::unknown, 0};
 }

@@ -16,6 +16,9 @@ namespace zeropoint::core {
 
 static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag starts with DType");
 static_assert(static_cast<int>(Tag::numpy) == static_cast<int>(Tag::u64) + 1, "conventions follow");
+static_assert(static_cast<int>(Tag::even) - static_cast<int>(Tag::cf) ==
+                  sizeof offset_convention_names / sizeof *offset_convention_names,
+              "and then those with an offset");
 
 namespace {
 
@@ -25,11 +28,10 @@ std::vector<std::string> names_of(const Targets& targets) {
     return names;
 }
 
-constexpr Tag tag(DType dtype) { return static_cast<Tag>(dtype); }
-constexpr Tag tag(Convention c) {
-    return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
-}
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
+DType working(DType x, const Params::Data& p) {
+    return p.has_offset() ? std::max(working(x), p.precision) : working(x);
+}
 
 // The proof that spares the division costs about as much as so many divisions.
 constexpr std::size_t worth_a_proof = 8192;
@@ -85,47 +87,63 @@ public:
     static void bind(Stage& stage, const Stream<T>& stream) {
         bind(stage, stream.scale.data(), stream.zero.data());
     }
+    template <class T>
+    static void bind(Stage& stage, const Params::Data& p, bool divides) {
+        bind(stage, divides ? p.quantizer<T>() : p.dequantizer<T>());
+    }
+    // In the precision of the data, or else of the scale.
+    static void bind(Stage& stage, const Params::Data& p, DType precision, bool divides) {
+        precision == DType::f64 ? bind<double>(stage, p, divides) : bind<float>(stage, p, divides);
+        if (p.has_offset()) stage.context = const_cast<OffsetForm*>(&p.form);
+    }
+    // NaN among what the stage reads or writes have a code of their own.
+    void mark(Stage& stage, const Params::Data& p, Tag from, Tag to) {
+        if (!p.nan_code) return;
+        stage.mark = table_.at(Op::mark, from, to);
+        stage.marked = *p.nan_code;
+    }
+    // Data in x; those for which the convention has no loop are widened.
     void quantize(DType x, const Params::Data& p) {
+        if (p.has_offset()) {
+            convert(x, working(x, p));
+            x = working(x, p);
+        }
         // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // f32, or null
+        const Kernel certify = table_.at(Op::certify, tag(x), p.convention);  // f32, or null
         const bool worth = certify && table_.multiplies && run_length() >= worth_a_proof &&
                            p.size() <= most_proofs;
         const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
         const Op op = multipliers ? Op::quantize_runs : Op::quantize;
-        Stage& stage = add(op, x, p.code, tag(x), tag(p.convention), p.qmin, p.qmax);
+        Stage& stage = add(op, x, p.code, tag(x), p.convention, p.qmin, p.qmax);
         if (multipliers)
             bind(stage, multipliers, static_cast<const Multiplier*>(nullptr));
-        else if (working(x) == DType::f32)
-            bind(stage, p.quantizer<float>());
         else
-            bind(stage, p.quantizer<double>());
+            bind(stage, p, working(x), true);
+        mark(stage, p, tag(x), Tag::u8);
     }
     void fake_quantize(DType x, const Params::Data& p) {
-        Stage& stage = add(Op::fake_quantize, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
-        bind(stage, p.dequantizer<float>());
+        Stage& stage = add(Op::fake_quantize, x, x, tag(x), p.convention, p.qmin, p.qmax);
+        bind(stage, p, DType::f32, false);
     }
     void dequantize(const Params::Data& p) {
-        Stage& stage = add(Op::dequantize, p.code, p.precision, tag(p.code), tag(p.precision));
-        if (p.precision == DType::f32)
-            bind(stage, p.dequantizer<float>());
-        else
-            bind(stage, p.dequantizer<double>());
+        const Op op = p.has_offset() ? Op::dequantize_offset : Op::dequantize;
+        Stage& stage = add(op, p.code, p.precision, tag(p.code), tag(p.precision));
+        bind(stage, p, p.precision, false);
+        mark(stage, p, Tag::u8, tag(p.precision));
     }
     void clipped(DType x, const Params::Data& p) {
-        Stage& stage = add(Op::clipped, x, x, tag(x), tag(p.convention), p.qmin, p.qmax);
-        if (x == DType::f32)
-            bind(stage, p.quantizer<float>());
-        else
-            bind(stage, p.quantizer<double>());
+        Stage& stage = add(Op::clipped, x, x, tag(x), p.convention, p.qmin, p.qmax);
+        bind(stage, p, x, true);
     }
     // The only stage; none where there is nothing to do.
     Stage only() const { return count_ ? stages_[0] : Stage{}; }
     bool run(Poll poll) {
         Stage& last = stages_[count_ - 1];
         const Places places{in_, out_, walk_ ? &*walk_ : nullptr};
-        last.non_temporal = stores_past_caches(layout_, stages_[0], last, places);
+        // what has been marked is read and written again
+        last.non_temporal = !last.mark && stores_past_caches(layout_, stages_[0], last, places);
         return core::run(layout_, places, stages_, count_, poll);
     }
 
@@ -220,12 +238,16 @@ bool dequantize(std::size_t isa, Input q, View x, const Layout& layout, const Pa
 bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout& layout,
                    const Params& params, Poll poll) {
     Pipeline pipeline(isa, layout, input(x), output(y, x.dtype));
-    if (working(x.dtype) == DType::f32 && params.precision() == DType::f32) {
-        pipeline.fake_quantize(x.dtype, params.data());
+    const Params::Data& p = params.data();
+    if (working(x.dtype) == DType::f32 && p.precision == DType::f32 && !p.nan_code) {
+        const DType inner = p.has_offset() ? DType::f32 : x.dtype;  // no narrow loops with one
+        pipeline.convert(x.dtype, inner);
+        pipeline.fake_quantize(inner, p);
+        pipeline.convert(inner, x.dtype);
     } else {
-        pipeline.quantize(x.dtype, params.data());
-        pipeline.dequantize(params.data());
-        pipeline.convert(params.precision(), x.dtype);
+        pipeline.quantize(x.dtype, p);
+        pipeline.dequantize(p);
+        pipeline.convert(p.precision, x.dtype);
     }
     return pipeline.run(poll);
 }
@@ -311,13 +333,16 @@ void fold_min_max(const Layout& layout, std::size_t copies, const State& from, c
 }
 
 template <class T>
-bool min_max_in(std::size_t isa, ConstView x, T* low, T* high, const Layout& layout, Poll poll) {
+bool min_max_in(std::size_t isa, Op op, ConstView x, T* low, T* high, const Layout& layout,
+                Poll poll) {
     const DType inner = working(x.dtype);
     const std::size_t n = layout.parameters();
     std::fill(low, low + n, std::numeric_limits<T>::infinity());
     std::fill(high, high + n, -std::numeric_limits<T>::infinity());
     Pipeline pipeline(isa, layout, input(x));
-    Stage& stage = pipeline.add(Op::min_max, x.dtype, inner, tag(x.dtype), tag(inner));
+    const DType from = op == Op::min_max ? x.dtype : inner;  // the other has no narrow loops
+    pipeline.convert(x.dtype, from);
+    Stage& stage = pipeline.add(op, from, inner, tag(from), tag(inner));
     stage.out_size = 0;
     stage.state[0] = low;
     stage.state[1] = high;
@@ -365,13 +390,13 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
 
 bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& params,
             Errors& errors, Poll poll) {
-    const DType inner = working(x.dtype), finer = std::max(inner, params.precision());
+    const Params::Data& p = params.data();
+    const DType inner = working(x.dtype, p), finer = std::max(inner, p.precision);
     const auto stage = [&](auto&& add) {
         Pipeline pipeline(isa, layout, Array{});
         add(pipeline);
         return pipeline.only();
     };
-    const Params::Data& p = params.data();
     ErrorStages stages;
     const Array from = input(x);
     stages.swap = from.memory.swapped ? Pipeline(isa, layout, from).only() : Stage{};
@@ -389,11 +414,26 @@ bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& pa
     return measure(layout, in_c_order(from, table), stages, errors, poll);
 }
 
-bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {
+namespace {
+
+bool min_max_by(std::size_t isa, Op op, ConstView x, void* low, void* high, const Layout& layout,
+                Poll poll) {
     if (x.dtype == DType::f64)
-        return min_max_in(isa, x, static_cast<double*>(low), static_cast<double*>(high), layout,
+        return min_max_in(isa, op, x, static_cast<double*>(low), static_cast<double*>(high), layout,
                           poll);
-    return min_max_in(isa, x, static_cast<float*>(low), static_cast<float*>(high), layout, poll);
+    return min_max_in(isa, op, x, static_cast<float*>(low), static_cast<float*>(high), layout,
+                      poll);
+}
+
+}  // namespace
+
+bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout, Poll poll) {
+    return min_max_by(isa, Op::min_max, x, low, high, layout, poll);
+}
+
+bool min_max_present(std::size_t isa, ConstView x, void* low, void* high, const Layout& layout,
+                     Poll poll) {
+    return min_max_by(isa, Op::min_max_present, x, low, high, layout, poll);
 }
 
 // ---- quantize_dynamic --------------------------------------------------------------------------

@@ -291,7 +291,8 @@ private:
             job.per_column = differ_;
             job.low = stage.low;
             job.high = stage.high;
-            stage.kernel(job);
+            job.context = stage.context;
+            run_stage(stage, job);
         }
     }
 

@@ -48,8 +48,8 @@ private:
 
 class Runner {
 public:
-    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages, or
-    /// to the stage's groups.
+    /// Tiles are cut to `limit` elements, or to what is staged where there are several stages or a
+    /// mark, or to the stage's groups.
     Runner(const Places& places, const Stage* stages, std::size_t count, std::size_t limit,
            Span span)
         : in_(static_cast<const char*>(places.in)),
@@ -58,9 +58,9 @@ public:
           stages_(stages),
           count_(count),
           moves_(walk_ && walk_->moves()),
-          limit_(count > 1 || moves_ ? staged_elements(stages, count)
-                 : stages->group     ? std::min(limit, stages->group)
-                                     : limit),
+          limit_(count > 1 || moves_ || stages->mark ? staged_elements(stages, count)
+                 : stages->group                     ? std::min(limit, stages->group)
+                                                     : limit),
           span_(span) {}
 
     // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns;
@@ -275,6 +275,18 @@ std::size_t staged_elements(const Stage* stages, std::size_t count) noexcept {
     return staged / widest;
 }
 
+void run_stage(const Stage& stage, const Job& job) noexcept {
+    stage.kernel(job);
+    if (!stage.mark) return;
+    Job marks;
+    marks.in = job.in;
+    marks.out = job.out;
+    marks.rows = job.rows;
+    marks.cols = job.cols;
+    marks.low = stage.marked;
+    stage.mark(marks);
+}
+
 void run_stages(const Stage* stages, std::size_t count, const Tile& tile, const char* first,
                 char* results, Buffers& buffers) noexcept {
     const void* in = first;
@@ -282,18 +294,18 @@ void run_stages(const Stage* stages, std::size_t count, const Tile& tile, const 
         const Stage& stage = stages[i];
         void* out = i + 1 < count ? buffers[i % 2] : results;
         const std::size_t offset = tile.parameter * stage.parameter_size;
-        stage.kernel({in,
-                      out,
-                      tile.rows,
-                      tile.cols,
-                      at(stage.scale, offset),
-                      at(stage.zero, offset),
-                      {at(stage.state[0], offset), at(stage.state[1], offset)},
-                      tile.per_column,
-                      stage.low,
-                      stage.high,
-                      stage.non_temporal,
-                      stage.context});
+        run_stage(stage, {in,
+                          out,
+                          tile.rows,
+                          tile.cols,
+                          at(stage.scale, offset),
+                          at(stage.zero, offset),
+                          {at(stage.state[0], offset), at(stage.state[1], offset)},
+                          tile.per_column,
+                          stage.low,
+                          stage.high,
+                          stage.non_temporal,
+                          stage.context});
         in = out;
     }
 }

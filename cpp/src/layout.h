@@ -28,6 +28,9 @@ struct Stage {
     /// Where not 0: elements that are done at once, but never a part of those of one parameter.
     std::size_t group;
     void* context;
+    /// Where there is one: after the kernel, over the elements that it has read and written.
+    Kernel mark;
+    std::int64_t marked;  ///< its code
     /// For a reduction: adds `copies` states, each a row of axis * inner elements, to `state`.
     void (*fold)(const Layout&, std::size_t copies, const State& from, const State& state);
 };
@@ -40,6 +43,9 @@ struct Tile {
 
 /// What one stage hands on to the next.
 using Buffers = char[2][staged];
+
+/// Runs the kernel of a stage, and its mark.
+void run_stage(const Stage&, const Job&) noexcept;
 
 /// How many elements that is.
 std::size_t staged_elements(const Stage* stages, std::size_t count) noexcept;

@@ -4,6 +4,7 @@
 #include "loops/elements.h"
 #include "loops/errors.h"
 #include "loops/histogram.h"
+#include "loops/mark.h"
 #include "loops/min_max.h"
 #include "loops/q8_0.h"
 #include "loops/quantize.h"
@@ -46,8 +47,8 @@ constexpr bool has_kernel(Op op, Tag a, Tag b) {
     static_assert(has_kernel(Op::quantize, Tag::f32, Tag::name) &&   \
                       has_kernel(Op::quantize, Tag::f64, Tag::name), \
                   #name " lacks a row of quantize in kernels.def");
+#define ZEROPOINT_OFFSET_CONVENTION(name, text) ZEROPOINT_CONVENTION(name)
 #include "zeropoint/conventions.def"
-#undef ZEROPOINT_CONVENTION
 
 // Narrow floats are widened to f32, and rounded once from f32 and f64.
 constexpr bool converts_narrow_floats() {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <exception>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -10,13 +11,22 @@
 
 namespace zeropoint::core {
 
+namespace {
+
+template <class Enum, std::size_t n>
+void expect_known(Enum convention, const char* const (&names)[n]) {
+    if (!is_known(convention, names))
+        throw std::invalid_argument("convention " + std::to_string(static_cast<int>(convention)) +
+                                    " is unknown; choose one of the enumeration");
+}
+
+}  // namespace
+
 template <class T>
 Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin,
-               int qmax, DType code, Convention convention)
+               int qmax, DType code, Convention convention, std::optional<int> nan_code)
     : data_(std::make_shared<Data>()) {
-    if (!is_known(convention, convention_names))
-        throw std::invalid_argument("convention " + std::to_string(static_cast<int>(convention)) +
-                                    " is unknown; choose one of Convention");
+    expect_known(convention, convention_names);
     const FpGuard guard;  // the host may lose subnormal numbers in a conversion
     data_->scale.assign(scale.begin(), scale.end());
     data_->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
@@ -24,19 +34,66 @@ Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point
     data_->qmin = qmin;
     data_->qmax = qmax;
     data_->code = code;
-    data_->convention = convention;
+    data_->convention = tag(convention);
+    data_->nan_code = nan_code;
 }
-template Params::Params(const std::vector<float>&, std::vector<std::int32_t>, int, int, DType,
-                        Convention);
-template Params::Params(const std::vector<double>&, std::vector<std::int32_t>, int, int, DType,
-                        Convention);
+
+template <class T>
+Params::Params(const std::vector<T>& scale, const std::vector<T>& offset, int qmin, int qmax,
+               DType code, OffsetConvention convention, bool fused, std::optional<int> nan_code)
+    : data_(std::make_shared<Data>()) {
+    expect_known(convention, offset_convention_names);
+    const FpGuard guard;
+    const T steps = static_cast<T>(qmax - qmin);
+    data_->scale.assign(scale.begin(), scale.end());
+    if (convention == OffsetConvention::sentence_transformers)  // what it divides and multiplies by
+        for (std::size_t i = 0; i < scale.size(); ++i) data_->scale[i] = scale[i] / steps;
+    data_->precision = sizeof(T) == sizeof(float) ? DType::f32 : DType::f64;
+    data_->offset.assign(offset.begin(), offset.end());
+    data_->qmin = qmin;
+    data_->qmax = qmax;
+    data_->code = code;
+    data_->convention = tag(convention);
+    if (keeps_span(convention)) data_->form.shift = qmin - 0.5;
+    if (convention == OffsetConvention::faiss) {
+        data_->form.divisor = steps;
+        data_->form.once = fused;
+    }
+    data_->nan_code = nan_code;
+}
+
+#define ZEROPOINT_PRECISION(T)                                                                 \
+    template Params::Params(const std::vector<T>&, std::vector<std::int32_t>, int, int, DType, \
+                            Convention, std::optional<int>);                                   \
+    template Params::Params(const std::vector<T>&, const std::vector<T>&, int, int, DType,     \
+                            OffsetConvention, bool, std::optional<int>);
+ZEROPOINT_PRECISION(float)
+ZEROPOINT_PRECISION(double)
+#undef ZEROPOINT_PRECISION
 
 std::size_t Params::size() const noexcept { return data_->size(); }
 DType Params::code() const noexcept { return data_->code; }
 DType Params::precision() const noexcept { return data_->precision; }
+bool Params::has_offset() const noexcept { return data_->has_offset(); }
+
+// What stands in place of a scale in the loops of quantize.
+template <class T>
+T Params::Data::divisor(T s) const noexcept {
+    switch (convention) {
+        case Tag::torch:
+        case Tag::ggml:  // a scale that was lost in the cast must not come back as 1 / 0 or 1 / Inf
+            return s > 0 ? 1 / s : s;
+        case Tag::faiss:
+            return s > 0 ? s : std::numeric_limits<T>::infinity();
+        case Tag::sentence_transformers:
+            return s > 0 ? s : 1;
+        default:
+            return s;
+    }
+}
 
 template <class T>
-const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal) const {
+const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool divides) const {
     return lazy.get([&] {
         const FpGuard guard;
         const std::size_t n = size();
@@ -45,9 +102,9 @@ const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal
         stream->zero.resize(n);
         for (std::size_t i = 0; i < n; ++i) {
             const T s = static_cast<T>(scale[i]);
-            // a scale that was lost in the cast must not come back as the reciprocal of 0 or Inf
-            stream->scale[i] = reciprocal && s > 0 ? 1 / s : s;
-            stream->zero[i] = static_cast<T>(zero_point[i]);
+            stream->scale[i] = divides ? divisor(s) : s;
+            stream->zero[i] =
+                has_offset() ? static_cast<T>(offset[i]) : static_cast<T>(zero_point[i]);
         }
         return stream;
     });
@@ -55,11 +112,11 @@ const Stream<T>& Params::Data::cast(const Lazy<Stream<T>>& lazy, bool reciprocal
 
 template <>
 const Stream<float>& Params::Data::quantizer<float>() const {
-    return cast(quantizer32_, by_reciprocal(convention));
+    return cast(quantizer32_, true);
 }
 template <>
 const Stream<double>& Params::Data::quantizer<double>() const {
-    return cast(quantizer64_, by_reciprocal(convention));
+    return cast(quantizer64_, true);
 }
 template <>
 const Stream<float>& Params::Data::dequantizer<float>() const {
@@ -92,6 +149,11 @@ const Multiplier* Params::Data::multipliers(Kernel certify) const noexcept try {
 }
 
 void Params::prepare() const {
+    if (data_->has_offset() && data_->precision == DType::f64) {
+        data_->quantizer<double>();
+        data_->dequantizer<double>();
+        return;
+    }
     data_->quantizer<float>();
     if (data_->precision == DType::f32) data_->dequantizer<float>();
 }
@@ -164,7 +226,7 @@ std::optional<Requantization> Requantization::of(const Params& params, ConstView
 }
 
 bool Params::usable_for(DType x) const {
-    if (x == DType::f64 || data_->precision == DType::f32) return true;
+    if (x == DType::f64 || data_->precision == DType::f32 || has_offset()) return true;
     const FpGuard guard;  // a host that reads subnormal numbers as 0 would find them unusable
     for (const float s : data_->quantizer<float>().scale)
         if (!(s > 0) || !std::isfinite(s)) return false;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "types.h"
@@ -10,7 +11,17 @@
 
 namespace zeropoint::core {
 
-/// Scale (or what stands for it) and zero point in one precision, one pair per parameter.
+constexpr Tag tag(DType dtype) { return static_cast<Tag>(dtype); }
+constexpr Tag tag(Convention c) {
+    return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
+}
+constexpr Tag tag(OffsetConvention c) {
+    return static_cast<Tag>(static_cast<int>(Tag::cf) + static_cast<int>(c));
+}
+constexpr Tag last_with_zero_point = static_cast<Tag>(static_cast<int>(Tag::cf) - 1);
+
+/// Scale (or what stands for it) and zero point, or offset, in one precision, one pair per
+/// parameter.
 template <class T>
 struct Stream {
     std::vector<T> scale, zero;
@@ -41,16 +52,20 @@ private:
 };
 
 struct Params::Data {
-    std::vector<double> scale;  // numbers of `precision`
+    std::vector<double> scale;  // numbers of `precision`; the span under faiss
     std::vector<std::int32_t> zero_point;
+    std::vector<double> offset;  // in place of the zero point
     int qmin, qmax;
     DType code, precision;
-    Convention convention;
+    Tag convention;
+    OffsetForm form;  // where there is an offset
+    std::optional<int> nan_code;
 
-    std::size_t size() const noexcept { return zero_point.size(); }
+    std::size_t size() const noexcept { return scale.size(); }
+    bool has_offset() const noexcept { return convention > last_with_zero_point; }
 
-    /// For quantize, in the working precision T of the data: the scale, or under the torch
-    /// convention its reciprocal.
+    /// For quantize, in the working precision T of the data: the scale, or what the convention
+    /// divides or multiplies by in its place.
     template <class T>
     const Stream<T>& quantizer() const;
     /// For dequantize, in the precision T of the scale.
@@ -63,7 +78,9 @@ struct Params::Data {
 
 private:
     template <class T>
-    const Stream<T>& cast(const Lazy<Stream<T>>&, bool reciprocal) const;
+    T divisor(T scale) const noexcept;
+    template <class T>
+    const Stream<T>& cast(const Lazy<Stream<T>>&, bool divides) const;
     Lazy<Stream<float>> quantizer32_, dequantizer32_;
     Lazy<Stream<double>> quantizer64_, dequantizer64_;
     Lazy<std::vector<Multiplier>> multipliers_;

@@ -23,8 +23,8 @@ enum class Tag : std::uint8_t {
     i64,
     u64,  // element types
 #define ZEROPOINT_CONVENTION(name) name,
+#define ZEROPOINT_OFFSET_CONVENTION(name, text) name,
 #include "zeropoint/conventions.def"
-#undef ZEROPOINT_CONVENTION
     even,
     away,  // tie rules
     count
@@ -35,6 +35,7 @@ enum class Op : std::uint8_t {
     quantize_runs,
     certify,
     dequantize,
+    dequantize_offset,
     fake_quantize,
     to_q8_0,
     from_q8_0,
@@ -42,6 +43,7 @@ enum class Op : std::uint8_t {
     saturate,
     round,
     min_max,
+    min_max_present,
     histogram,
     gather,
     scatter,
@@ -51,6 +53,7 @@ enum class Op : std::uint8_t {
     errors,
     tally,
     fewest,
+    mark,
     count
 };
 
@@ -59,6 +62,13 @@ struct Multiplier {
     float scale, zero, ch, cl;
     float x_low, x_high;  // beyond these every code is the first or the last; x is clipped to them
     std::uint32_t certified;  // 0: divide
+};
+
+// How codes become values where there is an offset: t = (q - shift) / divisor, then t * s + o,
+// whose two operations are rounded apart, or `once` (float32 alone).
+struct OffsetForm {
+    double shift = 0, divisor = 1;
+    bool once = false;
 };
 
 // How many elements lie in each bin of 2^exponent, that of bin t (scalar.h) at counts[t mod bins];
@@ -97,10 +107,10 @@ struct Unclipped {
     double first = 0, last = 0;
 };
 
-// What a reduction has found so far, an element per parameter: min_max minima in the first array
-// and maxima in the second, histogram a Histogram in the first.  clipped adds to one i64 for all,
-// and finds an Unclipped in the second array once for all calls with it; errors and tally have an
-// ErrorTile, and fewest writes two i64: the sum, and how many make it up.
+// What a reduction has found so far, an element per parameter: min_max and min_max_present minima
+// in the first array and maxima in the second, histogram a Histogram in the first.  clipped adds to
+// one i64 for all, and finds an Unclipped in the second array once for all calls with it; errors
+// and tally have an ErrorTile, and fewest writes two i64: the sum, and how many make it up.
 using State = void* [2];
 
 // rows x cols contiguous elements.  Parameters and state: one per row, or with `per_column` one per
@@ -115,7 +125,9 @@ struct Job {
     bool per_column = false;
     std::int64_t low = 0, high = 0;  // bounds of codes or values; bytes between what is moved
     bool non_temporal = false;       // store results so that they do not pass through the caches
-    void* context = nullptr;         // what a function in a kernel's place has to know
+    // what a function in a kernel's place has to know; an OffsetForm where values come of codes and
+    // an offset
+    void* context = nullptr;
 };
 
 using Kernel = void (*)(const Job&) noexcept;

@@ -109,9 +109,8 @@ class Choice:
         # in place of what was given: numpy.bool_ becomes bool, an alias the canonical name
         self.__dict__.update(dtype=dtype, include_zero=include_zero, symmetric=symmetric)
         self.__dict__.update(qmin=qmin, qmax=qmax, convention=convention, nan_code=nan_code)
-        known = not offset and nan_code is None
-        native = _backend.native_choice(*self.keywords.values()) if known else None
-        self.__dict__["native"] = native
+        recipe = *self.keywords.values(), nan_code
+        self.__dict__["native"] = None if offset else _backend.native_choice(*recipe)
 
     @property
     def keywords(self) -> dict[str, Any]:

@@ -826,5 +826,10 @@ def fake_quantize(x: Any, params: Params, *wrong: Never, out: Array | None = Non
 
 if not TYPE_CHECKING:  # the functions above answer what the core's builtins decline
     quantize, dequantize, fake_quantize, _initialise = _backend.builtins(
-        quantize, dequantize, fake_quantize, _initialise, params_type=QuantParams
+        quantize,
+        dequantize,
+        fake_quantize,
+        _initialise,
+        params_type=QuantParams,
+        offset_params_type=OffsetParams,
     )

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ namespace core = zeropoint::core;
 using core::Convention;
 using core::DType;
 using core::Layout;
+using core::OffsetConvention;
 
 enum class Op {
     quantize,
@@ -27,12 +29,16 @@ enum class Op {
     saturate_cast,
     round,
     min_max,
+    min_max_present,
     histogram
 };
 constexpr Convention conventions[] = {
 #define ZEROPOINT_CONVENTION(name) Convention::name,
 #include "zeropoint/conventions.def"
-#undef ZEROPOINT_CONVENTION
+};
+constexpr OffsetConvention offset_conventions[] = {
+#define ZEROPOINT_OFFSET_CONVENTION(name, text) OffsetConvention::name,
+#include "zeropoint/conventions.def"
 };
 
 inline bool has_parameters(Op op) { return op <= Op::requantize; }
@@ -51,6 +57,11 @@ struct Call {
     std::vector<double> scale{1};  // numbers of `precision`
     std::vector<std::int32_t> zero_point{0};
     std::vector<float> multiplier{1};  // requantize: one, or one a parameter
+    std::optional<int> nan_code = {};
+    // in place of `convention` and `zero_point`, and `scale` is the span where that is kept
+    std::optional<OffsetConvention> by_offset = {};
+    std::vector<double> offset{0};  // numbers of `precision`
+    bool fused = false;
 
     std::int64_t low = 0, high = 0;       // saturate
     bool ties_away = false;               // round
@@ -58,9 +69,9 @@ struct Call {
 
     std::size_t in_bytes() const { return layout.size() * core::size_of(in); }
     std::size_t out_bytes() const {
-        const std::size_t n = op == Op::min_max     ? 2 * layout.parameters()
-                              : op == Op::histogram ? core::histogram_row * layout.parameters()
-                                                    : layout.size();
+        const std::size_t n = op == Op::histogram ? core::histogram_row * layout.parameters()
+                              : op >= Op::min_max ? 2 * layout.parameters()
+                                                  : layout.size();
         return n * core::size_of(out);
     }
     bool may_be_in_place() const {
@@ -79,9 +90,9 @@ inline Layout blocks(std::size_t outer, std::size_t axis, std::size_t inner, std
 // ---- in words --------------------------------------------------------------------------------
 
 inline const char* name(Op op) {
-    constexpr const char* names[] = {"quantize",   "dequantize", "fake_quantize",
-                                     "requantize", "saturate",   "saturate_cast",
-                                     "round",      "min_max",    "histogram"};
+    constexpr const char* names[] = {
+        "quantize",      "dequantize", "fake_quantize", "requantize",      "saturate",
+        "saturate_cast", "round",      "min_max",       "min_max_present", "histogram"};
     return names[static_cast<int>(op)];
 }
 inline const char* name(DType dtype) {
@@ -92,6 +103,9 @@ inline const char* name(DType dtype) {
 inline const char* name(Convention convention) {
     return core::convention_names[static_cast<int>(convention)];
 }
+inline const char* name(OffsetConvention convention) {
+    return core::offset_convention_names[static_cast<int>(convention)];
+}
 inline const char* name(Layout::Kind kind) {
     constexpr const char* names[] = {"tensor", "channel", "block"};
     return names[static_cast<int>(kind)];
@@ -101,8 +115,11 @@ inline const char* name(Layout::Kind kind) {
 inline std::string kind(const Call& c) {
     std::string words = std::string(name(c.op)) + ' ' + name(c.in) + ' ' + name(c.out);
     if (c.op == Op::fake_quantize) words += std::string(" by ") + name(c.code);
-    if (c.op == Op::quantize || c.op == Op::fake_quantize)
+    if (c.by_offset)
+        words += std::string(" ") + name(*c.by_offset) + (c.fused ? " fused" : "");
+    else if (c.op == Op::quantize || c.op == Op::fake_quantize)
         words += std::string(" ") + name(c.convention);
+    if (c.nan_code) words += " with a code for NaN";
     if (c.op == Op::quantize || c.op == Op::dequantize || c.op == Op::fake_quantize)
         words += std::string(" scale ") + name(c.precision);
     if (c.op == Op::round) words += c.ties_away ? " away" : " even";
@@ -126,14 +143,16 @@ public:
 
 private:
     static core::Params made(const Call& c) {
-        if (c.precision == DType::f64)
-            return {c.scale, c.zero_point, c.qmin, c.qmax, c.code, c.convention};
-        return {std::vector<float>(c.scale.begin(), c.scale.end()),
-                c.zero_point,
-                c.qmin,
-                c.qmax,
-                c.code,
-                c.convention};
+        if (c.precision == DType::f64) return made(c, c.scale, c.offset);
+        const std::vector<float> scale(c.scale.begin(), c.scale.end());
+        return made(c, scale, std::vector<float>(c.offset.begin(), c.offset.end()));
+    }
+    template <class T>
+    static core::Params made(const Call& c, const std::vector<T>& scale,
+                             const std::vector<T>& offset) {
+        if (c.by_offset)
+            return {scale, offset, c.qmin, c.qmax, c.code, *c.by_offset, c.fused, c.nan_code};
+        return {scale, c.zero_point, c.qmin, c.qmax, c.code, c.convention, c.nan_code};
     }
 };
 
@@ -156,10 +175,11 @@ inline bool run(const Call& c, const Parameters& p, std::size_t isa, const void*
             return core::saturate_cast(isa, {in, c.in}, {out, c.out}, c.layout.size(), poll);
         case Op::round:
             return core::round(isa, {in, c.in}, out, c.layout.size(), c.ties_away, poll);
-        case Op::min_max: {
-            const std::size_t half = c.out_bytes() / 2;
-            return core::min_max(isa, {in, c.in}, out, static_cast<char*>(out) + half, c.layout,
-                                 poll);
+        case Op::min_max:
+        case Op::min_max_present: {
+            char* const high = static_cast<char*>(out) + c.out_bytes() / 2;
+            const auto function = c.op == Op::min_max ? core::min_max : core::min_max_present;
+            return function(isa, {in, c.in}, out, high, c.layout, poll);
         }
         case Op::histogram:
             std::memset(out, 0, c.out_bytes());

@@ -72,11 +72,19 @@ void take_parameters(Bytes& bytes, Random& random, Call& c) {
     choose_parameters(random, c);
     const int lowest = c.code == DType::i8 ? -128 : 0;
     const int a = lowest + bytes.take<std::uint8_t>(), b = lowest + bytes.take<std::uint8_t>();
-    if (a != b) c.qmin = std::min(a, b), c.qmax = std::max(a, b);
+    if (a != b && !c.nan_code) c.qmin = std::min(a, b), c.qmax = std::max(a, b);
     const std::size_t given = std::min<std::size_t>(c.scale.size(), bytes.below(4));
     for (std::size_t p = 0; p < c.scale.size(); ++p) {
         if (p < given) {
             const double s = c.precision == DType::f64 ? bytes.take<double>() : bytes.take<float>();
+            if (c.by_offset) {  // a span may be 0
+                if (std::isfinite(s) && s >= (keeps_span(*c.by_offset) ? 0 : 0x1p-1074))
+                    c.scale[p] = s;
+                const double o =
+                    c.precision == DType::f64 ? bytes.take<double>() : bytes.take<float>();
+                if (std::isfinite(o)) c.offset[p] = o;
+                continue;
+            }
             if (usable_scale(s, c.convention) && usable_scale(static_cast<float>(s), c.convention))
                 c.scale[p] = s;
             c.zero_point[p] = bytes.take<std::int32_t>();
@@ -92,16 +100,21 @@ void take_parameters(Bytes& bytes, Random& random, Call& c) {
 Call take_call(Bytes& bytes, Random& random) {
     Call c;
     const auto op = bytes.take<std::uint8_t>();
-    c.op = static_cast<Op>(op % 9);
+    c.op = static_cast<Op>(op % 10);
     c.code = bytes.one_of(codes);
     c.precision = bytes.one_of({DType::f32, DType::f64});
-    c.convention = bytes.one_of(conventions);
+    const auto convention = bytes.take<std::uint8_t>();
+    c.convention = conventions[convention % std::size(conventions)];
+    if (convention >= 128 && c.op <= Op::fake_quantize)
+        c.by_offset = offset_conventions[convention % std::size(offset_conventions)];
+    if (convention % 128 >= 96 && c.op <= Op::fake_quantize) c.nan_code = 0;
     c.in = bytes.one_of(reals);
     c.out = c.op == Op::dequantize ? bytes.one_of(reals) : c.code;
     if (c.op == Op::dequantize) c.in = c.code;
     if (c.op == Op::fake_quantize || c.op == Op::round) c.out = c.in;
     if (c.op == Op::requantize) c.in = DType::i32, c.precision = DType::f32;
-    if (c.op == Op::min_max) c.out = c.in == DType::f64 ? DType::f64 : DType::f32;
+    if (c.op == Op::min_max || c.op == Op::min_max_present)
+        c.out = c.in == DType::f64 ? DType::f64 : DType::f32;
     if (c.op == Op::saturate)
         c.in = c.out = bytes.one_of(
             {DType::f16, DType::bf16, DType::f32, DType::f64, DType::i16, DType::i32, DType::i64});

@@ -37,6 +37,25 @@ private:
     std::uint64_t state_;
 };
 
+/// Offsets of any size, and spans from the scales where the convention keeps those, some of 0.
+inline void choose_offsets(Random& random, Call& c) {
+    const auto stored = [&](double v) {
+        return c.precision == DType::f64 ? v : static_cast<float>(v);
+    };
+    const bool near = random.below(3) > 0, some_empty = random.below(3) == 0;
+    c.fused = *c.by_offset == OffsetConvention::faiss && random.below(2) == 0;
+    c.offset.resize(c.scale.size());
+    for (std::size_t p = 0; p < c.scale.size(); ++p) {
+        const double digits = 2 * random.unit() - 1;
+        const auto exponent = static_cast<int>(random.between(-130, 127));
+        c.offset[p] = stored(near ? digits * 400 * c.scale[p] : std::ldexp(digits, exponent));
+        if (!std::isfinite(c.offset[p])) c.offset[p] = 0;
+        if (!keeps_span(*c.by_offset)) continue;
+        const double span = stored(c.scale[p] * (c.qmax - c.qmin));
+        c.scale[p] = some_empty && random.below(3) == 0 ? 0 : span;
+    }
+}
+
 /// Any range of codes, scales of any size, any zero points; fit to compute with data of c.in.
 inline void choose_parameters(Random& random, Call& c) {
     const int lowest = c.code == DType::i8 ? -128 : 0;
@@ -46,12 +65,17 @@ inline void choose_parameters(Random& random, Call& c) {
         c.qmin += static_cast<int>(random.below(100));
         c.qmax -= static_cast<int>(random.below(100));
     }
-    const bool reciprocal = by_reciprocal(c.convention);
+    if (c.nan_code) {  // an end of all codes; where it was one of the range, that moves in
+        c.nan_code = random.below(2) == 0 ? lowest : lowest + 255;
+        c.qmin += c.qmin == *c.nan_code;
+        c.qmax -= c.qmax == *c.nan_code;
+    }
+    const bool reciprocal = !c.by_offset && by_reciprocal(c.convention);
     int exponent = static_cast<int>(random.between(-9, 2));
     if (random.below(8) == 0) exponent += 112;                 // x / s is mostly subnormal
     if (random.below(8) == 0 && !reciprocal) exponent -= 128;  // a subnormal scale in float32
     const bool power_of_two = random.below(3) == 0;            // exact half steps in every dtype
-    const bool far = c.convention == Convention::numpy && random.below(6) == 0;
+    const bool far = !c.by_offset && c.convention == Convention::numpy && random.below(6) == 0;
     const std::int64_t reach = random.below(2) == 0 ? 1000000 : 2147483647;
     const std::size_t n = c.layout.parameters();
     c.scale.resize(n);
@@ -63,6 +87,7 @@ inline void choose_parameters(Random& random, Call& c) {
             far ? random.between(-reach - 1, reach) : random.between(c.qmin, c.qmax);
         c.zero_point[p] = static_cast<std::int32_t>(z);
     }
+    if (c.by_offset) choose_offsets(random, c);
     if (c.op == Op::requantize) {
         c.multiplier.resize(random.below(2) == 0 ? 1 : n);
         for (float& m : c.multiplier) {
@@ -169,7 +194,11 @@ inline void number(Random& random, const Call& c, void* data, std::size_t i) {
                      beside(random, 0.5 * static_cast<double>(random.between(-600, 600)), wide));
     const std::size_t p = oracle::parameter(c.layout, i);
     const double half = static_cast<double>(random.between(c.qmin - 2, c.qmax + 1)) + 0.5;
-    const double x = (half - c.zero_point[p]) * c.scale[p];
+    double x = (half - c.zero_point[p]) * c.scale[p];
+    if (c.by_offset == OffsetConvention::cf)
+        x = half * c.scale[p] + c.offset[p];
+    else if (c.by_offset)
+        x = (half + 0.5 - c.qmin) / (c.qmax - c.qmin) * c.scale[p] + c.offset[p];
     store(data, c.in, i, beside(random, x, wide));
 }
 
@@ -197,7 +226,7 @@ inline void accumulator(Random& random, const Call& c, void* data, std::size_t i
 inline void fill(Random& random, const Call& c, void* data) {
     const std::size_t n = c.layout.size();
     // one NaN or Inf says it all to min_max and histogram: none, one, any number
-    const bool reduces = c.op >= Op::min_max;
+    const bool reduces = c.op == Op::min_max || c.op == Op::histogram;
     const std::uint64_t nonfinite = random.below(3);
     if (c.op == Op::histogram && random.below(4) == 0) {  // one bin holds them all
         const double all =

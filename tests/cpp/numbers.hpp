@@ -65,6 +65,9 @@ inline void store(void* data, DType dtype, std::size_t i, double v) {  // rounde
         write(data, i, v);
     else if (dtype == DType::f32)
         write(data, i, static_cast<float>(v));
+    else if (std::isnan(v))
+        write(data, i,
+              static_cast<std::uint16_t>(half(dtype).infinity() | 1 << (half(dtype).digits - 1)));
     else
         write(data, i, half(dtype).bits(v));
 }

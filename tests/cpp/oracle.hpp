@@ -25,6 +25,93 @@ inline std::size_t parameter(const Layout& g, std::size_t i) {
 }
 
 template <class T>
+void min_max_present(const Call& c, const void* in, void* out) {
+    const std::size_t n = c.layout.parameters();
+    std::vector<T> low(n, std::numeric_limits<T>::infinity()), high(n, -low.at(0));
+    for (std::size_t i = 0; i < c.layout.size(); ++i) {
+        const std::size_t p = parameter(c.layout, i);
+        const T v = static_cast<T>(load(in, c.in, i));
+        if (std::isnan(v)) continue;
+        low[p] = std::min(low[p], v);
+        high[p] = std::max(high[p], v);
+    }
+    for (std::size_t p = 0; p < n; ++p) {
+        write(out, p, low[p] == 0 ? T(0) : low[p]);
+        write(out, n + p, high[p] == 0 ? T(0) : high[p]);
+    }
+}
+
+// ---- real offsets, in T: the wider of the precisions of the data and of the parameters ----------
+
+// What is divided by, of the precision of the parameters.
+template <class T>
+T step(const Call& c, std::size_t p) {
+    const double kept = c.scale[p];
+    if (c.by_offset != OffsetConvention::sentence_transformers) return static_cast<T>(kept);
+    const int n = c.qmax - c.qmin;
+    return static_cast<T>(
+        c.precision == DType::f64 ? kept / n : static_cast<float>(kept) / static_cast<float>(n));
+}
+
+template <class T>
+int code_by_offset(const Call& c, std::size_t p, double value) {
+    if (std::isnan(value)) return c.nan_code.value_or(c.qmin);
+    const T x = static_cast<T>(value), o = static_cast<T>(c.offset[p]), s = step<T>(c, p);
+    const T n = static_cast<T>(c.qmax - c.qmin);
+    T counted = 0;  // from qmin
+    switch (*c.by_offset) {
+        case OffsetConvention::cf:
+            counted = std::nearbyint((x - o) / s) - static_cast<T>(c.qmin);
+            break;
+        case OffsetConvention::faiss: {
+            const T part = s == 0 ? 0 : (x - o) / s;
+            counted = std::floor(n * (part < 0 ? 0 : part > 1 ? 1 : part));
+            break;
+        }
+        case OffsetConvention::sentence_transformers:
+            counted = std::floor((x - o) / (s == 0 ? 1 : s));
+            break;
+    }
+    if (std::isnan(counted)) counted = 0;
+    return c.qmin + static_cast<int>(counted < 0 ? 0 : counted > n ? n : counted);
+}
+
+template <class T>
+double value_by_offset(const Call& c, std::size_t p, int code) {
+    if (code == c.nan_code) return std::numeric_limits<double>::quiet_NaN();
+    const T s = step<T>(c, p), o = static_cast<T>(c.offset[p]);
+    if (c.by_offset == OffsetConvention::cf) {
+        const T product = static_cast<T>(code) * s;
+        return product + o;
+    }
+    T middle = static_cast<T>(code - c.qmin) + T(0.5);
+    if (c.by_offset == OffsetConvention::faiss) middle /= static_cast<T>(c.qmax - c.qmin);
+    if (c.fused && sizeof(T) == sizeof(float)) return std::fma(middle, s, o);
+    const T product = middle * s;
+    return product + o;
+}
+
+inline void by_offset(const Call& c, const void* in, void* out) {
+    const bool wide = c.in == DType::f64 || c.precision == DType::f64;
+    for (std::size_t i = 0; i < c.layout.size(); ++i) {
+        const std::size_t p = parameter(c.layout, i);
+        int code = 0;
+        if (c.op == Op::dequantize)
+            code = c.code == DType::i8 ? read<std::int8_t>(in, i) : read<std::uint8_t>(in, i);
+        else
+            code = wide ? code_by_offset<double>(c, p, load(in, c.in, i))
+                        : code_by_offset<float>(c, p, load(in, c.in, i));
+        if (c.op == Op::quantize) {
+            write(out, i, static_cast<std::uint8_t>(code));
+            continue;
+        }
+        const double value = c.precision == DType::f64 ? value_by_offset<double>(c, p, code)
+                                                       : value_by_offset<float>(c, p, code);
+        store(out, c.out, i, value);
+    }
+}
+
+template <class T>
 void min_max(const Call& c, const void* in, void* out) {
     const std::size_t n = c.layout.parameters();
     std::vector<T> low(n, std::numeric_limits<T>::infinity()), high(n, -low.at(0));
@@ -69,8 +156,8 @@ inline void histogram(const Call& c, const void* in, void* out) {
     }
 }
 
-/// The bytes that `run` must write: those of the core's baseline for the elements of one parameter,
-/// fewer at a time than a vector of codes holds.
+/// The bytes that `run` must write: for real offsets by the formulas above, else those of the
+/// core's baseline for the elements of one parameter, fewer at a time than a vector of codes holds.
 inline std::vector<unsigned char> result(const Call& c, const void* in) {
     constexpr std::size_t at_once = 15;
     std::vector<unsigned char> out(c.out_bytes());
@@ -78,7 +165,12 @@ inline std::vector<unsigned char> result(const Call& c, const void* in) {
     if (c.op == Op::histogram) histogram(c, in, out.data());
     if (c.op == Op::min_max && c.out == DType::f64) min_max<double>(c, in, out.data());
     if (c.op == Op::min_max && c.out == DType::f32) min_max<float>(c, in, out.data());
-    if (c.op >= Op::min_max) return out;
+    if (c.op == Op::min_max_present && c.out == DType::f64)
+        min_max_present<double>(c, in, out.data());
+    if (c.op == Op::min_max_present && c.out == DType::f32)
+        min_max_present<float>(c, in, out.data());
+    if (c.by_offset) by_offset(c, in, out.data());
+    if (c.op >= Op::min_max || c.by_offset) return out;
     const std::size_t n = c.layout.size(), baseline = core::isas().size() - 1;
     std::vector<std::unique_ptr<Parameters>> made(c.layout.parameters());
     Call few = c;
@@ -101,14 +193,16 @@ inline std::vector<unsigned char> result(const Call& c, const void* in) {
     return out;
 }
 
-/// Makes equal what is not promised: min_max and histogram give a NaN, not which; and counts mean
-/// nothing beside NaN, or where data lie 2^30 bins from 0.
+/// Makes equal what is not promised: min_max, histogram and codes for NaN give a NaN, not which;
+/// and counts mean nothing beside NaN, or where data lie 2^30 bins from 0.
 inline void only_promised(const Call& c, void* out) {
     const auto same_nan = [&](DType dtype, std::size_t i) {
         const bool is_nan = std::isnan(load(out, dtype, i));
         if (is_nan) store(out, dtype, i, std::numeric_limits<double>::quiet_NaN());
         return is_nan;
     };
+    if (c.nan_code && is_float(c.out))
+        for (std::size_t i = 0; i < c.layout.size(); ++i) same_nan(c.out, i);
     for (std::size_t p = 0; p < c.layout.parameters(); ++p) {
         if (c.op == Op::min_max) {
             same_nan(c.out, p);

@@ -113,6 +113,21 @@ constexpr DType reals[] = {DType::f16, DType::bf16, DType::f32, DType::f64};
 constexpr DType codes[] = {DType::u8, DType::i8};
 constexpr DType precisions[] = {DType::f32, DType::f64};
 
+void add_quantizing(std::vector<Call>& found, Call c) {
+    for (const DType real : reals) {
+        c.op = Op::quantize, c.in = real, c.out = c.code;
+        found.push_back(c);
+        c.op = Op::fake_quantize, c.in = real, c.out = real;
+        found.push_back(c);
+    }
+}
+void add_dequantizing(std::vector<Call>& found, Call c) {
+    for (const DType real : reals) {
+        c.op = Op::dequantize, c.in = c.code, c.out = real;
+        found.push_back(c);
+    }
+}
+
 // Every operation with every combination of types, conventions and rules; no layout yet.
 std::vector<Call> operations() {
     std::vector<Call> found;
@@ -121,17 +136,21 @@ std::vector<Call> operations() {
         c.code = code;
         for (const DType precision : precisions) {
             c.precision = precision;
-            for (const DType real : reals) {
+            for (const bool nan : {false, true}) {
+                c.nan_code = nan ? std::optional<int>(0) : std::nullopt;  // which, `prepare` says
                 for (const Convention convention : conventions) {
                     c.convention = convention;
-                    c.op = Op::quantize, c.in = real, c.out = code;
-                    found.push_back(c);
-                    c.op = Op::fake_quantize, c.in = real, c.out = real;
-                    found.push_back(c);
+                    add_quantizing(found, c);
                 }
-                c.op = Op::dequantize, c.in = code, c.out = real;
-                found.push_back(c);
+                add_dequantizing(found, c);
+                for (const OffsetConvention convention : offset_conventions) {
+                    c.by_offset = convention;
+                    add_quantizing(found, c);
+                    add_dequantizing(found, c);
+                }
+                c.by_offset.reset();
             }
+            c.nan_code.reset();
         }
         c.precision = DType::f32;
         c.op = Op::requantize, c.in = DType::i32, c.out = code;
@@ -148,8 +167,10 @@ std::vector<Call> operations() {
             c.ties_away = away;
             found.push_back(c);
         }
-        c.op = Op::min_max, c.out = real == DType::f64 ? DType::f64 : DType::f32;
-        found.push_back(c);
+        for (const Op op : {Op::min_max, Op::min_max_present}) {
+            c.op = op, c.out = real == DType::f64 ? DType::f64 : DType::f32;
+            found.push_back(c);
+        }
         c.op = Op::histogram, c.out = DType::i64;
         found.push_back(c);
     }

@@ -24,13 +24,22 @@ bool holds(DType, std::int64_t) noexcept;
 enum class Convention : std::uint8_t {
 #define ZEROPOINT_CONVENTION(name) name,
 #include "zeropoint/conventions.def"
-#undef ZEROPOINT_CONVENTION
 };
 constexpr const char* convention_names[] = {
 #define ZEROPOINT_CONVENTION(name) #name,
 #include "zeropoint/conventions.def"
-#undef ZEROPOINT_CONVENTION
 };
+/// The same for parameters with a real offset in place of the zero point.
+enum class OffsetConvention : std::uint8_t {
+#define ZEROPOINT_OFFSET_CONVENTION(name, text) name,
+#include "zeropoint/conventions.def"
+};
+constexpr const char* offset_convention_names[] = {
+#define ZEROPOINT_OFFSET_CONVENTION(name, text) text,
+#include "zeropoint/conventions.def"
+};
+/// Whether the convention keeps the span of the data, (qmax - qmin) scales.
+constexpr bool keeps_span(OffsetConvention c) noexcept { return c != OffsetConvention::cf; }
 /// Whether the convention multiplies by 1 / scale, which then must be finite.
 constexpr bool by_reciprocal(Convention c) noexcept {
     return c == Convention::torch || c == Convention::ggml;
@@ -145,17 +154,25 @@ struct Poll {
 
 /// Validated parameters, ready for the loops.  The caller guarantees finite positive scales and
 /// qmin < qmax inside the code type; zero points lie in [qmin, qmax] unless the convention is
-/// numpy.  Throws std::invalid_argument for an unknown convention.
+/// numpy; `nan_code`, the code that stands for NaN, lies outside [qmin, qmax].  Throws
+/// std::invalid_argument for an unknown convention.
 class Params {
 public:
     template <class T>  // float or double
     Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point, int qmin, int qmax,
-           DType code, Convention convention);
+           DType code, Convention convention, std::optional<int> nan_code = {});
+    /// With an offset for each scale, or for each span (finite and >= 0) where the convention keeps
+    /// that.  Under faiss in float, `fused` rounds the product and the sum of a value once.
+    template <class T>
+    Params(const std::vector<T>& scale, const std::vector<T>& offset, int qmin, int qmax,
+           DType code, OffsetConvention convention, bool fused, std::optional<int> nan_code = {});
 
     std::size_t size() const noexcept;
     DType code() const noexcept;
     DType precision() const noexcept;  ///< of the scale: f32 or f64
-    /// Whether the scales survive the cast to the precision in which data of `x` is computed.
+    bool has_offset() const noexcept;
+    /// Whether the scales survive the cast to the precision in which data of `x` is computed: that
+    /// of `x`, but with an offset the wider of the two, which every scale survives.
     bool usable_for(DType x) const;
     /// Takes now the memory that the first call with data other than f64 would take.
     void prepare() const;
@@ -241,6 +258,9 @@ bool from_q8_0(std::size_t isa, const void* blocks, View x, std::size_t n, bool&
 /// Minimum and maximum for each parameter of the layout, float (double for f64 data); a zero is +0;
 /// both are NaN where the data has a NaN or an Inf.
 bool min_max(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});
+/// The same of what is not NaN: then an Inf is an end as any other, and +Inf and -Inf are minimum
+/// and maximum where nothing is left.
+bool min_max_present(std::size_t isa, ConstView x, void* low, void* high, const Layout&, Poll = {});
 
 /// How many elements lie in each bin, for each parameter of the layout.  `table`, of zeros at
 /// first, has a row of 8-byte words for each: minimum and maximum (double), as of min_max; the

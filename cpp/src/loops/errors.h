@@ -195,10 +195,10 @@ struct Ordered {
 template <class Convention, class X>
 ZP_APART void find(Unclipped& found, X s, X z, X low, X high) {
     const i64 first = Ordered<X>::smallest([=](X x) {
-        return one_beyond<Convention>(x, s, z, low, high) >= Convention::bound(low, z);
+        return one_beyond<Convention>(x, s, z, low, high) >= bound<Convention>(low, z, low);
     });
     const i64 beyond = Ordered<X>::smallest([=](X x) {
-        return one_beyond<Convention>(x, s, z, low, high) > Convention::bound(high, z);
+        return one_beyond<Convention>(x, s, z, low, high) > bound<Convention>(high, z, low);
     });
     found = {true, Ordered<X>::at(first), Ordered<X>::at(beyond - 1)};
 }

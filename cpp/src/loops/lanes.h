@@ -112,6 +112,7 @@ struct Lanes {
     static I add_words(I a, I b) { return ZP_VECTOR(adds_epi16)(a, b); }
     static I pack_u8(I a, I b) { return ZP_VECTOR(packus_epi16)(a, b); }
     static I pack_i8(I a, I b) { return ZP_VECTOR(packs_epi16)(a, b); }
+    static I add_bytes(I a, I b) { return ZP_VECTOR(add_epi8)(a, b); }
     static I max_u8(I a, I b) { return ZP_VECTOR(max_epu8)(a, b); }
     static I max_i8(I a, I b) { return ZP_VECTOR(max_epi8)(a, b); }
 
