@@ -1,4 +1,4 @@
-"""The benchmark suite: zeropoint beside NumPy, Numba, ONNX Runtime, torch and LiteRT.
+"""The benchmark suite: zeropoint beside NumPy, Numba, ONNX Runtime, torch, LiteRT and others.
 
 ``python -m bench --help`` runs it, ``python -m bench.plot`` draws a run, ``python -m bench.readme``
 makes the tables of README and docs/speed.md from one.  ``python -m bench.targets`` measures what
