@@ -177,6 +177,11 @@ class Choice:
             )
         how = {name: getattr(self, name) for name in ("qmin", "qmax", "convention")}
         kept, offset = _reference.choose_by_offset(low, high, **how)
+        if not np.isfinite(offset).all():
+            raise ValueError(
+                f"the range of x lies too far from 0: min - {self.qmin} * scale is beyond "
+                f"{low.dtype}; scale x down, convert it to float64, or use codes from 0 on"
+            )
         fused = None
         if self.convention == "faiss" and length is not None:
             fused = low.dtype == np.float32 and length % 8 == 0
