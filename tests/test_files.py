@@ -1010,7 +1010,7 @@ def test_names(tmp_path):
     ):
         files.quantize_file(source, tmp_path / "q.npy")
     with pytest.raises(
-        ValueError, match=r"src .* must be the name of a \.safetensors or \.gguf file"
+        ValueError, match=r"src .* must be the name of a \.safetensors or \.gguf or \.parquet"
     ):
         files.dequantize_file(source, tmp_path / "b.npy")
     with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz, \.safetensors or \.gguf"):

@@ -301,11 +301,12 @@ def called(column: Column) -> str:
     return f"column {_checks.shown(name)}" if name else "the column"
 
 
-def rows_of(column: Column) -> Iterator[Array]:
+def rows_of(column: Column, length: int | None = None) -> Iterator[Array]:
     """The rows that are not null, one array for each chunk, which has none where all are null."""
     what = called(column)
     form = Form.of(column, REALS, what)
-    for part in form.parts(column.data, form.length(column.data, None), what):
+    length = form.length(column.data, None) if length is None else length
+    for part in form.parts(column.data, length, what):
         yield part.without_nulls().values
 
 

@@ -364,12 +364,17 @@ def _fit(
             first += len(batch)
     with _naming(table.path):
         if ends is None or np.any(ends[0] > ends[1]):
-            left = "nothing but NaN in some place" if ends else "no row that is not null"
+            left = "no row that is not null"
+            if ends is not None:
+                empty = ends[0] > ends[1]
+                place = f" in element {int(np.argmax(empty))} of all rows" * bool(empty.ndim)
+                left = f"nothing but NaN{place}"
             raise ValueError(
                 f"{what} has {left}, so it has no range; pass fit, parameters from other data"
             )
         low, high = (np.asarray(end, dtype) for end in ends)
-        return length, choice.params(low, high, axis, None, length)
+        # for faiss single numbers have one dimension
+        return length, choice.params(low, high, axis, None, 1 if length is None else length)
 
 
 @_backend.ieee
@@ -390,7 +395,7 @@ class _Coded:
         self, table: _Table, name: str, given: Any, length: int | None, measure: bool, stats: bool
     ) -> None:
         self._work = functools.partial(quantized, params=given, length=length)
-        self.params = params_of(given)
+        self.params, self._length = params_of(given), length
         self.shape = () if length is None else (length,)
         column = table.column(name)
         with _naming(table.path):
@@ -407,11 +412,10 @@ class _Coded:
         done = self._work(column, first=first)
         if self._measure:
             again = dequantized(done, self.params, self.dtype)
-            for x, y in zip(rows_of(column), rows_of(again), strict=True):
+            for x, y in zip(rows_of(column, self._length), rows_of(again), strict=True):
                 self.bound = max(self.bound, _furthest(x, y))
                 if self.sums is not None:
-                    there = ~np.isnan(x)
-                    self.sums.add(*((x, y) if there.all() else (x[there], y[there])))
+                    self.sums.add(x, y)
         return done.data
 
 
@@ -503,6 +507,7 @@ def _summary(table: _Table, written: _Table, i: int, jobs: dict[int, Any]) -> Te
     if job is not None:
         sqnr = None if job.sums is None else job.sums.sqnr_db
         about = {"error_bound": job.bound, "sqnr_db": sqnr}
+        about |= {"convention": job.params.convention, "nan_code": job.params.nan_code}
         shape, dtype = (table.rows, *job.shape), job.dtype.name
     return TensorSummary(
         name=field.name,
