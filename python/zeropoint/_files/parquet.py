@@ -399,7 +399,9 @@ class _Coded:
         self.shape = () if length is None else (length,)
         column = table.column(name)
         form = Form.of(column, REALS, called(column))
-        self._work = functools.partial(quantized, params=given, kind=form.kind, length=length)
+        how: dict[str, Any] = {"kind": form.kind, "length": length}
+        self._work: Any = functools.partial(quantized, params=given, **how)
+        self._again: Any = functools.partial(dequantized, params=self.params, **how)
         with _naming(table.path):
             self.field = self._work(column).field
         self.dtype = np.dtype(REALS[form.item])
@@ -412,8 +414,10 @@ class _Coded:
     def __call__(self, column: Column, first: int) -> Any:
         done = self._work(column, first=first)
         if self._measure:
-            again = dequantized(done, self.params, self.dtype, length=self._length)
-            for x, y in zip(rows_of(column, self._length), rows_of(again), strict=True):
+            again = self._again(done, dtype=self.dtype)
+            for x, y in zip(
+                *(rows_of(each, self._length) for each in (column, again)), strict=True
+            ):
                 self.bound = max(self.bound, _furthest(x, y))
                 if self.sums is not None:
                     there = ~np.isnan(x)
