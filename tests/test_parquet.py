@@ -292,9 +292,7 @@ def test_nan(tmp_path: Path) -> None:
         ValueError, match=r"column 'e' has nan in row 150, element 3; make the row nu"
     ):
         files.quantize_file(source, target, column="e")
-    with pytest.raises(
-        ValueError, match="column 'e' has nan in row 150, element 3; no code stands f"
-    ):
+    with pytest.raises(ValueError, match="skip_nan=True needs a nan_code"):
         files.quantize_file(source, target, column="e", skip_nan=True)
     assert not target.exists()
     for axis in (None, -1):

@@ -177,6 +177,11 @@ class Choice:
             )
         how = {name: getattr(self, name) for name in ("qmin", "qmax", "convention")}
         kept, offset = _reference.choose_by_offset(low, high, **how)
+        if not np.isfinite(offset).all():
+            raise ValueError(
+                f"the range of x lies too far from 0: min - {self.qmin} * scale is beyond "
+                f"{low.dtype}; scale x down, convert it to float64, or use codes from 0 on"
+            )
         fused = None
         if self.convention == "faiss" and length is not None:
             fused = low.dtype == np.float32 and length % 8 == 0
@@ -382,12 +387,15 @@ def range_or_none(
     if x.size == 0:
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element per channel")
     low, high = _backend.min_max(x, axis, block_size, skip_nan)
-    if skip_nan:
-        if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
-            _checks.finite(x, "x", shaped=axis is not None, nan=True)
-    elif np.isnan(low).any():
-        _checks.finite(x, "x", shaped=axis is not None, more=SKIP)
+    if not are_finite(low, high):
+        more = "" if skip_nan else SKIP
+        _checks.finite(x, "x", shaped=axis is not None, nan=skip_nan, more=more)
     return low, high
+
+
+def are_finite(low: Array, high: Array) -> bool:
+    """Whether all ranges are those of finite data, or of none."""
+    return bool((np.isfinite(low) & np.isfinite(high) | (low > high)).all())
 
 
 if not TYPE_CHECKING:

@@ -220,13 +220,7 @@ def quantize_file(
         _check_no_options(keywords if dtype == "uint8" else {"dtype": dtype, **keywords})
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
-    skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
-    choice = Choice.of(quantize_file, dtype, keywords)
-    if skip_nan and choice.nan_code is None:
-        raise ValueError(
-            "skip_nan=True needs a nan_code, or NaN would be lost in the file: choose a code that "
-            f"data do not get, such as nan_code={choice.qmin}"
-        )
+    choice, skip_nan = _choice(dtype, keywords)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_container(path, functools.partial(_patterns.matches, unwanted)) as container:
@@ -282,8 +276,7 @@ def _quantize_columns(
                 f"block_size {_checks.shown(block)} is not for columns; leave it out, and pass "
                 "axis=-1 for a scale for each element of the lists"
             )
-        skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
-        choice = Choice.of(quantize_file, dtype, keywords)  # type: ignore[arg-type]
+        choice, skip_nan = _choice(dtype, keywords)
         how: tuple[Any, Choice | None, int | None, bool] = (None, choice, axis, skip_nan)
     else:
         for name in [*keywords, *(["dtype"] if dtype != "uint8" else [])]:
@@ -656,6 +649,18 @@ def _unknown(container: Container, name: str) -> ValueError:
 
 # ---------------------------------------------------------------------------------------------
 # Arguments
+
+
+def _choice(dtype: Any, keywords: Any) -> tuple[Choice, bool]:
+    """The choice of `quantize_file`, and whether NaN count for nothing in the ranges."""
+    skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
+    choice = Choice.of(quantize_file, dtype, keywords)
+    if skip_nan and choice.nan_code is None:
+        raise ValueError(
+            "skip_nan=True needs a nan_code, or NaN would be lost in the file: choose a code that "
+            f"data do not get, such as nan_code={choice.qmin}"
+        )
+    return choice, skip_nan
 
 
 def _paths(

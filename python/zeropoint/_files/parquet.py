@@ -420,8 +420,7 @@ class _Coded:
             ):
                 self.bound = max(self.bound, _furthest(x, y))
                 if self.sums is not None:
-                    there = ~np.isnan(x)
-                    self.sums.add(*((x, y) if there.all() else (x[there], y[there])))
+                    self.sums.add(x, y)
         return done.data
 
 
@@ -513,6 +512,7 @@ def _summary(table: _Table, written: _Table, i: int, jobs: dict[int, Any]) -> Te
     if job is not None:
         sqnr = None if job.sums is None else job.sums.sqnr_db
         about = {"error_bound": job.bound, "sqnr_db": sqnr}
+        about |= {"convention": job.params.convention, "nan_code": job.params.nan_code}
         shape, dtype = (table.rows, *job.shape), job.dtype.name
     return TensorSummary(
         name=field.name,
