@@ -144,6 +144,27 @@ def test_a_file_of_many_kinds(tmp_path):
     )
 
 
+def test_a_folder(tmp_path):
+    """In two shards, with codes of NaN and without."""
+    model, x = tmp_path / "m", with_nan(numbers((40, 48), "f4"))
+    model.mkdir()
+    tensors = {"a.weight": x, "b.weight": x[::-1].copy()}
+    for shard, (name, values) in enumerate(tensors.items()):
+        safetensors.numpy.save_file({name: values}, model / f"model-{shard}.safetensors")
+    index = {name: f"model-{shard}.safetensors" for shard, name in enumerate(tensors)}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    how = {"convention": "sentence-transformers", "axis": 1, "nan_code": 0, "skip_nan": True}
+    files.quantize_file(model, tmp_path / "q", **how)
+    files.dequantize_file(tmp_path / "q", tmp_path / "b")
+    for name, values in tensors.items():
+        is_stored(tmp_path / "q" / index[name], name, values, **how)
+        params = zp.choose_params(values, **how)
+        same(files.read_tensor(tmp_path / "b", name), params.fake_quantize(values))
+    with pytest.raises(ValueError, match=r"model-0\.safetensors: tensor 'a\.weight' has .* NaN"):
+        files.quantize_file(model, tmp_path / "q2", convention="cf")
+    assert entries(tmp_path) == ["b", "m", "q"]
+
+
 def test_names_that_are_taken(tmp_path):
     """By the parameters of the convention, and by no others."""
     x = numbers((6, 9), "f4")
@@ -193,14 +214,17 @@ def test_a_range_that_overflows(tmp_path):
 
 
 def test_values_beyond_the_dtype_have_no_bound(tmp_path):
-    """Half a step above the largest float16 lies Inf."""
+    """Half a step above the largest float16 lies Inf, however near the others are."""
     x = np.linspace(65000, 65504, 300).astype(np.float16)
     for convention in ("faiss", "cf"):
         done = files.quantize_file(
             saved(tmp_path, x), tmp_path / "q.safetensors", convention=convention
         )
         assert np.isfinite(done.tensors[0].error_bound)
-    x = np.linspace(-65504, 65504, 300).astype(np.float16)
+    x = np.linspace(32000, 65504, 300).astype(np.float16)
+    done = files.quantize_file(saved(tmp_path, x), tmp_path / "q.safetensors", include_zero=False)
+    assert done.tensors[0].error_bound == math.inf
+    x = np.linspace(50000, 65504, 300).astype(np.float16)
     done = files.quantize_file(saved(tmp_path, x), tmp_path / "q.safetensors", convention="faiss")
     assert done.tensors[0].error_bound == math.inf
     done = files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.npy")
@@ -324,7 +348,7 @@ def test_other_formats_have_no_code_for_it(tmp_path, capsys):
     x = with_nan(numbers((32, 64), "f4"))
     safetensors.numpy.save_file({"fc.weight": x}, tmp_path / "x.safetensors")
     for given in ({"format": "comfyui"}, {"format": "zeropoint"}):
-        with pytest.raises(ValueError, match=r"'fc.weight' has \d+ NaN or Inf"):
+        with pytest.raises(ValueError, match=r"'fc.weight' has \d+ NaN or Inf[^;]*; [^;]*$"):
             files.quantize_checkpoint(
                 tmp_path / "x.safetensors", tmp_path / "q.safetensors", **given
             )

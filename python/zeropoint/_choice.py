@@ -387,12 +387,15 @@ def range_or_none(
     if x.size == 0:
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element per channel")
     low, high = _backend.min_max(x, axis, block_size, skip_nan)
-    if skip_nan:
-        if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
-            _checks.finite(x, "x", shaped=axis is not None, nan=True)
-    elif np.isnan(low).any():
-        _checks.finite(x, "x", shaped=axis is not None, more=SKIP)
+    if not are_finite(low, high):
+        more = "" if skip_nan else SKIP
+        _checks.finite(x, "x", shaped=axis is not None, nan=skip_nan, more=more)
     return low, high
+
+
+def are_finite(low: Array, high: Array) -> bool:
+    """Whether all ranges are those of finite data, or of none."""
+    return bool((np.isfinite(low) & np.isfinite(high) | (low > high)).all())
 
 
 if not TYPE_CHECKING:

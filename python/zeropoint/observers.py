@@ -39,8 +39,8 @@ class _Observer(abc.ABC):
         if wrong:
             name = type(self).__name__
             raise TypeError(
-                f"{name} takes axis and skip_nan, and those by keyword; the dtype of the codes goes "
-                f"to params: {name}().update(x).params({_checks.shown(wrong[0])})"
+                f"{name} takes axis and skip_nan, and those by keyword; the dtype of the codes "
+                f"goes to params: {name}().update(x).params({_checks.shown(wrong[0])})"
             )
         self._axis = _checks.axis(axis)
         self._skip_nan = _checks.flag(skip_nan, "skip_nan")

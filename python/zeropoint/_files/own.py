@@ -184,7 +184,7 @@ class Own:
     choice: Choice
     axis: int | None
     block: int | None
-    skip_nan: bool = False
+    skip_nan: bool | None = None
 
     def reason_to_keep(self, tensor: Tensor) -> str | None:
         rank = len(tensor.shape)

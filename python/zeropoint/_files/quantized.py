@@ -105,7 +105,7 @@ class Plan(NamedTuple):
     outputs: dict[str, Output]  #: by name
     writer: Callable[[list[Region]], Writer]  #: with a region for each output
     error: float = 0.5  #: of a value at most, in steps
-    #: whether the ranges are those of the data without NaN; None: the format has no code for NaN
+    #: whether the ranges are those of the data without NaN; None: the caller cannot ask for it
     skip_nan: bool | None = None
 
 

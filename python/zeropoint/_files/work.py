@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import _backend, _checks
-from .._choice import check_some
+from .._choice import are_finite, check_some
 from .._layout import Layout
 from .._params import Params
 from .._reference import Array, widen, working_dtype
@@ -84,7 +84,7 @@ def quantize(
     step, seen = 0.0, 0
     for chunk, passes in _chunks(tensor, whole, container, report):
         low, high = _range(chunk, passes, working, skip_nan=bool(plan.skip_nan))
-        if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
+        if not are_finite(low, high):
             raise _not_finite(tensor, container, keep_by, plan.skip_nan)
         try:
             check_some(low, high)
