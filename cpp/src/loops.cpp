@@ -6,6 +6,7 @@
 #include "loops/histogram.h"
 #include "loops/mark.h"
 #include "loops/min_max.h"
+#include "loops/offset.h"
 #include "loops/q8_0.h"
 #include "loops/quantize.h"
 #include "loops/strided.h"
@@ -47,7 +48,6 @@ constexpr bool has_kernel(Op op, Tag a, Tag b) {
     static_assert(has_kernel(Op::quantize, Tag::f32, Tag::name) &&   \
                       has_kernel(Op::quantize, Tag::f64, Tag::name), \
                   #name " lacks a row of quantize in kernels.def");
-#define ZEROPOINT_OFFSET_CONVENTION(name, text) ZEROPOINT_CONVENTION(name)
 #include "zeropoint/conventions.def"
 
 // Narrow floats are widened to f32, and rounded once from f32 and f64.
