@@ -22,6 +22,7 @@ constexpr Table make_table() {
 #if defined(__AVX512BW__)
 #define ZP_SHARED_KERNEL(op, a, b)
 #endif
+#define ZP_BASE_KERNEL(op, a, b)
 #endif
 #if defined(ZP_HAS_FMA)
     table.multiplies = true;
@@ -32,6 +33,7 @@ constexpr Table make_table() {
 #include "kernels.def"
 #undef ZP_KERNEL
 #undef ZP_SHARED_KERNEL
+#undef ZP_BASE_KERNEL
     return table;
 }
 

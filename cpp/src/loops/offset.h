@@ -45,15 +45,24 @@ struct FakedByOffset {
     ByOffset<T> by;
     T operator()(T x, T s, T o) const { return by.faked(x, s, o); }
 };
+// Codes of int8 are read as those of uint8, with the bit that makes them negative turned over, and
+// so 128 is what all are more by: one loop for both.
 template <class T>
 struct ValueByOffset {
     using Real = T;
     ByOffset<T> by;
-    template <class Q>
-    T operator()(Q q, T s, T o) const {
-        return by.value(static_cast<T>(q) - by.shift, s, o);
+    T shift;
+    u8 flip;
+    ValueByOffset(const ByOffset<T>& by_, bool is_signed)
+        : by(by_), shift(is_signed ? by.shift + 128 : by.shift), flip(is_signed ? 128 : 0) {}
+    T operator()(u8 q, T s, T o) const {
+        return by.value(static_cast<T>(static_cast<u8>(q ^ flip)) - shift, s, o);
     }
 };
+template <class T>
+ZP_APART void dequantize_plainly(const Job& job, bool is_signed) {
+    over_elements<u8, T>(job, ValueByOffset<T>(ByOffset<T>(form_of(job)), is_signed));
+}
 
 // ---- vectors ---------------------------------------------------------------------------------
 
@@ -157,22 +166,23 @@ struct OffsetCoder {
 };
 
 // From codes, less the shift, to values.
+//
+// The quotient is a product with the reciprocal in two terms (see above), which is the same for all
+// divisors from 1 to 255 and all steps of any byte: numbers so few that each has been tried.
 struct OffsetValues {
-    Lanes::F divisor, inverse;
+    Lanes::F inverse, more;
     bool divides, once;
     explicit OffsetValues(const ByOffset<f32>& by)
-        : divisor(Lanes::all(by.divisor)),
-          inverse(Lanes::all(1 / by.divisor)),
+        : inverse(Lanes::all(1 / by.divisor)),
+          more(
+              Lanes::all(static_cast<f32>(1 / static_cast<f64>(by.divisor) - f64(1 / by.divisor)))),
           divides(by.divisor != 1),
           once(by.once) {}
     template <class Lines, class Part, size_t n>
     ZP_WITHIN void operator()(Lanes::F (&t)[n], const Lines& lines, size_t i, f32* y,
                               Part part) const {
         if (now(divides))
-            for (size_t k = 0; k < n; ++k) {
-                const Lanes::F q = Lanes::mul(t[k], inverse);
-                t[k] = Lanes::fma(Lanes::fnma(q, divisor, t[k]), inverse, q);
-            }
+            for (size_t k = 0; k < n; ++k) t[k] = Lanes::fma(t[k], inverse, Lanes::mul(t[k], more));
         const bool is_once = now(once);
         for (size_t k = 0; k < n; ++k) {
             const auto& line = lines.at(i, k, part);
@@ -286,7 +296,6 @@ struct OffsetLinesOfColumns {
         return {Lanes::load(s + i, k, part), Lanes::load(o + i, k, part)};
     }
 };
-// Codes of int8 are read as those of uint8, and 128 is what all are more by: one loop for both.
 template <class Lines>
 struct OffsetValuer {
     const u8* q;
@@ -304,13 +313,11 @@ struct OffsetValuer {
 };
 struct OffsetValuerParts {
     const f32 *scale, *offset;
-    const ByOffset<f32>& by;
-    bool is_signed;
+    ValueByOffset<f32> value;
     template <class Lines>
     ZP_WITHIN auto with(const u8* q, const Lines& lines) const {
-        return OffsetValuer<Lines>{q, lines, Lanes::integers(is_signed ? 128 : 0),
-                                   Lanes::all(is_signed ? by.shift + 128 : by.shift),
-                                   OffsetValues(by)};
+        return OffsetValuer<Lines>{q, lines, Lanes::integers(value.flip), Lanes::all(value.shift),
+                                   OffsetValues(value.by)};
     }
 };
 struct OffsetValuesOfRows : OffsetValuerParts {
@@ -325,9 +332,9 @@ struct OffsetValuesOfColumns : OffsetValuerParts {
 };
 
 ZP_APART void dequantize_by_lanes(const Job& job, bool is_signed) {
-    const ByOffset<f32> by(form_of(job));
     const OffsetValuerParts parts{static_cast<const f32*>(job.scale),
-                                  static_cast<const f32*>(job.zero), by, is_signed};
+                                  static_cast<const f32*>(job.zero),
+                                  {ByOffset<f32>(form_of(job)), is_signed}};
     const u8* q = static_cast<const u8*>(job.in);
     f32* x = static_cast<f32*>(job.out);
     if (job.per_column)
@@ -371,10 +378,11 @@ void fake_quantize_offset(const Job& job) noexcept {
 
 template <class Q, class X>
 void dequantize_offset(const Job& job) noexcept {
+    constexpr bool is_signed = Q(-1) < Q(0);
 #if defined(ZP_HAS_LANES)
-    if constexpr (sizeof(X) == 4) return dequantize_by_lanes(job, Q(-1) < Q(0));
+    if constexpr (sizeof(X) == 4) return dequantize_by_lanes(job, is_signed);
 #endif
-    if constexpr (plainly<X>) over_elements<Q, X>(job, ValueByOffset<X>{ByOffset<X>(form_of(job))});
+    if constexpr (plainly<X>) dequantize_plainly<X>(job, is_signed);
 }
 
 }  // namespace
