@@ -171,7 +171,7 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tu
 
     def watch() -> None:
         nonlocal peak
-        while not ended.wait(0.2):
+        while not ended.wait(0.5):
             peak = max(peak, sum(map(_pss, family(mark))))
 
     watching = threading.Thread(target=watch)

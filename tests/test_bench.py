@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
-from bench import checkpoints, loads, machine, readme, report, suite, targets
+from bench import checkpoints, embeddings, loads, machine, readme, recall, report, suite, targets
 from bench.check import Arithmetic, Oracle
 from bench.files import content, folder
 from bench.jobs import JOBS, Case, Job
@@ -356,6 +356,50 @@ def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
     assert by_job["W8A8 dequantized"].bytes_read == by_job["W8A8"].bytes_written
     assert all(row.peak_mib > 10 and row.seconds > 0 for row in rows)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------
+# Embeddings
+
+
+def test_docs_show_the_committed_recall() -> None:
+    page = (machine.ROOT / "docs/search.md").read_text()
+    shown = page.split("<!-- recall:begin -->\n")[1].split("\n<!-- recall:end -->")[0]
+    run = machine.ROOT / "bench/results/recall.json"
+    head, rows = report.load_rows(run, recall.Row)
+    assert shown == recall.text(head, rows)
+    drawing = (machine.ROOT / "docs/recall.svg").read_text()
+    assert all(f">{row.style}</text>" in drawing for row in rows[1:])
+    assert f"{head['data']['rows']:,} sentences" in drawing
+
+
+@pytest.mark.slow("imports the other tools, starts a process")
+def test_a_small_table_of_embeddings(tmp_path: pathlib.Path) -> None:
+    """Every system that is here; those of one style give the same bits."""
+    path = tmp_path / "table.f32"
+    x = np.random.default_rng(0).normal(size=(500, embeddings.DIMENSIONS)).astype(np.float32)
+    path.write_bytes(x.tobytes())
+    sums: dict[str, Any] = {}
+    for style, system in embeddings.SYSTEMS:
+        package = "sentence_transformers" if system == "sentence-transformers" else system
+        if not system.startswith("zeropoint") and importlib.util.find_spec(package) is None:
+            continue
+        make_codes, make_values = embeddings.SYSTEMS[style, system](path)
+        codes = make_codes()
+        values = None if make_values is None else make_values(codes)
+        if style != "rows":
+            assert (codes == sums.setdefault(style, codes)).all()
+            assert codes.shape == x.shape
+        if values is not None:
+            assert np.abs(values - x).max() < 0.05
+            assert (values == sums.setdefault(f"{style}, values", values)).all()
+    found = embeddings._in_a_process("sentence-transformers", "zeropoint", path, 1)
+    assert found is not None
+    assert len(found.pop("sums")) == 2
+    rows = [embeddings.Row("sentence-transformers", "zeropoint", 1, len(x), **found)]
+    text = embeddings.text(machine.describe(["numpy"]), rows)
+    assert "| `sentence-transformers` | zeropoint | 1 | 0.0" in text
+    assert "500 rows of 384, float32: 0 MiB" in text
 
 
 # ---------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from . import exact
 
 NATIVE = [name for name in zp.backends() if name != "reference"]
 needs_core = pytest.mark.skipif(not NATIVE, reason="the compiled core is absent")
-ALL_PARAMS = list(_exhaustive._params(PAIRS))
+ALL_PARAMS = [*_exhaustive.with_zero_points(PAIRS), *_exhaustive.with_offsets()]
+ONE_PAIR = list(_exhaustive.with_zero_points(PAIRS[:1]))
 
 
 def count(note: Any, what: str, rows: list[_selfcheck.Row]) -> None:
@@ -111,14 +112,14 @@ def test_the_ranges_are_of_all_kinds() -> None:
 @pytest.mark.slow("millions of elements")
 @needs_core
 def test_some_float32(note: Any) -> None:
-    stage = _exhaustive.quantize_float32(NATIVE, PAIRS, CHUNKS[::661])
+    stage = _exhaustive.quantize_float32(NATIVE, ALL_PARAMS, CHUNKS[::661])
     count(note, "quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
 @pytest.mark.slow("millions of elements")
 @needs_core
 def test_some_float32_and_back(note: Any) -> None:
-    stage = _exhaustive.fake_quantize_float32(NATIVE, PAIRS, CHUNKS[::661])
+    stage = _exhaustive.fake_quantize_float32(NATIVE, ALL_PARAMS, CHUNKS[::661])
     count(note, "fake_quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
@@ -143,7 +144,7 @@ def test_every_boundary(note: Any) -> None:
 
 @needs_core
 def test_every_float16_and_bfloat16(note: Any) -> None:
-    stage = _exhaustive.quantize_halves(NATIVE, PAIRS)
+    stage = _exhaustive.quantize_halves(NATIVE, ALL_PARAMS)
     assert len(stage.chunks) == 2 * len(ALL_PARAMS)
     count(note, "quantize, every float16 and bfloat16", _exhaustive.rows(stage))
 
@@ -192,7 +193,9 @@ def test_one_wrong_code_is_found(monkeypatch: Any, bits: int, inside: bool) -> N
 
     monkeypatch.setattr(_api, "quantize", wrong)
     chunk = bits // CHUNK - (not inside)
-    stage = _exhaustive.quantize_float32(NATIVE[-1:], [(0.1, 100)], [chunk])
+    stage = _exhaustive.quantize_float32(
+        NATIVE[-1:], list(_exhaustive.with_zero_points([(0.1, 100)])), [chunk]
+    )
     number, first = differences(stage)
     assert number == inside * len(zp.CONVENTIONS) * 2
     assert not inside or f"(0x{bits:08X}) gives" in first
@@ -209,8 +212,8 @@ def test_a_wrong_short_run_is_found(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(_api, "quantize", wrong)
     chunks = CHUNKS[8000:8001]
-    assert differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], chunks))[0]
-    shallow = _exhaustive.quantize_float32(NATIVE, PAIRS[:1], chunks, short_runs=False)
+    assert differences(_exhaustive.quantize_float32(NATIVE, ONE_PAIR, chunks))[0]
+    shallow = _exhaustive.quantize_float32(NATIVE, ONE_PAIR, chunks, short_runs=False)
     assert differences(shallow) == (0, "")
 
 
@@ -226,9 +229,9 @@ def test_codes_that_are_not_written_are_found(monkeypatch: Any, short: bool) -> 
 
     monkeypatch.setattr(_api, "quantize", lazy)
     for chunks in (CHUNKS[8000:8001], [0x3DCCCCCD // CHUNK]):  # one run of codes, and many
-        number, _ = differences(_exhaustive.quantize_float32(NATIVE, PAIRS[:1], chunks))
+        number, _ = differences(_exhaustive.quantize_float32(NATIVE, ONE_PAIR, chunks))
         assert number == len(NATIVE) * len(zp.CONVENTIONS) * 2
-    number, _ = differences(_exhaustive.quantize_halves(NATIVE, PAIRS[:1]))
+    number, _ = differences(_exhaustive.quantize_halves(NATIVE, ONE_PAIR))
     assert number == 2 * len(NATIVE) * len(zp.CONVENTIONS) * 2
 
 
@@ -253,7 +256,7 @@ def test_a_wrong_half_is_found(monkeypatch: Any) -> None:
         return right(x, *arguments, **keywords) ^ (x.view(np.uint16) == 0xFE00)
 
     monkeypatch.setattr(_reference, "quantize", wrong)
-    number, first = differences(_exhaustive.quantize_halves(NATIVE, PAIRS[:1]))
+    number, first = differences(_exhaustive.quantize_halves(NATIVE, ONE_PAIR))
     assert number == 2 * 2 * len(NATIVE) * len(zp.CONVENTIONS) * 2
     assert "(0xFE00) gives 0, the reference 1" in first
 

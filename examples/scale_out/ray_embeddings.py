@@ -56,10 +56,10 @@ def main(table, target, column="embedding"):
         dataset = ray.data.read_parquet(table)
         started = time.perf_counter()
         quantizer = fit(dataset, column)
+        Path(f"{target}.json").write_text(json.dumps(quantizer.to_dict()), encoding="utf-8")
         middle = time.perf_counter()
         coded(dataset, column, quantizer).write_parquet(target, mode=SaveMode.ERROR)
         seconds = middle - started, time.perf_counter() - middle
-        Path(f"{target}.json").write_text(json.dumps(quantizer.to_dict()), encoding="utf-8")
     finally:
         ray.shutdown()
     print("fitted in {:.2f} s, coded in {:.2f} s".format(*seconds))

@@ -68,10 +68,10 @@ def main(table, target, column="embedding"):
         frame = spark.read.parquet(table)
         started = time.perf_counter()
         quantizer = fit(frame, column)
+        Path(f"{target}.json").write_text(json.dumps(quantizer.to_dict()), encoding="utf-8")
         middle = time.perf_counter()
         coded(frame, column, quantizer).write.parquet(target)
         seconds = middle - started, time.perf_counter() - middle
-        Path(f"{target}.json").write_text(json.dumps(quantizer.to_dict()), encoding="utf-8")
     finally:
         spark.stop()
     print("fitted in {:.2f} s, coded in {:.2f} s".format(*seconds))

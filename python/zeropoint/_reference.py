@@ -446,15 +446,20 @@ def clipped(code: Array, qmin: int, qmax: int) -> int:
 MOST = 0.9  # of the nonzero elements, so that a few outliers do not hide the others
 
 
-def count_codes(x: Array, codes: Array, axis: int | None) -> tuple[Array, Array]:
+def count_codes(
+    x: Array, codes: Array, axis: int | None, present: Array | None = None
+) -> tuple[Array, Array]:
     """How many elements have each of the 256 codes; and how many of the nonzero elements, in a row
-    for each index along the axis (one where that is None)."""
+    for each index along the axis (one where that is None).
+
+    Only where `present`, if that is given.
+    """
     rows = 1 if axis is None else x.shape[axis]
     row = 0 if axis is None else spread(np.arange(rows), x.shape, axis, None)
     place = np.asarray(codes.view(np.uint8) + 256 * row)
     all_of, zeros = (
         np.bincount(each, minlength=rows * 256).reshape(-1, 256)
-        for each in (place.ravel(), place[x == 0])
+        for each in (place.ravel() if present is None else place[present], place[x == 0])
     )
     return all_of.sum(axis=0), all_of - zeros
 

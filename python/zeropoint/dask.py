@@ -283,7 +283,7 @@ def _nonfinite(
     count = sum(fault[1] for fault in faults)
     return ValueError(
         f"a has {count} {'' if nan else 'NaN or '}Inf{size}, the first ({first[3]}) at {where}; "
-        f"{more}{_checks.without_nonfinite('a', shaped, 'dask.array')}"
+        f"{more}{_checks.without_nonfinite('a', shaped, 'dask.array', nan)}"
     )
 
 
