@@ -21,8 +21,8 @@ from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
 from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._files.formats import MODELS
-from ._files.quantized import kind_of
 from ._files.source import NUMPY, REALS
+from ._reference import BY_SPAN
 
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary, TensorSummary
@@ -476,8 +476,8 @@ def _inspect(options: argparse.Namespace) -> None:
 def _note(one: dict[str, Any]) -> str:
     """How a tensor is quantized."""
     params = one["params"]
-    step, origin = kind_of(params["convention"]).arrays
-    arrays = f"{step}s" + " and offsets" * (origin == "offset")
+    arrays = "spans" if params["convention"] in BY_SPAN else "scales"
+    arrays += " and offsets" * (params["convention"] in OFFSET_CONVENTIONS)
     return (
         f"codes of {one['dtype']}, {one['format']}, {params['convention']} convention, "
         f"{_granularity(params['axis'], params['block_size'])}, "
