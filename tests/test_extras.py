@@ -64,6 +64,7 @@ def test_publishing_changes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 GUARDED = {  # modules, and the extra of each
+    "zeropoint.arrow": "arrow",
     "zeropoint.dask": "dask",
     "zeropoint.zarr": "zarr",
     "zeropoint.interop.onnx": "onnx",
@@ -72,8 +73,8 @@ GUARDED = {  # modules, and the extra of each
 WITHOUT = """
 import importlib, sys
 for name in sys.argv[1:]:
-    extra = name.split(".")[-1]
-    sys.modules[extra] = None
+    package = name.split(".")[-1]
+    sys.modules[{"arrow": "pyarrow"}.get(package, package)] = None
     try:
         importlib.import_module(name)
     except ImportError as error:

@@ -543,17 +543,39 @@ def choose_by_offset(
     """Scale or span, and offset, for data in [low, high], a range that does not overflow.
 
     Evaluated in the dtype of `low` and `high`.  cf: ``scale = (high - low) / n`` and
-    ``offset = low - qmin * scale``; of constant data the code nearest to 0 gives the value back.
+    ``offset = low - qmin * scale``.  Constant data come back exactly.
     """
-    real = low.dtype.type
     if convention in BY_SPAN:
         return np.asarray(high - low), low
-    scale = step(low, high, qmax - qmin, low.dtype)
-    nearest = min(max(0, qmin), qmax)
-    one = np.where((nearest == 0) | (low == 0), real(1), np.abs(low))
-    scale = np.where(low == high, one, scale)
-    code = np.where(low == high, real(nearest), real(qmin))
-    return scale, np.asarray(low - code * scale)
+
+    def chosen(low: Array, high: Array) -> tuple[Array, Array]:
+        scale = step(low, high, qmax - qmin, low.dtype)
+        return scale, np.asarray(low - qmin * scale)
+
+    def beyond(scale: Array, offset: Array) -> Array:
+        """Whether an end gets a code outside [qmin, qmax]."""
+        first, last = (round_half_even((end - offset) / scale) for end in (low, high))
+        return np.isfinite(offset) & ((first < qmin) | (last > qmax))
+
+    real, largest = low.dtype.type, np.finfo(low.dtype).max
+    scale, offset = chosen(low, high)
+    # Far from 0 the offset may be rounded by more than a step: such a range is first widened, by
+    # as few units in the last place as keep its ends.
+    wider = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    while (out := beyond(scale, offset) & (low < high)).any():
+        more = chosen(np.maximum(low - wider, -largest), np.minimum(high + wider, largest))
+        scale, offset = np.where(out, more[0], scale), np.where(out, more[1], offset)
+        wider = 2 * wider
+    # Of constant data the step is 1 if that gives the value back, from the code nearest to 0; else
+    # the value itself, or a step so small that the offset is the value.
+    size, code = np.abs(low), real(min(max(0, qmin), qmax))
+    steps = size * (np.finfo(low.dtype).eps / 4096), np.spacing(size), size, np.ones_like(size)
+    scale = np.where((low == high) & (low != 0), size, scale)
+    for each in steps:
+        exact = (low == high) & (each > 0) & (code * each + (low - code * each) == low)
+        scale = np.where(exact, each, scale)
+    offset = np.where(low == high, low - code * scale, offset)
+    return np.asarray(scale), np.asarray(offset)
 
 
 def step(low: Array, high: Array, steps: int, precision: np.dtype[Any]) -> Array:

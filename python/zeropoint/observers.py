@@ -39,7 +39,7 @@ class _Observer(abc.ABC):
         if wrong:
             name = type(self).__name__
             raise TypeError(
-                f"{name} takes axis and skip_nan, and these by keyword; the dtype of the codes "
+                f"{name} takes axis and skip_nan, and those by keyword; the dtype of the codes "
                 f"goes to params: {name}().update(x).params({_checks.shown(wrong[0])})"
             )
         self._axis = _checks.axis(axis)
