@@ -88,11 +88,13 @@ class Choice:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
-        for name, given in (("zero_point_from", rule), ("symmetric", symmetric or None)):
+        unusual = {"zero_point_from": rule, "symmetric": symmetric or None}
+        unusual["include_zero"] = None if include_zero else False
+        for name, given in unusual.items():
             if offset and given is not None:
                 raise ValueError(
                     f"{name}={given!r} chooses a zero point, which the {convention} convention has "
-                    "not; leave it out"
+                    "not: it takes the range as it is; leave it out"
                 )
         if symmetric and rule is not None:
             raise ValueError(
