@@ -417,9 +417,12 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     ]
     assert (entry["convention"], entry["nan_code"], entry["qmax"]) == ("cf", 255, 254)
 
-    assert _cli.main("compare x.npz --tensor t2m".split()) == 1
+    assert _cli.main(["compare", "x.npz", "--tensor", "t2m"]) == 1
     assert "skip_nan" in capsys.readouterr().err
-    assert _cli.main("compare x.npz --tensor t2m --skip-nan --axis 0 --json".split()) == 0
+    assert (
+        _cli.main(["compare", "x.npz", "--tensor", "t2m", "--skip-nan", "--axis", "0", "--json"])
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads(json.dumps(zp.compare(x, axis=0, skip_nan=True).to_dict()))
 
