@@ -250,12 +250,12 @@ def test_values_that_are_not_written_are_found(monkeypatch: Any) -> None:
 
 @needs_core
 def test_a_wrong_half_is_found(monkeypatch: Any) -> None:
-    right = _reference.quantize
+    right = _reference.clip
 
-    def wrong(x: Any, *arguments: Any, **keywords: Any) -> Any:
-        return right(x, *arguments, **keywords) ^ (x.view(np.uint16) == 0xFE00)
+    def wrong(code: Any, x: Any, **keywords: Any) -> Any:
+        return right(code, x, **keywords) ^ (x.view(np.uint16) == 0xFE00)
 
-    monkeypatch.setattr(_reference, "quantize", wrong)
+    monkeypatch.setattr(_reference, "clip", wrong)
     number, first = differences(_exhaustive.quantize_halves(NATIVE, ONE_PAIR))
     assert number == 2 * 2 * len(NATIVE) * len(zp.CONVENTIONS) * 2
     assert "(0xFE00) gives 0, the reference 1" in first
