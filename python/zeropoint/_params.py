@@ -202,8 +202,8 @@ class Params:
         scale, offset = self._cf_numbers()
         if not np.isfinite(offset):
             raise ValueError(
-                f"add_offset would be {offset} as {offset.dtype}: the zero point times the scale is "
-                "beyond it; use a float64 scale"
+                f"add_offset would be {offset} as {offset.dtype}: that is -zero_point * scale, "
+                "which a float64 scale could hold"
             )
         fill = {} if self.nan_code is None else {"_FillValue": self.dtype.type(self.nan_code)}
         return {_cf.SCALE: scale, _cf.OFFSET: offset, **fill, "dtype": self.dtype}
