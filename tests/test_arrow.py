@@ -16,10 +16,17 @@ import pytest
 
 import zeropoint as zp
 from zeropoint import _columns, arrow
+from zeropoint.embeddings import EmbeddingQuantizer
 
 N = 5
 REALS = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
 PER_TENSOR = zp.QuantParams(0.05, 3, "int8")
+OFFSETS = {
+    name: zp.choose_params(
+        np.random.default_rng(9).normal(0, 3, (50, N)).astype(np.float32), convention=name, axis=-1
+    )
+    for name in ("cf", "faiss", "sentence-transformers")
+}
 PER_ELEMENT = zp.QuantParams(
     np.float32([0.1, 0.05, 0.2, 0.01, 0.4]), [0, 9, 128, 200, 255], axis=-1
 )
@@ -84,8 +91,12 @@ def check(codes: arrow.Column, x: np.ndarray, valid: np.ndarray, params: Any) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize("params", [PER_TENSOR, PER_ELEMENT], ids=["tensor", "axis"])
-def test_codes_are_those_of_numpy(kind: str, dtype: str, params: zp.QuantParams) -> None:
+@pytest.mark.parametrize(
+    "params",
+    [PER_TENSOR, PER_ELEMENT, *OFFSETS.values()],
+    ids=["tensor", "axis", *OFFSETS],
+)
+def test_codes_are_those_of_numpy(kind: str, dtype: str, params: Any) -> None:
     rng = np.random.default_rng(0)
     for count in (*range(12), 100):
         for nulls in (0, 0.3, 1):
@@ -354,25 +365,61 @@ def test_bytes_are_codes_of_the_dtype_of_the_parameters(type: pa.DataType) -> No
 
 
 # ---------------------------------------------------------------------------------------------
-# Quantizers
-
-
-class Quantizer:
-    """What is asked of a fitted quantizer."""
-
-    params = PER_ELEMENT
-
-    def transform(self, x: Any) -> Any:
-        assert np.isfinite(x).all()
-        return self.params.quantize(x)
+# Missing values: a null is one of Arrow's, a NaN one of the numbers
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_quantizer_sees_no_null(kind: str) -> None:
-    given = array(X, kind, VALID, np.random.default_rng(3))
-    codes = arrow.quantize(given, Quantizer())
-    check(codes, X, VALID, PER_ELEMENT)
-    assert json.loads(codes.field.metadata[arrow.PARAMS]) == PER_ELEMENT.to_dict()
+@pytest.mark.parametrize("convention", ["numpy", "cf"])
+def test_nan_has_a_code_and_a_null_has_none(kind: str, convention: str) -> None:
+    x = X.copy()
+    x[0, 1] = x[3, 4] = np.nan
+    params = zp.choose_params(x[VALID], nan_code=255, skip_nan=True, convention=convention)
+    codes = arrow.quantize(array(x, kind, VALID, np.random.default_rng(4)), params)
+    check(codes, x, VALID, params)
+    q = np.array([row for row in codes.data.to_pylist() if row])
+    np.testing.assert_array_equal(q == 255, np.isnan(x[VALID]))
+    back = arrow.dequantize(codes).data.to_pylist()
+    assert [row is None for row in back] == [*~VALID]
+    np.testing.assert_array_equal(np.isnan([row for row in back if row]), np.isnan(x[VALID]))
+    x[2, 2] = np.inf
+    with pytest.raises(ValueError, match="^the column has inf in row 2, element 2; no code stands"):
+        arrow.quantize(array(x, kind, VALID, np.random.default_rng(4)), params)
+
+
+# ---------------------------------------------------------------------------------------------
+# Quantizers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("style", ["sentence-transformers", "faiss"])
+@pytest.mark.parametrize("dtype", REALS)
+def test_a_quantizer_codes_columns(kind: str, style: str, dtype: str) -> None:
+    """As it codes arrays, and what lies under nulls, NaN here, does not reach it."""
+    x = X.astype(dtype)
+    quantizer = EmbeddingQuantizer(style).fit(x)
+    column = array(x, kind, VALID, np.random.default_rng(3))
+    codes = arrow.quantize(column, quantizer)
+    q = np.array([row for row in codes.data.to_pylist() if row], quantizer.dtype)
+    np.testing.assert_array_equal(q, quantizer.transform(x[VALID]))
+    assert json.loads(codes.field.metadata[arrow.PARAMS]) == quantizer.params.to_dict()
+    back = np.array([row for row in arrow.dequantize(codes).data.to_pylist() if row], dtype)
+    assert back.tobytes() == quantizer.inverse_transform(q, dtype=dtype).tobytes()
+    again = np.array([row for row in arrow.dequantize(codes, quantizer).data.to_pylist() if row])
+    np.testing.assert_array_equal(again, back)
+    # one row by the ranges of the table
+    np.testing.assert_array_equal(arrow.quantize(column[3:4], quantizer).data.to_pylist()[0], q[2])
+    fitted = EmbeddingQuantizer(style)
+    for rows in arrow.rows(pa.chunked_array([column[:2], column[2:]])):
+        fitted.partial_fit(rows)
+    assert fitted.params == EmbeddingQuantizer(style).partial_fit(x[VALID]).params
+
+
+def test_a_quantizer_without_parameters_for_all_rows_is_refused() -> None:
+    column = array(X, "fixed", None, np.random.default_rng(3))
+    with pytest.raises(ValueError, match="^style 'rows' has no parameters that all rows share"):
+        arrow.quantize(column, EmbeddingQuantizer("rows"))
+    with pytest.raises(ValueError, match="not fitted"):
+        arrow.quantize(column, EmbeddingQuantizer("faiss"))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -492,6 +492,7 @@ def test_dictionaries_that_are_none():
         ({**good, "faiss": given["faiss"]}, ValueError, "does not go with the rest"),
         ({**given, "style": "rows", "dtype": "int8"}, ValueError, "uniform=True is for"),
         ({**given, "uniform": False}, ValueError, "does not go with the rest"),
+        ({**given, "observer": good["observer"]}, ValueError, "an observer of no data"),
         ({**given, "faiss": {"trained": ["0", 1], "dimensions": 8}}, TypeError, "trained must be"),
         ({**given, "faiss": {"trained": [0, 1], "dimensions": "8"}}, TypeError, "dimensions"),
         ({**given, "faiss": {"trained": [0], "dimensions": 8}}, ValueError, "trained has shape"),

@@ -88,11 +88,16 @@ class Choice:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
-        for name, given in (("zero_point_from", rule), ("symmetric", symmetric or None)):
-            if offset and given is not None:
+        unusual = (
+            ("zero_point_from", rule, rule is not None),
+            ("symmetric", symmetric, symmetric),
+            ("include_zero", include_zero, not include_zero),
+        )
+        for name, given, matters in unusual:
+            if offset and matters:
                 raise ValueError(
                     f"{name}={given!r} chooses a zero point, which the {convention} convention has "
-                    "not; leave it out"
+                    "not: it takes the range as it is; leave it out"
                 )
         if symmetric and rule is not None:
             raise ValueError(

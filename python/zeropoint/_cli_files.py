@@ -21,8 +21,8 @@ from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
 from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._files.formats import MODELS
-from ._files.quantized import kind_of
 from ._files.source import NUMPY, REALS
+from ._reference import BY_SPAN
 
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary, TensorSummary
@@ -53,7 +53,7 @@ _HELP = {
     "qmax": "last code in use",
     "convention": f"whose bits; default: numpy; with real offsets: {', '.join(OFFSET_CONVENTIONS)}",
     "nan_code": "a code for NaN, which data do not get: an end of the codes in use, or outside",
-    "skip_nan": "leave NaN out of the ranges; needs --nan-code",
+    "skip_nan": "leave out NaN; to quantize, with --nan-code, as which they are kept",
     "axis": "a scale for each channel of the axis",
     "block_size": "and for each block along it",
 }
@@ -215,7 +215,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
     )
     compare.add_argument("file", metavar="MODEL", help=_SOURCE)
     compare.add_argument("--tensor", metavar="NAME", help="which, if there are several")
-    _add_keywords(compare, "axis", "block_size")
+    _add_keywords(compare, "axis", "block_size", "skip_nan")
 
 
 def _add(group: Any, flag: str, **how: Any) -> None:
@@ -476,8 +476,8 @@ def _inspect(options: argparse.Namespace) -> None:
 def _note(one: dict[str, Any]) -> str:
     """How a tensor is quantized."""
     params = one["params"]
-    step, origin = kind_of(params["convention"]).arrays
-    arrays = f"{step}s" + " and offsets" * (origin == "offset")
+    arrays = "spans" if params["convention"] in BY_SPAN else "scales"
+    arrays += " and offsets" * (params["convention"] in OFFSET_CONVENTIONS)
     return (
         f"codes of {one['dtype']}, {one['format']}, {params['convention']} convention, "
         f"{_granularity(params['axis'], params['block_size'])}, "

@@ -269,6 +269,9 @@ def column_of(given: Any, argument: str, name: str | None) -> Column:
         array = pa.array(given)
         data = pa.chunked_array([array], array.type)
         field = _field(given, data.type)
+    elif hasattr(getattr(given, "array", None), "__arrow_array__"):  # a Series of pandas before 3
+        data = pa.chunked_array(pa.array(given.array))
+        field = _field(given, data.type)
     else:
         raise TypeError(
             f"{argument} must be a column of Arrow, such as a pyarrow array or what has "
@@ -358,6 +361,11 @@ class Form(NamedTuple):
         if is_codes and not codes:
             fix += "; these are codes already" if PARAMS in (column.field.metadata or {}) else ""
         raise TypeError(f"{what} has type {kind} and must have {fix}")
+
+    @property
+    def kind(self) -> str:
+        """What holds the rows, in the words of `quantized`."""
+        return "list" if self.size is None else "fixed_size_list"
 
     @staticmethod
     def of_codes(column: Column, params: Params, what: str) -> Form:
@@ -486,30 +494,36 @@ def _list_type(item: Any, length: int | None, kind: str) -> Any:
 
 
 def _built(part: Part, values: Array, length: int | None, kind: str) -> Any:
-    """An array of these values, with the nulls of `part`, and zeros under them."""
+    """An array of these values, with the nulls of `part`: zeros under them, or nothing."""
     valid, validity = part.valid, None
     count = len(values) if valid is None else len(valid)
     if valid is not None:
-        if part.packed:
+        validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    item = _TYPES[values.dtype.name]
+    if length is None or kind == "fixed_size_list":
+        if valid is not None and part.packed:
             full = np.zeros((count, *values.shape[1:]), values.dtype)
             full[valid] = values
             values = full
-        else:
+        elif valid is not None:
             values[~valid] = 0
-        validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
-    memory, item = pa.py_buffer(values.reshape(-1)), _TYPES[values.dtype.name]
-    if length is None:
-        return pa.Array.from_buffers(item, count, [validity, memory])
-    type = _list_type(item, length, kind)
-    child = pa.Array.from_buffers(item, count * length, [None, memory])
-    if kind == "fixed_size_list":
+        memory = pa.py_buffer(values.reshape(-1))
+        if length is None:
+            return pa.Array.from_buffers(item, count, [validity, memory])
+        child = pa.Array.from_buffers(item, count * length, [None, memory])
+        type = _list_type(item, length, kind)
         return pa.Array.from_buffers(type, count, [validity], children=[child])
-    if count * length > _LONGEST:
+    if valid is not None and not part.packed:
+        values = values[valid]
+    if values.size > _LONGEST:
         raise ValueError(
             f"a chunk of {count} rows of {length} is too long for kind {kind!r}; pass fewer rows "
             'at a time, or kind="fixed_size_list"'
         )
-    offsets = pa.py_buffer(np.arange(count + 1, dtype=np.int32) * np.int32(length))
+    lengths = np.full(count, length) if valid is None else valid * length
+    offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    memory, type = pa.py_buffer(values.reshape(-1)), _list_type(item, length, kind)
     if kind == "binary":
         return pa.Array.from_buffers(type, count, [validity, offsets, memory])
+    child = pa.Array.from_buffers(item, values.size, [None, memory])
     return pa.Array.from_buffers(type, count, [validity, offsets], children=[child])

@@ -1,6 +1,7 @@
 """Columns of a Parquet file as 8-bit codes, and back: one row group in memory at a time.
 
-Of the floats of a row group there is never more than a batch.
+Of the floats of a row group there is never more than a batch.  Lists stay what they were: pyarrow
+before 26 cannot read a FixedSizeList with nulls from a Parquet file, and so a List is not made one.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from .._columns import (
     rows_of,
 )
 
-_BATCH = 1 << 26  # bytes of a batch, as the file counts them before it compresses
+_BATCH = 1 << 23  # bytes of a batch, as the file counts them before it compresses
 _LONGEST_JSON = 1 << 28
 _BUFFER = 1 << 20  # bytes of one read
 #: metadata of other tools that say what the types were: they would read codes as floats
@@ -394,13 +395,16 @@ class _Coded:
     def __init__(
         self, table: _Table, name: str, given: Any, length: int | None, measure: bool, stats: bool
     ) -> None:
-        self._work = functools.partial(quantized, params=given, length=length)
         self.params, self._length = params_of(given), length
         self.shape = () if length is None else (length,)
         column = table.column(name)
+        form = Form.of(column, REALS, called(column))
+        self._work = functools.partial(quantized, params=given, kind=form.kind, length=length)
+        self._again = functools.partial(
+            dequantized, params=self.params, kind=form.kind, length=length
+        )
         with _naming(table.path):
             self.field = self._work(column).field
-        form = Form.of(column, REALS, called(column))
         self.dtype = np.dtype(REALS[form.item])
         # of given parameters nothing says that the data are within their range
         step, may_overflow = _steps(self.params, self.dtype)
@@ -411,8 +415,10 @@ class _Coded:
     def __call__(self, column: Column, first: int) -> Any:
         done = self._work(column, first=first)
         if self._measure:
-            again = dequantized(done, self.params, self.dtype)
-            for x, y in zip(rows_of(column, self._length), rows_of(again), strict=True):
+            again = self._again(done, dtype=self.dtype)
+            for x, y in zip(
+                *(rows_of(each, self._length) for each in (column, again)), strict=True
+            ):
                 self.bound = max(self.bound, _furthest(x, y))
                 if self.sums is not None:
                     self.sums.add(x, y)
@@ -431,11 +437,11 @@ class _Decoded:
             self.params = params_in(column.field.metadata, called(column))
             form = Form.of_codes(column, self.params, called(column))
             length = _length(table, name, form, self.params)
-            self._work = functools.partial(dequantized, dtype=dtype, length=length)
+            self._work = functools.partial(dequantized, dtype=dtype, kind=form.kind, length=length)
             self.field = self._work(column).field
         self.shape = () if length is None else (length,)
         kind = self.field.type
-        self.dtype = np.dtype(REALS[kind if length is None else kind.value_type])
+        self.dtype = np.dtype(REALS[kind.value_type if is_list(kind) else kind])
         step, self._may_overflow = _steps(self.params, self.dtype)
         self.bound = step / 2
 
