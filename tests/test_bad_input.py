@@ -608,9 +608,7 @@ ROWS: dict[str, Case] = {
         "fused=True is for the faiss convention in float32 alone",
     ),
     "fused of float64": (
-        lambda: zp.OffsetParams(
-            None, 0.0, span=np.float64(1), convention="faiss", fused=True
-        ),
+        lambda: zp.OffsetParams(None, 0.0, span=np.float64(1), convention="faiss", fused=True),
         ValueError,
         "fused=True is for the faiss convention in float32 alone",
     ),

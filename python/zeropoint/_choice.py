@@ -88,7 +88,7 @@ class Choice:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
-        unusual = {"zero_point_from": rule, "symmetric": symmetric or None}
+        unusual: dict[str, Any] = {"zero_point_from": rule, "symmetric": symmetric or None}
         unusual["include_zero"] = None if include_zero else False
         for name, given in unusual.items():
             if offset and given is not None:
