@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -679,9 +677,3 @@ def test_xarray_wraps_where_pack_saturates(tmp_path: Path) -> None:
     packed = zx.pack(x, encoding=how)
     packed.to_netcdf(tmp_path / "ours.nc", engine="netcdf4")
     assert read(tmp_path / "ours.nc", "netcdf4")["t"].values.tolist() == [255, 0]
-
-
-def test_needs_xarray() -> None:
-    code = "import sys; sys.modules['xarray'] = None; import zeropoint, zeropoint.xarray"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "zeropoint.xarray needs xarray" in ran.stderr

@@ -347,62 +347,61 @@ inline f32 fused(f32 a, f32 b, f32 c) {
     const f64 product = static_cast<f64>(a) * static_cast<f64>(b), more = c;
     const f64 sum = product + more, part = sum - product;
     const f64 error = (product - (sum - part)) + (more - part);
-    const u64 even = bits(sum);
-    const u64 odd = (error > 0) == (sum > 0) ? even | 1 : (even - 1) | 1;
-    return static_cast<f32>(bits_as<f64>(error != 0 ? odd : even));
+    const u64 found = bits(sum), towards_zero = (bits(error) ^ found) >> 63;
+    const u64 odd = (found - towards_zero) | 1;
+    return static_cast<f32>(bits_as<f64>(error != 0 ? odd : found));
 }
 #endif
 
-// An OffsetForm in the working precision.  As in the conventions above, clip first, round after:
-// what is truncated is not negative then, so that it is rounded down.
+// An OffsetForm in the working precision.  As in the conventions above, clip first, round after.
 template <class T>
 struct ByOffset {
-    T steps, first, last, shift, divisor;
-    T counted_shift;  // of a code less `word`
+    T steps, first, last, divisor;
+    T shift, counted_shift;  // of a code, and of a code less `word`
+    T down;                  // 1 where codes are rounded down, else 0
     u8 word;
-    bool truncates, once;
+    bool once;
     explicit ByOffset(const zeropoint::core::OffsetForm& form)
         : steps(static_cast<T>(form.steps)),
           first(static_cast<T>(form.first)),
           last(static_cast<T>(form.last)),
-          shift(static_cast<T>(form.shift)),
           divisor(static_cast<T>(form.divisor)),
+          shift(static_cast<T>(form.shift)),
           counted_shift(static_cast<T>(form.shift - form.word)),
+          down(form.truncates ? 1 : 0),
           word(static_cast<u8>(form.word)),
-          truncates(form.truncates),
           once(form.once) {}
 
     T before_rounding(T x, T s, T o) const { return (x - o) / s * steps; }
     T rounded(T w) const {  // |w| < 2^21
-        const T down = static_cast<T>(static_cast<i32>(w));
         const T nearest = (w + Format<T>::shifter) - Format<T>::shifter;
-        return truncates ? down : nearest;
+        return nearest - (nearest > w ? down : 0);
     }
     u8 code(T x, T s, T o) const {
         const T w = clamp(before_rounding(x, s, o), first, last);
         return static_cast<u8>(byte_of(rounded(w)) + word);
     }
+    static T bound(T limit, T) { return limit; }
     // The code less `word`, before it was clipped, clipped to one beyond the range.
     T one_beyond(T x, T s, T o) const {
-        const T w = clamp(before_rounding(x, s, o), first - 1, last + 1);
-        const T r = rounded(w);
-        return truncates && r > w ? r - 1 : r;
+        return rounded(clamp(before_rounding(x, s, o), first - 1, last + 1));
     }
-    static T bound(T limit, T) { return limit; }
     bool is_clipped(T x, T s, T o) const {  // that of a NaN is
         const T near = one_beyond(x, s, o);
         return near < first || near > last;
     }
-    // Of a code less `shift`.
-    T value(T steps_, T s, T o) const {
-        const T t = steps_ / divisor;
-        if constexpr (sizeof(T) == sizeof(f32)) return once ? fused(t, s, o) : t * s + o;
+    // Of a code less `shift`; `divides` where the divisor is not 1.
+    template <bool divides, bool once>
+    T value(T counted, T s, T o) const {
+        const T t = divides ? counted / divisor : counted;
+        if constexpr (once) return fused(t, s, o);
         return t * s + o;
     }
     // The value of the code of x.
+    template <bool divides, bool once>
     T faked(T x, T s, T o) const {
         const T r = rounded(clamp(before_rounding(x, s, o), first, last));
-        return value(r - counted_shift, s, o);
+        return value<divides, once>(r - counted_shift, s, o);
     }
 };
 

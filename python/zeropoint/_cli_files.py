@@ -53,7 +53,7 @@ _HELP = {
     "qmax": "last code in use",
     "convention": f"whose bits; default: numpy; with real offsets: {', '.join(OFFSET_CONVENTIONS)}",
     "nan_code": "a code for NaN, which data do not get: an end of the codes in use, or outside",
-    "skip_nan": "leave NaN out of the ranges; needs --nan-code",
+    "skip_nan": "leave out NaN; to quantize, with --nan-code, as which they are kept",
     "axis": "a scale for each channel of the axis",
     "block_size": "and for each block along it",
 }
@@ -215,7 +215,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
     )
     compare.add_argument("file", metavar="MODEL", help=_SOURCE)
     compare.add_argument("--tensor", metavar="NAME", help="which, if there are several")
-    _add_keywords(compare, "axis", "block_size")
+    _add_keywords(compare, "axis", "block_size", "skip_nan")
 
 
 def _add(group: Any, flag: str, **how: Any) -> None:

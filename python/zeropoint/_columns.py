@@ -269,6 +269,9 @@ def column_of(given: Any, argument: str, name: str | None) -> Column:
         array = pa.array(given)
         data = pa.chunked_array([array], array.type)
         field = _field(given, data.type)
+    elif hasattr(getattr(given, "array", None), "__arrow_array__"):  # a Series of pandas before 3
+        data = pa.chunked_array(pa.array(given.array))
+        field = _field(given, data.type)
     else:
         raise TypeError(
             f"{argument} must be a column of Arrow, such as a pyarrow array or what has "

@@ -14,8 +14,8 @@ there the parameters are passed once more.
 >>> x = np.linspace(-1, 3, 6, dtype=np.float32).reshape(2, 3)
 >>> column = pa.FixedSizeListArray.from_arrays(x.ravel(), 3)
 >>> codes = quantize(column, zp.choose_params(x), name="embedding")
->>> print(codes.field.type, dequantize(codes).field.type)
-fixed_size_list<item: uint8>[3] fixed_size_list<item: float>[3]
+>>> str(codes.field.type), str(dequantize(codes).field.type)
+('fixed_size_list<item: uint8>[3]', 'fixed_size_list<item: float>[3]')
 >>> table = pa.table({"id": [1, 2]}).append_column(*codes)
 >>> dequantize_table(table).column_names
 ['id', 'embedding']

@@ -106,7 +106,6 @@ struct Lanes {
 #endif
 
     // packing works within 128 bits; `in_order` in the end
-    static I integers(i32 v) { return ZP_VECTOR(set1_epi32)(v); }
     static I words(i16 v) { return ZP_VECTOR(set1_epi16)(v); }
     static I bytes(i8 v) { return ZP_VECTOR(set1_epi8)(v); }
     static I pack(I a, I b) { return ZP_VECTOR(packs_epi32)(a, b); }
@@ -246,16 +245,6 @@ struct Lanes {
     template <class Part>
     static F load(const i8* q, size_t k, Part part) {
         return real(ZP_VECTOR(cvtepi8_epi32)(bytes_at(q, k, part)));
-    }
-    // The bytes with the bits of `flip` turned over.
-    template <class Part>
-    static F flipped(const u8* q, size_t k, Part part, I flip) {
-        const I codes = ZP_VECTOR(cvtepu8_epi32)(bytes_at(q, k, part));
-#if defined(__AVX512BW__)
-        return real(_mm512_xor_si512(codes, flip));
-#else
-        return real(_mm256_xor_si256(codes, flip));
-#endif
     }
 };
 

@@ -11,12 +11,17 @@ inline const zeropoint::core::OffsetForm& form_of(const Job& job) {
     return *static_cast<const zeropoint::core::OffsetForm*>(job.context);
 }
 
+template <bool is>
+struct Truth {
+    static constexpr bool value = is;
+};
+
 // ---- plain loops -----------------------------------------------------------------------------
 
-// y[i] = f(x[i], scale, offset), each element's own or that of the row.
-template <class X, class Y, class F>
-inline void over_elements(const Job& job, const F& f) {
-    using T = typename F::Real;
+// y[i] = f(x[i], scale, offset), each element's own or that of the row; no more code than that,
+// because where the division or an old CPU decides the time, stores past the caches gain little.
+template <class X, class T, class Y, class F>
+inline void over_elements(const Job& job, Y*, const F& f) {
     const X* x = static_cast<const X*>(job.in);
     Y* y = static_cast<Y*>(job.out);
     const T* scale = static_cast<const T*>(job.scale);
@@ -24,44 +29,55 @@ inline void over_elements(const Job& job, const F& f) {
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
         if (job.per_column) {
-            fill_run(x, y, n, job.non_temporal,
-                     [=](size_t i) { return f(x[i], scale[i], offset[i]); });
+            const auto each = [=](size_t i) { return f(x[i], scale[i], offset[i]); };
+            plain_run<X>(each, y, 0, n);
         } else {
             const T s = scale[row], o = offset[row];
-            fill_run(x, y, n, job.non_temporal, [=](size_t i) { return f(x[i], s, o); });
+            const auto each = [=](size_t i) { return f(x[i], s, o); };
+            plain_run<X>(each, y, 0, n);
         }
     }
 }
 
 template <class T>
-struct CodeByOffset {
-    using Real = T;
-    ByOffset<T> by;
-    u8 operator()(T x, T s, T o) const { return by.code(x, s, o); }
-};
+ZP_APART void quantize_offset_plainly(const Job& job) noexcept {
+    const ByOffset<T> by(form_of(job));
+    over_elements<T, T>(job, static_cast<u8*>(nullptr),
+                        [by](T x, T s, T o) { return by.code(x, s, o); });
+}
+
+// Calls f with two constants: whether there is a division, and whether to round once.
+template <class T, class F>
+inline void by_kind(const ByOffset<T>& by, const F& f) {
+    if constexpr (sizeof(T) == sizeof(f32))
+        if (by.once) return f(Truth<true>(), Truth<true>());
+    by.divisor != 1 ? f(Truth<true>(), Truth<false>()) : f(Truth<false>(), Truth<false>());
+}
+
 template <class T>
-struct FakedByOffset {
-    using Real = T;
-    ByOffset<T> by;
-    T operator()(T x, T s, T o) const { return by.faked(x, s, o); }
-};
+ZP_APART void fake_quantize_offset_plainly(const Job& job) noexcept {
+    const ByOffset<T> by(form_of(job));
+    by_kind(by, [&](auto divides, auto once) {
+        over_elements<T, T>(job, static_cast<T*>(nullptr), [by](T x, T s, T o) {
+            return by.template faked<decltype(divides)::value, decltype(once)::value>(x, s, o);
+        });
+    });
+}
+
 // Codes of int8 are read as those of uint8, with the bit that makes them negative turned over, and
 // so 128 is what all are more by: one loop for both.
 template <class T>
-struct ValueByOffset {
-    using Real = T;
-    ByOffset<T> by;
-    T shift;
-    u8 flip;
-    ValueByOffset(const ByOffset<T>& by_, bool is_signed)
-        : by(by_), shift(is_signed ? by.shift + 128 : by.shift), flip(is_signed ? 128 : 0) {}
-    T operator()(u8 q, T s, T o) const {
-        return by.value(static_cast<T>(static_cast<u8>(q ^ flip)) - shift, s, o);
-    }
-};
-template <class T>
-ZP_APART void dequantize_plainly(const Job& job, bool is_signed) {
-    over_elements<u8, T>(job, ValueByOffset<T>(ByOffset<T>(form_of(job)), is_signed));
+ZP_APART void dequantize_offset_plainly(const Job& job, bool is_signed) noexcept {
+    const ByOffset<T> by(form_of(job));
+    const T shift = is_signed ? by.shift + 128 : by.shift;
+    const u8 flip = is_signed ? 128 : 0;
+    by_kind(by, [&](auto divides, auto once) {
+        over_elements<u8, T>(job, static_cast<T*>(nullptr), [=](u8 q, T s, T o) {
+            const T counted = static_cast<T>(static_cast<u8>(q ^ flip)) - shift;
+            return by.template value<decltype(divides)::value, decltype(once)::value>(counted, s,
+                                                                                      o);
+        });
+    });
 }
 
 // ---- vectors ---------------------------------------------------------------------------------
@@ -88,6 +104,13 @@ ZP_APART bool are_ordinary_scales(const Job& job) {
         strange |= u32(!(empty || is_ordinary(scale[i], 0)));
     }
     return !strange;
+}
+
+ZP_APART void prepare_offsets(size_t n, const f32* scale, f32 reach, f32* inverse, f32* top) {
+    for (size_t i = 0; i < n; ++i) {
+        inverse[i] = 1 / scale[i];
+        top[i] = scale[i] * reach;
+    }
 }
 
 // From x to the quotient, not beyond the last code.
@@ -139,7 +162,7 @@ struct OffsetCoder {
           low(Lanes::bytes(static_cast<i8>(low_))),
           word(Lanes::bytes(static_cast<i8>(by.word))),
           multiplies(by.steps != 1),
-          truncates(by.truncates),
+          truncates(by.down != 0),
           is_signed(low_ < 0),
           clips(low_ != 0 && low_ != -128) {}
 
@@ -212,7 +235,7 @@ struct OffsetFaker {
           shift(Lanes::all(by.counted_shift)),
           values(by),
           multiplies(by.steps != 1),
-          truncates(by.truncates) {}
+          truncates(by.down != 0) {}
 
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, f32* y, Count, Part part) const {
@@ -268,11 +291,7 @@ inline bool offsets_by_lanes(const Job& job) {
         const f32* scale = static_cast<const f32*>(job.scale) + c;
         const f32* offset = static_cast<const f32*>(job.zero) + c;
         const size_t cols = job.cols - c < at_once ? job.cols - c : at_once;
-        ZP_INDEPENDENT
-        for (size_t i = 0; i < cols; ++i) {
-            inverse[i] = 1 / scale[i];
-            top[i] = scale[i] * reach;
-        }
+        prepare_offsets(cols, scale, reach, inverse, top);
         over_rows(OffsetColumns<Made>{{scale, inverse, top, offset}, by, job.low}, x + c, y + c,
                   job.rows, cols, job.cols, job.non_temporal);
     }
@@ -300,24 +319,28 @@ template <class Lines>
 struct OffsetValuer {
     const u8* q;
     Lines lines;
-    Lanes::I flip;
     Lanes::F shift;
     OffsetValues values;
+    bool is_signed;
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, f32* x, Count, Part part) const {
         Lanes::F t[Count::count];
-        for (size_t k = 0; k < Count::count; ++k)
-            t[k] = Lanes::sub(Lanes::flipped(q + i, k, part, flip), shift);
+        if (now(is_signed))
+            for (size_t k = 0; k < Count::count; ++k)
+                t[k] = Lanes::load(reinterpret_cast<const i8*>(q) + i, k, part);
+        else
+            for (size_t k = 0; k < Count::count; ++k) t[k] = Lanes::load(q + i, k, part);
+        for (Lanes::F& v : t) v = Lanes::sub(v, shift);
         values(t, lines, i, x, part);
     }
 };
 struct OffsetValuerParts {
     const f32 *scale, *offset;
-    ValueByOffset<f32> value;
+    const ByOffset<f32>& by;
+    bool is_signed;
     template <class Lines>
     ZP_WITHIN auto with(const u8* q, const Lines& lines) const {
-        return OffsetValuer<Lines>{q, lines, Lanes::integers(value.flip), Lanes::all(value.shift),
-                                   OffsetValues(value.by)};
+        return OffsetValuer<Lines>{q, lines, Lanes::all(by.shift), OffsetValues(by), is_signed};
     }
 };
 struct OffsetValuesOfRows : OffsetValuerParts {
@@ -332,9 +355,9 @@ struct OffsetValuesOfColumns : OffsetValuerParts {
 };
 
 ZP_APART void dequantize_by_lanes(const Job& job, bool is_signed) {
+    const ByOffset<f32> by(form_of(job));
     const OffsetValuerParts parts{static_cast<const f32*>(job.scale),
-                                  static_cast<const f32*>(job.zero),
-                                  {ByOffset<f32>(form_of(job)), is_signed}};
+                                  static_cast<const f32*>(job.zero), by, is_signed};
     const u8* q = static_cast<const u8*>(job.in);
     f32* x = static_cast<f32*>(job.out);
     if (job.per_column)
@@ -362,7 +385,7 @@ void quantize_offset(const Job& job) noexcept {
 #if defined(ZP_HAS_OTHERS)
     if constexpr (sizeof(X) == 4) return by_other_loop(Op::quantize_offset, job);
 #endif
-    if constexpr (plainly<X>) over_elements<X, u8>(job, CodeByOffset<X>{ByOffset<X>(form_of(job))});
+    if constexpr (plainly<X>) quantize_offset_plainly<X>(job);
 }
 
 template <class X, class>
@@ -373,7 +396,7 @@ void fake_quantize_offset(const Job& job) noexcept {
 #if defined(ZP_HAS_OTHERS)
     return by_other_loop(Op::fake_quantize_offset, job);
 #endif
-    if constexpr (plainly<X>) over_elements<X, X>(job, FakedByOffset<X>{ByOffset<X>(form_of(job))});
+    if constexpr (plainly<X>) fake_quantize_offset_plainly<X>(job);
 }
 
 template <class Q, class X>
@@ -382,7 +405,7 @@ void dequantize_offset(const Job& job) noexcept {
 #if defined(ZP_HAS_LANES)
     if constexpr (sizeof(X) == 4) return dequantize_by_lanes(job, is_signed);
 #endif
-    if constexpr (plainly<X>) dequantize_plainly<X>(job, is_signed);
+    if constexpr (plainly<X>) dequantize_offset_plainly<X>(job, is_signed);
 }
 
 }  // namespace

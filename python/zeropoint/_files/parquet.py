@@ -399,9 +399,10 @@ class _Coded:
         self.shape = () if length is None else (length,)
         column = table.column(name)
         form = Form.of(column, REALS, called(column))
-        how: dict[str, Any] = {"kind": form.kind, "length": length}
-        self._work: Any = functools.partial(quantized, params=given, **how)
-        self._again: Any = functools.partial(dequantized, params=self.params, **how)
+        self._work = functools.partial(quantized, params=given, kind=form.kind, length=length)
+        self._again = functools.partial(
+            dequantized, params=self.params, kind=form.kind, length=length
+        )
         with _naming(table.path):
             self.field = self._work(column).field
         self.dtype = np.dtype(REALS[form.item])
