@@ -300,6 +300,9 @@ def test_which_variables() -> None:
     assert zx.encoding(longer) == {}
     with pytest.raises(TypeError, match="'t' is of float128|longdouble"):
         zx.pack(longer, variables=["t"])
+    numbered = data.rename(p=7)
+    assert list(zx.encoding(numbered, variables=7)) == [7]
+    assert list(zx.encoding(numbered, variables=(7, "t"))) == [7, "t"]
     assert zx.encoding(xr.Dataset()) == {}
 
 
@@ -413,6 +416,8 @@ def test_valid_ranges_become_codes() -> None:
         zx.encoding(x)
     with pytest.raises(ValueError, match="'t': valid_min 3 is of int64, as codes are"):
         zx.pack(array([1, 2], valid_min=3))
+    with pytest.raises(ValueError, match="'t': valid_min .*nan.* has NaN.*remove it"):
+        zx.pack(array([1, 2], valid_min=F4(NAN)))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -559,6 +564,27 @@ def test_what_unpack_leaves_alone() -> None:
         }
     )
     xr.testing.assert_identical(zx.unpack(data), data)
+
+
+def test_links_to_other_variables_are_kept(tmp_path: Path) -> None:
+    """`decode_coords="all"` moves them to the encoding, which is replaced."""
+    pytest.importorskip("netCDF4")
+    data = array([250, 275.5, NAN, 313.5], grid_mapping="crs", cell_measures="area: cell")
+    data = data.to_dataset().assign(crs=((), 0), cell=("x", F4([1, 2, 3, 4])))
+    path = tmp_path / "source.nc"
+    data.to_netcdf(path)
+    with xr.open_dataset(path, decode_coords="all") as opened:
+        read = opened.load()
+    links = {"grid_mapping": "crs", "cell_measures": "area: cell"}
+    assert zx.encoding(read)["t"].items() >= links.items()
+    assert zx.pack(read)["t"].encoding == zx.unpack(zx.pack(read))["t"].encoding == links
+    how = {"by_pack": (zx.pack(read), None), "by_encoding": (read, zx.encoding(read))}
+    for name, (written, encoding) in how.items():
+        path = tmp_path / f"{name}.nc"
+        written.to_netcdf(path, encoding=encoding)
+        with xr.open_dataset(path) as found:
+            assert found["t"].attrs == links
+            np.testing.assert_allclose(found["t"], read["t"], atol=0.126)
 
 
 def test_packed_coordinates() -> None:
