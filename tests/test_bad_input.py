@@ -608,9 +608,7 @@ ROWS: dict[str, Case] = {
         "fused=True is for the faiss convention in float32 alone",
     ),
     "fused of float64": (
-        lambda: zp.OffsetParams(
-            None, 0.0, span=np.float64(1), convention="faiss", fused=True
-        ),
+        lambda: zp.OffsetParams(None, 0.0, span=np.float64(1), convention="faiss", fused=True),
         ValueError,
         "fused=True is for the faiss convention in float32 alone",
     ),
@@ -673,6 +671,11 @@ ROWS: dict[str, Case] = {
         lambda: zp.choose_params(np.array([-3e38, 3e38], np.float32), convention="cf"),
         ValueError,
         "the range of x is too wide: max - min is beyond float32; scale x down, or convert",
+    ),
+    "a range that overflows float64, offset": (
+        lambda: zp.choose_params(np.array([-1.7e308, 1.7e308]), convention="cf"),
+        ValueError,
+        "the range of x is too wide: max - min is beyond float64; scale x down$",
     ),
     "NaN without skip_nan": (
         lambda: zp.choose_params(np.array([1, NAN]), convention="faiss", nan_code=0),
