@@ -672,6 +672,11 @@ ROWS: dict[str, Case] = {
         ValueError,
         "the range of x is too wide: max - min is beyond float32; scale x down, or convert",
     ),
+    "a range that overflows float64, offset": (
+        lambda: zp.choose_params(np.array([-1.7e308, 1.7e308]), convention="cf"),
+        ValueError,
+        "the range of x is too wide: max - min is beyond float64; scale x down$",
+    ),
     "NaN without skip_nan": (
         lambda: zp.choose_params(np.array([1, NAN]), convention="faiss", nan_code=0),
         ValueError,

@@ -175,17 +175,17 @@ class Choice:
     ) -> OffsetParams:
         with np.errstate(all="ignore"):
             wide = ~np.isfinite(high - low)
+        finer = "" if low.dtype == np.float64 else ", or convert it to float64"
         if wide.any():
             raise ValueError(
-                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down, or "
-                "convert it to float64"
+                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down{finer}"
             )
         how = {name: getattr(self, name) for name in ("qmin", "qmax", "convention")}
         kept, offset = _reference.choose_by_offset(low, high, **how)
         if not np.isfinite(offset).all():
             raise ValueError(
                 f"the range of x lies too far from 0: min - {self.qmin} * scale is beyond "
-                f"{low.dtype}; scale x down, convert it to float64, or use codes from 0 on"
+                f"{low.dtype}; scale x down{finer}, or use codes from 0 on"
             )
         fused = None
         if self.convention == "faiss" and length is not None:
