@@ -88,10 +88,13 @@ class Choice:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
-        unusual = {"zero_point_from": rule, "symmetric": symmetric or None}
-        unusual["include_zero"] = None if include_zero else False
-        for name, given in unusual.items():
-            if offset and given is not None:
+        unusual = (
+            ("zero_point_from", rule, rule is not None),
+            ("symmetric", symmetric, symmetric),
+            ("include_zero", include_zero, not include_zero),
+        )
+        for name, given, matters in unusual:
+            if offset and matters:
                 raise ValueError(
                     f"{name}={given!r} chooses a zero point, which the {convention} convention has "
                     "not: it takes the range as it is; leave it out"
