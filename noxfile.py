@@ -61,6 +61,19 @@ def deep(session: nox.Session) -> None:
 
 
 @nox.session
+def spark_ray(session: nox.Session) -> None:
+    """Embedding tables in Spark and Ray Data, the bits of one process; needs Java 17 or later.
+
+    `nox -s spark_ray -- --measure` takes the figures of docs/scale-out.md, on a quiet machine.
+    """
+    session.install(".[test,demo]", "pyspark[sql]>=4.1", "ray[data]>=2.50", env=CORE)
+    session.run("pytest", "-s", "-v", "tests/test_examples_scale_out.py")
+    if "--measure" in session.posargs:
+        run = ("bench.scale_out", "bench/results/scale_out.json", "--update", "docs/scale-out.md")
+        session.run("python", "-m", *run, *session.posargs)
+
+
+@nox.session
 def pythons(session: nox.Session) -> None:
     """Installs and verifies on every Python at hand, pyenv's too; the quick tests on the newest."""
     session.install(".[test]", env=CORE)

@@ -1,4 +1,4 @@
-"""The benchmark suite: zeropoint beside NumPy, Numba, ONNX Runtime, torch and LiteRT.
+"""The benchmark suite: zeropoint beside NumPy, Numba, ONNX Runtime, torch, LiteRT and others.
 
 ``python -m bench --help`` runs it, ``python -m bench.plot`` draws a run, ``python -m bench.readme``
 makes the tables of README and docs/speed.md from one.  ``python -m bench.targets`` measures what
@@ -12,6 +12,6 @@ the project has set itself, and says by how much one is missed.
 - `check` compares every result with the right one before it is timed, `timing` takes the times,
   `suite` puts the two together.
 - `report` turns a run into tables and JSON; `machine` says where it ran.
-- `calibration` and `growth_dask` are runs of their own, for the tables of docs/calibration.md and
-  docs/scale-out.md.
+- `calibration`, `growth_dask` and `scale_out` are runs of their own, for the tables of
+  docs/calibration.md and docs/scale-out.md.
 """

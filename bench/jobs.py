@@ -6,8 +6,9 @@ A new job is a new entry of `JOBS`.  A new operation is also an entry of `operat
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -102,10 +103,12 @@ class Job:
     codes: str = "uint8"
     axis: int | None = None  #: with an axis (or two dimensions) the data is a square matrix
     block: int | None = None
+    columns: int | None = None  #: with as many columns it is a matrix of about that size
     shape: Shape | None = None  #: of the data, if it has a shape of its own
     view: str = ""  #: how the data lies in memory, a name in `VIEWS`
     sizes: tuple[int, ...] = SIZES  #: where it is measured, if nobody asks for others
     load: str = ""  #: what else the machine does meanwhile, of `loads`
+    missing: bool = False  #: NaN are among the data, and a code is reserved for them
     keywords: tuple[tuple[str, Any], ...] = ()  #: more arguments of zeropoint's function
 
     @property
@@ -129,15 +132,23 @@ class Job:
             text += f", one scale per block of {self.block} along axis {self.axis}"
         elif self.axis is not None:
             text += f", one scale per index of axis {self.axis}"
+        if self.columns is not None:
+            text += f", {self.columns} columns"
         if self.shape is not None:
             text += f", shape {self.shape}"
         text += "".join(f", {name}={value!r}" for name, value in self.keywords)
-        text += "".join(f", {what}" for what in (self.view, self.load) if what)
+        missing = "missing values" * self.missing
+        text += "".join(f", {what}" for what in (missing, self.view, self.load) if what)
         return f"{text}, {self.convention} convention" if self.by_convention else text
 
     @property
+    def has_offset(self) -> bool:
+        """Whether its parameters have a real offset in place of the integer zero point."""
+        return self.convention in zp.OFFSET_CONVENTIONS
+
+    @property
     def by_convention(self) -> bool:
-        return self.operation in BY_CONVENTION
+        return self.operation in BY_CONVENTION or self.has_offset
 
     @property
     def has_out(self) -> bool:
@@ -210,16 +221,42 @@ def _small(name: str, operation: str, **how: Any) -> Job:
     return Job(name, operation, **{"sizes": (1,), **how})
 
 
+def _offset_jobs() -> Iterator[Job]:
+    """Each convention with a real offset beside integer zero points, on the same shapes."""
+    for columns, convention in itertools.product(
+        (None, *WIDTHS), ("numpy", *zp.OFFSET_CONVENTIONS)
+    ):
+        if columns is None and convention == "numpy":
+            continue  # that is the job `quantize`
+        layout: dict[str, Any] = {"codes": "uint8"}
+        if columns is not None:
+            layout = {"codes": "int8", "axis": 1, "columns": columns}
+        for operation in ("quantize", "dequantize"):
+            name = offset_job(convention, operation, columns)
+            yield Job(name, operation, convention, **layout, sizes=OFFSET_SIZES)
+
+
+def offset_job(convention: str, operation: str, columns: int | None) -> str:
+    """The name of the job on one of the shapes where real offsets are compared."""
+    if columns is None:
+        return operation if convention == "numpy" else f"{operation}_{convention}"
+    return f"{operation}_{convention}_{columns}"
+
+
 IMAGES, MAPS = (8, 224, 224, 3), (5, 56, 56, 64)
 FEATURES, FILTERS, POINTWISE = (1, 64, 56, 56), (64, 3, 7, 7), (2048, 512, 1, 1)
 EMBEDDINGS, WEIGHTS = (100_000, 384), (4096, 4096)
 SQUARE = (1024, 1024)
+FIELD = (365, 181, 360)  # a year of a variable, a degree a cell
+WIDTHS, OFFSET_SIZES = (384, 768), (64 * KI, MI)
 WEIGHT: dict[str, Any] = {
     "real": "bfloat16",
     "codes": "int8",
     "shape": WEIGHTS,
     "keywords": (("symmetric", True),),
 }
+BY_COLUMN: dict[str, Any] = {"axis": 1, "shape": EMBEDDINGS}
+SKIP_NAN: dict[str, Any] = {"keywords": (("skip_nan", True),)}
 W8A8 = {"format": "compressed-tensors", "scheme": "W8A8"}
 
 JOBS = (
@@ -277,6 +314,21 @@ JOBS = (
     _files("files_q8_0", real="float16", keywords={"format": "gguf"}),
     _files("files_W8A8_back", "dequantize_files", keywords=W8A8),
     _files("files_q8_0_back", "dequantize_files", real="float16", keywords={"format": "gguf"}),
+    # real offsets, and missing values: what vector search and scientific arrays have
+    Job("faiss", "quantize", "faiss", **BY_COLUMN),
+    Job("faiss_back", "dequantize", "faiss", **BY_COLUMN),
+    Job("sentence-transformers", "quantize", "sentence-transformers", **BY_COLUMN),
+    Job(
+        "sentence-transformers_int8", "quantize", "sentence-transformers", codes="int8", **BY_COLUMN
+    ),
+    Job("cf", "quantize", "cf", shape=FIELD, missing=True),
+    Job("cf_back", "dequantize", "cf", shape=FIELD, missing=True),
+    *_offset_jobs(),
+    Job("quantize_missing", "quantize", sizes=OFFSET_SIZES, missing=True),
+    Job("dequantize_missing", "dequantize", sizes=OFFSET_SIZES, missing=True),
+    Job("quantize_cf_missing", "quantize", "cf", sizes=OFFSET_SIZES, missing=True),
+    Job("dequantize_cf_missing", "dequantize", "cf", sizes=OFFSET_SIZES, missing=True),
+    Job("min_max_skip_nan", "min_max", sizes=(64 * KI, MI, 64 * MI), missing=True, **SKIP_NAN),
     # the machine is not ours alone
     Job("quantize_busy", "quantize", sizes=(256 * KI, MI, 4 * MI, 16 * MI), load=BUSY),
     Job("quantize_callers", "quantize", sizes=(64 * KI, MI, 16 * MI), load=CALLER),
@@ -318,6 +370,9 @@ class Case:
         self.job, self.size = job, size
         side = math.isqrt(size)
         self.shape = job.shape or ((size,) if job.axis is None else (side, side))
+        if job.columns is not None:
+            self.shape = size // job.columns, job.columns
+            self.size = math.prod(self.shape)
 
     def plain(self) -> Case:
         """The same number of elements, for the job that this one is compared with."""
@@ -340,6 +395,8 @@ class Case:
             return str(error)
         if self.job.axis is None or self.job.shape is not None:
             return None
+        if self.job.columns is not None:
+            return None if self.size else f"no row of {self.job.columns} columns"
         if math.prod(self.shape) != self.size or self.shape[0] % (self.job.block or 2):
             return f"size {self.size} is no square matrix with whole blocks"
         return None
@@ -349,6 +406,9 @@ class Case:
             return np.random.default_rng(1).integers(-(1 << 20), 1 << 20, shape, np.int32)
         values = np.random.default_rng(1).standard_normal(shape, np.float32)
         values *= np.float32(0.4)
+        if self.job.missing:
+            some = np.random.default_rng(5).integers(0, values.size, values.size // 64)
+            values.reshape(-1)[some] = np.nan
         return values.astype(dtype_of(self.job.real), copy=False)
 
     def _make_q(self, shape: Shape) -> Array:
@@ -402,20 +462,30 @@ class Case:
     def out_dtype(self) -> np.dtype[Any]:
         return dtype_of(self.job.codes if self.job.operation in TO_CODES else self.job.real)
 
-    def params(self, convention: str) -> zp.QuantParams:
-        return zp.QuantParams(
-            self.scale,
-            self.zero_point,
-            self.job.codes,
-            axis=self.job.axis,
-            block_size=self.job.block,
-            convention=convention,
-        )
+    def params(self, convention: str) -> Any:
+        """The zp.QuantParams or, with a real offset, zp.OffsetParams."""
+        how: dict[str, Any] = {
+            "axis": self.job.axis,
+            "block_size": self.job.block,
+            "convention": convention,
+            "nan_code": self.nan_code,
+        }
+        if convention not in zp.OFFSET_CONVENTIONS:
+            return zp.QuantParams(self.scale, self.zero_point, self.job.codes, **how)
+        scale, offset = self.numbers
+        if convention == "cf":
+            return zp.OffsetParams(scale, offset, self.job.codes, **how)
+        return zp.OffsetParams(None, offset, self.job.codes, span=self.span, **how)
+
+    @property
+    def nan_code(self) -> int | None:
+        """The code of missing values: that of NetCDF's default fill, or int8's lowest."""
+        return {"uint8": 255, "int8": -128}[self.job.codes] if self.job.missing else None
 
     @property
     def code_range(self) -> tuple[int, int]:
-        info = np.iinfo(self.job.codes)
-        return int(info.min), int(info.max)
+        info, used = np.iinfo(self.job.codes), self.nan_code
+        return int(info.min) + (used == info.min), int(info.max) - (used == info.max)
 
     @cached_property
     def _parameter_shape(self) -> Shape:
@@ -442,9 +512,36 @@ class Case:
         return np.random.default_rng(4).integers(-20, 21, self._parameter_shape, np.int32)
 
     @cached_property
+    def ends(self) -> tuple[Any, Any]:
+        """First and last value of the range of a real offset, float32.
+
+        Under cf, per tensor, it holds all data: beyond it xarray's codes wrap.
+        """
+        steps = 2.6 if self.job.convention == "cf" else 1.0
+        low = np.float32(-127.3 * steps) * self.scale
+        return low, low + np.float32(255 * steps) * self.scale
+
+    @property
+    def span(self) -> Any:
+        low, high = self.ends
+        return high - low
+
+    @cached_property
+    def numbers(self) -> tuple[Any, Any]:
+        """Scale and zero point; with a real offset the scale, or faiss' span, and the offset."""
+        if not self.job.has_offset:
+            return self.scale, self.zero_point
+        if self.job.convention == "faiss":
+            return self.span, self.ends[0]
+        qmin, qmax = self.code_range
+        scale = self.span / np.float32(qmax - qmin)
+        first = np.float32(qmin) if self.job.convention == "cf" else np.float32(0)
+        return scale, self.ends[0] - first * scale
+
+    @cached_property
     def broadcast(self) -> tuple[Shape, Any, Any]:
-        """A shape for the data, and float32 scale and zero point that broadcast against it."""
-        scale, zero = self.scale, np.float32(self.zero_point)
+        """A shape for the data, and float32 `numbers` that broadcast against it."""
+        scale, zero = self.numbers[0], np.float32(self.numbers[1])
         axis, block = self.job.axis, self.job.block
         if axis is None:
             return self.shape, scale, zero
@@ -459,7 +556,7 @@ class Case:
     @cached_property
     def runs(self) -> Runs:
         """The data as rows that have their parameters in common, or as runs that each have one."""
-        scale, zero = self.scale, np.asarray(self.zero_point, np.float32)
+        scale, zero = self.numbers[0], np.asarray(self.numbers[1], np.float32)
         axis, block = self.job.axis, self.job.block
         assert axis is not None
         before, after = math.prod(self.shape[:axis]), math.prod(self.shape[axis + 1 :])
@@ -480,7 +577,7 @@ class Case:
 
 
 class Runs(NamedTuple):
-    """Data in three dimensions, (groups, rows, elements), with float32 scale and zero point.
+    """Data in three dimensions, (groups, rows, elements), with float32 `Case.numbers`.
 
     These are (groups, elements) `by_column`, else (groups, 1), and then a group has one row.
     """

@@ -9,15 +9,37 @@ The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import zeropoint as zp
+
 from . import jobs, report
-from .jobs import FEW, FILES, JOBS, KI, MI, UNITS, Job
+from .jobs import (
+    FEW,
+    FILES,
+    JOBS,
+    KI,
+    MI,
+    OFFSET_SIZES,
+    UNITS,
+    WIDTHS,
+    Case,
+    Job,
+    job_named,
+    offset_job,
+)
 from .machine import ROOT
 from .suite import Row
 
+#: whose codes a convention gives, and ours called in the same way: with `out` or a new result
+TOOLS = {
+    "faiss": ("faiss", "zeropoint"),
+    "sentence-transformers": ("sentence-transformers", "zeropoint-fresh"),
+    "cf": ("xarray", "zeropoint-fresh"),
+}
 OF_FORMATS = FILES | {"quantize_q8_0", "dequantize_q8_0"}
 SIZES = (64 * KI, MI, 16 * MI, 64 * MI)
 NUMPY_SIZES = (64 * KI, MI, 64 * MI)  # README's
@@ -72,6 +94,8 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
         _whole_arrays(one),
         _small_calls(one),
         _formats(found),
+        _tools(found),
+        _offsets(one),
         _loaded(found),
         *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:2]),
     ]
@@ -179,7 +203,8 @@ def _parts(found: Found) -> str:
     for job in JOBS:
         (size,) = job.sizes_of(None) if job.shape is not None else (MI,)
         out, fresh = (found.get((job.name, size, s)) for s in ("zeropoint", "zeropoint-fresh"))
-        if size <= FEW or job.operation in UNITS or not out or not fresh or out.of_plain is None:
+        apart = job.operation in UNITS or job.has_offset
+        if size <= FEW or apart or not out or not fresh or out.of_plain is None:
             continue
         cells = [f"{row.gelem_per_s:.2g} | {_percent(row.of_plain)}" for row in (out, fresh)]
         lines.append((f"`{job.name}`: {job.title}", *cells, _against(found, out)))
@@ -197,8 +222,9 @@ def _whole_arrays(found: Found) -> str:
     for job in JOBS:
         for size in (64 * KI, 64 * MI):
             ours = found.get((job.name, size, "zeropoint"))
-            if job.operation in UNITS and ours and ours.of_plain:
-                unit = f"{1 / ours.of_plain:.3g} x `{UNITS[job.operation]}`"
+            apart = job.operation in UNITS or job.name == "min_max_skip_nan"
+            if apart and ours and ours.of_plain:
+                unit = f"{1 / ours.of_plain:.3g} x `{job.plain.operation}`"
                 cells = (report.size_name(size), report.time_name(ours.seconds), unit)
                 lines.append((f"`{job.name}`", *cells, _against(found, ours)))
     heading = "### Errors, ranges and sums\n\nOn one thread, and in passes over as much float32:"
@@ -245,6 +271,78 @@ def _formats(found: dict[int, Found]) -> str:
     )
     titles = ("work", *map(report.threads_name, found), "beside")
     return _table(heading, titles, lines)
+
+
+def _tools(found: dict[int, Found]) -> str:
+    """Real offsets and missing values, beside the tools whose codes they are."""
+    lines = []
+    for job in JOBS:
+        if job.shape is None or not job.has_offset:
+            continue
+        (size,), (tool, system) = job.sizes_of(None), TOOLS[job.convention]
+        rows = [each.get((job.name, size, system)) for each in found.values()]
+        peers = [each.get((job.name, size, tool)) for each in found.values()]
+        if rows and rows[0]:
+            times = (f"{row.seconds / size * 1e9:.2f} ns" if row else "" for row in rows)
+            beside = (
+                _times(peer.seconds / row.seconds) if row and peer else ""
+                for row, peer in zip(rows, peers, strict=True)
+            )
+            against = _against(next(iter(found.values())), rows[0])
+            lines.append((f"`{job.name}`: {job.title}", *times, tool, *beside, against))
+    heading = (
+        "### Real offsets: beside the tools\n\n"
+        "Time an element; how many times as fast as the tool whose codes these are, on as many "
+        "threads; and as\nthe fastest peer, on one thread.  faiss has `out=` and so have we "
+        "beside it, the others make new results:"
+    )
+    counts = [report.threads_name(threads) for threads in found]
+    beside_it = (f"against it, {count}" for count in counts)
+    return _table(heading, ("work", *counts, "tool", *beside_it, "fastest peer"), lines)
+
+
+def _offsets(found: Found) -> str:
+    """What a real offset costs, and a code for missing values."""
+    columns = itertools.product(WIDTHS, zp.OFFSET_CONVENTIONS)
+    rows = [
+        *((None, convention, "") for convention in zp.OFFSET_CONVENTIONS),
+        *((None, convention, "_missing") for convention in ("numpy", "cf")),
+        *((width, convention, "") for width, convention in columns),
+    ]
+    works = tuple(itertools.product(("quantize", "dequantize"), OFFSET_SIZES))
+    lines = []
+    for width, convention, missing in rows:
+        cells = [
+            _part_of(
+                found,
+                offset_job(convention, operation, width) + missing,
+                offset_job("numpy", operation, width),
+                size,
+            )
+            for operation, size in works
+        ]
+        if any(cells):
+            layout = "per tensor, uint8" if width is None else f"{width} columns, int8"
+            what = ", missing values" if missing else ""
+            lines.append((f"`{convention}`, {layout}{what}", *cells))
+    heading = (
+        "### Real offsets: beside integer zero points\n\n"
+        "Gelem/s with `out=` on one thread, and which part that is of the speed under `numpy` on "
+        "the same shape,\nwithout missing values:"
+    )
+    titles = (f"{operation}, {report.size_name(size)}" for operation, size in works)
+    return _table(heading, ("numbers", *titles), lines)
+
+
+def _part_of(found: Found, job: str, whole: str, size: int) -> str:
+    ours, other = (
+        found.get((name, Case(job_named(name), size).size, "zeropoint")) for name in (job, whole)
+    )
+    return (
+        f"{ours.gelem_per_s:.2g} ({_percent(other.seconds / ours.seconds)})"
+        if ours and other
+        else ""
+    )
 
 
 def _loaded(found: dict[int, Found]) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import zeropoint as zp
 
 from . import report
-from .jobs import KI, MI, Case, job_named
+from .jobs import KI, MI, OFFSET_SIZES, WIDTHS, Case, job_named, offset_job
 from .machine import describe
 from .suite import Entrance, Entry, OursIsWrong, made, times_of
 from .systems import SYSTEMS, System
@@ -241,6 +241,37 @@ def _formats() -> Iterator[Target]:
         yield Target(f"{job} on two threads against one", two, (one,), 1, slower=True)
 
 
+def _offsets() -> Iterator[Target]:
+    """Real offsets beside integer zero points, missing values beside none, and the tools."""
+
+    def of(part: float, ours: str, other: str, size: int, system: str = OURS) -> Target:
+        name = f"{_short(size)} {ours} against {'' if system == OURS else f'{system} '}{other}"
+        return Target(name, Timing(OURS, ours, size), (Timing(system, other, size),), part)
+
+    operations = "quantize", "dequantize"
+    for size, operation, columns in itertools.product(OFFSET_SIZES, operations, (None, *WIDTHS)):
+        integer = offset_job("numpy", operation, columns)
+        for convention in zp.OFFSET_CONVENTIONS:
+            yield of(0.7, offset_job(convention, operation, columns), integer, size)
+    for size, job in itertools.product(OFFSET_SIZES, operations):
+        yield of(0.5, f"{job}_missing", job, size)
+        yield of(0.5, f"{job}_cf_missing", f"{job}_cf", size)
+    for size in (64 * KI, MI, 64 * MI):
+        yield of(0.7, "min_max_skip_nan", "min_max", size)
+        yield of(2, "min_max_skip_nan", "min_max_skip_nan", size, "numpy")
+    embeddings = "sentence-transformers"
+    for ours, job, tool, bound in (
+        (OURS, "faiss", "faiss", 4),
+        (OURS, "faiss_back", "faiss", 1),
+        (FRESH, embeddings, embeddings, 8),
+        (FRESH, f"{embeddings}_int8", embeddings, 8),
+        (FRESH, "cf", "xarray", 5),
+        (FRESH, "cf_back", "xarray", 3),
+    ):
+        mine, theirs = (Timing(system, job, _size_of(job)) for system in (ours, tool))
+        yield Target(f"{job} against {tool}", mine, (theirs,), bound)
+
+
 TARGETS = (
     *_small_calls(),
     *_in_cache(),
@@ -249,6 +280,7 @@ TARGETS = (
     *_busy(),
     *_whole_arrays(),
     *_formats(),
+    *_offsets(),
 )
 
 

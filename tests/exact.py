@@ -1,4 +1,4 @@
-"""Exact arithmetic for judging the reference: Fractions, rounded by hand."""
+"""Exact arithmetic to check the reference: Fractions, rounded by hand."""
 
 from __future__ import annotations
 
@@ -78,6 +78,85 @@ def value(q: int, s: Any, z: int, precision: str, dtype: str) -> Fraction | floa
     assert isinstance(difference, Fraction)
     product = rounded(difference * Fraction(float(s)), precision)
     return product if isinstance(product, float) else rounded(product, dtype)
+
+
+def _nearest(value: Fraction | float, dtype: str) -> Fraction | float:
+    """`value` rounded once; an infinity stays."""
+    return value if isinstance(value, float) else rounded(value, dtype)
+
+
+def _finite(value: Fraction | float) -> Fraction:
+    assert isinstance(value, Fraction)
+    return value
+
+
+def offset_code(
+    x: Any,
+    width: Any,
+    offset: Any,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    dtype: str,
+    precision: str = "",
+) -> int:
+    """The code of one finite x by a real offset, every operation rounded to `dtype`.
+
+    `width` is what the convention keeps: the scale of ``cf``, the span of the others.  A scale that
+    is derived is rounded to the `precision` of the parameters, if that is another.
+    """
+    x, width, offset = (Fraction(float(each)) for each in (x, width, offset))
+    n = Fraction(qmax - qmin)
+    above = _nearest(x - offset, dtype)
+    if convention == "cf":
+        step, low, high, first = width, qmin, qmax, 0
+    elif convention == "faiss":
+        if width == 0:
+            return qmin
+        step, low, high, first = width, 0, qmax - qmin, qmin
+    else:
+        scale = _finite(_nearest(width / n, precision or dtype))
+        step, low, high, first = scale or Fraction(1), 0, qmax - qmin, qmin
+    steps = above if isinstance(above, float) else _nearest(above / step, dtype)
+    if isinstance(steps, float):
+        return first + (high if steps > 0 else low)
+    if convention == "cf":
+        found = half_even(steps)
+    elif convention == "faiss":
+        within = min(max(steps, Fraction(0)), Fraction(1))
+        found = math.trunc(_finite(_nearest(n * within, dtype)))
+    else:
+        found = math.floor(steps)
+    return first + min(max(found, low), high)
+
+
+def offset_value(
+    q: int,
+    width: Any,
+    offset: Any,
+    qmin: int,
+    qmax: int,
+    convention: str,
+    precision: str,
+    dtype: str,
+    fused: bool = False,
+) -> Fraction | float:
+    """The value of one code by a real offset, in `precision`, rounded once more to `dtype`.
+
+    Of ``faiss`` with `fused` product and sum are rounded together.
+    """
+    width, offset = Fraction(float(width)), Fraction(float(offset))
+    n, steps = Fraction(qmax - qmin), Fraction(q - qmin) + Fraction(1, 2)
+    if convention == "cf":
+        exact = Fraction(q) * width
+    elif convention == "faiss":
+        exact = _finite(_nearest(steps / n, precision)) * width
+    else:
+        exact = steps * _finite(_nearest(width / n, precision))
+    product = exact if convention == "faiss" and fused else _nearest(exact, precision)
+    if isinstance(product, float):
+        return product
+    return _nearest(_nearest(product + offset, precision), dtype)
 
 
 def as_fraction(number: Any) -> Fraction | float:

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import zeropoint as zp
-from zeropoint import files, observers
+from zeropoint import _params, files, observers
 from zeropoint._files import open_container
 from zeropoint._files.folder import config as read_config
 from zeropoint._files.folder import read as read_folder
@@ -363,6 +363,15 @@ OLD = b"the old file"
 INDEX = "model.safetensors.index.json"
 
 
+_CHOSEN = (
+    {},
+    {"axis": 0},
+    {"axis": -1, "block_size": 2},
+    {"convention": "cf", "nan_code": 0, "skip_nan": True},
+    {"convention": "faiss", "axis": -1},
+)
+
+
 def _file(suffix: str) -> Callable[[bytes, Path], str]:
     """Everything that `zeropoint.files` does with one file."""
 
@@ -377,10 +386,10 @@ def _file(suffix: str) -> Callable[[bytes, Path], str]:
             assert values is None or values.shape == shape
             if tensor.quantized and values is not None:
                 params = _told(lambda name=name: files.read_params(source, name), source, outcomes)
-                assert params is None or zp.QuantParams.from_dict(params.to_dict()) == params
+                assert params is None or _params.from_dict(params.to_dict()) == params
         _told(lambda: files.load(source), source, outcomes)
         # hash() of bytes differs from run to run
-        chosen: dict[str, Any] = [{}, {"axis": 0}, {"axis": -1, "block_size": 2}][sum(data) % 3]
+        chosen: dict[str, Any] = _CHOSEN[sum(data) % len(_CHOSEN)]
         if suffix == ".gguf":
             chosen = {}
         kept = ".gguf" if suffix == ".gguf" else ".safetensors"
@@ -596,7 +605,7 @@ PARSERS = {
     "safetensors": Parser(safetensors_mutant, _file(".safetensors"), ".safetensors"),
     "gguf": Parser(gguf_mutant, _file(".gguf"), ".gguf"),
     "folder": Parser(folder_mutant, _folder, ".index"),
-    "params": Parser(tree_mutant, _dictionary(zp.QuantParams), ".json"),
+    "params": Parser(tree_mutant, _dictionary(_params), ".json"),
     "minmax": Parser(tree_mutant, _observer(observers.MinMaxObserver), ".json"),
     "histogram": Parser(tree_mutant, _observer(observers.HistogramObserver), ".json"),
     "litert": Parser(tree_mutant, _litert, ".json"),

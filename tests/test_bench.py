@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import checkpoints, loads, machine, readme, report, suite, targets
+import zeropoint as zp
+from bench import checkpoints, embeddings, loads, machine, readme, recall, report, suite, targets
 from bench.check import Arithmetic, Oracle
 from bench.files import content, folder
 from bench.jobs import JOBS, Case, Job
 from bench.systems import SYSTEMS, Call, Declined
+from bench.systems.numpy import NumPyByHand, NumPyWithOut
 from bench.systems.ours import Best, BestFresh
 from bench.systems.torch import FORMULAS, Torch, nearest
 from zeropoint import files
@@ -122,6 +124,96 @@ def test_the_table_of_formats() -> None:
     assert "| `q8_0`: float32 -> Q8_0, shape (4096, 4096) | 0.20 ns |  | 40.0 x gguf |" in text
     assert text.endswith("| 18.63 ns |  | 1.25 x a copy's |")
     assert readme._formats({1: {}}) == ""
+
+
+def of_one_run(job: str, system: str, seconds: float, size: int, **changes: Any) -> suite.Row:
+    changes = {"role": "ours" if system == "zeropoint" else "peer"} | changes
+    speed = size / seconds / 1e9
+    return dataclasses.replace(
+        ROW, job=job, system=system, seconds=seconds, size=size, gelem_per_s=speed, **changes
+    )
+
+
+def test_the_table_of_tools() -> None:
+    (size,) = JOB["faiss"].sizes_of(None)
+    rows = [
+        of_one_run("faiss", "zeropoint", size * 0.1e-9, size, vs_fastest_peer=6.0),
+        of_one_run("faiss", "faiss", size * 0.8e-9, size, vs_fastest_peer=0.75),
+        of_one_run("faiss", "numba", size * 0.6e-9, size, vs_fastest_peer=1.0),
+    ]
+    text = readme._tools({1: readme._found(rows, 1), 2: {}})
+    assert text.endswith(" | 0.10 ns |  | faiss | 8.00 x |  | 6.00 x numba |")
+    assert "faiss" not in readme._parts(readme._found(rows, 1))
+    assert readme._tools({1: {}}) == ""
+
+
+def test_the_table_of_real_offsets() -> None:
+    size = Case(JOB["quantize_cf_384"], 2**16).size
+    rows = [
+        of_one_run("quantize", "zeropoint", 8e-6, 2**16),
+        of_one_run("quantize_cf", "zeropoint", 1e-5, 2**16),
+        of_one_run("quantize_missing", "zeropoint", 2e-5, 2**16),
+        of_one_run("quantize_numpy_384", "zeropoint", 1e-5, size),
+        of_one_run("quantize_cf_384", "zeropoint", 1e-5, size),
+    ]
+    text = readme._offsets(readme._found(rows, 1))
+    assert text.splitlines()[-3:] == [
+        "| `cf`, per tensor, uint8 | 6.6 (80%) |  |  |  |",
+        "| `numpy`, per tensor, uint8, missing values | 3.3 (40%) |  |  |  |",
+        "| `cf`, 384 columns, int8 | 6.5 (100%) |  |  |  |",
+    ]
+    assert readme._offsets({}) == ""
+
+
+def test_numbers_of_real_offsets_are_the_rules_of_the_range() -> None:
+    """What peers get are the numbers that choose_params would find."""
+    for job in JOBS:
+        if job.has_offset:
+            case = small(job)
+            low, high = (np.asarray(end) for end in case.ends)
+            ends = np.stack([low, high])
+            how = {} if job.axis is None else {"axis": 1}
+            how |= {"convention": job.convention, "nan_code": case.nan_code}
+            chosen = zp.choose_params(ends, job.codes, **how)
+            params = case.params(job.convention)
+            assert params == chosen.replace(fused=params.fused)  # the ends are a matrix of two rows
+            scale = case.numbers[0]
+            kept = params.span if job.convention == "faiss" else params.scale
+            np.testing.assert_array_equal(scale, kept)
+            np.testing.assert_array_equal(case.numbers[1], params.offset)
+
+
+def test_missing_values_are_there_and_have_a_code() -> None:
+    for job in JOBS:
+        case = small(job)
+        assert (case.nan_code is None) == (not job.missing)
+        if job.missing:
+            assert 0 < np.isnan(case.x).mean() < 1 / 32
+            qmin, qmax = case.code_range
+            assert case.nan_code is not None
+            assert not qmin <= case.nan_code <= qmax
+        if job.missing and job.convention == "cf":
+            x, code = case.x, zp.quantize(case.x, case.params("cf"))
+            np.testing.assert_array_equal(np.isnan(x), code == case.nan_code)
+
+
+def test_the_data_of_cf_are_within_the_range() -> None:
+    """Beyond it xarray's codes wrap."""
+    case = Case(dataclasses.replace(JOB["cf"], shape=None), 2**20)
+    low, high = case.ends
+    assert low < np.nanmin(case.x)
+    assert np.nanmax(case.x) < high
+
+
+def test_a_system_declines_conventions_that_it_does_not_follow() -> None:
+    for kind, job, why in (
+        (NumPyWithOut, "quantize_cf", "does not follow the cf convention"),
+        (NumPyWithOut, "quantize_missing", "knows no missing values"),
+        (NumPyByHand, "dequantize_faiss", "NumPy has no fused multiply-add"),
+        (NumPyByHand, "quantize_onnx", "does not follow the onnx convention"),
+    ):
+        with pytest.raises(Declined, match=why):
+            kind().prepare(small(JOB[job]), 1)
 
 
 def small(job: Job) -> Case:
@@ -264,6 +356,58 @@ def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
     assert by_job["W8A8 dequantized"].bytes_read == by_job["W8A8"].bytes_written
     assert all(row.peak_mib > 10 and row.seconds > 0 for row in rows)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------
+# Embeddings
+
+
+def test_docs_show_the_committed_recall() -> None:
+    page = (machine.ROOT / "docs/search.md").read_text()
+    shown = page.split("<!-- recall:begin -->\n")[1].split("\n<!-- recall:end -->")[0]
+    run = machine.ROOT / "bench/results/recall.json"
+    head, rows = report.load_rows(run, recall.Row)
+    assert shown == recall.text(head, rows)
+    drawing = (machine.ROOT / "docs/recall.svg").read_text()
+    assert all(f">{row.style}</text>" in drawing for row in rows[1:])
+    assert f"{head['data']['rows']:,} sentences" in drawing
+
+
+def test_docs_show_the_committed_times_of_embeddings() -> None:
+    page = (machine.ROOT / "docs/search.md").read_text()
+    shown = page.split("<!-- embeddings:begin -->\n")[1].split("<!-- embeddings:end -->")[0]
+    run = machine.ROOT / "bench/results/embeddings.json"
+    wanted = embeddings.text(*report.load_rows(run, embeddings.Row)) if run.exists() else ""
+    assert shown.strip() == wanted
+
+
+@pytest.mark.slow("imports the other tools, starts a process")
+def test_a_small_table_of_embeddings(tmp_path: pathlib.Path) -> None:
+    """Every system that is here; those of one style give the same bits."""
+    path = tmp_path / "table.f32"
+    x = np.random.default_rng(0).normal(size=(500, embeddings.DIMENSIONS)).astype(np.float32)
+    path.write_bytes(x.tobytes())
+    sums: dict[str, Any] = {}
+    for style, system in embeddings.SYSTEMS:
+        package = "sentence_transformers" if system == "sentence-transformers" else system
+        if not system.startswith("zeropoint") and importlib.util.find_spec(package) is None:
+            continue
+        make_codes, make_values = embeddings.SYSTEMS[style, system](path)
+        codes = make_codes()
+        values = None if make_values is None else make_values(codes)
+        if style != "rows":
+            assert (codes == sums.setdefault(style, codes)).all()
+            assert codes.shape == x.shape
+        if values is not None:
+            assert np.abs(values - x).max() < 0.05
+            assert (values == sums.setdefault(f"{style}, values", values)).all()
+    found = embeddings._in_a_process("sentence-transformers", "zeropoint", path, 1)
+    assert found is not None
+    assert len(found.pop("sums")) == 2
+    rows = [embeddings.Row("sentence-transformers", "zeropoint", 1, len(x), **found)]
+    text = embeddings.text(machine.describe(["numpy"]), rows)
+    assert "| `sentence-transformers` | zeropoint | 1 | 0.0" in text
+    assert "500 rows of 384, float32: 0 MiB" in text
 
 
 # ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -174,3 +175,96 @@ def test_what_may_change_is_not_remembered() -> None:
         qmin: Any = count
         assert zp.choose_params([-1.0, 2.0], qmin=qmin).qmin == count.value
         assert zp.MinMaxObserver().update([-1.0, 2.0]).params(qmin=qmin).qmin == count.value
+
+
+# ---------------------------------------------------------------------------------------------
+# Real offsets: `cf`
+
+
+def rounds(number: Fraction, real: Any) -> Any:
+    """A fraction to the nearest number of `real`, halves to even."""
+    if real is np.float64:
+        return np.float64(number.numerator / number.denominator)  # Python rounds it so
+    near = np.float32(number.numerator / number.denominator)
+    around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+    even = {float(x): int(x.view(np.uint32)) % 2 for x in around}
+    return min(around, key=lambda x: (abs(Fraction(float(x)) - number), even[float(x)]))
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "qmin", "qmax"), RANGES)
+def test_cf_by_exact_fractions(dtype: str, qmin: int, qmax: int, real: Any) -> None:
+    """Ordinary ranges: the literal formula, each operation rounded."""
+    for low, high in RNG.normal(size=(60, 2)).cumsum(axis=1).astype(real):
+        low, high = sorted((low, high))
+        exact = Fraction(float(low)), Fraction(float(high))
+        span = rounds(exact[1] - exact[0], real)
+        scale = rounds(Fraction(float(span)) / (qmax - qmin), real)
+        product = rounds(qmin * Fraction(float(scale)), real)
+        offset = rounds(exact[0] - Fraction(float(product)), real)
+        x = np.array([low, high])
+        params = zp.choose_params(x, dtype, qmin=qmin, qmax=qmax, convention="cf")
+        assert (params.scale, params.offset) == (scale, offset)
+        assert type(params.scale) is type(params.offset) is real
+
+
+def test_cf_by_hand() -> None:
+    def chosen(*x: float, dtype: str = "uint8", **keywords: Any) -> tuple[float, float]:
+        params = zp.choose_params(np.float32(x), dtype, convention="cf", **keywords)
+        return float(params.scale), float(params.offset)
+
+    assert chosen(10, 265) == (1, 10)
+    assert chosen(10, 265, dtype="int8") == (1, 138)
+    assert chosen(10, 264, nan_code=255) == (1, 10)
+    assert chosen(10, 264, nan_code=0) == (1, 9)
+    assert chosen(-1, -0.5, qmin=1, qmax=2) == (0.5, -1.5)
+    # constant: a step of 1, and the code nearest to 0
+    assert chosen(7, 7) == (1, 7)
+    assert chosen(7, 7, dtype="int8") == (1, 7)
+    assert chosen(7, 7, nan_code=0) == (1, 6)
+    assert chosen(0, 0, nan_code=0) == (1, -1)
+    tenth = float(np.float32(0.1))  # which 1 + (0.1 - 1) is not
+    assert chosen(0.1, 0.1, nan_code=0) == (tenth, 0)
+    # Numbers from 2^24 on are 2 apart.  For int8 and 22 of them, of step 22 / 255, the offset is
+    # 11.04 above and stored as 12, from where the first is code -139.1.  With 2 more on either side
+    # the step is 26 / 255, the offset 11.05 and again 12, and the ends have codes -118 and 98.
+    start, step = 2.0**24, float(np.float32(26 / 255))
+    assert chosen(start, start + 22, dtype="int8") == (step, start + 12)
+    params = zp.choose_params(np.float32([start, start + 22]), "int8", convention="cf")
+    assert params.quantize(np.float32([start, start + 22])).tolist() == [-118, 98]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize(("qmin", "qmax"), [(0, 255), (1, 255), (-128, 127), (-127, 127), (3, 9)])
+def test_cf_keeps_the_ends(qmin: int, qmax: int, real: Any) -> None:
+    """However the offset is rounded, no end gets a code beyond, and constants come back."""
+    low, high = hard_ranges(real)
+    fits = np.isfinite(low) & np.isfinite(high - low)
+    low, high = low[fits], high[fits]
+    many = RNG.integers(1, 2000, low.size)
+    near = low + (np.spacing(np.abs(low)) * many).astype(real)
+    fits = np.isfinite(near)
+    low, high = np.concatenate([low, low[fits]]), np.concatenate([high, near[fits]])
+    how = {"qmin": qmin, "qmax": qmax, "convention": "cf"}
+    scale, offset = _reference.choose_by_offset(low, high, **how)
+    assert scale.dtype == offset.dtype == real
+    assert (scale > 0).all()
+    known = np.isfinite(offset)
+    assert qmin != 0 or known.all()
+    for end in low, high:
+        codes = np.rint((end - offset) / scale)[known & (low < high)]
+        assert ((codes >= qmin) & (codes <= qmax)).all()
+    literal = (low - qmin * _reference.step(low, high, qmax - qmin, low.dtype)) == offset
+    assert qmin != 0 or literal[low < high].all()  # an offset that is not rounded changes nothing
+    constant = np.unique(low)
+    scale, offset = _reference.choose_by_offset(constant, constant, **how)
+    codes = np.clip(np.rint((constant - offset) / scale), qmin, qmax).astype(real)
+    np.testing.assert_array_equal(codes * scale + offset, constant)
+
+
+def test_an_offset_beyond_the_dtype() -> None:
+    x = np.float32([-3.4e38, 0])
+    with pytest.raises(ValueError, match=r"too far from 0: min - 1 \* scale is beyond float32"):
+        zp.choose_params(x, convention="cf", nan_code=0)
+    assert zp.choose_params(x, convention="cf").offset == x[0]

@@ -60,6 +60,8 @@ OPTIONS: dict[str, tuple[list[str], object]] = {
     "qmin": (["--qmin", "-100"], -100),
     "qmax": (["--qmax", "100"], 100),
     "convention": (["--convention", "onnx"], "onnx"),
+    "nan_code": (["--nan-code", "-128"], -128),
+    "skip_nan": (["--skip-nan"], True),
     "axis": (["--axis", "-1"], -1),
     "block_size": (["--block-size", "16"], 16),
     "include": (["--include", "a*", "--include", "b"], ["a*", "b"]),
@@ -68,13 +70,17 @@ OPTIONS: dict[str, tuple[list[str], object]] = {
     "scheme": (["--scheme", "W8A16"], "W8A16"),
     "scale_divisor": (["--scale-divisor", "127.5"], 127.5),
     "per_row": (["--per-row"], True),
+    "column": (["--column", "a", "--column", "b"], ["a", "b"]),
+    "fit": (["--fit", "params.json"], "params.json"),
 }
 FORMATS = {
-    "zeropoint": {*OPTIONS} - {"ignore", "scheme", "scale_divisor", "per_row"},
+    "zeropoint": {*OPTIONS} - {"ignore", "scheme", "scale_divisor", "per_row", "column", "fit"},
     CT: {"include", "ignore", "scheme", "scale_divisor"},
     "comfyui": {"include", "ignore", "per_row"},
     "gguf": {"include", "exclude"},
+    "parquet": {"column", "fit"},
 }
+FORMATS["parquet"] |= FORMATS["zeropoint"] - {"block_size", "include", "exclude"}
 PAIRS = [(form, name) for form in FORMATS for name in OPTIONS]
 
 
@@ -97,7 +103,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def command(form: str, *more: str) -> list[str]:
-    return ["quantize", "model", "-o", "q.gguf" if form == "gguf" else "q", "--format", form, *more]
+    target = f"q.{form}" if form in ("gguf", "parquet") else "q"
+    return ["quantize", "model", "-o", target, "--format", form, *more]
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -135,8 +142,9 @@ def test_the_format_follows_from_the_target(called, capsys):
     run(capsys, "quantize", "m", "-o", "q", "--axis", "0")
     assert [name for name, _ in called] == ["quantize_file"] * 2
     printed = run(capsys, "quantize", "m.gguf", "-o", "q.gguf", "--axis", "0", code=2)
-    assert "--axis is an option of --format zeropoint; the format here is gguf, the default" in (
-        printed.err
+    assert (
+        "--axis is an option of --format zeropoint or parquet; the format here is gguf, the default"
+        in printed.err
     )
     printed = run(capsys, "quantize", "m", "-o", "q", "--per-row", code=2)
     assert "option of --format comfyui; the format here is zeropoint, the default" in printed.err

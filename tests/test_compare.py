@@ -435,3 +435,120 @@ def test_channels_of_few_codes_are_glanced_at(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(np, "sort", counted)
     assert zp.error_stats(x, params).few_codes == 10
     assert sorted_elements < x.size / 4
+
+
+# ---------------------------------------------------------------------------------------------
+# NaN left out; parameters of either kind
+
+
+def holey(rng: np.random.Generator, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    x = (rng.normal(size=shape) + 2).astype(dtype)
+    x[rng.random(shape) < 0.1] = 0
+    x[rng.random(shape) < 0.3] = np.nan
+    return x
+
+
+def every_kind(x: np.ndarray, axis: int | None, block: int | None) -> list[zp._params.Params]:
+    how = {"axis": axis, "block_size": block, "skip_nan": True}
+    found = [zp.choose_params(x, convention=name, **how) for name in zp.OFFSET_CONVENTIONS]
+    return [
+        *(zp.choose_params(x, "int8", **how), zp.choose_params(x, nan_code=0, **how)),
+        *(zp.choose_params(x, nan_code=255, convention="cf", **how), *found),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("axis", "block"), [(None, None), (0, None), (1, None), (1, 16)])
+def test_error_stats_without_nan(
+    backend: str, axis: int | None, block: int | None, dtype: type
+) -> None:
+    """The figures of the other elements, each with its own parameters, to the bit."""
+    rng = np.random.default_rng(4)
+    x = holey(rng, (40, 90), dtype)
+    there = ~np.isnan(x)
+    for params in every_kind(x, axis, block):
+        found = zp.error_stats(x, params, skip_nan=True)
+        layout = params._check_fits(x.shape)
+        numbers = [np.broadcast_to(a, x.shape)[there] for a in params._spread(layout)]
+        if axis is not None:
+            one_each = params._recipe() | {"axis": 0, "block_size": None}
+            params = params._made(*numbers, one_each)
+        want = zp.error_stats(x[there], params)
+        for name in ("max_abs_error", "mean_abs_error", "mse", "sqnr_db", "cosine", "saturated"):
+            assert getattr(found, name) == getattr(want, name), (params, name)
+        assert found.codes_used == want.codes_used
+        assert found.channels == (1 if axis is None else x.shape[axis])
+        with pytest.raises(ValueError, match="x has .* NaN or Inf"):
+            zp.error_stats(x, zp.choose_params(x, skip_nan=True))
+
+
+def test_codes_of_channels_without_nan(backend: str) -> None:
+    """A channel's codes are counted without its NaN, which are not its most frequent code."""
+    x = np.tile(np.arange(100, dtype=np.float32), (3, 1))
+    x[1, 10:], x[2] = np.nan, np.nan
+    params = zp.QuantParams([1.0] * 3, [0] * 3, axis=0, nan_code=255)
+    stats = zp.error_stats(x, params, skip_nan=True)
+    assert (stats.codes_used, stats.codes_of_most, stats.few_codes) == (100, 9, 0)
+    assert (stats.mse, stats.saturated, stats.cosine) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_nothing_but_nan(backend: str, axis: int | None) -> None:
+    x = np.full((2, 3), np.nan, np.float32)
+    params = zp.QuantParams(1.0, 0) if axis is None else zp.QuantParams([1.0] * 2, 0, axis=0)
+    with pytest.raises(ValueError, match="no data"):
+        zp.error_stats(x, params, skip_nan=True)
+    with pytest.raises(ValueError, match="no data"):
+        zp.compare(x, axis=axis, skip_nan=True)
+    x[0, 0], x[1, 1] = np.inf, 1
+    for call in (
+        lambda: zp.error_stats(x, params, skip_nan=True),
+        lambda: zp.compare(x, axis=axis, skip_nan=True),
+    ):
+        with pytest.raises(ValueError, match=r"x has 1 Inf of 6 elements, .* at index \(0, 0\)"):
+            call()
+    with pytest.raises(TypeError, match="skip_nan must be True or False"):
+        zp.error_stats(x, params, skip_nan=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="skip_nan must be True or False"):
+        zp.compare(x, skip_nan="yes")  # type: ignore[arg-type]
+
+
+def test_compare_without_nan(backend: str) -> None:
+    rng = np.random.default_rng(5)
+    x = holey(rng, (30, 2000), np.float32)
+    x[3, 7] = 1e4  # so that ranges that clip are tried
+    found = zp.compare(x.ravel(), skip_nan=True)
+    assert found.to_dict() == zp.compare(x[~np.isnan(x)]).to_dict()
+    assert any(row.method == "percentile" for row in found.rows)
+    by_row = zp.compare(x, axis=0, skip_nan=True)
+    for row in by_row.rows:
+        assert row.stats == zp.error_stats(x, row.params, skip_nan=True)
+    assert by_row.rows[0].params == zp.choose_params(
+        x, axis=0, skip_nan=True, zero_point_from=by_row.rows[0].rule
+    )
+
+
+@pytest.mark.parametrize("convention", list(zp.OFFSET_CONVENTIONS))
+def test_error_stats_of_real_offsets_by_hand(backend: str, convention: str) -> None:
+    """Steps of 0.5 from 10 on; the embedding conventions mean the middle of a step."""
+    x = np.array([10, 10.25, 10.5, 137.5, 200, 9], np.float32)
+    if convention == "cf":
+        params, errors = zp.OffsetParams(0.5, 10.0), [0, 0.25, 0, 0, 62.5, 1]
+    else:
+        params = zp.OffsetParams(None, 10.0, span=127.5, convention=convention)
+        errors = [0.25, 0, 0.25, 0.25, 62.25, 1.25]
+    stats = zp.error_stats(x, params)
+    assert stats.max_abs_error == max(errors)
+    assert stats.mean_abs_error == np.mean(errors)
+    assert stats.mse == np.mean(np.square(errors))
+    # 137.5 is the end of the range, which no convention clips
+    assert (stats.saturated, stats.codes_used) == (2, 3)
+
+
+def test_values_beyond_float32_of_float32_data() -> None:
+    """No square overflows where the parameters are float64."""
+    x = np.array([1, 2, 3], np.float32)
+    params = zp.OffsetParams(np.float64(1e200), np.float64(1e200))
+    stats = zp.error_stats(x, params)
+    assert stats.max_abs_error == 1e200
+    assert stats.sqnr_db < -3000

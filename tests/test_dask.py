@@ -37,10 +37,19 @@ GRANULARITIES: list[dict[str, Any]] = [
     {"axis": -1, "block_size": 4},
 ]
 OBSERVERS = [zp.MinMaxObserver, zp.HistogramObserver]
+OFFSETS = ["cf", "faiss", "sentence-transformers"]
 
 
 def normal(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
     return np.random.default_rng(7).normal(size=shape).astype(dtype)
+
+
+def with_nan(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    """A third of them NaN, and all where the first two axes begin; none in the last rows."""
+    x = normal(shape, dtype)
+    x[:-2][np.random.default_rng(8).random(shape)[:-2] < 1 / 3] = np.nan
+    x[:2, :2] = np.nan
+    return x
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +189,171 @@ def test_keywords_of_the_tutorial() -> None:
     how = {"symmetric": True, "qmin": -127}
     a = da.from_array(x, chunks=7)
     assert zd.choose_params(a, "int8", **how) == zp.choose_params(x, "int8", **how)
+
+
+# ---------------------------------------------------------------------------------------------
+# Real offsets and missing values
+
+
+def same_in_all_passes(a: Any, x: Array, **keywords: Any) -> None:
+    params = zd.choose_params(a, **keywords)
+    assert params == zp.choose_params(x, **keywords)
+    q, codes = zd.quantize(a, params), zp.quantize(x, params)
+    assert (q.dtype, q.shape) == (codes.dtype, codes.shape)
+    np.testing.assert_array_equal(q.compute(), codes)
+    y, f = zd.dequantize(q, params), zd.fake_quantize(a, params)
+    bits = f"u{x.itemsize}"
+    np.testing.assert_array_equal(y.compute().view("u4"), zp.dequantize(codes, params).view("u4"))
+    np.testing.assert_array_equal(f.compute().view(bits), zp.fake_quantize(x, params).view(bits))
+
+
+@pytest.mark.parametrize("keywords", GRANULARITIES, ids=str)
+@pytest.mark.parametrize("convention", OFFSETS)
+def test_real_offsets(convention: str, keywords: dict[str, Any]) -> None:
+    x = normal((50, 33, 8)) + 3  # of 8 dimensions, where faiss fuses, though no chunk has so many
+    a = da.from_array(x, chunks=(20, 10, (4, 3, 1)))
+    same_in_all_passes(a, x, dtype="int8", convention=convention, **keywords)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("convention", OFFSETS)
+def test_real_offsets_of_other_dtypes(convention: str, dtype: str) -> None:
+    for length in (8, 9):
+        x = normal((40, length), dtype) - 5
+        a = da.from_array(x, chunks=(11, 8))
+        for axis in (None, 0, 1):
+            same_in_all_passes(a, x, convention=convention, axis=axis)
+
+
+@pytest.mark.parametrize("keywords", GRANULARITIES[:5], ids=str)
+@pytest.mark.parametrize("convention", ["onnx", *OFFSETS])
+def test_missing_values(convention: str, keywords: dict[str, Any]) -> None:
+    x = with_nan((50, 33, 9))
+    a = da.from_array(x, chunks=(20, 10, (4, 5)))
+    keywords = {"skip_nan": True, "nan_code": 255, "convention": convention} | keywords
+    same_in_all_passes(a, x, **keywords)
+    params = zd.choose_params(a, **keywords)
+    np.testing.assert_array_equal(zd.quantize(a, params) == 255, np.isnan(x))
+    np.testing.assert_array_equal(
+        zd.dequantize(zd.quantize(a, params), params), params.fake_quantize(x)
+    )
+
+
+@pytest.mark.slow("a cluster of processes")
+@pytest.mark.parametrize("convention", ["onnx", *OFFSETS])
+def test_missing_values_on_two_workers(client: Any, convention: str) -> None:
+    x = with_nan((50, 33, 8))
+    a = da.from_array(x, chunks=(20, 10, (4, 3, 1)))
+    with client.as_current():
+        for keywords in GRANULARITIES[:5:2]:
+            same_in_all_passes(a, x, skip_nan=True, nan_code=255, convention=convention, **keywords)
+        observer = zp.HistogramObserver(axis=1, skip_nan=True)
+        assert zd.observe(a, observer) == zp.HistogramObserver(axis=1, skip_nan=True).update(x)
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_observers_leave_out_nan(observer: Any, axis: int | None) -> None:
+    x = with_nan((50, 33))
+    x[:, 0] = np.nan  # channels and chunks without data
+    x[20:40, 10:20] = np.nan
+    x[5] = np.nan
+    a = da.from_array(x, chunks=(20, 10))
+    whole = observer(axis=axis, skip_nan=True).update(x)
+    assert zd.observe(a, observer(axis=axis, skip_nan=True)) == whole
+    if axis is None:
+        assert whole.params() == observer(axis=axis).update(x[~np.isnan(x)]).params()
+
+
+def test_missing_values_in_any_chunks() -> None:
+    random = np.random.default_rng(4)
+    with dask.config.set(scheduler="synchronous"):
+        for _ in range(12):
+            shape = tuple(random.integers(1, 14, random.integers(1, 4)))
+            x = random.normal(size=shape).astype(np.float32)
+            x[random.random(shape) < 0.3] = np.nan
+            chunks = tuple(
+                tuple(np.diff([0, *np.sort(random.integers(0, n + 1, 2)), n]).tolist())
+                for n in shape
+            )
+            a = da.from_array(x, chunks=chunks)
+            axis = int(random.integers(-x.ndim, x.ndim))
+            block: dict[str, Any] = {"axis": axis, "block_size": int(random.integers(1, 16))}
+            keywords: dict[str, Any]
+            for keywords in ({}, {"axis": axis}, block):
+                keywords |= {"skip_nan": True, "nan_code": 0}
+                keywords["convention"] = ["numpy", *OFFSETS][random.integers(4)]
+                try:
+                    same_in_all_passes(a, x, **keywords)
+                except ValueError:
+                    with pytest.raises(ValueError, match="x has nothing but NaN") as expected:
+                        zp.choose_params(x, **keywords)
+                    with pytest.raises(ValueError, match="nothing but NaN") as found:
+                        zd.choose_params(a, **keywords)
+                    assert str(found.value) == str(expected.value).replace("x", "a", 1)
+            for observer in OBSERVERS:
+                mine, whole = (observer(axis=axis, skip_nan=True) for _ in range(2))
+                assert zd.observe(a, mine) == whole.update(x)
+
+
+def test_inf_is_refused_where_nan_is_not() -> None:
+    x = with_nan((50, 33))
+    x[41, 2], x[20, 31] = np.inf, -np.inf
+    a = da.from_array(x, chunks=(25, 10))
+    message = r"a has 2 Inf of 1650 elements, the first \(-inf\) at index \(20, 31\); .*for exam"
+    for axis in (None, 1):
+        with pytest.raises(ValueError, match=message) as caught:
+            zd.choose_params(a, skip_nan=True, axis=axis)
+        fixed = eval(str(caught.value).partition("for example ")[2], {"dask": dask, "a": a})
+        assert axis is None or fixed.shape == a.shape
+        zd.choose_params(fixed, skip_nan=True, axis=axis)
+        with pytest.raises(ValueError, match=message):
+            zd.observe(a, zp.MinMaxObserver(axis=axis, skip_nan=True))
+    with pytest.raises(
+        ValueError, match=r"\d+ NaN or Inf of .*; pass skip_nan=True to leave out NaN"
+    ):
+        zd.choose_params(a)
+    params = zp.OffsetParams(0.1, -5.0, nan_code=255)
+    q = zd.quantize(a, params, check_finite=True)
+    np.testing.assert_array_equal(q[:25, :30], zp.quantize(x[:25, :30], params))
+    with pytest.raises(
+        ValueError, match=r"a has 1 Inf of 250 elements in chunk \(1, 0\), the first"
+    ):
+        q[25:, :10].compute()
+    with pytest.raises(ValueError, match=r"a has \d+ NaN or Inf of 250 elements in chunk"):
+        zd.quantize(a, zp.OffsetParams(0.1, -5.0), check_finite=True)[:25, :10].compute()
+
+
+def test_nothing_but_nan() -> None:
+    x = with_nan((50, 33))
+    x[:, 32] = np.nan
+    a = da.from_array(x, chunks=(25, 10))
+    with pytest.raises(ValueError, match="a has nothing but NaN in channel 32, so it has no data"):
+        zd.choose_params(a, skip_nan=True, axis=1)
+    with pytest.raises(ValueError, match="a has nothing but NaN, so it has no data; pass at least"):
+        zd.choose_params(a[:, 32:], skip_nan=True)
+    with pytest.raises(TypeError, match="skip_nan must be True or False"):
+        zd.choose_params(a, skip_nan=1)  # type: ignore[arg-type]
+
+
+def test_faiss_where_sizes_are_unknown() -> None:
+    x = normal((20, 24))
+    for count in (16, 11):
+        mask = np.arange(24) < count
+        a = da.from_array(x, chunks=(7, 9))[:, da.from_array(mask, chunks=9)]
+        assert np.isnan(a.shape[1])
+        params = zd.choose_params(a, convention="faiss", axis=1)
+        assert params == zp.choose_params(x[:, mask], convention="faiss", axis=1)
+        assert params.fused == (count == 16)
+        for axis in (None, 0):
+            with pytest.raises(ValueError, match="unknown sizes .* where values of faiss, which"):
+                zd.choose_params(a, convention="faiss", axis=axis)
+            assert zd.choose_params(a, convention="cf", axis=axis) == zp.choose_params(
+                x[:, mask], convention="cf", axis=axis
+            )
+        a.compute_chunk_sizes()
+        for axis in (None, 0):
+            same_in_all_passes(a, x[:, mask], convention="faiss", axis=axis)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -448,10 +622,11 @@ def test_from_zarr_to_zarr(tmp_path: Path) -> None:
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xarray")
+    pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).resolve().parents[1] / "docs" / "scale-out.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)

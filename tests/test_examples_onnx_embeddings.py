@@ -65,3 +65,17 @@ def test_embeddings():
     ((_, _, unit_worst, unit_recall, _),) = numbers(text, "(unit rows * 127).astype(int8)")
     assert unit_worst < worst
     assert unit_recall < 0.98
+
+
+def test_text_search():
+    text = printed("text_search.py", "wordllama")
+    styles = ("sentence-transformers", "faiss", "faiss, uniform=True", "rows")
+    for style in styles:
+        ((size, by_values, by_codes, rescored),) = numbers(text, style)
+        assert size == (260 if style == "rows" else 256)
+        assert min(by_values, by_codes) > 0.985
+        assert rescored > 0.999
+    ((_, _, as_they_are, _),) = numbers(text, "codes multiplied as they are")
+    assert as_they_are < 0.9
+    ((_, _, by_hand, _),) = numbers(text, "(x * 127).astype(int8)")
+    assert by_hand < 0.97

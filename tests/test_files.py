@@ -136,6 +136,7 @@ def test_round_trip(tmp_path, small_chunks, shape, dtype, order):
                 "block_size": None,
                 "convention": "numpy",
                 "include_zero": True,
+                "nan_code": None,
             },
         }
     }
@@ -153,6 +154,7 @@ def test_round_trip(tmp_path, small_chunks, shape, dtype, order):
             bytes_out=x.size + params.scale.nbytes + 4,
             error_bound=float(params.scale) / 2,
             kept=None,
+            convention="numpy",
         ),
     )
 
@@ -1008,7 +1010,7 @@ def test_names(tmp_path):
     ):
         files.quantize_file(source, tmp_path / "q.npy")
     with pytest.raises(
-        ValueError, match=r"src .* must be the name of a \.safetensors or \.gguf file"
+        ValueError, match=r"src .* must be the name of a \.safetensors or \.gguf or \.parquet"
     ):
         files.dequantize_file(source, tmp_path / "b.npy")
     with pytest.raises(ValueError, match=r"does not end in \.npy, \.npz, \.safetensors or \.gguf"):

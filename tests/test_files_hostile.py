@@ -437,6 +437,20 @@ GOOD = {
         "block_size": None,
         "convention": "numpy",
         "include_zero": True,
+        "nan_code": None,
+    },
+}
+OFFSET = {
+    "dtype": "float32",
+    "params": {
+        "dtype": "uint8",
+        "qmin": 0,
+        "qmax": 255,
+        "axis": None,
+        "block_size": None,
+        "convention": "cf",
+        "nan_code": None,
+        "fused": False,
     },
 }
 
@@ -452,6 +466,28 @@ def quantized(entries=None, version="1", scale=0.5, zero=3, codes="U8", name="w"
         "w": entry(codes, (3,), (8, 11)),
     }
     return tensors(header, struct.pack("<fi", scale, zero) + b"abc")
+
+
+def by_offset(
+    step="scale", origin="offset", words=("F32", "F32"), shape=(), numbers=(0.5, 3), **fields
+):
+    """The same with a real offset; a field that is `...` is left out."""
+    params = {k: v for k, v in {**OFFSET["params"], **fields}.items() if v is not ...}
+    metadata = {"zeropoint.version": "1"}
+    metadata["zeropoint.tensors"] = json.dumps({"w": {**OFFSET, "params": params}})
+    codes = {"F32": "f", "F64": "d", "I32": "i"}
+    packed = [
+        struct.pack("<" + codes[word], int(value) if word == "I32" else value)
+        for word, value in zip(words, numbers, strict=True)
+    ]
+    ends = [0, len(packed[0]), len(packed[0] + packed[1])]
+    header = {
+        "__metadata__": metadata,
+        f"w_{step}": entry(words[0], (), (ends[0], ends[1])),
+        f"w_{origin}": entry(words[1], shape, (ends[1], ends[2])),
+        "w": entry("U8", (3,), (ends[2], ends[2] + 3)),
+    }
+    return tensors(header, b"".join(packed) + b"abc")
 
 
 def changed(**fields):
@@ -484,6 +520,15 @@ CORRUPT = {
     "qmin above qmax": quantized(changed(qmin=200, qmax=100)),
     "qmax beyond the dtype": quantized(changed(qmax=10**30)),
     "include_zero no bool": quantized(changed(include_zero=1)),
+    "nan_code inside": quantized(changed(nan_code=7)),
+    "nan_code at an end": quantized(changed(nan_code=255)),
+    "nan_code at the other end": quantized(changed(nan_code=0)),
+    "nan_code beyond the dtype": quantized(changed(nan_code=256)),
+    "nan_code no integer": quantized(changed(nan_code=0.0)),
+    "nan_code a bool": quantized(changed(nan_code=True)),
+    "nan_code a long text": quantized(changed(nan_code="0" * 10_000)),
+    "the fields of a real offset": quantized({"w": OFFSET}),
+    "a convention of real offsets": quantized(changed(convention="cf")),
     "an axis without its scales": quantized(changed(axis=0)),
     "axis beyond the shape": quantized(changed(axis=1)),
     "negative axis": quantized(changed(axis=-1)),
@@ -498,6 +543,27 @@ CORRUPT = {
     "no scale tensor": quantized(name="v"),
     "no codes": quantized({"v": GOOD}),
 }
+CORRUPT |= {
+    f"offset: {name}": content
+    for name, content in {
+        "convention of zero points": by_offset(convention="numpy"),
+        "include_zero": by_offset(include_zero=True),
+        "no fused": by_offset(fused=...),
+        "fused no bool": by_offset(fused=1),
+        "fused by cf": by_offset(fused=True),
+        "nan_code inside": by_offset(nan_code=7),
+        "nan_code at an end": by_offset(nan_code=255),
+        "an axis without its scales": by_offset(axis=0),
+        "a block without its scales": by_offset(axis=0, block_size=2),
+        "a scale for a span": by_offset(convention="faiss"),
+        "a span for a scale": by_offset(step="span"),
+        "a zero point": by_offset(origin="zero_point"),
+        "an integer": by_offset(words=("F32", "I32")),
+        "a scale of integers": by_offset(words=("I32", "F32")),
+        "two precisions": by_offset(words=("F32", "F64")),
+        "another shape": by_offset(shape=(1,)),
+    }.items()
+}
 CORRUPT_VALUES = {
     "scale zero": quantized(scale=0),
     "scale negative": quantized(scale=-0.5),
@@ -505,6 +571,14 @@ CORRUPT_VALUES = {
     "scale infinite": quantized(scale=float("inf")),
     "zero point out of range": quantized(zero=300),
     "scale too small for its convention": quantized(changed(convention="torch"), scale=1e-42),
+    "offset nan": by_offset(numbers=(1, float("nan"))),
+    "offset infinite": by_offset(numbers=(1, float("-inf"))),
+    "offset, scale zero": by_offset(numbers=(0, 1)),
+    "span negative": by_offset(convention="faiss", step="span", numbers=(-1, 1)),
+    "fused in float64": by_offset(
+        convention="faiss", step="span", words=("F64", "F64"), fused=True
+    ),
+    "span nan": by_offset(convention="faiss", step="span", numbers=(float("nan"), 1)),
 }
 
 
@@ -527,6 +601,18 @@ def test_the_corrupt_files_would_be_good_without_their_fault(tmp_path):
     files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.npy")
     expected = (np.frombuffer(b"abc", np.uint8).astype(np.float32) - 3) * np.float32(0.5)
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), expected, strict=True)
+
+    codes = np.frombuffer(b"abc", np.uint8)
+    for keywords in ({}, {"nan_code": 255, "qmax": 254}, {"words": ("F64", "F64")}):
+        (tmp_path / "q.safetensors").write_bytes(by_offset(**keywords))
+        files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "b.npy")
+        expected = codes.astype(np.float32) * np.float32(0.5) + np.float32(3)
+        np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), expected, strict=True)
+    for fused in (True, False):
+        faiss = by_offset(convention="faiss", step="span", fused=fused)
+        (tmp_path / "q.safetensors").write_bytes(faiss)
+        params = zp.OffsetParams(None, 3, span=0.5, convention="faiss", fused=fused)
+        assert files.read_params(tmp_path / "q.safetensors", "w") == params
 
 
 def test_no_quantized_tensor(tmp_path):

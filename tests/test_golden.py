@@ -248,3 +248,186 @@ def test_subnormal_results(backend: str, precision: type, dtype: np.dtype, least
         params = zp.QuantParams(scale, 0)
         found = params.dequantize(np.tile(np.array([1, 2, 3], np.uint8), 30), dtype=dtype)
         assert found.astype(np.float64).tolist() == [c * 2.0**least for c in codes] * 30
+
+
+# ---- real offsets ----------------------------------------------------------------------------
+
+
+def offsets(convention: str, width: float, offset: float, dtype: str = "uint8", **rest: object):
+    """`width` is what the convention keeps: the scale of cf, the span of the others."""
+    if convention == "cf":
+        return zp.OffsetParams(width, offset, dtype, **rest)
+    return zp.OffsetParams(None, offset, dtype, span=width, convention=convention, **rest)
+
+
+#: (convention, kept): steps of 0.5 from 10 on, of 255 codes; every quotient below is exact
+HALF_STEPS = [("cf", 0.5), ("sentence-transformers", 127.5), ("faiss", 127.5)]
+FROM_TEN = [9, 9.75, 10, 10.25, 10.5, 10.75, 11.25, 12, 137, 137.5, 138, 1000]
+# (x - 10) / 0.5: -2 -0.5 0 0.5 1 1.5 2.5 4 254 255 256 1980
+FROM_TEN_CODES = {
+    "cf": [0, 0, 0, 0, 1, 2, 2, 4, 254, 255, 255, 255],  # to even
+    "sentence-transformers": [0, 0, 0, 0, 1, 1, 2, 4, 254, 255, 255, 255],  # down
+    "faiss": [0, 0, 0, 0, 1, 1, 2, 4, 254, 255, 255, 255],  # toward 0
+}
+
+
+@pytest.mark.parametrize("real", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("convention", "width"), HALF_STEPS)
+def test_offset_codes(backend: str, convention: str, width: float, real: type) -> None:
+    x = np.array(FROM_TEN, real)
+    params = offsets(convention, width, 10)
+    assert params.scale == 0.5
+    assert params.quantize(x).tolist() == FROM_TEN_CODES[convention]
+    # int8: the first code is -128, which under cf lies 64 below the offset
+    params = offsets(convention, width, 74 if convention == "cf" else 10, "int8")
+    assert params.quantize(x).tolist() == [code - 128 for code in FROM_TEN_CODES[convention]]
+
+
+@pytest.mark.parametrize(("convention", "width"), HALF_STEPS)
+def test_offset_ends(backend: str, convention: str, width: float) -> None:
+    x = np.array([NAN, -NAN, INF, -INF, 1e30, -1e30, 3.4e38, -3.4e38, 1e-45, -0.0], np.float32)
+    params = offsets(convention, width, 0)
+    assert params.quantize(x).tolist() == [0, 0, 255, 0, 255, 0, 255, 0, 0, 0]
+    params = offsets(convention, width, 0, "int8")
+    first = 0 if convention == "cf" else -128
+    expected = [-128, -128, 127, -128, 127, -128, 127, -128, first, first]
+    assert params.quantize(x).tolist() == expected
+    # x - offset overflows
+    x = np.array([3e38, -3e38], np.float32)
+    assert offsets(convention, width, -3e38).quantize(x).tolist() == [255, 0]
+    assert offsets(convention, width, 3e38).quantize(x).tolist() == [0, 0]
+
+
+def test_the_difference_is_rounded(backend: str) -> None:
+    # 3 - 2^-24 is 3 in float32, and 3 / 2 a tie; in float64 it lies below the tie
+    x, offset = np.float32(3), 2.0**-24
+    assert zp.OffsetParams(2.0, offset).quantize(x) == 2
+    assert zp.OffsetParams(2.0, offset).quantize(np.float64(3)) == 1
+    assert zp.OffsetParams(np.float64(2), np.float64(offset)).quantize(x) == 1
+
+
+def test_the_last_code_of_sentence_transformers(backend: str) -> None:
+    # float32(1 / 255) is 1 / 255 + 2^-32 * 0.996, so 1 / s is 255 - 0.996 ulp: 255 - 2^-16
+    one = np.float32(1)
+    assert one / (one / np.float32(255)) == np.float32(255 - 2**-16)
+    codes = {c: int(offsets(c, 1.0, 0.0).quantize(one)) for c, _ in HALF_STEPS[1:]}
+    assert codes == {"sentence-transformers": 254, "faiss": 255}
+    assert zp.OffsetParams(one / np.float32(255), 0.0).quantize(one) == 255  # to nearest
+
+
+@pytest.mark.parametrize(("dtype", "qmin"), [("uint8", 0), ("uint8", 3), ("int8", -2)])
+def test_offset_sub_range(backend: str, dtype: str, qmin: int) -> None:
+    """Four steps from 10 to 14: a step is 1, and every quotient is exact."""
+    x = np.array([9, 10, 10.75, 11, 13.75, 14, 15, NAN], np.float32)
+    for convention in ("sentence-transformers", "faiss"):
+        params = offsets(convention, 4, 10, dtype, qmin=qmin, qmax=qmin + 4)
+        assert params.quantize(x).tolist() == [qmin + c for c in (0, 0, 0, 1, 3, 4, 4, 0)]
+        values = params.dequantize(np.arange(qmin, qmin + 5).astype(dtype))
+        assert values.tolist() == [10.5, 11.5, 12.5, 13.5, 14.5]
+    params = zp.OffsetParams(1.0, 10 - qmin, dtype, qmin=qmin, qmax=qmin + 4)
+    assert params.quantize(x).tolist() == [qmin + c for c in (0, 0, 1, 1, 4, 4, 4, 0)]
+    values = params.dequantize(np.arange(qmin, qmin + 5).astype(dtype))
+    assert values.tolist() == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize("convention", ["sentence-transformers", "faiss"])
+def test_a_span_of_zero(backend: str, convention: str) -> None:
+    x = np.array([-INF, 6, 7, 7.5, 8, 9.5, NAN], np.float32)
+    params = offsets(convention, 0, 7)
+    # sentence-transformers takes 1 for the step; the value is the offset all the same
+    codes = {"sentence-transformers": [0, 0, 0, 0, 1, 2, 0], "faiss": [0] * 7}
+    assert params.quantize(x).tolist() == codes[convention]
+    assert params.dequantize(np.array([0, 1, 255], np.uint8)).tolist() == [7, 7, 7]
+    assert params.fake_quantize(x).tolist() == [7] * 7
+    assert (
+        params.quantize(np.float32(INF)) == {"sentence-transformers": 255, "faiss": 0}[convention]
+    )
+
+
+def test_offset_values(backend: str) -> None:
+    q = np.array([0, 1, 254, 255], np.uint8)
+    assert zp.OffsetParams(0.5, 10.0).dequantize(q).tolist() == [10, 10.5, 137, 137.5]
+    assert zp.OffsetParams(0.5, 10.0, "int8").dequantize(q.view(np.int8)).tolist() == [
+        *(10, 10.5, 9, 9.5)
+    ]
+    params = offsets("sentence-transformers", 127.5, 10.0)
+    assert params.dequantize(q).tolist() == [10.25, 10.75, 137.25, 137.75]
+    params = offsets("sentence-transformers", 127.5, 10.0, "int8")
+    assert params.dequantize(q.view(np.int8)).tolist() == [74.25, 74.75, 73.25, 73.75]
+
+
+def test_offset_values_are_rounded_twice(backend: str) -> None:
+    s = np.float32(0.1)
+    three = np.array([3], np.uint8)
+    want = np.float32(np.float32(np.float32(3) * s) + np.float32(1))
+    assert zp.OffsetParams(s, 1.0).dequantize(three, dtype="float64")[0] == float(want)
+    params = zp.OffsetParams(np.float64(0.1), np.float64(1))
+    assert params.dequantize(three, dtype="float64")[0] == 3 * 0.1 + 1
+    # 1 + 2^-11 + 2^-40 lies above the tie of float16; by way of float32 it would be one
+    params = zp.OffsetParams(np.float64(2**-11 + 2**-40), np.float64(1))
+    one = np.array([1], np.uint8)
+    assert params.dequantize(one, dtype="float16")[0] == np.float16(1 + 2**-10)
+
+
+@pytest.mark.parametrize(("fused", "value"), [(True, 3 * 2**-26), (False, 2**-24)])
+def test_one_rounding_or_two(backend: str, fused: bool, value: float) -> None:
+    # of code 1 of 4 steps: 3/8 * (1 + 2^-23) = 3/8 + 3 * 2^-26 is a tie, which goes up
+    span = np.float32(1 + 2**-23)
+    params = offsets("faiss", span, np.float32(-0.375), qmax=4, fused=fused)
+    assert params.dequantize(np.array([1], np.uint8)).tolist() == [value]
+    assert params.fake_quantize(np.array([0], np.float32)).tolist() == [value]  # 4 * 3/8 is 1.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_fused_sum_is_rounded_once(backend: str, sign: int) -> None:
+    # 3/8 * (1 + 2^-23) is half way between two floats, and an offset that float64 loses decides
+    offset = np.float32(sign * 2.0**-100)
+    params = offsets("faiss", np.float32(1 + 2**-23), offset, qmax=4, fused=True)
+    want = (12582914 if sign > 0 else 12582913) * 2.0**-25
+    assert params.dequantize(np.array([1] * 40, np.uint8)).tolist() == [want] * 40
+
+
+def test_offset_channels_and_blocks(backend: str) -> None:
+    x = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
+    rows = zp.OffsetParams([1.0, 10.0], [1.0, -10.0], axis=0)
+    assert rows.quantize(x).tolist() == [[0, 1, 2], [2, 3, 4]]
+    assert rows.dequantize(rows.quantize(x)).tolist() == x.tolist()
+    blocks = zp.OffsetParams([[1.0, 3.0], [10.0, 30.0]], [[0, 0], [0, -30.0]], axis=1, block_size=2)
+    assert blocks.quantize(x).tolist() == [[1, 2, 1], [1, 2, 2]]
+
+
+# ---- a code for NaN --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "qmin", "qmax"),
+    [
+        ({"nan_code": 0}, 1, 255),
+        ({"nan_code": 255}, 0, 254),
+        ({"qmax": 200, "nan_code": 255}, 0, 200),
+        ({"qmin": 5, "qmax": 200, "nan_code": 5}, 6, 200),
+        ({"qmin": 5, "nan_code": 0}, 5, 255),
+    ],
+)
+def test_a_code_for_nan(backend: str, given: dict, qmin: int, qmax: int) -> None:
+    code = given["nan_code"]
+    x = np.array([NAN, 8, -NAN, 9, INF, -INF, 1e30, -1e30], np.float32)
+    for params in (zp.QuantParams(1.0, 10, **given), zp.OffsetParams(1.0, -10.0, **given)):
+        assert (params.qmin, params.qmax, params.nan_code) == (qmin, qmax, code)
+        q = params.quantize(x)
+        assert q.tolist() == [code, 18, code, 19, qmax, qmin, qmax, qmin]
+        want = [NAN, 8, NAN, 9, *[qmax - 10, qmin - 10] * 2]
+        np.testing.assert_array_equal(params.dequantize(q), want)
+        np.testing.assert_array_equal(params.fake_quantize(x), want)
+
+
+@pytest.mark.parametrize("convention", ["sentence-transformers", "faiss"])
+def test_a_code_for_nan_leaves_one_step_less(backend: str, convention: str) -> None:
+    """n is 254, so a span of 127 has steps of 0.5."""
+    x = np.array([NAN, 9, 10, 10.5, 137, 1000], np.float32)
+    params = offsets(convention, 127, 10, nan_code=0)
+    assert params.scale == 0.5
+    assert params.quantize(x).tolist() == [0, 1, 1, 2, 255, 255]
+    params = offsets(convention, 127, 10, "int8", nan_code=127)
+    assert params.quantize(x).tolist() == [127, -128, -128, -127, 126, 126]
+    assert np.isnan(params.dequantize(np.array([127], np.int8))).all()

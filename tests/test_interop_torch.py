@@ -197,6 +197,28 @@ def test_params_that_torch_cannot_have():
             zpt.to_torch(zp.QuantParams(np.float64(lost), 0))
     with pytest.raises(TypeError, match="params must be a QuantParams, not tuple"):
         zpt.to_torch((0.1, 3))
+    with pytest.raises(TypeError, match="not OffsetParams: these operators have an integer zero"):
+        zpt.to_torch(zp.OffsetParams(0.1, 3))
+    missing = zp.QuantParams(0.1, 3, nan_code=255)
+    with pytest.raises(ValueError, match=r"nan_code 255, .* or params.replace\(nan_code=None\)"):
+        zpt.to_torch(missing)
+    assert zpt.to_torch(missing.replace(nan_code=None))[3] == 254
+
+
+@pytest.mark.parametrize("convention", ["numpy", "cf", "faiss"])
+def test_missing_values_and_real_offsets(convention):
+    """Tensors in and out are those of zeropoint itself."""
+    x = VALUES.clone()
+    x[1::7] = torch.nan
+    keywords = {"convention": convention, "nan_code": 255, "skip_nan": True}
+    p = zpt.choose_params(x, torch.uint8, **keywords)
+    q, same_p = zpt.quantize_dynamic(x, torch.uint8, **keywords)
+    assert p == same_p == zp.choose_params(x.numpy(), **keywords)
+    same(q, torch.from_numpy(zp.quantize(x.numpy(), p)))
+    assert torch.equal(q == 255, x.isnan())
+    assert torch.equal(zpt.dequantize(q, p).isnan(), x.isnan())
+    assert torch.equal(zpt.fake_quantize(x, p).isnan(), x.isnan())
+    np.testing.assert_array_equal(zpt.dequantize(q, p).numpy(), zp.dequantize(q.numpy(), p))
 
 
 # ---------------------------------------------------------------------------------------------

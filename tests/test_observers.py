@@ -48,6 +48,7 @@ def test_a_histogram_by_hand(backend: str) -> None:
     assert observer.to_dict() == {
         "observer": "HistogramObserver",
         "axis": None,
+        "skip_nan": False,
         "precision": "float32",
         "min": -1.0,
         "max": 2.0,
@@ -639,7 +640,9 @@ def test_the_expected_error_against_fractions() -> None:
         levels = [Fraction(float(scale)) * int(least + i) for i in range(count)]
         greatest = levels[-1] / Fraction(float(scale))
         expected = exact_error([Fraction(float(e)) for e in edges], counts.tolist(), levels)
-        given_levels = Levels(np.array([scale]), np.array([least]), np.array([float(greatest)]))
+        given_levels = Levels(
+            np.array([scale]), np.array([least]), np.array([float(greatest)]), np.zeros(1)
+        )
         found = _clipping.squared_error(Histograms(edges[None], counts[None]), given_levels)
         assert found[0] == pytest.approx(float(expected), rel=1e-9, abs=1e-15)
 
@@ -958,7 +961,7 @@ def test_percentile_by_hand() -> None:
 
 def test_squared_error_by_hand() -> None:
     """1/12 of a step, and (2.5 - 2)**2 + 1/12 for the bin around 2.5, which has no level."""
-    levels = Levels(np.array([1.0]), np.array([0]), np.array([2.0]))
+    levels = Levels(np.array([1.0]), np.array([0]), np.array([2.0]), np.zeros(1))
     assert _clipping.squared_error(histogram([0, 1, 2], [3, 1]), levels) == pytest.approx(1 / 12)
     beyond = _clipping.squared_error(histogram([2, 3], [5]), levels)
     assert beyond == pytest.approx(1 / 4 + 1 / 12)
@@ -971,3 +974,225 @@ def test_divergence_of_what_is_clipped() -> None:
     expected = 0.8 * np.log(0.8 / (4 / 6)) + 0.2 * np.log(0.2 / (2 / 6))
     found = _clipping._divergence(np.array([4, 4, 2, 0]), 1, 3, 2)
     assert found == pytest.approx(expected)
+
+
+# ---------------------------------------------------------------------------------------------
+# NaN left out
+
+
+def holey(shape: tuple[int, ...], dtype: np.dtype[Any] = REALS[2], share: float = 0.3) -> Array:
+    x = (RNG.standard_normal(shape) * 10.0 ** RNG.integers(-2, 3)).astype(dtype)
+    x[RNG.random(shape) < 0.1] = 0
+    nan = np.where(RNG.random(shape) < 0.5, np.nan, -np.nan).astype(dtype)
+    return np.where(RNG.random(shape) < share, nan, x)
+
+
+def present(x: Array) -> Array:
+    return x[~np.isnan(x.astype(np.float64))]
+
+
+def assert_as_without_nan(observer: Any, x: Array, axis: int | None) -> None:
+    """Each channel of the observer is that of an observer of its data without NaN, to the bit."""
+    kind = type(observer)
+    channels = [x] if axis is None else list(np.moveaxis(x, axis, 0))
+    lows, highs = observer._ends
+    assert len(lows) == len(channels)
+    for i, data in enumerate(channels):
+        want = kind().update(present(data))
+        assert (lows[i], highs[i]) == (want._low, want._high)
+        if kind is zp.HistogramObserver:
+            row = want._table[0] if len(want._table) else np.array([-126] + [0] * BINS)
+            assert observer._table[i].tolist() == row.tolist()
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("dtype", REALS, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_left_out(
+    backend: str, kind: Any, dtype: np.dtype[Any], axis: int | None, monkeypatch: Any
+) -> None:
+    """In one chunk, in many, and of so few elements that they are counted one by one."""
+    x = holey((6, 5, 40), dtype)
+    x[3], x[:, 4], x[:, :, -2] = np.nan, np.nan, np.nan
+    for size in (1 << 21, 100):
+        monkeypatch.setattr(observers, "_CHUNK", size)
+        for data in (x, x[::-1, :, ::2], np.asfortranarray(x), x.astype(x.dtype.newbyteorder())):
+            observer = kind(axis=axis, skip_nan=True).update(data)
+            assert_as_without_nan(observer, data.astype(dtype), axis)
+            again = kind.from_dict(json.loads(json.dumps(observer.to_dict())))
+            assert again == observer
+    monkeypatch.setattr(observers, "_FEW", 1 << 20)
+    stream = kind(axis=axis, skip_nan=True)
+    for part in (x[:, :2], x[:, 2:]) if axis == 0 else (x[:2], x[2:]):
+        stream.update(part)
+    assert_as_without_nan(stream, x, axis)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_parameters_of_data_with_nan(backend: str, kind: Any) -> None:
+    x = holey((40, 50), share=0.5)
+    one = kind(skip_nan=True).update(x)
+    other = kind().update(present(x))
+    assert all_params(one) == all_params(other)
+    fields = other.to_dict()
+    assert one.to_dict() == fields | {"skip_nan": True}
+    for axis in (0, 1):
+        channels = kind(axis=axis, skip_nan=True).update(x)
+        for keywords in ALL_PARAMS:
+            params = params_of_range(channels, **keywords)
+            assert params == zp.choose_params(x, axis=axis, skip_nan=True, **keywords)
+            for i, data in enumerate(np.moveaxis(x, axis, 0)):
+                want = zp.choose_params(present(data), **keywords)
+                assert (params.scale[i], params.zero_point[i]) == (want.scale, want.zero_point)
+
+
+@pytest.mark.slow("many random streams")
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), given_pieces=chunks())
+def test_any_order_and_nesting_with_nan(
+    kind: Any, data: Any, given_pieces: tuple[list[Array], int | None]
+) -> None:
+    parts, axis = given_pieces
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    share = data.draw(st.sampled_from([0.02, 0.5, 0.95, 1.0]))
+    for part in parts:
+        part[rng.random(part.shape) < share] = np.nan
+    one = kind(axis=axis, skip_nan=True)
+    for part in parts:
+        one.update(part)
+
+    def draw(n: int) -> int:
+        return data.draw(st.integers(0, n - 1))
+
+    smaller = [p for part in parts for p in np.array_split(part, 1 + draw(3), axis=axis == 0)]
+    order = data.draw(st.permutations(range(len(smaller))))
+    many = [kind(axis=axis, skip_nan=True).update(smaller[i]) for i in order]
+    other = merged([*many, kind(axis=axis, skip_nan=True)], draw)
+    assert other == one
+    assert other.to_dict() == one.to_dict()
+    assert kind.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    if np.all(np.asarray(one._low) <= one._high):
+        assert all_params(other) == all_params(one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_without_data(backend: str, kind: Any) -> None:
+    nan = np.full((2, 3), np.nan)
+    observer = kind(axis=1, skip_nan=True).update(nan)  # which fixes the number of channels
+    assert observer.to_dict()["min"] == [None] * 3
+    assert observer.to_dict()["precision"] == "float32"
+    assert repr(observer).endswith("3 channels, 3 of them without data>")
+    with pytest.raises(ValueError, match="x has 5 channels along axis 1, the observer has seen 3"):
+        observer.update(np.ones((2, 5)))
+    assert kind.from_dict(observer.to_dict()) == observer
+    observer.update(np.array([[1, np.nan, 3], [-1, np.nan, 9]], np.float32))
+    assert "3 channels, 1 of them without data, min -1.0, max 9.0>" in repr(observer)
+    assert observer.to_dict()["max"] == [1, None, 9]
+    with pytest.raises(
+        ValueError, match=r"seen no data of channel 1 along axis 1 but NaN; update it with some"
+    ):
+        observer.params()
+    assert kind(axis=1, skip_nan=True).merge(observer) == observer
+    other = kind(axis=1, skip_nan=True).update(np.array([[np.nan, 2, np.nan]], np.float32))
+    for both in (copy.copy(observer).merge(other), copy.copy(other).merge(observer)):
+        assert both.to_dict()["max"] == [1, 2, 9]
+        assert both == kind(axis=1, skip_nan=True).update(
+            np.array([[1, 2, 3], [-1, np.nan, 9]], np.float32)
+        )
+        both.params()
+    one = kind(skip_nan=True).update(nan)
+    assert one == kind(skip_nan=True)
+    with pytest.raises(ValueError, match="the observer has seen no data; call update first"):
+        one.params()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_skip_nan_does_not_skip(backend: str, kind: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(observers, "_CHUNK", 5)
+    x = holey((3, 4))
+    bad = x.copy()
+    bad[2, 1], bad[2, 3], bad[0, 0] = -np.inf, np.inf, np.nan
+    for axis in (None, 0, 1):
+        for observer in (kind(axis=axis, skip_nan=True), kind(axis=axis, skip_nan=True).update(x)):
+            before = copy.deepcopy(observer)
+            with pytest.raises(ValueError, match=r"x has 2 Inf of 12 .* at index \(2, 1\)"):
+                observer.update(bad)
+            assert observer == before
+    with pytest.raises(ValueError, match="other has skip_nan True, this observer False; make both"):
+        kind().merge(kind(skip_nan=True))
+    with pytest.raises(TypeError, match="skip_nan must be True or False"):
+        kind(skip_nan=1)
+    assert kind() != kind(skip_nan=True)
+    assert (
+        repr(kind(axis=0, skip_nan=True))
+        == f"<{kind.__name__}(axis=0, skip_nan=True): no data yet>"
+    )
+    assert kind(skip_nan=True).skip_nan is True
+
+
+EMPTY = zp.HistogramObserver(axis=0, skip_nan=True).update([[0.0, 0.5], [np.nan] * 2]).to_dict()
+HOSTILE_EMPTY: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"skip_nan": 1}, TypeError, "skip_nan must be True or False"),
+    ({"skip_nan": False}, TypeError, "min must be int or float, not NoneType None"),
+    ({"min": [0.0, 0.0]}, ValueError, "min and max must be None for the same channels"),
+    ({"min": [0.6, None]}, ValueError, "no min may exceed its max"),
+    ({"min": [None, None], "max": [None, None]}, ValueError, "precision of no data 'float64'"),
+    ({"exponent": [-12, -11]}, ValueError, r"exponent must be \[-12, -126\]"),
+    ({"counts": [[1, -2048, 1], [1]]}, ValueError, "counts must be empty where min and max are"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), HOSTILE_EMPTY)
+def test_hostile_dictionaries_of_channels_without_data(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    assert EMPTY["counts"] == [[1, -2048, 1], []]
+    assert zp.HistogramObserver.from_dict(EMPTY).to_dict() == EMPTY
+    with pytest.raises(error, match=message):
+        zp.HistogramObserver.from_dict(EMPTY | change)
+
+
+# ---------------------------------------------------------------------------------------------
+# Parameters with a real offset, and a code for NaN
+
+
+@pytest.mark.parametrize("convention", list(zp.OFFSET_CONVENTIONS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_offsets(backend: str, kind: Any, convention: str) -> None:
+    x = (RNG.normal(size=(6, 40)) + 100).astype(np.float32)
+    for axis in (None, 0, 1):
+        observer = kind(axis=axis).update(x)
+        for rest in ({}, {"nan_code": 0}, {"qmin": 3, "qmax": 90}):
+            params = params_of_range(observer, convention=convention, **rest)
+            want = zp.choose_params(x, convention=convention, axis=axis, **rest)
+            assert params.replace(fused=want.fused) == want
+        with pytest.raises(ValueError, match="symmetric"):
+            observer.params(convention=convention, symmetric=True)
+    assert params_of_range(kind().update([5.0, 5.0]), convention=convention).fake_quantize(
+        np.array([5.0])
+    ) == [5]
+
+
+@pytest.mark.parametrize("convention", list(zp.OFFSET_CONVENTIONS))
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_clipping_with_real_offsets(convention: str, dtype: str) -> None:
+    """16 codes for data with long tails, far from 0: a range that clips has less error."""
+    x = RNG.laplace(size=20_000) + 1e4
+    observer = zp.HistogramObserver().update(x)
+    how = {"convention": convention, "qmin": 5, "qmax": 20}
+    errors = {
+        method: zp.error_stats(x, observer.params(dtype, method=method, **how)).mse
+        for method in observers.METHODS
+    }
+    assert errors["mse"] < errors["minmax"] / 2
+    params = observer.params(dtype, method="percentile", percentile=99, **how)
+    values = params.dequantize(np.array([5, 20], dtype), dtype="float64")
+    half = 0 if convention == "cf" else params.scale / 2
+    np.testing.assert_allclose(values - half, np.percentile(x, [1, 99]), atol=0.02)
+
+
+def test_a_code_for_nan_in_params() -> None:
+    for kind in KINDS:
+        params = kind().update([-1.0, 2.0]).params(nan_code=0)
+        assert (params.nan_code, params.qmin) == (0, 1)

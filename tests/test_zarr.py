@@ -46,7 +46,7 @@ def stored(x: np.ndarray[Any, Any], codec: AffineCodec, **keywords: Any) -> Any:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 @pytest.mark.parametrize("code", ["uint8", "int8"])
-@pytest.mark.parametrize("convention", ["numpy", "tflite"])
+@pytest.mark.parametrize("convention", ["numpy", "tflite", "cf", "faiss", "sentence-transformers"])
 def test_reads_what_dequantize_gives(dtype: Any, code: str, convention: str) -> None:
     x = normal((50, 33), dtype)  # chunks that are cut at both edges
     params = zp.choose_params(x, code, convention=convention)
@@ -150,6 +150,11 @@ def refuse(constant: str) -> None:
         zp.QuantParams(np.float64(0.1), 3),
         zp.QuantParams(np.array([0.1, 0.2], np.float32), [3, 4], axis=-1),
         zp.QuantParams(0.5, -300, include_zero=False),
+        zp.QuantParams(0.5, 3, nan_code=255),
+        zp.OffsetParams(0.1, 280, "int8", nan_code=-128),
+        zp.OffsetParams(np.float64(0.1), 3),
+        zp.OffsetParams(None, [1, 1.5], span=[1, 0.75], axis=-1, convention="faiss", nan_code=0),
+        zp.OffsetParams(None, 3, span=2, convention="sentence-transformers"),
     ],
 )
 @pytest.mark.parametrize("check_finite", [False, True])
@@ -158,7 +163,8 @@ def test_the_metadata_holds_the_codec(params: zp.QuantParams, check_finite: bool
     text = json.dumps(codec.to_dict(), allow_nan=False)
     assert AffineCodec.from_dict(json.loads(text)) == codec
     assert pickle.loads(pickle.dumps(codec)) == codec
-    low = float(np.max((params.qmin - np.asarray(params.zero_point)) * params.scale))
+    codes = np.full((1, 2), params.qmin, params.dtype)
+    low = float(np.max(params.dequantize(codes)))
     store: dict[str, Any] = {}
     zarr.create_array(
         store, shape=(4, 2), chunks=(2, 2), dtype="float32", filters=[codec], fill_value=low
@@ -248,6 +254,100 @@ def test_nan_and_inf() -> None:
         assert array[:].tolist() == [2] * 5
 
 
+def test_nan_is_a_value_where_it_has_a_code(tmp_path: Path) -> None:
+    x = normal((50, 33)) * 3 + 280
+    x[::3, ::2] = np.nan
+    x.view(np.uint32)[3, 4] = 0xFFC00001  # another NaN
+    for params in (
+        zp.choose_params(x, convention="cf", nan_code=255, skip_nan=True),
+        zp.choose_params(x, "int8", nan_code=-128, skip_nan=True),
+        zp.choose_params(x, convention="faiss", axis=1, nan_code=0, skip_nan=True),
+    ):
+        chunks = (16, 33) if params.axis else (16, 10)
+        array = stored(x, AffineCodec(params), chunks=chunks, fill_value=np.nan)
+        found = array[:]
+        np.testing.assert_array_equal(found, params.fake_quantize(x))
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
+        array[20:25] = 281
+        assert np.abs(array[20:25] - 281).max() <= np.max(params.scale)
+        with pytest.raises(ValueError, match=r"chunk has 2 Inf of .* stores Inf as \d+, or"):
+            array[0, :2] = -np.inf
+        rest = ~np.isnan(found)
+        rest[20:25] = False
+        np.testing.assert_array_equal(array[:][rest], found[rest])
+
+
+def test_chunks_of_nothing_but_nan_are_not_stored() -> None:
+    store: dict[str, Any] = {}
+    x = np.full(64, np.nan, np.float32)
+    x[20] = 1.5
+    codec = AffineCodec(EIGHTH.replace(nan_code=255))
+    array = zarr.create_array(store, data=x, chunks=(16,), filters=[codec], fill_value=np.nan)
+    assert sorted(store) == ["c/1", "zarr.json"]
+    np.testing.assert_array_equal(array[:], x)
+    array = zarr.create_array(
+        {}, shape=8, chunks=4, dtype="float32", filters=[codec], fill_value="NaN"
+    )
+    array[2] = 1
+    np.testing.assert_array_equal(array[:], np.float32([np.nan, np.nan, 1] + [np.nan] * 5))
+
+
+def test_inf_with_a_code_for_nan() -> None:
+    x = np.array([1, np.nan, np.inf, -np.inf, 1e30], np.float32)
+    params = EIGHTH.replace(nan_code=255)
+    found = stored(x, AffineCodec(params, check_finite=False))[:]
+    np.testing.assert_array_equal(found, np.float32([1, np.nan, 19.25, -12.5, 19.25]))
+    array = zarr.create_array({}, shape=5, dtype="float32", filters=[AffineCodec(params)])
+    with pytest.raises(ValueError, match=r"2 Inf of 5 .*\(inf\) at index \(2,\); "):
+        array[:] = x
+    array = zarr.create_array({}, shape=5, dtype="float32", filters=[AffineCodec(EIGHTH)])
+    with pytest.raises(ValueError, match=r"parameters with a nan_code, which keep NaN"):
+        array[:] = x
+
+
+@pytest.mark.parametrize(
+    ("params", "fix"),
+    [
+        (EIGHTH, r"pass fill_value=0\.0 or parameters with a nan_code, and fill_value=nan"),
+        (zp.OffsetParams(0.5, 150), r"pass a fill_value from 150\.0 to 277\.5 or parameters with"),
+        (zp.OffsetParams(None, 150, span=255, convention="faiss"), r"from 150\.5 to 405\.5 or"),
+        (
+            zp.OffsetParams([0.5, 0.5], [0, 150], axis=0),
+            r"; pass parameters with a nan_code, and fill_value=nan$",
+        ),
+    ],
+)
+def test_nan_as_fill_value_needs_a_code(params: Any, fix: str) -> None:
+    for fill in (np.nan, 1000.0):
+        if fill == 1000 and "from" in fix:
+            fix = fix.partition(" or")[0] + "$"
+        if fill == 1000 and params is EIGHTH:
+            fix = r"pass fill_value=0\.0$"
+        with pytest.raises(ValueError, match=f"fill_value {fill} .*{fix}"):
+            zarr.create_array(
+                {}, shape=2, dtype="float32", filters=[AffineCodec(params)], fill_value=fill
+            )
+
+
+@pytest.mark.parametrize("fill", [149.7, 277.8, np.inf, 0])
+def test_a_fill_value_beyond_a_real_offset(fill: float) -> None:
+    for params in (zp.OffsetParams(0.5, 150), zp.OffsetParams(0.5, 150, nan_code=255)):
+        with pytest.raises(ValueError, match=r"pass a fill_value from 150\.0 to 277"):
+            zarr.create_array(
+                {}, shape=4, dtype="float32", filters=[AffineCodec(params)], fill_value=fill
+            )
+    zarr.create_array({}, shape=4, dtype="f4", filters=[AffineCodec(params)], fill_value=149.75)
+
+
+def test_the_fill_value_of_constant_data() -> None:
+    """A span of 0 has one value."""
+    params = zp.choose_params(np.full(4, 2.5, np.float32), convention="faiss")
+    x = np.full(4, 2.5, np.float32)
+    np.testing.assert_array_equal(stored(x, AffineCodec(params), fill_value=2.5)[:], x)
+    with pytest.raises(ValueError, match=r"pass a fill_value from 2\.5 to 2\.5"):
+        stored(x, AffineCodec(params), fill_value=2.6)
+
+
 def test_metadata_without_check_finite_means_the_default() -> None:
     """Only a hand-made document lacks it; it is on there too."""
     configuration = {"params": EIGHTH.to_dict()}
@@ -257,7 +357,7 @@ def test_metadata_without_check_finite_means_the_default() -> None:
 
 
 def test_params_of_another_type() -> None:
-    with pytest.raises(TypeError, match=r"params must be a QuantParams, not 0\.1"):
+    with pytest.raises(TypeError, match=r"params must be a QuantParams or an OffsetParams, not 0"):
         AffineCodec(0.1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="check_finite must be True or False"):
         AffineCodec(EIGHTH, check_finite=1)  # type: ignore[arg-type]
@@ -387,3 +487,28 @@ def test_xarray_writes_and_opens(tmp_path: Path) -> None:
     again = zarr.open_group(tmp_path / "b")["x"]
     assert again.filters == (AffineCodec(params),)
     np.testing.assert_array_equal(again[:], expected)
+
+
+@pytest.mark.parametrize("fill", [{"fill_value": np.nan}, {"_FillValue": np.nan}, {}])
+def test_xarray_keeps_nan(tmp_path: Path, fill: dict[str, Any]) -> None:
+    """With a code for NaN, as Zarr's fill value or not, and lazily by dask."""
+    xarray = pytest.importorskip("xarray")
+    x = normal((100, 37))
+    x[::7, 3:9] = np.nan
+    x[32:64] = np.nan
+    params = zp.choose_params(x, convention="cf", nan_code=255, skip_nan=True)
+    dataset = xarray.Dataset({"t2m": (("time", "place"), x)}, attrs={"unit": "K"})
+    encoding = {"filters": [AffineCodec(params)], "chunks": (32, 37), **fill}
+    dataset.to_zarr(tmp_path / "a", zarr_format=3, consolidated=False, encoding={"t2m": encoding})
+    opened = xarray.open_zarr(tmp_path / "a", consolidated=False)
+    expected = params.fake_quantize(x)
+    np.testing.assert_array_equal(opened.t2m.values, expected)
+    np.testing.assert_array_equal(np.isnan(opened.t2m.values), np.isnan(x))
+    opened.to_zarr(tmp_path / "b", zarr_format=3, consolidated=False)
+    again = zarr.open_group(tmp_path / "b")["t2m"]
+    assert again.filters == (AffineCodec(params),)
+    np.testing.assert_array_equal(again[:], expected)
+    region = xarray.Dataset({"t2m": (("time", "place"), x[:32] + 0)})
+    region.to_zarr(tmp_path / "a", region={"time": slice(64, 96)}, consolidated=False)
+    found = xarray.open_zarr(tmp_path / "a", consolidated=False).t2m.values
+    np.testing.assert_array_equal(found[64:96], expected[:32])

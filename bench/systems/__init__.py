@@ -5,6 +5,7 @@ from .formats import GGUF, CompressedTensors
 from .litert import LiteRT
 from .numba import Numba, NumbaFresh
 from .numpy import NumPyByHand, NumPyWithOut
+from .offsets import Faiss, SentenceTransformers, XArray
 from .onnxruntime import ONNXRuntime, ONNXRuntimeFresh
 from .ours import FORCED, Best, BestFresh, Plain, PlainFresh
 from .torch import Torch
@@ -26,6 +27,9 @@ SYSTEMS: tuple[type[System], ...] = (
     LiteRT,
     CompressedTensors,
     GGUF,
+    Faiss,
+    SentenceTransformers,
+    XArray,
     BareLoop,
     Rint,
     FileCopy,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, NamedTuple
+
+import zeropoint as zp
 
 from ..check import Arithmetic
 from ..jobs import Case
@@ -43,12 +45,18 @@ class System:
     moves_arrays: ClassVar[bool] = True  #: False: a call passes no array
     views: ClassVar[Sequence[str]] = ()  #: what it takes, of `jobs.VIEWS`
     keywords: ClassVar[Sequence[str]] = ()  #: and of the keywords of jobs
+    conventions: ClassVar[Collection[str]] = zp.CONVENTIONS  #: of jobs
+    missing: ClassVar[bool] = False  #: whether it takes NaN as missing values
 
     def prepare(self, case: Case, threads: int) -> Call:
         job = case.job
         keywords = not set(dict(job.keywords)) <= set(self.keywords)
         if keywords or (job.view and job.view not in self.views):
             raise Declined("takes no such array or keyword")
+        if job.convention not in self.conventions:
+            raise Declined(f"does not follow the {job.convention} convention")
+        if job.missing and not self.missing:
+            raise Declined("knows no missing values")
         method = getattr(self, job.operation, None)
         if method is None:
             raise Declined("has no such function")

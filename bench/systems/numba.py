@@ -14,11 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+import zeropoint as zp
+
 from ..check import ANY, convention
 from ..jobs import Array, Case, Runs
 from .base import STRIDED, Call, Declined, System, float32_only, module
 
 ONE = np.float32(1)
+HALF = np.float32(0.5)
 ZERO = np.float32(0)
 LANES = 128  # running minima; a single one is a chain of operations, which no compiler vectorises
 
@@ -27,6 +30,7 @@ class Numba(System):
     name = "numba"
     package = "numba"
     views = STRIDED
+    conventions = (*zp.CONVENTIONS, *zp.OFFSET_CONVENTIONS)
     gives_out: ClassVar[bool] = True
     _compiled: ClassVar[dict[tuple[str, str, int], Any]] = {}  # takes seconds for each loop
 
@@ -53,7 +57,7 @@ class Numba(System):
 
     def quantize(self, case: Case, threads: int) -> Call:
         if case.job.axis is None:
-            parameters = case.scale, np.float32(case.zero_point), *_ends(case)
+            parameters = *_numbers(case), *_ends(case)
             return self._per_tensor(_quantize, _quantize_4d, case, threads, parameters)
         runs = case.runs
         by_column = runs.by_column
@@ -63,11 +67,21 @@ class Numba(System):
         return Call(partial(loop, *args), lambda _: (case.out,), convention(case.job.convention))
 
     def dequantize(self, case: Case, threads: int) -> Call:
-        parameters = case.scale, np.float32(case.zero_point)
-        return self._per_tensor(_dequantize, _dequantize_4d, case, threads, parameters)
+        if case.job.convention not in VALUE:
+            raise Declined("has no fused multiply-add")
+        if case.job.axis is None:
+            parameters = *_numbers(case), _ends(case)[0]
+            return self._per_tensor(_dequantize, _dequantize_4d, case, threads, parameters)
+        runs = case.runs
+        if not runs.by_column:
+            raise Declined("has no loop for this layout")
+        loop = self._loop(_dequantize_columns, case, threads)
+        q, out = (a.reshape(_rows(runs)) for a in (case.q, case.out))
+        args = (q, runs.scale, runs.zero, runs.shape[1], _ends(case)[0], out)
+        return Call(partial(loop, *args), lambda _: (case.out,), ANY)
 
     def fake_quantize(self, case: Case, threads: int) -> Call:
-        parameters = case.scale, np.float32(case.zero_point), *_ends(case)
+        parameters = *_numbers(case), *_ends(case)
         return self._per_tensor(_fake_quantize, None, case, threads, parameters)
 
     def _per_tensor(
@@ -162,6 +176,10 @@ def _in_4d(array: Array) -> Array:
     return array.reshape(shape[:1] + (1,) * (4 - len(shape)) + shape[1:])
 
 
+def _numbers(case: Case) -> tuple[Any, Any]:
+    return case.numbers[0], np.float32(case.numbers[1])
+
+
 def _ends(case: Case) -> tuple[Any, Any]:
     """qmin and qmax in the type of the arithmetic: Numba would widen an integer to float64."""
     qmin, qmax = case.code_range
@@ -172,16 +190,40 @@ def _ends(case: Case) -> tuple[Any, Any]:
 # The arithmetic.  Argument types are Numba's business: it compiles for the arrays it is given.
 
 
-def _code_numpy(x: Any, s: Any, z: Any) -> Any:
+def _code_numpy(x: Any, s: Any, z: Any, qmin: Any, n: Any) -> Any:
     return np.rint(x / s + z)
 
 
-def _code_onnx(x: Any, s: Any, z: Any) -> Any:
+def _code_onnx(x: Any, s: Any, z: Any, qmin: Any, n: Any) -> Any:
     return np.rint(x / s) + z
 
 
-def _code_torch(x: Any, s: Any, z: Any) -> Any:
+def _code_torch(x: Any, s: Any, z: Any, qmin: Any, n: Any) -> Any:
     return np.rint(x * (ONE / s)) + z
+
+
+def _code_cf(x: Any, s: Any, o: Any, qmin: Any, n: Any) -> Any:
+    return np.rint((x - o) / s)
+
+
+def _code_faiss(x: Any, span: Any, o: Any, qmin: Any, n: Any) -> Any:
+    return np.floor(n * ((x - o) / span)) + qmin
+
+
+def _code_embeddings(x: Any, s: Any, o: Any, qmin: Any, n: Any) -> Any:
+    return np.floor((x - o) / s) + qmin
+
+
+def _value(q: Any, s: Any, z: Any, qmin: Any) -> Any:
+    return (q - z) * s
+
+
+def _value_cf(q: Any, s: Any, o: Any, qmin: Any) -> Any:
+    return q * s + o
+
+
+def _value_embeddings(q: Any, s: Any, o: Any, qmin: Any) -> Any:
+    return (q + (HALF - qmin)) * s + o
 
 
 def _zero_numpy(low: Any, s: Any, qmin: Any) -> Any:
@@ -192,7 +234,20 @@ def _zero_onnx(low: Any, s: Any, qmin: Any) -> Any:
     return np.rint(qmin - low / s)
 
 
-CODE = {"numpy": _code_numpy, "onnx": _code_onnx, "torch": _code_torch}
+CODE = {
+    "numpy": _code_numpy,
+    "onnx": _code_onnx,
+    "torch": _code_torch,
+    "cf": _code_cf,
+    "faiss": _code_faiss,
+    "sentence-transformers": _code_embeddings,
+}
+#: faiss' values need a fused multiply-add
+VALUE: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("numpy", "onnx", "torch"), _value),
+    "cf": _value_cf,
+    "sentence-transformers": _value_embeddings,
+}
 ZERO_POINT = {"numpy": _zero_numpy, "onnx": _zero_onnx}
 
 
@@ -200,7 +255,7 @@ def _clipped(jit: Any, rule: str) -> Any:
     code = jit(CODE[rule], parallel=False)
 
     def clipped(x: Any, s: Any, z: Any, qmin: Any, qmax: Any) -> Any:
-        return min(max(code(x, s, z), qmin), qmax)
+        return min(max(code(x, s, z, qmin, qmax - qmin), qmin), qmax)
 
     return jit(clipped, parallel=False)
 
@@ -257,20 +312,36 @@ def _quantize_columns(jit: Any, prange: Any, rule: str, threads: int) -> Any:
 
 
 def _dequantize(jit: Any, prange: Any, rule: str, threads: int) -> Any:
-    def loop(q: Any, s: Any, z: Any, out: Any) -> None:
+    value = jit(VALUE[rule], parallel=False)
+
+    def loop(q: Any, s: Any, z: Any, qmin: Any, out: Any) -> None:
         for i in prange(q.size):
-            out[i] = (np.float32(q[i]) - z) * s
+            out[i] = value(np.float32(q[i]), s, z, qmin)
+
+    return jit(loop)
+
+
+def _dequantize_columns(jit: Any, prange: Any, rule: str, threads: int) -> Any:
+    value = jit(VALUE[rule], parallel=False)
+
+    def loop(q: Any, s: Any, z: Any, rows: int, qmin: Any, out: Any) -> None:
+        for i in prange(q.shape[0]):
+            b = i // rows
+            for j in range(q.shape[1]):
+                out[i, j] = value(np.float32(q[i, j]), s[b, j], z[b, j], qmin)
 
     return jit(loop)
 
 
 def _dequantize_4d(jit: Any, prange: Any, rule: str, threads: int) -> Any:
-    def loop(q: Any, s: Any, z: Any, out: Any) -> None:
+    value = jit(VALUE[rule], parallel=False)
+
+    def loop(q: Any, s: Any, z: Any, qmin: Any, out: Any) -> None:
         for i in prange(q.shape[0]):
             for j in range(q.shape[1]):
                 for k in range(q.shape[2]):
                     for m in range(q.shape[3]):
-                        out[i, j, k, m] = (np.float32(q[i, j, k, m]) - z) * s
+                        out[i, j, k, m] = value(np.float32(q[i, j, k, m]), s, z, qmin)
 
     return jit(loop)
 

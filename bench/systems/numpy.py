@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,17 +14,33 @@ from ..operations import ACCUMULATOR_SCALE, Result
 from .base import STRIDED, Call, Declined, System, one_thread
 
 NUMPY = convention("numpy")
+HALF = np.float32(0.5)
+
+#: the codes before they are clipped; `s` and `z` are `Case.numbers`
+CODES: dict[str, Callable[..., Array]] = {
+    "numpy": lambda x, s, z, qmin, n: np.round(x / s + z),
+    "cf": lambda x, s, o, qmin, n: np.rint((x - o) / s),
+    "faiss": lambda x, span, o, qmin, n: np.floor(n * np.clip((x - o) / span, 0, 1)) + qmin,
+    "sentence-transformers": lambda x, s, o, qmin, n: np.floor((x - o) / s) + qmin,
+}
+#: the values of codes; faiss' need a fused multiply-add, which NumPy has not
+VALUES: dict[str, Callable[..., Array]] = {
+    "numpy": lambda q, s, z, qmin: (q - z) * s,
+    "cf": lambda q, s, o, qmin: q * s + o,
+    "sentence-transformers": lambda q, s, o, qmin: (q + (HALF - qmin)) * s + o,
+}
 
 
 class NumPyByHand(System):
     name = "numpy"
     package = "numpy"
     views = (*STRIDED, "big-endian")
+    keywords = ("skip_nan",)
+    conventions: ClassVar[Collection[str]] = tuple(CODES)
+    missing = True
 
     def prepare(self, case: Case, threads: int) -> Call:
         one_thread("NumPy", threads)
-        if case.job.convention != "numpy":
-            raise Declined("NumPy by hand has the numpy convention only")
         if case.size >= HUGE:
             raise Declined("its temporaries are several times as large as 1 Gi elements of data")
         return super().prepare(case, threads)
@@ -32,19 +49,28 @@ class NumPyByHand(System):
         shape, scale, z = case.broadcast
         x, dtype = case.x.reshape(shape), np.dtype(case.job.codes)
         qmin, qmax = case.code_range
+        code, nan_code, n = CODES[case.job.convention], case.nan_code, qmax - qmin
 
         def run() -> Array:
-            codes: Array = np.clip(np.round(x / scale + z), qmin, qmax).astype(dtype)
-            return codes
+            codes: Array = np.clip(code(x, scale, z, qmin, n), qmin, qmax)
+            if nan_code is not None:
+                codes = np.where(np.isnan(x), nan_code, codes)
+            return codes.astype(dtype)
 
-        return Call(run, lambda codes: (codes.reshape(case.shape),), NUMPY)
+        arithmetic = convention(case.job.convention)
+        return Call(run, lambda codes: (codes.reshape(case.shape),), arithmetic)
 
     def dequantize(self, case: Case, threads: int) -> Call:
         q, (_, scale, z), real = case.q, case.broadcast, np.dtype(case.job.real)
+        if case.job.convention not in VALUES:
+            raise Declined("NumPy has no fused multiply-add")
+        value, nan_code, qmin = VALUES[case.job.convention], case.nan_code, case.code_range[0]
 
         def run() -> Array:
-            values: Array = ((q - z) * scale).astype(real, copy=False)
-            return values
+            values = value(q, scale, z, qmin)
+            if nan_code is not None:
+                values = np.where(q == nan_code, np.nan, values)
+            return values.astype(real, copy=False)
 
         return Call(run, lambda values: (values,), ANY)
 
@@ -110,11 +136,14 @@ class NumPyByHand(System):
 
     def min_max(self, case: Case, threads: int) -> Call:
         x = case.x
-        return Call(lambda: (np.min(x), np.max(x)), lambda r: (r[0], r[1]), ANY)
+        low, high = (np.nanmin, np.nanmax) if case.job.missing else (np.min, np.max)
+        return Call(lambda: (low(x), high(x)), lambda r: (r[0], r[1]), ANY)
 
 
 class NumPyWithOut(NumPyByHand):
     name = "numpy-out"
+    conventions = ("numpy",)
+    missing = False
 
     def prepare(self, case: Case, threads: int) -> Call:
         if case.job.operation not in (

@@ -19,6 +19,8 @@ class Best(System):
     role = "ours"
     package = "zeropoint"
     gives_out: ClassVar[bool] = True
+    conventions = (*zp.CONVENTIONS, *zp.OFFSET_CONVENTIONS)
+    missing = True
 
     def __init__(self) -> None:
         self.backend = zp.backends()[0]

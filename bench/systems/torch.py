@@ -131,6 +131,8 @@ class Torch(System):
         return Call(run, lambda q: (q.int_repr().numpy(),), arithmetic)
 
     def dequantize(self, case: Case, threads: int) -> Call:
+        if case.job.axis is not None:
+            raise Declined("measured per tensor")
         q = self._torch._make_per_tensor_quantized_tensor(
             self._torch.from_numpy(case.q), float(case.scale), case.zero_point
         )

@@ -142,7 +142,7 @@ def flip_signedness(q: Any, params: _Kind) -> tuple[Array, _Kind]:
         changes["offset"] = params.offset - by * params.scale
     moved = params.replace(**changes)
     if isinstance(params, OffsetParams):
-        _check_same_values(params, moved, by)  # type: ignore[arg-type]  # a TypeVar is not narrowed
+        _check_same_values(params, moved, by)
     codes = np.empty(q.shape, other)
     for chunk in chunks(q.shape):
         np.bitwise_xor(q[chunk].view(np.uint8), np.uint8(128), out=codes[chunk].view(np.uint8))

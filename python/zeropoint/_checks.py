@@ -341,21 +341,24 @@ def finite(x: Array, name: str, shaped: bool = False, nan: bool = False, more: s
     if count:
         raise ValueError(
             f"{name} has {count} {'' if nan else 'NaN or '}Inf of {x.size} elements, the first "
-            f"({x[where]}) at index {where}; {more}{without_nonfinite(name, shaped)}"
+            f"({x[where]}) at index {where}; {more}{without_nonfinite(name, shaped, nan=nan)}"
         )
 
 
-def without_nonfinite(name: str, shaped: bool = False, library: str = "numpy") -> str:
-    """The advice for NaN and Inf.
+def without_nonfinite(
+    name: str, shaped: bool = False, library: str = "numpy", nan: bool = False
+) -> str:
+    """The advice for NaN and Inf; with `nan` for Inf alone.
 
     Not `nan_to_num`: it makes 3.4e38 of an Inf, and such a range has one code for all else.
     """
+    good = f"~{library}.isinf({name})" if nan else f"{library}.isfinite({name})"
     if shaped:
         return (
             "put a value of your data's range in their place, for example "
-            f"{library}.where({library}.isfinite({name}), {name}, 0)"
+            f"{library}.where({good}, {name}, 0)"
         )
-    return f"drop them, for example {name}[{library}.isfinite({name})]"
+    return f"drop them, for example {name}[{good}]"
 
 
 # ---------------------------------------------------------------------------------------------

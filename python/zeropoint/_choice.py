@@ -17,6 +17,7 @@ from ._reference import Array
 RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
 _CODES = ("qmin", "qmax", "nan_code")
+SKIP = "pass skip_nan=True to leave out NaN, or "  #: in the error for NaN
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -87,11 +88,16 @@ class Choice:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
-        for name, given in (("zero_point_from", rule), ("symmetric", symmetric or None)):
-            if offset and given is not None:
+        unusual = (
+            ("zero_point_from", rule, rule is not None),
+            ("symmetric", symmetric, symmetric),
+            ("include_zero", include_zero, not include_zero),
+        )
+        for name, given, matters in unusual:
+            if offset and matters:
                 raise ValueError(
                     f"{name}={given!r} chooses a zero point, which the {convention} convention has "
-                    "not; leave it out"
+                    "not: it takes the range as it is; leave it out"
                 )
         if symmetric and rule is not None:
             raise ValueError(
@@ -169,13 +175,18 @@ class Choice:
     ) -> OffsetParams:
         with np.errstate(all="ignore"):
             wide = ~np.isfinite(high - low)
+        finer = "" if low.dtype == np.float64 else ", or convert it to float64"
         if wide.any():
             raise ValueError(
-                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down, or "
-                "convert it to float64"
+                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down{finer}"
             )
         how = {name: getattr(self, name) for name in ("qmin", "qmax", "convention")}
         kept, offset = _reference.choose_by_offset(low, high, **how)
+        if not np.isfinite(offset).all():
+            raise ValueError(
+                f"the range of x lies too far from 0: min - {self.qmin} * scale is beyond "
+                f"{low.dtype}; scale x down{finer}, or use codes from 0 on"
+            )
         fused = None
         if self.convention == "faiss" and length is not None:
             fused = low.dtype == np.float32 and length % 8 == 0
@@ -350,6 +361,12 @@ def range_of(
     """Minimum and maximum in the shape of the parameters; ValueError for Inf and no data, and for
     NaN unless `skip_nan`."""
     low, high = range_or_none(x, axis, block_size, name, skip_nan)
+    check_some(low, high)
+    return low, high
+
+
+def check_some(low: Array, high: Array, name: str = "x") -> None:
+    """ValueError where a range of `range_or_none` is that of no data."""
     empty = np.asarray(low > high)
     if empty.any():
         place = ""
@@ -357,9 +374,9 @@ def range_of(
             where = tuple(map(int, np.unravel_index(int(np.argmax(empty)), empty.shape)))
             place = f" in channel {where[0]}" if empty.ndim == 1 else f" in block {where}"
         raise ValueError(
-            f"x has nothing but NaN{place}, so it has no data; pass at least one number per channel"
+            f"{name} has nothing but NaN{place}, so it has no data; pass at least one number per "
+            "channel"
         )
-    return low, high
 
 
 @_backend.ieee
@@ -375,14 +392,15 @@ def range_or_none(
     if x.size == 0:
         raise ValueError(f"x has no data (shape {x.shape}); pass at least one element per channel")
     low, high = _backend.min_max(x, axis, block_size, skip_nan)
-    if skip_nan:
-        if not (np.isfinite(low) & np.isfinite(high) | (low > high)).all():
-            _checks.finite(x, "x", shaped=axis is not None, nan=True)
-    elif np.isnan(low).any():
-        _checks.finite(
-            x, "x", shaped=axis is not None, more="pass skip_nan=True to leave out NaN, or "
-        )
+    if not are_finite(low, high):
+        more = "" if skip_nan else SKIP
+        _checks.finite(x, "x", shaped=axis is not None, nan=skip_nan, more=more)
     return low, high
+
+
+def are_finite(low: Array, high: Array) -> bool:
+    """Whether all ranges are those of finite data, or of none."""
+    return bool((np.isfinite(low) & np.isfinite(high) | (low > high)).all())
 
 
 if not TYPE_CHECKING:

@@ -19,9 +19,10 @@ from ._checks import CODE_DTYPES, printable
 from ._choice import RULES, Choice, ParamsKeywords
 from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
-from ._conventions import CONVENTIONS
+from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._files.formats import MODELS
 from ._files.source import NUMPY, REALS
+from ._reference import BY_SPAN
 
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary, TensorSummary
@@ -37,7 +38,12 @@ _NUMBER = re.compile(r"(?<![^._/-])(\d+)(?![^._/-])")  # in a name: of a layer, 
 _KEYWORDS = get_type_hints(ParamsKeywords)
 _CHOICES = {
     "zero_point_from": RULES,
-    "convention": [name for key, row in CONVENTIONS.items() for name in (key, *row.aliases)],
+    "convention": [
+        name
+        for table in (CONVENTIONS, OFFSET_CONVENTIONS)
+        for key, row in table.items()
+        for name in (key, *row.aliases)
+    ],
 }
 _HELP = {
     "zero_point_from": "default: the convention's default rule",
@@ -45,7 +51,9 @@ _HELP = {
     "symmetric": "zero point in the middle",
     "qmin": "first code in use",
     "qmax": "last code in use",
-    "convention": "whose bits; default: numpy",
+    "convention": f"whose bits; default: numpy; with real offsets: {', '.join(OFFSET_CONVENTIONS)}",
+    "nan_code": "a code for NaN, which data do not get: an end of the codes in use, or outside",
+    "skip_nan": "leave out NaN; to quantize, with --nan-code, as which they are kept",
     "axis": "a scale for each channel of the axis",
     "block_size": "and for each block along it",
 }
@@ -59,8 +67,13 @@ _FORMATS = {
         if name != "zeropoint"
     },
     "gguf": ("include", "exclude"),
+    "parquet": (
+        *("dtype", *(name for name in _KEYWORDS if name != "block_size")),
+        *("column", "fit"),
+    ),
 }
-_SOURCE = "a .npy, .npz, .safetensors or .gguf file, or the folder of a model"
+_BY_SUFFIX = ("gguf", "parquet")  #: formats of files with such a suffix, which have no other
+_SOURCE = "a .npy, .npz, .safetensors, .gguf or .parquet file, or the folder of a model"
 
 
 def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -> None:
@@ -77,13 +90,14 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "--output",
         metavar="OUT",
         required=True,
-        help="the folder to write if MODEL is one; else a .safetensors file, or .gguf of a .gguf",
+        help="the folder to write if MODEL is one; else a .safetensors file, or .gguf of a .gguf, "
+        ".parquet of a .parquet",
     )
     _add(
         quantize,
         "--format",
         choices=[*_FORMATS],
-        help="default: zeropoint, or gguf (Q8_0) where OUT ends in .gguf",
+        help="default: zeropoint, or gguf (Q8_0) and parquet where OUT ends so",
     )
     every = quantize.add_argument_group("options of several formats")
     _add(
@@ -107,7 +121,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         metavar="PATTERN",
         help="compressed-tensors, comfyui: copy these, and lm_head; repeatable",
     )
-    own = quantize.add_argument_group("options of --format zeropoint")
+    own = quantize.add_argument_group("options of --format zeropoint and parquet")
     _add(
         own,
         "--dtype",
@@ -115,6 +129,21 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         help="of the codes; default: uint8",
     )
     _add_keywords(own, *_KEYWORDS)
+    parquet = quantize.add_argument_group("options of --format parquet")
+    _add(
+        parquet,
+        "--column",
+        action="append",
+        metavar="NAME",
+        help="the column to quantize, of floats or float lists; repeatable",
+    )
+    _add(
+        parquet,
+        "--fit",
+        metavar="all|FILE",
+        help="all (default): one pass to choose parameters, one for the codes; or a .json file of "
+        "parameters or of a fitted quantizer",
+    )
     compressed = quantize.add_argument_group("options of --format compressed-tensors")
     _add(
         compressed,
@@ -144,7 +173,9 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "dequantize model.q8.safetensors -o back.safetensors --dtype float32",
     )
     dequantize.add_argument(
-        "file", metavar="MODEL", help="a .safetensors or .gguf file, or the folder of a model"
+        "file",
+        metavar="MODEL",
+        help="a .safetensors, .gguf or .parquet file, or the folder of a model",
     )
     dequantize.add_argument(
         "-o", "--output", metavar="OUT", required=True, help="a file or folder, as MODEL; or .npy"
@@ -184,7 +215,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
     )
     compare.add_argument("file", metavar="MODEL", help=_SOURCE)
     compare.add_argument("--tensor", metavar="NAME", help="which, if there are several")
-    _add_keywords(compare, "axis", "block_size")
+    _add_keywords(compare, "axis", "block_size", "skip_nan")
 
 
 def _add(group: Any, flag: str, **how: Any) -> None:
@@ -200,14 +231,18 @@ def _add_keywords(parser: Any, *names: str) -> None:
         if name in _CHOICES:
             how = {"choices": _CHOICES[name]}
         elif _KEYWORDS[name] is bool:
-            how = {"action": "store_false" if getattr(Choice, name, False) else "store_true"}
+            how = {"action": "store_false" if _is_on(name) else "store_true"}
         _add(group, _flag(name), dest=name, help=_HELP.get(name), **how)
 
 
 def _flag(name: str) -> str:
     """The option of a keyword."""
-    is_off = _KEYWORDS.get(name) is bool and getattr(Choice, name, False)
-    return f"--{'no-' * is_off}{name.replace('_', '-')}"
+    return f"--{'no-' * _is_on(name)}{name.replace('_', '-')}"
+
+
+def _is_on(name: str) -> bool:
+    """Whether it is a keyword that is True unless it is given."""
+    return _KEYWORDS.get(name) is bool and bool(getattr(Choice, name, False))
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -226,7 +261,7 @@ def _quantize(options: argparse.Namespace) -> None:
     chosen = _format(options)
     _check_belong(chosen, keywords, is_default="format" not in options)
     keywords["stats"] = "stats" in options
-    if chosen in ("zeropoint", "gguf"):
+    if chosen in ("zeropoint", *_BY_SUFFIX):
         function = functools.partial(files.quantize_file, **keywords)
     else:
         if "ignore" in keywords:  # the head stays as well, whatever else does
@@ -236,12 +271,14 @@ def _quantize(options: argparse.Namespace) -> None:
 
 
 def _format(options: argparse.Namespace) -> str:
-    is_gguf = options.output.endswith(".gguf")
-    chosen: str = getattr(options, "format", "gguf" if is_gguf else "zeropoint")
-    if (chosen == "gguf") != is_gguf:
+    suffix = options.output.rpartition(".")[2]
+    needed = suffix if suffix in _BY_SUFFIX else None
+    chosen: str = getattr(options, "format", needed or "zeropoint")
+    if chosen != needed and (needed or chosen in _BY_SUFFIX):
+        name = needed or chosen
         raise WrongUsage(
-            f"--format {chosen} and -o {printable(options.output)} do not go together: gguf, and "
-            "no other format, is written to an OUT that ends in .gguf"
+            f"--format {chosen} and -o {printable(options.output)} do not go together: {name}, and "
+            f"no other format, is written to an OUT that ends in .{name}"
         )
     return chosen
 
@@ -309,6 +346,8 @@ def _row(group: list[TensorSummary]) -> dict[str, str]:
     first = group[0]
     ratios = sorted(each.sqnr_db for each in group if each.sqnr_db is not None)
     codes = f"{first.codes} {_granularity(first.axis, first.block_size)}"
+    codes += f", {first.convention}" * (first.convention in OFFSET_CONVENTIONS)
+    codes += _nan(first.nan_code)
     return {
         "tensor": _pattern([each.name for each in group]),
         "dtype": first.dtype,
@@ -377,12 +416,16 @@ def _granularity(axis: int | None, block_size: int | None) -> str:
     return f"along axis {axis}" + (f" in blocks of {block_size}" if block_size else "")
 
 
+def _nan(code: int | None) -> str:
+    return "" if code is None else f", NaN is {code}"
+
+
 def _dtype(label: str) -> str:
     """NumPy's name of the dtype that a file calls `label`."""
     label = NUMPY.get(label, REALS.get(label, label))
     try:
         return np.dtype(label).name
-    except TypeError:  # NumPy has no such dtype
+    except (TypeError, ValueError):  # NumPy has no such dtype
         return label
 
 
@@ -433,10 +476,12 @@ def _inspect(options: argparse.Namespace) -> None:
 def _note(one: dict[str, Any]) -> str:
     """How a tensor is quantized."""
     params = one["params"]
+    arrays = "spans" if params["convention"] in BY_SPAN else "scales"
+    arrays += " and offsets" * (params["convention"] in OFFSET_CONVENTIONS)
     return (
         f"codes of {one['dtype']}, {one['format']}, {params['convention']} convention, "
         f"{_granularity(params['axis'], params['block_size'])}, "
-        f"scales {list(one['params_shape'])}"
+        f"{arrays} {list(one['params_shape'])}{_nan(params['nan_code'])}"
     )
 
 

@@ -23,11 +23,12 @@ class Histograms(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The values that codes stand for: scale * first, ..., scale * last, a row per channel."""
+    """The values that codes stand for: scale * (k + shift) for k = first, ..., last."""
 
     scale: Array
     first: Array
     last: Array
+    shift: Array
 
 
 def percentile(h: Histograms, percent: float) -> Range:
@@ -108,9 +109,8 @@ _SURE = 3  #: times the standard deviation, see `mse`
 def _doubt(h: Histograms, levels: Levels) -> Array:
     """The standard deviation of the mean squared error, for what lies in a bin may be anywhere in
     it, and in clumps of equal elements."""
-    scale, first, last = (column[:, None] for column in levels)
-    y = h.edges / scale
-    square = (y - np.clip(np.rint(y), first, last)) ** 2
+    y, level = _steps(h, levels)
+    square = (y - level) ** 2
     variance = (np.diff(square, axis=1) ** 2 / 12 * h.counts * _clumps(h)).sum(axis=1)
     return np.asarray(np.sqrt(variance) / h.counts.sum(axis=1) * levels.scale**2)
 
@@ -132,19 +132,24 @@ def _clumps(h: Histograms) -> Array:
     return np.asarray(np.clip(squares / np.maximum(sums, 1), 1, most))
 
 
+def _steps(h: Histograms, levels: Levels) -> tuple[Array, Array]:
+    """The edges of the bins as such k, and the k of the level that is nearest to each."""
+    scale, first, last, shift = (column[:, None] for column in levels)
+    y = h.edges / scale - shift
+    return y, np.clip(np.rint(y), first, last)
+
+
 def squared_error(h: Histograms, levels: Levels) -> Array:
     """The mean of (x - x')**2 where x' is the level nearest to x.
 
     Exact for evenly filled bins.  In units of the scale the integral of (y - n)**2 up to y, with
     n the level of y, is n / 12 + (y - n)**3 / 3 but for a constant.
     """
-    scale, first, last = (column[:, None] for column in levels)
-    y = h.edges / scale
-    level = np.clip(np.rint(y), first, last)
+    y, level = _steps(h, levels)
     y -= level
     square = y * y
     integral = level / 12 + square * y / 3
-    width = np.diff(h.edges, axis=1) / scale
+    width = np.diff(h.edges, axis=1) / levels.scale[:, None]
     with np.errstate(invalid="ignore"):
         mean = np.where(width > 0, np.diff(integral, axis=1) / width, square[:, 1:])
     total = (mean * h.counts).sum(axis=1) / h.counts.sum(axis=1)

@@ -17,7 +17,7 @@ from ._choice import RULES, Choice, min_max, range_of
 from ._chunks import chunks
 from ._layout import Layout, Tile
 from ._params import Params, QuantParams, checked
-from ._reference import Array, working_dtype
+from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver
 
 # elements among which the different values of a channel are counted: where these do not tell, more
@@ -79,15 +79,18 @@ class ErrorStats:
 
 
 @ieee
-def error_stats(x: Any, params: Params) -> ErrorStats:
+def error_stats(x: Any, params: Params, *, skip_nan: bool = False) -> ErrorStats:
     """Quantize and dequantize `x` and measure the error.
 
     Parameters
     ----------
     x
-        float16, bfloat16, float32 or float64; not empty, without NaN and Inf.
+        float16, bfloat16, float32 or float64; not empty, without Inf; without NaN, unless
+        `skip_nan`.
     params
         The parameters, per tensor, per channel or per block; the figures are over all of `x`.
+    skip_nan
+        Leave NaN out: the figures are to the bit those of the other elements, in C order.
 
     Returns
     -------
@@ -100,15 +103,32 @@ def error_stats(x: Any, params: Params) -> ErrorStats:
     TypeError
         `x` is not of a supported float dtype.
     ValueError
-        No data; NaN or Inf in `x`; parameters that do not fit.
+        No data, or only NaN; NaN or Inf in `x`; parameters that do not fit.
     """
     params = checked(params, call="zp.error_stats(x, ")
     x = _checks.real_array(x)
     layout = params._check_fits(x.shape)
     params._check_precision(working_dtype(x.dtype))
+    skip_nan = _checks.flag(skip_nan, "skip_nan")
     if x.size == 0:
         min_max(x)  # tells
-    return _measured(x, params, layout, lambda: range_of(x, None, None))
+    ends = functools.partial(range_of, x, None, None, skip_nan=skip_nan)
+    return _measured(x, params, layout, ends, elements(x) if skip_nan else x.size)
+
+
+def elements(x: Array) -> int:
+    """How many elements of `x` are not NaN."""
+    return sum(int(np.count_nonzero(~np.isnan(widen(x[part])))) for part in chunks(x.shape))
+
+
+def _without_nan(x: Array, n: int) -> Array:
+    """The `n` elements that are not NaN, in C order."""
+    found, done = np.empty(n, x.dtype.newbyteorder("=")), 0
+    for part in chunks(x.shape):
+        some = x[part][~np.isnan(widen(x[part]))]
+        found[done : done + some.size] = some
+        done += some.size
+    return found
 
 
 @ieee
@@ -117,10 +137,10 @@ def _unit(x: Array, params: Params, ends: Callable[[], tuple[Array, Array]]) -> 
 
     `ends` gives the range of `x`.
     """
-    if working_dtype(x.dtype) == np.float32:
+    first, second = params._arrays
+    if np.promote_types(working_dtype(x.dtype), first.dtype) == np.float32:
         return 1.0
     # x' lies between those of the ends, and may be far from x where no code is near
-    first, second = params._arrays
     peak = 0.0
     for end in ends():
         codes = params._codes(np.full(first.shape, end), first, second)
@@ -131,20 +151,36 @@ def _unit(x: Array, params: Params, ends: Callable[[], tuple[Array, Array]]) -> 
 
 
 def _measured(
-    x: Array, params: Params, layout: Layout, ends: Callable[[], tuple[Array, Array]]
+    x: Array, params: Params, layout: Layout, ends: Callable[[], tuple[Array, Array]], n: int
 ) -> ErrorStats:
+    """The figures of `x`, of which `n` elements count: the others are NaN, and left out."""
+    if n == 0:
+        ends()  # tells
+    if n < x.size and layout.axis is None:
+        x = _without_nan(x, n)
+        layout = Layout(x.shape)
     unit = _unit(x, params, ends)
-    found = _backend.errors(x, params._native, unit, lambda: _by_reference(x, params, layout, unit))
+    if n < x.size:  # the rest of a channel has no shape that the core could take
+        found = Errors(*_by_reference(x, params, layout, unit, skip_nan=True))
+    else:
+        found = _backend.errors(
+            x, params._native, unit, lambda: _by_reference(x, params, layout, unit)
+        )
     if not math.isfinite(found.signal):
-        min_max(x)  # tells
-    return _stats(x, params, layout.axis, unit, found)
+        ends()  # tells
+    return _stats(x, params, layout.axis, unit, found, n)
 
 
-def _by_reference(x: Array, params: Params, layout: Layout, unit: float) -> tuple[Any, ...]:
-    return (*_errors(x, params, layout, unit), *_codes_in_use(x, params, layout))
+def _by_reference(
+    x: Array, params: Params, layout: Layout, unit: float, skip_nan: bool = False
+) -> tuple[Any, ...]:
+    errors = _errors(x, params, layout, unit, skip_nan)
+    return (*errors, *_codes_in_use(x, params, layout, skip_nan))
 
 
-def _errors(x: Array, params: Params, layout: Layout, unit: float) -> tuple[Any, ...]:
+def _errors(
+    x: Array, params: Params, layout: Layout, unit: float, skip_nan: bool
+) -> tuple[Any, ...]:
     """The figures of `_reference.sum_of_chunks`, and how many codes are clipped."""
     # in the precision of the scale or of x, whichever is finer: no rounding is added
     finer = np.promote_types(params._arrays[0].dtype, working_dtype(x.dtype))
@@ -154,6 +190,9 @@ def _errors(x: Array, params: Params, layout: Layout, unit: float) -> tuple[Any,
         tile, codes, first, second = _quantized(x, params, layout, part)
         back = params._decoded(codes, first, second, finer)
         unclipped = params._unclipped(tile, first, second)
+        if skip_nan:
+            present = ~np.isnan(widen(tile))
+            tile, back, unclipped = (each[present] for each in (tile, back, unclipped))
         clipped += _reference.clipped(unclipped, params.qmin, params.qmax)
         pairs = np.concatenate([rest, [tile.ravel(), back.ravel()]], axis=1, dtype=np.float64)
         full = pairs.shape[1] // _reference.CHUNK * _reference.CHUNK
@@ -165,7 +204,9 @@ def _errors(x: Array, params: Params, layout: Layout, unit: float) -> tuple[Any,
     return *_reference.sum_of_chunks(np.concatenate(found, axis=1)), clipped
 
 
-def _codes_in_use(x: Array, params: Params, layout: Layout) -> tuple[int, Array, Array]:
+def _codes_in_use(
+    x: Array, params: Params, layout: Layout, skip_nan: bool
+) -> tuple[int, Array, Array]:
     """How many codes are in use; and of each channel how many elements are not zero, and the fewest
     codes that most of these have."""
     axis = layout.axis
@@ -174,7 +215,8 @@ def _codes_in_use(x: Array, params: Params, layout: Layout) -> tuple[int, Array,
         counts = np.zeros((min(_TOGETHER, layout.length - first), 256), np.int64)
         for part, channels in _parts_of(layout, first, len(counts)):
             tile, codes, _, _ = _quantized(x, params, layout, part)
-            codes_of_all, codes_of_nonzero = _reference.count_codes(tile, codes, axis)
+            present = ~np.isnan(widen(tile)) if skip_nan else None
+            codes_of_all, codes_of_nonzero = _reference.count_codes(tile, codes, axis, present)
             used += codes_of_all
             counts[channels] += codes_of_nonzero
         nonzero.append(counts.sum(axis=1))
@@ -206,7 +248,9 @@ def _quantized(
     return tile, params._codes(tile, first, second), first, second
 
 
-def _stats(x: Array, params: Params, axis: int | None, unit: float, found: Errors) -> ErrorStats:
+def _stats(
+    x: Array, params: Params, axis: int | None, unit: float, found: Errors, n: int
+) -> ErrorStats:
     if found.noise == 0:
         sqnr = math.inf
     elif not math.isfinite(found.noise):  # a value beyond the dtype became Inf
@@ -219,8 +263,8 @@ def _stats(x: Array, params: Params, axis: int | None, unit: float, found: Error
         cosine = 0.0
     return ErrorStats(
         max_abs_error=found.worst * unit,
-        mean_abs_error=found.absolute / x.size * unit,
-        mse=found.noise / x.size * unit * unit,
+        mean_abs_error=found.absolute / n * unit,
+        mse=found.noise / n * unit * unit,
         sqnr_db=sqnr,
         cosine=cosine,
         saturated=found.clipped,
@@ -254,14 +298,15 @@ def _few_codes(x: Array, params: Params, axis: int | None, found: Errors) -> int
 
 
 def _sample(x: Array, channels: Array, size: int) -> Array:
-    """Elements of some channels, which the first axis has: a row each."""
+    """Elements of some channels, which the first axis has: a row each; 0 in the place of NaN."""
     n = x[0].size
     if n <= size:
         found = x[channels].reshape(len(channels), n)
     else:
         index = np.random.default_rng(0).integers(0, n, size)
         found = x[(channels[:, None], *np.unravel_index(index, x.shape[1:]))]
-    return found.astype(working_dtype(x.dtype))
+    found = found.astype(working_dtype(x.dtype))
+    return np.where(np.isnan(found), found.dtype.type(0), found)
 
 
 def _values_of_most(x: Array) -> tuple[Array, Array, Array]:
@@ -492,15 +537,20 @@ def table(lines: list[list[str]], left: int = 2) -> str:
 
 
 @ieee
-def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -> Comparison:
+def compare(
+    x: Any, *, axis: int | None = None, block_size: int | None = None, skip_nan: bool = False
+) -> Comparison:
     """Which rule suits this data: the rules side by side, and what else would help, with figures.
 
     Parameters
     ----------
     x
-        float16, bfloat16, float32 or float64; not empty, without NaN and Inf.
+        float16, bfloat16, float32 or float64; not empty, without Inf; without NaN, unless
+        `skip_nan`.
     axis, block_size
         Compare with one scale and zero point per channel, or per block.
+    skip_nan
+        Leave NaN out, as in `choose_params` and `error_stats`.
 
     Returns
     -------
@@ -512,12 +562,14 @@ def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -
         in use, `warning` says so.
     """
     array = _checks.real_array(x)
-    rows = _Rows(array, axis, block_size)
+    skip_nan = _checks.flag(skip_nan, "skip_nan")
+    size = elements(array) if skip_nan else array.size
+    rows = _Rows(array, axis, block_size, skip_nan, size)
     for include_zero in (True, False):
         for rule in (*RULES, "symmetric") if include_zero else RULES:
             rows.add(rule=rule, include_zero=include_zero)
     channels = 1 if axis is None else array.shape[axis]
-    n = array.size // channels
+    n = size // channels
     if block_size is None and n >= _IN_A_CHANNEL and channels <= _CLIPPED:
         rows.add(method="mse")
         for tail in sorted({max(tail, 1.5 / n) for tail in _TAILS}):  # an element at least
@@ -525,7 +577,7 @@ def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -
             if not (rows[0].few and rows[-1].few):
                 break
     for each in sorted({0, array.ndim - 1}) if axis is None and array.ndim > 1 else ():
-        if array.size // array.shape[each] >= _IN_A_CHANNEL:
+        if size // array.shape[each] >= _IN_A_CHANNEL:
             rows.add(axis=each)
     return Comparison(tuple(rows))
 
@@ -533,12 +585,17 @@ def compare(x: Any, *, axis: int | None = None, block_size: int | None = None) -
 class _Rows(list[ComparisonRow]):
     """The rows of a comparison so far."""
 
-    def __init__(self, x: Array, axis: int | None, block_size: int | None) -> None:
+    def __init__(
+        self, x: Array, axis: int | None, block_size: int | None, skip_nan: bool, size: int
+    ) -> None:
         self.x, self.axis, self.block_size = x, axis, block_size
+        self.size = size  #: elements that count
         self.known: dict[Any, ErrorStats] = {}
         # of a granularity, or of the data: what several rows need
-        self.range = functools.cache(functools.partial(range_of, x))
-        self.observer = functools.cache(lambda axis: HistogramObserver(axis=axis).update(x))
+        self.range = functools.cache(functools.partial(range_of, x, skip_nan=skip_nan))
+        self.observer = functools.cache(
+            lambda axis: HistogramObserver(axis=axis, skip_nan=skip_nan).update(x)
+        )
 
     def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
@@ -555,7 +612,7 @@ class _Rows(list[ComparisonRow]):
             if stats is None:
                 layout = params._check_fits(self.x.shape)
                 stats = self.known[key] = _measured(
-                    self.x, params, layout, lambda: self.range(None, None)
+                    self.x, params, layout, lambda: self.range(None, None), self.size
                 )
             row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
@@ -599,5 +656,6 @@ def _inner_params(x: Array, observer: HistogramObserver, percentile: float) -> Q
         # a step wider, because the zero point has been rounded
         scale, zero = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
         low, high = ((end - zero) * scale for end in (params.qmin - 1, params.qmax + 1))
-        observer, before = HistogramObserver(axis=params.axis), params
+        observer = HistogramObserver(axis=params.axis, skip_nan=observer.skip_nan)
+        before = params
         observer._take_clipped(x, low.astype(scale.dtype), high.astype(scale.dtype))

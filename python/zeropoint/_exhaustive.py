@@ -1,9 +1,10 @@
 """The engine of ``zeropoint verify --deep``: whole domains where `_selfcheck` takes samples.
 
 - ``quantize``: every float32 (all 2^32 bit patterns), every float16 and bfloat16, with `PAIRS` of
-  scale and zero point, or with all 256 zero points;
-- ``fake_quantize``: every float32 with `PAIRS`;
-- ``dequantize``: every code with every zero point and `SCALES` scales;
+  scale and zero point and `STEPS` from a real offset, or with all 256 zero points;
+- ``fake_quantize``: every float32 with the same parameters;
+- ``dequantize``: every code with every zero point and `SCALES` scales, and with as many real
+  offsets;
 - ``choose_params``: `RANGES` ranges of data at random and all pairs of the hard ends.
 
 Kernels are never their own oracle.  For fixed parameters the code is a monotone function of x, so
@@ -26,9 +27,9 @@ import numpy as np
 
 from . import _api, _backend, _reference
 from ._choice import RULES, Choice, ChoiceKeywords
-from ._conventions import CONVENTIONS
-from ._params import QuantParams, quantize_by_reference
-from ._reference import Array
+from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
+from ._params import OffsetParams, Params, QuantParams, quantize_by_reference
+from ._reference import BY_SPAN, Array
 from ._selfcheck import CODES, REALS, Row
 
 #: (scale, zero point counted from qmin): a step of 1/255; one where the product with the rounded
@@ -37,6 +38,13 @@ from ._selfcheck import CODES, REALS, Row
 PAIRS = (
     *((1 / 255, 0), (1.96185386, 128), (2.0**-7, 255), (1e-30, 128)),
     *((1e30, 64), (3e-39, 200), (0.1, 128), (0.0078, 7)),
+)
+#: (size of a step, real offset): plain ones; one of 1/255, whose 255 steps are not quite 1; a power
+#: of two; offsets that take digits from x, and all of them; where float32 overflows; a subnormal
+#: step, and one so small that it is 0 where the span is kept; a span of 0.
+STEPS = (
+    *((0.1, -12.8), (1 / 255, 0.0), (2.0**-7, 0.5), (0.0078, -1e4), (1e-6, 1e6)),
+    *((1e30, -1e32), (3e-39, 1e-38), (5e-45, 0.0), (0.0, 7.0)),
 )
 #: Every zero point with one scale: 0.1 times a power of two so small that no product or quotient
 #: is subnormal.  CPUs take up to a hundred times as long for those; so hours, not days.
@@ -75,12 +83,14 @@ def run(
     if not backends:
         return
     progress(0, 1)  # before the boundaries of so many parameters are found
-    pairs = ALL_ZERO_POINTS if all_zero_points else PAIRS
+    usual = [*with_zero_points(PAIRS), *with_offsets()]
+    params = list(with_zero_points(ALL_ZERO_POINTS)) if all_zero_points else usual
     stages = (
-        quantize_float32(backends, pairs, CHUNKS, short_runs=not all_zero_points),
-        fake_quantize_float32(backends, PAIRS, CHUNKS),
-        quantize_halves(backends, pairs),
+        quantize_float32(backends, params, CHUNKS, short_runs=not all_zero_points),
+        fake_quantize_float32(backends, usual, CHUNKS),
+        quantize_halves(backends, params),
         dequantize(backends, SCALES),
+        dequantize_by_offset(backends, SCALES),
         choose_params(backends, RANGES),
     )
     total = sum(len(stage.chunks) for stage in stages)
@@ -94,7 +104,7 @@ def hours() -> float:
     """About how long `run` takes here with all zero points, from some of its chunks."""
     backends = [name for name in _backend.backends() if name != "reference"]
     pairs, chunks = ALL_ZERO_POINTS[::128], CHUNKS[::2048]
-    stage = quantize_float32(backends, pairs, chunks, short_runs=False)
+    stage = quantize_float32(backends, list(with_zero_points(pairs)), chunks, short_runs=False)
     start = time.perf_counter()
     rows(stage)
     fraction = len(pairs) * len(chunks) / (len(ALL_ZERO_POINTS) * len(CHUNKS))
@@ -126,11 +136,15 @@ def description(*, all_zero_points: bool = False) -> list[str]:
     else:
         pairs = ", ".join(f"{scale:.9g} (qmin + {zero})" for scale, zero in PAIRS)
         pairs = f"the scales (and zero points) {pairs}; in long runs and in runs of {_SHORT:,}"
+    steps = ", ".join(f"{step:.9g} (from {offset:.9g})" for step, offset in STEPS)
     return [
         f"quantize: all {2**32:,} float32 and all {2**16:,} of each 16-bit type, to uint8 and int8 "
         f"by {pairs}.",
-        f"fake_quantize: all float32 to uint8 and back, by {len(PAIRS)} scales.",
-        f"dequantize: 256 codes x 256 zero points x {SCALES:,} scales, float32 and float64.",
+        f"{'fake_quantize' if all_zero_points else 'Both ways'}, with a real offset: steps of "
+        f"{steps}; int8 with a code for NaN.",
+        f"fake_quantize: all float32 to uint8 and back, by {len(PAIRS)} scales and by these steps.",
+        f"dequantize: 256 codes x 256 zero points x {SCALES:,} scales, float32 and float64; and by "
+        "as many real offsets.",
         f"choose_params: {RANGES:,} ranges at random and {len(_hard_ranges()):,} hard ones, by "
         f"{len(RULES)} rules, to uint8 and int8: 0 is exact, and no element is off by more than "
         "half a step and 2^-14 of one.",
@@ -144,33 +158,51 @@ def description(*, all_zero_points: bool = False) -> list[str]:
 class _Case(NamedTuple):
     """Parameters, and the code of every float32 by them: code[i] from the bits starts[i] on."""
 
-    params: QuantParams
-    rows: QuantParams  #: the same for each row of a chunk in short runs
+    params: Params
+    rows: Params  #: the same for each row of a chunk in short runs
     starts: list[int]
     codes: list[int]  #: as uint8, for int8 too
 
 
-def _params(pairs: Sequence[tuple[float, int]]) -> Iterator[QuantParams]:
+def with_zero_points(pairs: Sequence[tuple[float, int]]) -> Iterator[Params]:
+    """Each pair of (scale, zero point counted from qmin), by each convention, to uint8 and int8."""
     for convention, dtype, (scale, zero) in itertools.product(CONVENTIONS, CODES, pairs):
         yield QuantParams(scale, zero + int(np.iinfo(dtype).min), dtype, convention=convention)
 
 
-def _by_row(params: QuantParams, n: int) -> QuantParams:
-    scales, zeros = np.full(n, params.scale), np.full(n, params.zero_point)
-    return QuantParams(scales, zeros, params.dtype, axis=0, convention=params.convention)
+def with_offsets() -> Iterator[OffsetParams]:
+    """Each of `STEPS` by each convention, to uint8, and to int8 with a code for NaN.
+
+    Values of faiss in turn by a fused multiply-add, and by a product and a sum.
+    """
+    every = itertools.product(OFFSET_CONVENTIONS, CODES, enumerate(STEPS))
+    for convention, dtype, (i, (step, offset)) in every:
+        nan_code = -128 if dtype == np.int8 else None
+        how: dict[str, Any] = {"dtype": dtype, "convention": convention, "nan_code": nan_code}
+        if convention in BY_SPAN:
+            fused = convention == "faiss" and i % 2 == 0
+            yield OffsetParams(None, offset, span=255 * step, fused=fused, **how)
+        elif step:
+            yield OffsetParams(step, offset, **how)
 
 
-def _reference_codes(x: Array, params: QuantParams) -> Array:
+def _by_row(params: Params, n: int) -> Params:
+    first, second = (np.full(n, each) for each in params._arrays)
+    return params._made(first, second, params._recipe() | {"axis": 0})
+
+
+def _reference_codes(x: Array, params: Params) -> Array:
     return quantize_by_reference(x, params, params._check_fits(x.shape))
 
 
-def code_runs(params: QuantParams) -> tuple[list[int], list[int]]:
+def code_runs(params: Params) -> tuple[list[int], list[int]]:
     """Where runs of equal codes start among the float32 bit patterns, and their codes as uint8.
 
     Every operation of every convention is correctly rounded, so monotone, and with it the code:
     from 0 to Inf it only grows, from -0 to -Inf it only falls.
     """
     starts, codes = [], []
+    nan = params.qmin if params.nan_code is None else params.nan_code
 
     def code_at(bits: Array) -> Array:
         return _reference_codes(bits.astype(np.uint32).view(np.float32), params).astype(np.int64)
@@ -185,25 +217,25 @@ def code_runs(params: QuantParams) -> tuple[list[int], list[int]]:
             reached = sign * (code_at(half + middle) - first) >= steps
             below, above = np.where(reached, below, middle), np.where(reached, middle, above)
         starts += [half, *(half + above).tolist(), half + _INFINITY + 1]
-        codes += [first, *(first + sign * steps).tolist(), params.qmin]  # NaN: qmin
+        codes += [first, *(first + sign * steps).tolist(), nan]
     return [*starts, 2**32], [code & 0xFF for code in codes]
 
 
 def quantize_float32(
     backends: Sequence[str],
-    pairs: Sequence[tuple[float, int]],
+    params: Sequence[Params],
     chunks: Sequence[int],
     *,
     short_runs: bool = True,
 ) -> Stage:
-    """Every float32 of the chunks, by each pair of (scale, zero point counted from qmin).
+    """Every float32 of the chunks, by each of the parameters, which are per tensor.
 
     As one long run, for which the core may multiply instead of divide, and with `short_runs` also
     as rows for which it does not.
     """
     every = np.arange(CHUNK, dtype=np.uint32)
     n = CHUNK // _SHORT
-    cases = [_Case(params, _by_row(params, n), *code_runs(params)) for params in _params(pairs)]
+    cases = [_Case(each, _by_row(each, n), *code_runs(each)) for each in params]
 
     def check(chunk: int) -> list[Row]:
         start = chunk * CHUNK
@@ -212,9 +244,7 @@ def quantize_float32(
         codes, same = np.empty(CHUNK, np.uint8), np.empty(CHUNK // 8, np.bool_)
         found = []
 
-        def oracle(
-            backend: str, case: _Case, want: int | Array, data: Array, by: QuantParams
-        ) -> None:
+        def oracle(backend: str, case: _Case, want: int | Array, data: Array, by: Params) -> None:
             # an element that is not written must differ
             if isinstance(want, int):
                 codes.fill(want ^ 0xFF)
@@ -238,17 +268,16 @@ def quantize_float32(
 
 
 def fake_quantize_float32(
-    backends: Sequence[str], pairs: Sequence[tuple[float, int]], chunks: Sequence[int]
+    backends: Sequence[str], params: Sequence[Params], chunks: Sequence[int]
 ) -> Stage:
     """Every float32 of the chunks to uint8 and back: the bits of its code's value."""
     every = np.arange(CHUNK, dtype=np.uint32)
     cases = []
-    for params in _params(pairs):
-        if params.dtype == np.uint8:
+    for each in params:
+        if each.dtype == np.uint8:
             q = np.arange(256, dtype=np.uint8)
-            both = np.asarray(params.scale), np.asarray(params.zero_point)
-            values = _reference.dequantize(q, *both, dtype=np.dtype(np.float32))
-            cases.append((_Case(params, params, *code_runs(params)), values.view(np.uint32)))
+            values = each._decoded(q, *each._arrays, np.dtype(np.float32))
+            cases.append((_Case(each, each, *code_runs(each)), values.view(np.uint32)))
 
     def check(chunk: int) -> list[Row]:
         start = chunk * CHUNK
@@ -285,7 +314,7 @@ def _codes_from(start: int, case: _Case) -> int | Array:
     return np.repeat(np.array(case.codes[first:last], np.uint8), np.diff(bounds))
 
 
-def _other_code(x: Array, codes: Array, want: int | Array, same: Array, params: QuantParams) -> str:
+def _other_code(x: Array, codes: Array, want: int | Array, same: Array, params: Params) -> str:
     """The first code that is not the reference's, in words.
 
     `same` is room for one bool to eight codes.
@@ -303,34 +332,34 @@ def _other_code(x: Array, codes: Array, want: int | Array, same: Array, params: 
     return _difference(params, x[at], got, wanted)
 
 
-def _difference(params: QuantParams, x: Any, got: Any, want: Any) -> str:
+def _difference(params: Params, x: Any, got: Any, want: Any) -> str:
     bits = f"0x{int.from_bytes(x.tobytes(), 'little'):0{2 * x.itemsize}X}"
     return f"{params}: {x!r} ({bits}) gives {got}, the reference {want}"
 
 
-def quantize_halves(backends: Sequence[str], pairs: Sequence[tuple[float, int]]) -> Stage:
+def quantize_halves(backends: Sequence[str], params: Sequence[Params]) -> Stage:
     """Every float16, and bfloat16 where ml_dtypes is installed."""
     halves = [np.arange(2**16, dtype=np.uint16).view(d) for d in REALS if d.itemsize == 2]
 
-    def check(chunk: tuple[Array, QuantParams]) -> list[Row]:
-        x, params = chunk
-        want = _reference_codes(x, params)
+    def check(chunk: tuple[Array, Params]) -> list[Row]:
+        x, by = chunk
+        want = _reference_codes(x, by)
         short = x.reshape(-1, _SHORT)
-        short_params = _by_row(params, len(short))
+        short_params = _by_row(by, len(short))
         found = []
         for backend in backends:
-            name = f"quantize {x.dtype.name} {params.convention}"
-            for data, how in ((x, params), (short, short_params)):
+            name = f"quantize {x.dtype.name} {by.convention}"
+            for data, how in ((x, by), (short, short_params)):
                 got = ~want  # an element that is not written must differ
                 with _backend.use_backend(backend):
                     _api.quantize(data, how, out=got.reshape(data.shape))
                 same = got == want
                 at = int(np.argmin(same))
-                first = "" if same.all() else _difference(params, x[at], got[at], want[at])
+                first = "" if same.all() else _difference(by, x[at], got[at], want[at])
                 found.append(Row(backend, name, 1, x.size, bool(first), first))
         return found
 
-    return Stage(list(itertools.product(halves, _params(pairs))), check)
+    return Stage(list(itertools.product(halves, params)), check)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -412,6 +441,112 @@ def _exact_products(s: Array) -> Array:
         return np.asarray(
             np.multiply.outer(head, _DIFFERENCES) + np.multiply.outer(tail, _DIFFERENCES)
         )
+
+
+# ---------------------------------------------------------------------------------------------
+# dequantize: every code, with real offsets
+
+
+def dequantize_by_offset(backends: Sequence[str], pairs: int) -> Stage:
+    """All codes x `pairs` of steps and offsets of any size, in float32 and in float64."""
+    every = np.arange(256, dtype=np.uint8)
+    codes = {d: np.tile(every + np.uint8(d.kind == "i") * 128, (_IN_A_CHUNK, 1)) for d in CODES}
+
+    def check(chunk: tuple[int, np.dtype[Any], str, bool]) -> list[Row]:
+        number, real, convention, fused = chunk
+        kept, offset = _steps_and_offsets(number, real, convention)
+        bits = np.dtype(f"u{real.itemsize}")
+        found = []
+        for dtype in CODES:
+            recipe = {"axis": 0, "convention": convention, "fused": fused}
+            params = OffsetParams._made(kept, offset, recipe | {"dtype": dtype})
+            q = codes[dtype].view(dtype)
+            want = _exact_values(q, params)
+            for backend in backends:
+                got = (~want.view(bits)).view(real)  # an element that is not written must differ
+                with _backend.use_backend(backend):
+                    _api.dequantize(q, params, out=got)
+                same = got.view(bits) == want.view(bits)
+                first = ""
+                if not same.all():
+                    i, j = (int(k) for k in np.unravel_index(int(np.argmin(same)), same.shape))
+                    first = (
+                        f"code {q[i, j]} by {kept[i]!r} from {offset[i]!r}, {convention}, fused "
+                        f"{fused}: {got[i, j]!r}, exactly rounded {want[i, j]!r}"
+                    )
+                name = f"dequantize {real.name} {convention}"
+                found.append(Row(backend, name, 1, got.size, bool(first), first))
+        return found
+
+    numbers = range(-(-pairs // _IN_A_CHUNK))
+    reals = np.dtype("f4"), np.dtype("f8")
+    kinds = [(real, name, False) for real in reals for name in OFFSET_CONVENTIONS]
+    kinds.append((reals[0], "faiss", True))
+    return Stage([(number, *kind) for number in numbers for kind in kinds], check)
+
+
+def _steps_and_offsets(number: int, real: np.dtype[Any], convention: str) -> tuple[Array, Array]:
+    """Steps of any size, or spans of so many; offsets that cancel values, and any others.
+
+    No value overflows.
+    """
+    kept = _scales(number, real)
+    largest = float(np.finfo(real).max) / 2.0**9
+    kept[kept > largest] = 1
+    rng = np.random.default_rng([5, number, real.itemsize])
+    near = kept * (rng.integers(-300, 300, kept.size) / (255 if convention in BY_SPAN else 1))
+    any_size = _scales(number + 1, real).astype(np.float64) * rng.choice([-1, 1], kept.size)
+    offset = np.where(rng.integers(3, size=kept.size) > 0, near, any_size)
+    offset[np.abs(offset) > largest] = 0
+    if convention in BY_SPAN:
+        kept[rng.integers(20, size=kept.size) == 0] = 0
+    return kept, offset.astype(real)
+
+
+def _exact_values(q: Array, params: OffsetParams) -> Array:
+    """What the codes mean, each operation rounded, by another way than the reference's.
+
+    float32: a sum, product or quotient of two float32 that is rounded to float64 first is the
+    same float32 (Figueroa, "When is double rounding innocuous?", 1995); a fused sum is not, where
+    the float64 is half way between two float32, so there fractions decide.  float64: by NumPy.
+    """
+    kept, offset = (each[:, None] for each in params._arrays)
+    real, c = kept.dtype, q.astype(np.float64)
+    n = params.qmax - params.qmin
+
+    def rounded(x: Array) -> Array:
+        return x.astype(real).astype(np.float64)
+
+    factor, wide = kept.astype(np.float64), offset.astype(np.float64)
+    if params.convention != "cf":
+        c = c - params.qmin + 0.5
+    if params.convention == "faiss":
+        c = rounded(c / n)
+    elif params.convention != "cf":
+        factor = rounded(factor / n)
+    product = c * factor  # exact for float32: 24 and 24 bits
+    if real == np.float64:
+        return np.asarray(product + wide)
+    if not params.fused:
+        return np.asarray((rounded(product) + wide).astype(np.float32))
+    total = product + wide
+    found = np.array(total.astype(np.float32))
+    # half way between normal numbers; subnormal ones are multiples of 2^-149
+    unsure = (total.view(np.uint64) & np.uint64(2**29 - 1)) == 2**28
+    unsure |= np.abs(total) < 2.0**-125
+    for i, j in np.argwhere(unsure):
+        exact = Fraction(product[i, j]) + Fraction(wide[i, 0])
+        found[i, j] = _nearest_float32(exact, found[i, j])
+    return found
+
+
+def _nearest_float32(exact: Fraction, guess: Any) -> Any:
+    """Of `guess` and its neighbours the nearest to `exact`; of two the even one."""
+    beside = (np.nextafter(guess, np.float32(end)) for end in (-np.inf, np.inf))
+    return min(
+        (guess, *beside),
+        key=lambda y: (abs(Fraction(float(y)) - exact), int(y.view(np.uint32)) & 1),
+    )
 
 
 # ---------------------------------------------------------------------------------------------

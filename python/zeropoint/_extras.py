@@ -13,7 +13,9 @@ EXTRAS = {
     "litert": ["ai-edge-litert>=2.0"],
     "dask": ["dask[array]>=2025.1"],
     "zarr": ["zarr>=3.1.3,<3.2"],
+    "xarray": ["xarray>=2025.7"],
     "bfloat16": ["ml_dtypes>=0.5"],
+    "arrow": ["pyarrow>=18"],
     "demo": ["wordllama==0.4.0.post1"],
 }
 

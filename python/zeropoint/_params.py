@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 
 import numpy as np
 
-from . import _backend, _checks, _conventions, _reference
+from . import _backend, _cf, _checks, _conventions, _reference
 from ._checks import INT32
 from ._layout import Layout
 from ._reference import BY_SPAN, Array, working_dtype
@@ -167,6 +168,46 @@ class Params:
             values["scale"] = None
         return cls(**values)
 
+    @property
+    def scale(self) -> Any:
+        """numpy.float32 or float64, or a read-only array of them."""
+        raise NotImplementedError
+
+    def to_cf(self) -> dict[str, Any]:
+        """The CF attributes of these parameters, as netCDF and Zarr data are packed.
+
+        Returns
+        -------
+        dict
+            ``scale_factor`` and ``add_offset``, NumPy scalars in the precision of the scale, as
+            readers compute in the precision of the attributes; ``_FillValue``, a NumPy scalar, if
+            there is a `nan_code`; ``dtype``.  What ``encoding=`` of xarray takes.
+
+        Raises
+        ------
+        ValueError
+            Parameters with an axis, or of a convention whose values are not ``q * scale + offset``;
+            an offset that overflows.
+
+        Notes
+        -----
+        The offset of a `QuantParams` is ``-zero_point * scale``, rounded once: readers give the
+        values of `dequantize` but for their last bits.
+        """
+        if self.axis is not None:
+            raise ValueError(
+                f"the parameters have axis {self.axis}, and CF attributes describe one scale; pack "
+                "each channel as a variable of its own"
+            )
+        scale, offset = self._cf_numbers()
+        if not np.isfinite(offset):
+            raise ValueError(
+                f"add_offset would be {offset} as {offset.dtype}: that is -zero_point * scale, "
+                "which a float64 scale could hold"
+            )
+        fill = {} if self.nan_code is None else {"_FillValue": self.dtype.type(self.nan_code)}
+        return {_cf.SCALE: scale, _cf.OFFSET: offset, **fill, "dtype": self.dtype}
+
     # -- for the rest of the package: what differs between the two kinds --------------------------
 
     @property
@@ -195,6 +236,10 @@ class Params:
     @classmethod
     def _names_in(cls, fields: dict[str, Any]) -> tuple[str, str]:
         """The names that the two arrays must have in the dictionary `fields`."""
+        raise NotImplementedError
+
+    def _cf_numbers(self) -> tuple[Any, Any]:
+        """CF's scale_factor and add_offset."""
         raise NotImplementedError
 
     def _fields(self) -> dict[str, Any]:
@@ -364,6 +409,53 @@ class QuantParams(Params):
     def _defaults(self) -> dict[str, Any]:
         return {"convention": "numpy", "include_zero": True}
 
+    @_backend.ieee
+    def _cf_numbers(self) -> tuple[Any, Any]:
+        with np.errstate(over="ignore"):
+            return self._scale, -self._zero_point * self._scale
+
+    @classmethod
+    def from_cf(
+        cls,
+        attributes: Mapping[str, Any],
+        dtype: Any = None,
+        *,
+        qmin: int | None = None,
+        qmax: int | None = None,
+        convention: str = "numpy",
+    ) -> QuantParams:
+        """Parameters from CF attributes, where the offset is a multiple of the scale.
+
+        Parameters
+        ----------
+        attributes, dtype, qmin, qmax
+            As for `OffsetParams.from_cf`.
+        convention
+            Whose bits.  Values are ``(q - zero_point) * scale``, so they can differ in their last
+            bits from those of readers of CF, which `OffsetParams.from_cf` gives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What `OffsetParams.from_cf` raises; an ``add_offset`` that is no multiple of
+            ``scale_factor`` to within the rounding of both; a zero point outside [qmin, qmax] in
+            another convention than ``numpy``.
+        """
+        scale, offset, codes, nan_code = _cf.read(attributes, dtype)
+        qmin, qmax = _cf.valid_range(attributes, codes, qmin, qmax)
+        zero = _cf.zero_point(scale, offset)
+        low, high, _ = _checks.code_range(qmin, qmax, codes, nan_code)
+        return cls(
+            scale,
+            zero,
+            codes,
+            qmin=qmin,
+            qmax=qmax,
+            convention=convention,
+            include_zero=convention != "numpy" or low <= zero <= high,
+            nan_code=nan_code,
+        )
+
     def _numbers_shown(self) -> str:
         scale, zero = (_shown(each, self.block_size) for each in (self._scale, self._zero_point))
         return f"scale={_of_precision(self._scale, scale, self.axis)}, zero_point={zero}"
@@ -489,6 +581,51 @@ class OffsetParams(Params):
 
     def _defaults(self) -> dict[str, Any]:
         return {"convention": "cf", "fused": _default_fused(self.convention, self._arrays[0])}
+
+    def _cf_numbers(self) -> tuple[Any, Any]:
+        if self.convention != "cf":
+            raise ValueError(
+                f"values of the {self.convention} convention are not q * scale + offset; choose "
+                "parameters with convention='cf'"
+            )
+        return self._kept, self._offset
+
+    @classmethod
+    def from_cf(
+        cls,
+        attributes: Mapping[str, Any],
+        dtype: Any = None,
+        *,
+        qmin: int | None = None,
+        qmax: int | None = None,
+    ) -> OffsetParams:
+        """Parameters from the CF attributes of packed data, in the ``cf`` convention.
+
+        Parameters
+        ----------
+        attributes
+            A mapping with ``scale_factor``, ``add_offset`` or both, such as ``variable.attrs`` of
+            data that were read with ``mask_and_scale=False``.  ``_FillValue`` or ``missing_value``
+            gives the `nan_code`; ``valid_min``, ``valid_max`` or ``valid_range``, if they are
+            integers, qmin and qmax; ``_Unsigned`` the dtype that the bytes stand for (codes must be
+            viewed as it).  Float32 numbers make float32 parameters; where one of both is of another
+            type, and for a lone ``add_offset``, they are float64, as xarray decodes them.
+        dtype
+            ``"uint8"`` or ``"int8"``: the type of the codes; by default ``attributes["dtype"]``.
+        qmin, qmax
+            First and last code that `quantize` may give; `dequantize` takes all.
+
+        Raises
+        ------
+        TypeError
+            `attributes` is not a mapping, a number in it is not real, `dtype` is another type.
+        ValueError
+            Neither number; numbers out of bounds; no dtype; a fill value that is no code, several
+            of them, or one strictly between qmin and qmax.
+        """
+        scale, offset, codes, nan_code = _cf.read(attributes, dtype)
+        qmin, qmax = _cf.valid_range(attributes, codes, qmin, qmax)
+        return cls(scale, offset, codes, qmin=qmin, qmax=qmax, nan_code=nan_code)
 
     def _numbers_shown(self) -> str:
         kept, offset = (_shown(each, self.block_size) for each in (self._kept, self._offset))

@@ -339,19 +339,20 @@ def min_max(
     of the range, and no data are the range from Inf to -Inf.
     """
     y = widen(x)
-    smallest, largest = (np.fmin, np.fmax) if skip_nan else (np.minimum, np.maximum)
+    low_ends = high_ends = y
+    if skip_nan:  # not by fmin and fmax: of a signalling NaN and a number they make a NaN
+        real, missing = y.dtype.type, np.isnan(y)
+        low_ends = np.where(missing, real(np.inf), y)
+        high_ends = np.where(missing, real(-np.inf), y)
     if axis is None or block is None:
         others = tuple(i for i in range(y.ndim) if i != axis)
-        low, high = smallest.reduce(y, others), largest.reduce(y, others)
+        low, high = np.minimum.reduce(low_ends, others), np.maximum.reduce(high_ends, others)
     else:
         starts = np.arange(0, y.shape[axis], block)
-        low = smallest.reduceat(y, starts, axis=axis)
-        high = largest.reduceat(y, starts, axis=axis)
-    if skip_nan:  # what is all NaN has found NaN
-        real = y.dtype.type
-        low = np.where(np.isnan(low), real(np.inf), low) + 0
-        high = np.where(np.isnan(high), real(-np.inf), high) + 0
-        return np.asarray(low), np.asarray(high)
+        low = np.minimum.reduceat(low_ends, starts, axis=axis)
+        high = np.maximum.reduceat(high_ends, starts, axis=axis)
+    if skip_nan:
+        return np.asarray(low + 0), np.asarray(high + 0)
     finite = np.isfinite(low) & np.isfinite(high)
     nan = y.dtype.type(np.nan)
     return np.asarray(np.where(finite, low + 0, nan)), np.asarray(np.where(finite, high + 0, nan))
@@ -446,15 +447,20 @@ def clipped(code: Array, qmin: int, qmax: int) -> int:
 MOST = 0.9  # of the nonzero elements, so that a few outliers do not hide the others
 
 
-def count_codes(x: Array, codes: Array, axis: int | None) -> tuple[Array, Array]:
+def count_codes(
+    x: Array, codes: Array, axis: int | None, present: Array | None = None
+) -> tuple[Array, Array]:
     """How many elements have each of the 256 codes; and how many of the nonzero elements, in a row
-    for each index along the axis (one where that is None)."""
+    for each index along the axis (one where that is None).
+
+    Only where `present`, if that is given.
+    """
     rows = 1 if axis is None else x.shape[axis]
     row = 0 if axis is None else spread(np.arange(rows), x.shape, axis, None)
     place = np.asarray(codes.view(np.uint8) + 256 * row)
     all_of, zeros = (
         np.bincount(each, minlength=rows * 256).reshape(-1, 256)
-        for each in (place.ravel(), place[x == 0])
+        for each in (place.ravel() if present is None else place[present], place[x == 0])
     )
     return all_of.sum(axis=0), all_of - zeros
 
@@ -538,17 +544,39 @@ def choose_by_offset(
     """Scale or span, and offset, for data in [low, high], a range that does not overflow.
 
     Evaluated in the dtype of `low` and `high`.  cf: ``scale = (high - low) / n`` and
-    ``offset = low - qmin * scale``; of constant data the code nearest to 0 gives the value back.
+    ``offset = low - qmin * scale``.  Constant data come back exactly.
     """
-    real = low.dtype.type
     if convention in BY_SPAN:
         return np.asarray(high - low), low
-    scale = step(low, high, qmax - qmin, low.dtype)
-    nearest = min(max(0, qmin), qmax)
-    one = np.where((nearest == 0) | (low == 0), real(1), np.abs(low))
-    scale = np.where(low == high, one, scale)
-    code = np.where(low == high, real(nearest), real(qmin))
-    return scale, np.asarray(low - code * scale)
+
+    def chosen(low: Array, high: Array) -> tuple[Array, Array]:
+        scale = step(low, high, qmax - qmin, low.dtype)
+        return scale, np.asarray(low - qmin * scale)
+
+    def beyond(scale: Array, offset: Array) -> Array:
+        """Whether an end gets a code outside [qmin, qmax]."""
+        first, last = (round_half_even((end - offset) / scale) for end in (low, high))
+        return np.isfinite(offset) & ((first < qmin) | (last > qmax))
+
+    real, largest = low.dtype.type, np.finfo(low.dtype).max
+    scale, offset = chosen(low, high)
+    # Far from 0 the offset may be rounded by more than a step: such a range is first widened, by
+    # as few units in the last place as keep its ends.
+    wider = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    while (out := beyond(scale, offset) & (low < high)).any():
+        more = chosen(np.maximum(low - wider, -largest), np.minimum(high + wider, largest))
+        scale, offset = np.where(out, more[0], scale), np.where(out, more[1], offset)
+        wider = 2 * wider
+    # Of constant data the step is 1 if that gives the value back, from the code nearest to 0; else
+    # the value itself, or a step so small that the offset is the value.
+    size, code = np.abs(low), real(min(max(0, qmin), qmax))
+    steps = size * (np.finfo(low.dtype).eps / 4096), np.spacing(size), size, np.ones_like(size)
+    scale = np.where((low == high) & (low != 0), size, scale)
+    for each in steps:
+        exact = (low == high) & (each > 0) & (code * each + (low - code * each) == low)
+        scale = np.where(exact, each, scale)
+    offset = np.where(low == high, low - code * scale, offset)
+    return np.asarray(scale), np.asarray(offset)
 
 
 def step(low: Array, high: Array, steps: int, precision: np.dtype[Any]) -> Array:

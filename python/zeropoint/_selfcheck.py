@@ -19,10 +19,10 @@ import numpy as np
 
 from . import _api, _backend, _checks, _compare, _q8_0
 from ._chunks import unlike
-from ._conventions import CONVENTIONS
+from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._layout import Layout
-from ._params import QuantParams
-from ._reference import BY_RECIPROCAL, Array, working_dtype
+from ._params import OffsetParams, Params, QuantParams
+from ._reference import BY_RECIPROCAL, BY_SPAN, Array, working_dtype
 from .observers import HistogramObserver
 
 with contextlib.suppress(ImportError):  # after it NumPy knows the names of its dtypes
@@ -33,6 +33,7 @@ Generator = np.random.Generator
 #: the dtypes that are checked; bfloat16 only where ml_dtypes is installed
 REALS = tuple(np.dtype(name) for name in _checks.FLOATS if name in np.sctypeDict)
 CODES = np.dtype(np.uint8), np.dtype(np.int8)
+EVERY_CONVENTION = (*CONVENTIONS, *OFFSET_CONVENTIONS)
 INTEGERS = tuple(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8))
 
 # A vector holds 2 to 64 elements, and a loop takes up to four at a time.
@@ -98,7 +99,7 @@ def run(backends: Sequence[str] | None = None) -> Iterator[Row]:
 def _is_run(kernel: str) -> bool:
     """Whether a kernel ("operation A B") is of an operation and of types that are checked."""
     operation, *types = kernel.split()
-    known = {"even", "away", *CONVENTIONS}
+    known = {"even", "away", *(name.replace("-", "_") for name in EVERY_CONVENTION)}
     known |= {name.replace("float", "f") for name in _checks.FLOATS}
     known |= {f"{dtype.kind}{8 * dtype.itemsize}" for dtype in INTEGERS}
     return operation in {*OPERATIONS, *_WITHIN} and known.issuperset(types)
@@ -187,14 +188,29 @@ def _with_layouts(kinds: Iterable[int], *choices: Iterable[Any]) -> Iterator[tup
         yield _layouts(n)[kind], *rest
 
 
-def _choose(
-    rng: Generator, layout: Layout, codes: np.dtype[Any], convention: str, real: np.dtype[Any]
-) -> QuantParams:
-    """Parameters at random: scales of any size and precision, any range, any zero point."""
+def _codes(rng: Generator, codes: np.dtype[Any]) -> dict[str, Any]:
+    """A range of codes, and now and then a code for NaN: at an end of it, or outside."""
     info = np.iinfo(codes)
     qmin, qmax = int(info.min), int(info.max)
-    if rng.integers(3) == 0:
+    part = rng.integers(3) == 0
+    nan_code: int | None = int(rng.choice([qmin, qmax])) if rng.integers(3) == 0 else None
+    if part:
         qmin, qmax = qmin + int(rng.integers(100)), qmax - int(rng.integers(100))
+    elif nan_code is not None:
+        qmin, qmax = qmin + (nan_code == qmin), qmax - (nan_code == qmax)
+    return {"qmin": qmin, "qmax": qmax, "nan_code": nan_code}
+
+
+def _choose(
+    rng: Generator, layout: Layout, codes: np.dtype[Any], convention: str, real: np.dtype[Any]
+) -> Params:
+    """Parameters at random: scales of any size and precision, any range, any zero point or offset,
+    with a code for NaN or without."""
+    recipe = _codes(rng, codes) | {"axis": layout.axis, "block_size": layout.block}
+    recipe |= {"dtype": codes, "convention": convention}
+    if recipe["nan_code"] in (recipe["qmin"], recipe["qmax"]):
+        recipe["nan_code"] = None
+    qmin, qmax = int(recipe["qmin"]), int(recipe["qmax"])
     shape = _parameters(layout)
     # powers of two give exact half steps in every dtype
     scale = np.ldexp(rng.choice([1.0, rng.uniform(0.5, 2)], shape), rng.integers(-9, 3))
@@ -208,26 +224,33 @@ def _choose(
     zero = rng.integers(*reach, shape, endpoint=True)
     # in one of four cases not the precision of the data
     wide = (real == np.float64) != (rng.integers(4) == 0)
-    return QuantParams(
-        np.asarray(scale, np.float64 if wide else np.float32),
-        zero if shape else int(zero),
-        codes,
-        qmin=qmin,
-        qmax=qmax,
-        axis=layout.axis,
-        block_size=layout.block,
-        convention=convention,
-        include_zero=not far,
-    )
+    scale = np.asarray(scale, np.float64 if wide else np.float32)
+    if convention in CONVENTIONS:
+        return QuantParams(scale, zero if shape else int(zero), include_zero=not far, **recipe)
+    # half of them such that the digits of the sums are those of the codes alone
+    offset = np.asarray(-zero * scale * rng.choice([1.0, 1.37]), scale.dtype)
+    if convention not in BY_SPAN:
+        return OffsetParams(scale, offset, **recipe)
+    span = np.asarray(scale * (qmax - qmin) * (rng.integers(12, size=shape) > 0), scale.dtype)
+    fused = convention == "faiss" and not wide and bool(rng.integers(2))
+    return OffsetParams(None, offset, span=span, fused=fused, **recipe)
 
 
 def _near_half_steps(
-    rng: Generator, params: QuantParams, shape: tuple[int, ...], dtype: np.dtype[Any]
+    rng: Generator, params: Params, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
     """Numbers at and beside the boundaries between codes, one in eight special."""
-    scale, zero = params._spread(params._check_fits(shape))
+    layout = params._check_fits(shape)
+    assert isinstance(params, QuantParams | OffsetParams)
+    scale = layout.spread(np.asarray(params.scale)).astype(np.float64)
     code = rng.integers(params.qmin - 2, params.qmax + 2, shape) + 0.5
-    return _special(rng, _beside(rng, (code - zero) * scale.astype(np.float64), dtype))
+    if isinstance(params, QuantParams):
+        middle = (code - layout.spread(np.asarray(params.zero_point))) * scale
+    else:
+        if params.convention in BY_SPAN:  # whole steps above the offset
+            code = code - params.qmin - 0.5
+        middle = code * scale + layout.spread(np.asarray(params.offset))
+    return _special(rng, _beside(rng, middle, dtype))
 
 
 def _beside(rng: Generator, x: Array, dtype: np.dtype[Any]) -> Array:
@@ -275,11 +298,11 @@ def _placed(rng: Generator, x: Array) -> Array:
 
 def _quantize(function: Callable[..., Array]) -> Iterator[_Case]:
     rng = np.random.default_rng(1)
-    choices = CONVENTIONS, CODES, REALS
+    choices = EVERY_CONVENTION, CODES, REALS
     for layout, convention, codes, real in itertools.chain(
         _with_layouts(_KINDS, *choices),
         itertools.product(_LONG, *choices),
-        itertools.product(_TILED, CONVENTIONS, CODES[:1], REALS),
+        itertools.product(_TILED, EVERY_CONVENTION, CODES[:1], REALS),
     ):
         params = _choose(rng, layout, codes, convention, real)
         x = _near_half_steps(rng, params, layout.shape, real)
@@ -289,7 +312,7 @@ def _quantize(function: Callable[..., Array]) -> Iterator[_Case]:
 
 def _dequantize() -> Iterator[_Case]:
     rng = np.random.default_rng(2)
-    for layout, convention, codes, real in _with_layouts(_KINDS, CONVENTIONS, CODES, REALS):
+    for layout, convention, codes, real in _with_layouts(_KINDS, EVERY_CONVENTION, CODES, REALS):
         params = _choose(rng, layout, codes, convention, real)
         q = _placed(rng, rng.integers(0, 256, layout.shape, np.uint8).view(codes))
         dtype = None if real == np.float32 else real  # None takes the fast path
@@ -300,6 +323,7 @@ def _requantize() -> Iterator[_Case]:
     rng = np.random.default_rng(3)
     for layout, codes in _with_layouts((0, 1, 2, 3) * 8, CODES):
         params = _choose(rng, layout, codes, "onnx", np.dtype(np.float32))
+        assert isinstance(params, QuantParams)
         # steps of the accumulator far finer than the codes'; by 2 every other one is a half step
         acc_scale = np.asarray(params.scale, np.float64) / rng.choice([2.0, 1000.0, 3e6, 1e7])
         steps = np.asarray(rng.integers(-600, 601, layout.shape) * 10.0 ** rng.integers(0, 7))
@@ -349,21 +373,31 @@ def _numbers(rng: Generator, n: int, dtype: np.dtype[Any]) -> Array:
 def _min_max() -> Iterator[_Case]:
     """Per tensor and channel by `min_max`; blocks by `choose_params`, the only way to them."""
     rng = np.random.default_rng(7)
-    for layout, special, real in _with_layouts(_KINDS, ("none", "finite", "any") * 2, REALS):
+    specials = ("none", "finite", "any") * 2
+    for layout, special, skip_nan, real in _with_layouts(_KINDS, specials, (False, True), REALS):
         x = (rng.standard_normal(layout.shape) * 100).astype(real)
         if special != "none":
             x = _special(rng, x)
         if special == "finite":
             x = np.where(np.isfinite(x), x, real.type(1))
+        if skip_nan:
+            x = _holey(rng, x)
         x = _placed(rng, x)
-        yield _Case(x.size, partial(_range_of, x, layout), has_out=False)
+        yield _Case(x.size, partial(_range_of, x, layout, skip_nan), has_out=False)
 
 
-def _range_of(x: Array, layout: Layout) -> Array:
+def _holey(rng: Generator, x: Array) -> Array:
+    """`x` with NaN among its elements, few or nearly all."""
+    nan = np.asarray(rng.choice([np.nan, -np.nan], x.shape), x.dtype)
+    return np.where(rng.random(x.shape) < rng.choice([0.02, 0.5, 0.9]), nan, x)
+
+
+def _range_of(x: Array, layout: Layout, skip_nan: bool) -> Array:
+    axis, block = layout.axis, layout.block
     try:
-        if layout.block is None:
-            return np.stack(_api.min_max(x, channel_axis=layout.axis))
-        params = _api.choose_params(x, axis=layout.axis, block_size=layout.block)
+        if block is None:
+            return np.stack(_api.min_max(x, channel_axis=axis, skip_nan=skip_nan))
+        params = _api.choose_params(x, axis=axis, block_size=block, skip_nan=skip_nan)
     except ValueError:  # no data, or NaN or Inf: raised after the comparison
         return np.empty(0)
     return np.asarray(params.scale)
@@ -379,18 +413,20 @@ def _histogram() -> Iterator[_Case]:
         if math.prod(_parameters(layout)) > 64:
             continue  # each channel takes 32 KiB
         x = _special(rng, (rng.standard_normal(layout.shape) * 100).astype(real))
-        x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
-        yield _Case(x.size, partial(_counted, x, layout.axis), has_out=False)
+        x = np.where(np.isfinite(x), x, real.type(1))
+        skip_nan = rng.integers(3) == 0
+        x = _placed(rng, _holey(rng, x) if skip_nan else x)
+        yield _Case(x.size, partial(_counted, x, layout.axis, bool(skip_nan)), has_out=False)
 
 
-def _counted(x: Array, axis: int | None) -> Array:
-    return HistogramObserver(axis=axis).update(x)._table
+def _counted(x: Array, axis: int | None, skip_nan: bool) -> Array:
+    return HistogramObserver(axis=axis, skip_nan=skip_nan).update(x)._table
 
 
 def _errors() -> Iterator[_Case]:
     """The figures of `error_stats`, of data that are finite, partly zero and partly clipped."""
     rng = np.random.default_rng(10)
-    choices = CODES, CONVENTIONS, REALS
+    choices = CODES, EVERY_CONVENTION, REALS
     for layout, codes, convention, real in itertools.chain(
         _with_layouts(_KINDS, *choices), itertools.product(_LONG, *choices)
     ):
@@ -400,7 +436,7 @@ def _errors() -> Iterator[_Case]:
         yield _Case(x.size, partial(_figures, x, params), has_out=False)
 
 
-def _figures(x: Array, params: QuantParams) -> Array:
+def _figures(x: Array, params: Params) -> Array:
     if x.size == 0:  # an error
         return np.empty(0)
     figures = _compare.error_stats(x, params).to_dict().values()
@@ -412,19 +448,23 @@ def _quantize_dynamic() -> Iterator[_Case]:
     rng = np.random.default_rng(8)
     rules = ("max", "min", "least_error", "default", "symmetric")
     for layout, codes, convention, real in itertools.chain(
-        _with_layouts(_KINDS, CODES, CONVENTIONS, REALS),
-        itertools.product(_LONG + _MANY, CODES[1:], CONVENTIONS, REALS),
+        _with_layouts(_KINDS, CODES, EVERY_CONVENTION, REALS),
+        itertools.product(_LONG + _MANY, CODES[1:], EVERY_CONVENTION, REALS),
     ):
-        rule = str(rng.choice(rules))
+        rule = str(rng.choice(rules)) if convention in CONVENTIONS else "default"
         scale = 10.0 ** rng.integers(-6, 4)
         x = ((rng.standard_normal(layout.shape) + rng.integers(-2, 3)) * scale).astype(real)
-        x = _placed(rng, np.where(np.isfinite(x), x, real.type(1)))
+        x = np.where(np.isfinite(x), x, real.type(1))
+        skip_nan = bool(rng.integers(3) == 0)
+        x = _placed(rng, _holey(rng, x) if skip_nan else x)
         keywords = {
             "zero_point_from": None if rule in ("default", "symmetric") else rule,
             "symmetric": rule == "symmetric",
             "convention": convention,
             "axis": layout.axis,
             "block_size": layout.block,
+            "skip_nan": skip_nan,
+            **_codes(rng, codes),
         }
         yield _Case(x.size, partial(_dynamic, x, codes, keywords), has_out=False)
 
@@ -434,7 +474,7 @@ def _dynamic(x: Array, codes: np.dtype[Any], keywords: dict[str, Any]) -> Array:
         q, params = _api.quantize_dynamic(x, codes, **keywords)
     except ValueError:  # no data
         return np.empty(0)
-    results = q, np.asarray(params.scale), np.asarray(params.zero_point)
+    results = q, *params._arrays
     return np.frombuffer(b"".join(result.tobytes() for result in results), np.uint8)
 
 

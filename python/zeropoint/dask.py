@@ -25,9 +25,9 @@ from typing import Any, Never, TypeVar, Unpack
 import numpy as np
 
 from . import _backend, _checks
-from ._choice import Choice, ParamsKeywords, range_of, shows
+from ._choice import SKIP, Choice, ParamsKeywords, check_some, range_or_none, shows
 from ._extras import missing
-from ._params import Params, QuantParams, checked
+from ._params import OffsetParams, Params, QuantParams, checked
 from ._reference import Array, widen, working_dtype
 from .observers import HistogramObserver, MinMaxObserver
 
@@ -46,21 +46,23 @@ _Observer = TypeVar("_Observer", MinMaxObserver, HistogramObserver)
 
 
 @shows(ParamsKeywords)
-def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]) -> QuantParams:
+def choose_params(
+    a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeywords]
+) -> QuantParams | OffsetParams:
     """`zeropoint.choose_params` for the Dask array `a`, computed in one pass over it.
 
     Parameters
     ----------
     a
         float16, bfloat16, float32 or float64.  Its sizes of chunks may be unknown, unless there is
-        a `block_size`.
+        a `block_size`, or under ``faiss`` those along the last axis, whose length counts there.
     dtype, **keywords
         Those of `zeropoint.choose_params`.  Chunks that cut blocks are rechunked along `axis`.
 
     Returns
     -------
-    QuantParams
-        The same bits as from the whole array in memory.
+    QuantParams or OffsetParams
+        As the convention asks; the same bits as from the whole array in memory.
 
     Raises
     ------
@@ -68,23 +70,30 @@ def choose_params(a: Any, dtype: Any = "uint8", **keywords: Unpack[ParamsKeyword
         `a` is not a Dask array of a supported float dtype; `dtype` is not uint8 or int8; an
         unknown keyword.
     ValueError
-        As `zeropoint.choose_params`: no data; NaN or Inf, with count and first index in the whole
-        array (in its chunk, where sizes of chunks are unknown); keywords that exclude each other.
+        As `zeropoint.choose_params`: no data; NaN or Inf, with `skip_nan` Inf alone, with count and
+        first index in the whole array (in its chunk, where sizes of chunks are unknown); keywords
+        that exclude each other; sizes of chunks that are unknown and needed.
     """
     a = _real(a)
     axis = _checks.axis(keywords.pop("axis", None))
     block_size = _checks.block(keywords.pop("block_size", None), axis)
+    skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
     choice = Choice.of(choose_params, dtype, keywords)
     kept: tuple[int, ...] = () if axis is None else (_checks.normal_axis(axis, a.ndim),)
     if block_size is not None:
         a = _whole_blocks(a, kept[0], block_size)
         kept = tuple(range(a.ndim))
-    ends = functools.partial(range_of, axis=axis, block_size=block_size)
-    found = _reduced(a, ends, _joined_ranges, kept)
+    last = range(a.ndim)[-1:]
+    if choice.convention == "faiss" and kept != (*last,):
+        _check_known(a, last, "values of faiss, which depend on the length of the last axis,")
+    ends = functools.partial(range_or_none, axis=axis, block_size=block_size, skip_nan=skip_nan)
+    found = _reduced(a, ends, _joined_ranges, kept, skip_nan)
     if found is None:
         raise ValueError(f"a has no data (shape {a.shape}); pass at least one element per channel")
     low, high = (np.block(_each(found, operator.itemgetter(end)).tolist()) for end in (0, 1))
-    return choice.params(low, high, axis, block_size)
+    check_some(low, high, "a")
+    length = math.prod(a.shape[-1:]) if _known(a, last) else None  # then it is that of low
+    return choice.params(low, high, axis, block_size, length)
 
 
 def observe(a: Any, observer: _Observer) -> _Observer:
@@ -109,8 +118,8 @@ def observe(a: Any, observer: _Observer) -> _Observer:
     TypeError
         `a` is not a Dask array of a supported float dtype, or `observer` not an observer.
     ValueError
-        NaN or Inf, as for `choose_params`; another number of channels than `observer` has seen;
-        nothing has been taken in then.
+        NaN or Inf, as for `choose_params` (Inf alone where `observer` skips NaN); another number of
+        channels than `observer` has seen; nothing has been taken in then.
     """
     a = _real(a)
     if not isinstance(observer, (MinMaxObserver, HistogramObserver)):
@@ -122,10 +131,10 @@ def observe(a: Any, observer: _Observer) -> _Observer:
         kept = (_checks.normal_axis(observer.axis, a.ndim),)
         if _known(a, kept):
             observer._check_channels(a.shape[kept[0]], "a")  # now, not after a long pass
-    fresh = functools.partial(type(observer), axis=observer.axis)
-    found = _reduced(
-        a, functools.partial(_filled, fresh=fresh), functools.partial(_merged, fresh=fresh), kept
-    )
+    skip_nan = observer.skip_nan
+    fresh = functools.partial(type(observer), axis=observer.axis, skip_nan=skip_nan)
+    filled, merged = (functools.partial(each, fresh=fresh) for each in (_filled, _merged))
+    found = _reduced(a, filled, merged, kept, skip_nan)
     if found is not None:
         observer.merge(found.item() if found.ndim == 0 else fresh()._side_by_side(list(found)))
     return observer
@@ -161,15 +170,17 @@ def _reduced(
     measure: Callable[[Array], Any],
     join: Callable[[Sequence[Any]], Any],
     kept: tuple[int, ...],
+    skip_nan: bool,
 ) -> Array | None:
     """Measure every chunk, join along all axes but those `kept`; computed.
 
     Returns an object array, one measure for each chunk along the `kept` axes, or None without
-    data.  ValueError for NaN and Inf.
+    data.  ValueError for Inf, and for NaN unless `skip_nan`.
     """
     records = a.map_blocks(
         _record,
         measure=measure,
+        skip_nan=skip_nan,
         dtype=object,
         chunks=tuple((1,) * n for n in a.numblocks),
         meta=np.empty((0,) * a.ndim, object),
@@ -189,7 +200,7 @@ def _reduced(
     faults = [fault for _, faults in found.flat for fault in faults]
     if faults:
         size = f" of {a.size} elements" if _known(a) else ""
-        raise _nonfinite(a.chunks, faults, size, bool(kept))
+        raise _nonfinite(a.chunks, faults, size, bool(kept), skip_nan, "" if skip_nan else SKIP)
     found = _each(found, operator.itemgetter(0)).reshape([found.shape[axis] for axis in kept])
     full = _each(found, lambda measured: measured is not None).astype(bool)
     if full.all():
@@ -197,7 +208,9 @@ def _reduced(
     return found[full] if full.any() else None  # chunks without data leave gaps along one axis
 
 
-def _record(x: Array, *, measure: Callable[[Array], Any], block_id: tuple[int, ...]) -> Array:
+def _record(
+    x: Array, *, measure: Callable[[Array], Any], skip_nan: bool, block_id: tuple[int, ...]
+) -> Array:
     x = _checks.real_array(x, "a")
     faults: list[_Fault] = []
     measured = None
@@ -205,15 +218,15 @@ def _record(x: Array, *, measure: Callable[[Array], Any], block_id: tuple[int, .
         if x.size:
             measured = measure(x)
     except ValueError:
-        faults = _faults(x, block_id)
+        faults = _faults(x, block_id, skip_nan)
         if not faults:
             raise
     return _cell((measured, faults), x.ndim)
 
 
-def _faults(x: Array, block_id: tuple[int, ...]) -> list[_Fault]:
-    """One for a chunk that has NaN or Inf."""
-    bad = ~np.isfinite(widen(x))
+def _faults(x: Array, block_id: tuple[int, ...], nan: bool) -> list[_Fault]:
+    """One for a chunk that has NaN or Inf; with `nan` NaN is fine."""
+    bad = np.isinf(widen(x)) if nan else ~np.isfinite(widen(x))
     if not bad.any():
         return []
     first = tuple(map(int, np.unravel_index(int(np.argmax(bad)), x.shape)))
@@ -247,9 +260,14 @@ def _each(cells: Array, function: Callable[[Any], Any]) -> Array:
 
 
 def _nonfinite(
-    chunks: tuple[tuple[float, ...], ...], faults: Sequence[_Fault], size: str, shaped: bool
+    chunks: tuple[tuple[float, ...], ...],
+    faults: Sequence[_Fault],
+    size: str,
+    shaped: bool,
+    nan: bool,
+    more: str = "",
 ) -> ValueError:
-    """The error for NaN and Inf, in the words of `zeropoint.choose_params`."""
+    """The error for NaN and Inf, or with `nan` for Inf, in the words of `_checks.finite`."""
     starts = [np.cumsum((0, *sizes)) for sizes in chunks]
 
     def index(fault: _Fault) -> tuple[Any, ...]:
@@ -264,8 +282,8 @@ def _nonfinite(
         where = f"index {tuple(map(int, index(first)))}"
     count = sum(fault[1] for fault in faults)
     return ValueError(
-        f"a has {count} NaN or Inf{size}, the first ({first[3]}) at {where}; "
-        f"{_checks.without_nonfinite('a', shaped, 'dask.array')}"
+        f"a has {count} {'' if nan else 'NaN or '}Inf{size}, the first ({first[3]}) at {where}; "
+        f"{more}{_checks.without_nonfinite('a', shaped, 'dask.array', nan)}"
     )
 
 
@@ -282,11 +300,13 @@ def quantize(a: Any, params: Params, *wrong: Never, check_finite: bool = False) 
         float16, bfloat16, float32 or float64.  Its sizes of chunks may be unknown, but for those
         along ``params.axis``, and all of them with a ``params.block_size``.
     params
-        Each chunk gets those of its elements.  Chunks that cut blocks are rechunked along the axis.
+        QuantParams or OffsetParams.  Each chunk gets those of its elements.  Chunks that cut blocks
+        are rechunked along the axis.
     check_finite
-        Raise ValueError where a chunk holds a NaN or an Inf, once that chunk is computed, with the
-        number of them in the chunk and the index of the first in `a` (in its chunk, where sizes of
-        chunks are unknown).  Chunks that were computed before it may be written by then.
+        Raise ValueError where a chunk holds a NaN or an Inf (with ``params.nan_code`` an Inf), once
+        that chunk is computed, with the number of them in the chunk and the index of the first in
+        `a` (in its chunk, where sizes of chunks are unknown).  Chunks that were computed before it
+        may be written by then.
 
     Returns
     -------
@@ -302,15 +322,16 @@ def quantize(a: Any, params: Params, *wrong: Never, check_finite: bool = False) 
     params = checked(params, wrong, "zd.quantize(a, ", ", check_finite=True")
     params._check_precision(working_dtype(a.dtype))
     if _checks.flag(check_finite, "check_finite"):
-        a = a.map_blocks(_finite, chunks_of_a=a.chunks, dtype=a.dtype, meta=a._meta)
+        nan = params.nan_code is not None
+        a = a.map_blocks(_finite, chunks_of_a=a.chunks, nan=nan, dtype=a.dtype, meta=a._meta)
     return _elementwise("quantize", a, params, params.dtype)
 
 
-def _finite(x: Array, *, chunks_of_a: Any, block_id: tuple[int, ...]) -> Array:
-    """The chunk itself, if its elements are finite."""
-    if faults := _faults(_checks.real_array(x, "a"), block_id):
+def _finite(x: Array, *, chunks_of_a: Any, nan: bool, block_id: tuple[int, ...]) -> Array:
+    """The chunk itself, if its elements are finite, or with `nan` NaN."""
+    if faults := _faults(_checks.real_array(x, "a"), block_id, nan):
         size = f" of {x.size} elements in chunk {block_id}"
-        raise _nonfinite(chunks_of_a, faults, size, shaped=True)
+        raise _nonfinite(chunks_of_a, faults, size, shaped=True, nan=nan)
     return x
 
 

@@ -19,15 +19,20 @@ A file of codes holds, for a quantized tensor NAME:
                                                     QuantParams without scale, zero_point}}``
 =====================  ==========  ===============  ==========================================
 
+Of an `OffsetParams` there are ``NAME_scale`` or, of the conventions that keep the span,
+``NAME_span``, and ``NAME_offset`` in the same dtype.
+
 `quantize_file` copies all other tensors, and the metadata of the source.  A model's folder is a
 source and a target like a file.  ``docs/files.md`` says more.
+
+A ``.parquet`` file has columns in place of tensors: `zeropoint.arrow` and ``docs/columns.md``.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -63,7 +68,7 @@ from ._files.own import Own, companions, fields_of, metadata_of
 from ._files.quantized import Quantized, Scheme
 from ._files.source import NUMPY, Tensor, fault, real_dtype
 from ._files.target import Region, check_folders, replacing
-from ._params import QuantParams
+from ._params import OffsetParams, QuantParams
 from ._patterns import Patterns
 from ._reference import Array
 
@@ -88,16 +93,16 @@ _PathLike = str | os.PathLike[str]
 @_checks.initialised_once
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file."""
+    """One tensor, or column, of a file."""
 
     name: str
     dtype: str  #: in the file's own words: ``<f4`` in a .npy, ``F32`` in a .safetensors or .gguf
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  #: of a column that is no FixedSizeList the number of rows alone
     order: str  #: ``"C"`` or ``"F"`` (Fortran)
     bytes: int
     #: of a quantized tensor: ``name``, ``dtype`` and ``shape`` of the values, ``format``,
-    #: ``params`` (`QuantParams` without scale and zero point), ``params_shape`` (of the scales),
-    #: ``parts`` (the names of the tensors that it is stored in, this one first)
+    #: ``params`` (`QuantParams` or `OffsetParams` without their arrays), ``params_shape`` (of
+    #: those), ``parts`` (the names of the tensors that it is stored in, this one first)
     quantized: dict[str, Any] | None
     file: str | None = None  #: in a folder, the name of the file that it lies in
 
@@ -108,9 +113,11 @@ class FileInfo:
     """The contents of a file."""
 
     path: str
-    format: str  #: ``"npy"``, ``"npz"``, ``"safetensors"``, ``"gguf"`` or ``"folder"``
+    #: ``"npy"``, ``"npz"``, ``"safetensors"``, ``"gguf"``, ``"parquet"`` or ``"folder"``
+    format: str
     bytes: int
-    metadata: dict[str, str]  #: of a .safetensors or .gguf file; of arrays there the length
+    #: of a .safetensors, .gguf or .parquet file; of arrays there the length
+    metadata: dict[str, str]
     tensors: tuple[TensorInfo, ...]  #: in the order of the file
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,13 +138,16 @@ def quantize_file(
     include: Patterns = None,
     exclude: Patterns = None,
     stats: bool = False,
+    column: str | Sequence[str] | None = None,
+    fit: Any = None,
     dtype: Any = "uint8",
     **keywords: Unpack[ParamsKeywords],
 ) -> FileSummary:
     """Quantize the float tensors of a file into the ``.safetensors`` file `dst`.
 
     Parameters and codes are to the bit those of `choose_params` and `quantize` for each tensor.
-    A ``.gguf`` file becomes one of Q8_0, the same bytes as llama.cpp's llama-quantize writes.
+    A ``.gguf`` file becomes one of Q8_0, the same bytes as llama.cpp's llama-quantize writes.  Of a
+    ``.parquet`` file columns are quantized, as by `zeropoint.arrow.quantize`.
 
     Parameters
     ----------
@@ -145,10 +155,12 @@ def quantize_file(
         A ``.npy`` (its tensor is named as the file), ``.npz``, ``.safetensors`` or ``.gguf`` file,
         or a model's folder: its shards are written anew, and all but other weights is copied.
         float16, bfloat16 (not in the first two), float32 and float64 (not of a ``.gguf``) are
-        quantized, in any byte order, in C or Fortran order.  Other dtypes are copied.
+        quantized, in any byte order, in C or Fortran order.  Other dtypes are copied.  Of a
+        ``.parquet`` file one row group is in memory at a time.
     dst
-        A ``.safetensors`` file; a ``.gguf`` file or a folder for such a source.  Replaced if it
-        exists, and only once the new one is complete; a folder only if it is empty or a model's.
+        A ``.safetensors`` file; a ``.gguf`` or ``.parquet`` file or a folder for such a source.
+        Replaced if it exists, and only once the new one is complete; a folder only if it is empty
+        or a model's.
     progress
         Called as ``progress(done, total)``, in bytes.
     include, exclude
@@ -158,11 +170,19 @@ def quantize_file(
         `exclude`.
     stats
         Whether the summary gives the SQNR of each tensor, which takes longer.
+    column
+        Of a ``.parquet`` file: the name of the column to quantize, or several.  It holds floats or
+        float lists of one length, and may have nulls.
+    fit
+        Of a ``.parquet`` file: ``"all"`` (the default) chooses parameters for all its rows, in a
+        pass before that of the codes.  Or parameters or a fitted quantizer, or the name of a file
+        with the JSON of their `to_dict`; then `dtype` and keywords are not given.
     dtype, **keywords
         Those of `choose_params`, for all tensors.  A tensor to whose shape they cannot apply (no
         elements, or fewer axes than `axis` needs), or that an axis or blocks would not make
-        smaller (a scale for each of few elements), is copied, and the summary says why.  None for
-        a ``.gguf`` file: Q8_0 has no options, and llama-quantize's rules say what is copied.
+        smaller (a scale for each of few elements), is copied, and the summary says why.  Tensors
+        with NaN need `skip_nan` and a `nan_code`, as which NaN is stored.  None for a ``.gguf``
+        file: Q8_0 has no options, and llama-quantize's rules say what is copied.
 
     Returns
     -------
@@ -179,18 +199,28 @@ def quantize_file(
         No float tensor at all; a tensor of a dtype that safetensors lacks; `dtype` is not uint8
         or int8; an unknown keyword.
     ValueError
-        A file that is damaged or hostile; NaN or Inf in a tensor (count and first index); data
-        that `choose_params` refuses; nothing left to quantize; tensors that are quantized in the
-        format of another engine; names that are taken; a pattern
-        that no name matches; a member of a ``.npz`` that is no array of numbers; a ``.gguf`` file
-        that is quantized already, or a block whose scale float16 cannot hold.
+        A file that is damaged or hostile; Inf, or NaN unless it is skipped, in a tensor (count and
+        first index); `skip_nan` without a `nan_code`; data that `choose_params` refuses; nothing
+        left to quantize; tensors that are quantized in the format of another engine; names that are
+        taken; a pattern that no name matches; a member of a ``.npz`` that is no array of numbers; a
+        ``.gguf`` file that is quantized already, or a block whose scale float16 cannot hold; no
+        such column, rows of different lengths, a null within a row.
     """
-    path, target = _paths(src, SUFFIXES, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
+    if _is_parquet(src):
+        kept_by = {"include": include, "exclude": exclude}
+        return _quantize_columns(
+            src, dst, progress, stats, column, fit, kept_by, dtype, dict(keywords)
+        )
+    for name, value in (("column", column), ("fit", fit)):
+        if value is not None:
+            raise ValueError(f"{name} is for .parquet files, and src is {str(src)!r}; leave it out")
+    sources = *SUFFIXES, ".parquet"
+    path, target = _paths(src, sources, dst, (".gguf" if _is_gguf(src) else ".safetensors",))
     if _is_gguf(src):
         _check_no_options(keywords if dtype == "uint8" else {"dtype": dtype, **keywords})
     axis = _checks.axis(keywords.pop("axis", None))
     block = _checks.block(keywords.pop("block_size", None), axis)
-    choice = Choice.of(quantize_file, dtype, keywords)
+    choice, skip_nan = _choice(dtype, keywords)
     wanted = _patterns.checked(include, "include")
     unwanted = _patterns.checked(exclude, "exclude") or []
     with open_container(path, functools.partial(_patterns.matches, unwanted)) as container:
@@ -206,7 +236,7 @@ def quantize_file(
                 return "it is not included"
             return "it is excluded" if tensor.name in excluded else None
 
-        scheme: Scheme = Own(choice, axis, block)
+        scheme: Scheme = Own(choice, axis, block, skip_nan)
         if _is_gguf(src):
             scheme = gguf.Scheme.of(container, reason_to_keep)
         else:  # floats among the codes of another format would be of no use to its engine
@@ -214,6 +244,45 @@ def quantize_file(
         return jobs.quantize(
             container, scheme, reason_to_keep, Path(dst), target, progress, stats=stats
         )
+
+
+def _quantize_columns(
+    src: _PathLike,
+    dst: _PathLike,
+    progress: Progress | None,
+    stats: bool,
+    column: object,
+    fit: Any,
+    kept_by: Mapping[str, object],
+    dtype: Any,
+    keywords: dict[str, Any],
+) -> FileSummary:
+    """`quantize_file` of a .parquet file."""
+    from ._files import parquet  # pyarrow is loaded for such files alone
+
+    path, target = _paths(src, (".parquet",), dst, (".parquet",))
+    for name, value in kept_by.items():
+        if value is not None:
+            raise ValueError(f"{name} is not for .parquet files; name the columns as column")
+    names = [column] if isinstance(column, str) else column
+    if names is not None and not (
+        isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(f"column must be a name or a list of names, not {_checks.shown(column)}")
+    if fit is None or fit == "all":
+        axis = _checks.axis(keywords.pop("axis", None))
+        if (block := keywords.pop("block_size", None)) is not None:
+            raise ValueError(
+                f"block_size {_checks.shown(block)} is not for columns; leave it out, and pass "
+                "axis=-1 for a scale for each element of the lists"
+            )
+        choice, skip_nan = _choice(dtype, keywords)
+        how: tuple[Any, Choice | None, int | None, bool] = (None, choice, axis, skip_nan)
+    else:
+        for name in [*keywords, *(["dtype"] if dtype != "uint8" else [])]:
+            raise ValueError(f"{name} is for fit='all'; parameters that are given have their own")
+        how = (parquet.given(fit), None, None, False)
+    return parquet.quantize(path, Path(dst), target, progress, names, *how, stats=stats)
 
 
 def quantize_checkpoint(
@@ -319,14 +388,16 @@ def dequantize_file(
     src
         A ``.safetensors`` file from `quantize_file`, `quantize_checkpoint` or `save`, or a folder
         of such; the same of compressed-tensors and ComfyUI, and a ``.gguf`` file with tensors of
-        Q8_0, whoever wrote it.
+        Q8_0, whoever wrote it; a ``.parquet`` file with parameters in the metadata of its columns.
     dst
         A ``.safetensors`` file or, for a file of one tensor, a ``.npy`` file (in C order); a
-        ``.gguf`` file or a folder for such a source.  Replaced as by `quantize_file`.
+        ``.gguf`` or ``.parquet`` file or a folder for such a source.  Replaced as by
+        `quantize_file`.
     progress
         Called as ``progress(done, total)``, in bytes.
     dtype
-        float16, bfloat16 (not in a ``.npy``), float32 or float64 (not in a ``.gguf``); by default
+        float16, bfloat16 (not in a ``.npy`` or ``.parquet``), float32 or float64 (not in a
+        ``.gguf``); by default
         that of each tensor before it was quantized, of a ``.gguf`` float16.
 
     Returns
@@ -347,10 +418,15 @@ def dequantize_file(
         ``.npy``.
     """
     targets = (".gguf",) if _is_gguf(src) else (".safetensors", ".npy")
-    path, target = _paths(src, (".safetensors", ".gguf"), dst, targets)
+    targets = (".parquet",) if _is_parquet(src) else targets
+    path, target = _paths(src, (".safetensors", ".gguf", ".parquet"), dst, targets)
     if isinstance(dtype, str) and dtype == "bfloat16":
         dtype = real_dtype(dtype)  # NumPy knows the name once ml_dtypes is imported
     wanted = None if dtype is None else _checks.real_dtype(dtype)
+    if _is_parquet(src):
+        from ._files import parquet
+
+        return parquet.dequantize(path, Path(dst), target, progress, wanted)
     if _is_gguf(src) and wanted == np.float64:
         raise TypeError("dtype float64 is of no use in a .gguf file; choose float16 or float32")
     with open_container(path) as container:
@@ -359,7 +435,8 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """The contents of a ``.npy``, ``.npz``, ``.safetensors`` or ``.gguf`` file, or of a folder.
+    """The contents of a ``.npy``, ``.npz``, ``.safetensors``, ``.gguf`` or ``.parquet`` file, or of
+    a folder.
 
     Headers alone are read.
 
@@ -370,6 +447,13 @@ def inspect_file(path: _PathLike) -> FileInfo:
     ValueError
         A file of another kind, or one that is damaged or hostile.
     """
+    if _is_parquet(path):
+        from ._files import parquet
+
+        found = parquet.inspect(Path(path))
+        return FileInfo(
+            **found | {"tensors": tuple(TensorInfo(**each) for each in found["tensors"])}
+        )
     with open_container(Path(path)) as container:
         by_codes = {one.parts[0].name: one for one in readable(container).values()}
 
@@ -435,8 +519,8 @@ def read_tensor(path: _PathLike, name: str) -> Array:
     return values.reshape(tensor.shape, order="F" if tensor.fortran else "C")
 
 
-def read_params(path: _PathLike, name: str) -> QuantParams:
-    """The parameters of the quantized tensor `name` of a file or a model's folder.
+def read_params(path: _PathLike, name: str) -> QuantParams | OffsetParams:
+    """The parameters of the quantized tensor, or column, `name` of a file or a model's folder.
 
     ``dequantize(read_tensor(path, name), read_params(path, name))`` are its values.
 
@@ -447,6 +531,10 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
     ValueError
         No such tensor, or it is not quantized; a file that is damaged.
     """
+    if _is_parquet(path):
+        from ._files import parquet
+
+        return parquet.read_params(Path(path), name)  # type: ignore[return-value]
     with open_again(Path(path)) as container:
         one = quantized_one(container, name)
         if one is None:
@@ -459,7 +547,7 @@ def read_params(path: _PathLike, name: str) -> QuantParams:
             return one.assembled(container, *reader.params(one.layout), one.fields["axis"])
 
 
-def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> None:
+def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams | OffsetParams]]) -> None:
     """Write codes and their parameters, as `quantize` made them, to a ``.safetensors`` file.
 
     `load` gives them back to the bit, and all functions here read the file.  For example::
@@ -472,19 +560,19 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
         Replaced if it exists, and only once the new file is complete.
     tensors
         ``{name: (codes, params)}``: codes of ``params.dtype``, of any shape that the parameters
-        fit, and a `QuantParams`.  `dequantize_file` takes the values for float32, or float64 where
-        the scales are.
+        fit, and a `QuantParams` or `OffsetParams`.  `dequantize_file` takes the values for float32,
+        or float64 where the scales are.
 
     Raises
     ------
     OSError
         A file that cannot be written.
     TypeError
-        `tensors` is no mapping; a name that is no string; what is not a pair of codes and a
-        QuantParams; codes that are not of ``params.dtype``.
+        `tensors` is no mapping; a name that is no string; what is not a pair of codes and
+        parameters; codes that are not of ``params.dtype``.
     ValueError
         Nothing to save; parameters that do not fit the shape of the codes; a name that safetensors
-        cannot hold, or that is ``NAME_scale`` or ``NAME_zero_point`` of another.
+        cannot hold, or that is the one of another's parameters, as ``NAME_scale``.
     """
     target = _target(path, "path", (".safetensors",))
     if not isinstance(tensors, Mapping):
@@ -497,15 +585,15 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
     entries: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, pair in tensors.items():
         codes, params, axis = _checked_pair(name, pair)
-        scale, zero_point = np.asarray(params.scale), np.asarray(params.zero_point, np.int32)
-        for companion in companions(name):
+        beside = companions(name, params)
+        for companion in beside:
             if companion in tensors:
                 raise ValueError(
                     f"tensors has {_checks.shown(companion)}, the name of the parameters of "
                     f"{_checks.shown(name)}; rename one"
                 )
-        contents |= dict(zip((name, *companions(name)), (codes, scale, zero_point), strict=True))
-        entries[name] = scale.dtype.name, fields_of(params, axis, params.block_size)
+        contents |= dict(zip((name, *beside), (codes, *params._arrays), strict=True))
+        entries[name] = params._arrays[0].dtype.name, fields_of(params, axis)
     words = {np.dtype(code).newbyteorder("="): word for word, code in NUMPY.items()}
     outputs = {name: (words[array.dtype], array.shape) for name, array in contents.items()}
     head, starts = safetensors.write_header(outputs, metadata_of({}, entries), target)
@@ -517,7 +605,7 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams]]) -> Non
                 place.write(array[chunk])
 
 
-def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams]]:
+def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams | OffsetParams]]:
     """The codes and parameters of all quantized tensors of a file or a model's folder.
 
     It reads what `dequantize_file` reads.  Tensors that are not quantized are not read:
@@ -563,6 +651,18 @@ def _unknown(container: Container, name: str) -> ValueError:
 # Arguments
 
 
+def _choice(dtype: Any, keywords: Any) -> tuple[Choice, bool]:
+    """The choice of `quantize_file`, and whether NaN count for nothing in the ranges."""
+    skip_nan = _checks.flag(keywords.pop("skip_nan", False), "skip_nan")
+    choice = Choice.of(quantize_file, dtype, keywords)
+    if skip_nan and choice.nan_code is None:
+        raise ValueError(
+            "skip_nan=True needs a nan_code, or NaN would be lost in the file: choose a code that "
+            f"data do not get, such as nan_code={choice.qmin}"
+        )
+    return choice, skip_nan
+
+
 def _paths(
     src: _PathLike, sources: tuple[str, ...], dst: _PathLike, targets: tuple[str, ...]
 ) -> tuple[Path, Path]:
@@ -599,6 +699,10 @@ def _check_no_options(keywords: Mapping[str, Any]) -> None:
         )
 
 
+def _is_parquet(src: _PathLike) -> bool:
+    return Path(src).suffix == ".parquet"
+
+
 def _is_gguf(src: _PathLike) -> bool:
     return Path(src).suffix == ".gguf"
 
@@ -612,17 +716,20 @@ def _check_suffix(path: Path, name: str, suffixes: tuple[str, ...]) -> None:
         )
 
 
-def _checked_pair(name: object, pair: object) -> tuple[Array, QuantParams, int | None]:
+def _checked_pair(
+    name: object, pair: object
+) -> tuple[Array, QuantParams | OffsetParams, int | None]:
     """One of `save`'s tensors: codes, params, and their axis counted from 0."""
     if not isinstance(name, str):
         raise TypeError(f"tensors has the name {_checks.shown(name)}; names must be strings")
     what = f"tensors[{_checks.shown(name)}]"
-    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], QuantParams):
+    kinds = QuantParams, OffsetParams
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], kinds):
         held = type(pair).__name__
         if isinstance(pair, tuple):
             held += f" of {[type(each).__name__ for each in pair]}"
         raise TypeError(
-            f"{what} must be a tuple (codes, QuantParams), not {held}; pass what "
+            f"{what} must be a tuple (codes, QuantParams or OffsetParams), not {held}; pass what "
             "zeropoint.quantize_dynamic returns, or (zeropoint.quantize(x, params), params)"
         )
     codes, params = pair

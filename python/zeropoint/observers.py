@@ -17,7 +17,7 @@ from typing import Any, Never, Self, Unpack
 import numpy as np
 
 from . import _backend, _checks, _clipping, _reference
-from ._choice import Choice, ChoiceKeywords, min_max, shows
+from ._choice import Choice, ChoiceKeywords, min_max, range_or_none, shows
 from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
@@ -35,17 +35,18 @@ _SOME = 128  # channels whose tables are joined at a time: 4 MiB each
 class _Observer(abc.ABC):
     """Of both observers: the range, and how observers are compared, merged and written."""
 
-    def __init__(self, *wrong: Never, axis: int | None = None) -> None:
+    def __init__(self, *wrong: Never, axis: int | None = None, skip_nan: bool = False) -> None:
         if wrong:
             name = type(self).__name__
             raise TypeError(
-                f"{name} takes no argument but axis, and that by keyword; the dtype of the codes "
+                f"{name} takes axis and skip_nan, and those by keyword; the dtype of the codes "
                 f"goes to params: {name}().update(x).params({_checks.shown(wrong[0])})"
             )
         self._axis = _checks.axis(axis)
+        self._skip_nan = _checks.flag(skip_nan, "skip_nan")
         self._precision = np.dtype(np.float32)
-        # float, or a float64 array of the channels, which holds both precisions; no data is the
-        # range that any other widens
+        # float, or a float64 array of the channels, which holds both precisions; no data, of a
+        # channel too where all of it is NaN, is the range that any other widens
         self._low: Any = np.inf
         self._high: Any = -np.inf
 
@@ -55,7 +56,13 @@ class _Observer(abc.ABC):
         return self._axis
 
     @property
+    def skip_nan(self) -> bool:
+        """Whether NaN are left out."""
+        return self._skip_nan
+
+    @property
     def _empty(self) -> bool:
+        """Whether not even the number of channels is known."""
         return isinstance(self._low, float) and self._low > self._high
 
     @property
@@ -73,15 +80,16 @@ class _Observer(abc.ABC):
         ----------
         x
             float16, bfloat16, float32 or float64, any shape and strides.  The first data fix the
-            number of channels along `axis`.  No elements, no change.
+            number of channels along `axis`.  No elements, no change.  With ``skip_nan=True`` NaN
+            are left out, and a channel may have no others so far.
 
         Raises
         ------
         TypeError
             `x` is not of a supported float dtype.
         ValueError
-            NaN or Inf in `x` (count and first index), another number of channels, or (AxisError)
-            no such axis.  The observer is as it was before.
+            NaN or Inf in `x` (count and first index; with ``skip_nan=True`` Inf alone), another
+            number of channels, or (AxisError) no such axis.  The observer is as it was before.
         """
         if type(x) is not np.ndarray or x.size == 0:
             x = _checks.real_array(x)
@@ -102,7 +110,22 @@ class _Observer(abc.ABC):
     def _take(self, x: Array) -> None:
         """Take in the elements of an array that has some; its channels are checked."""
 
+    def _range_of(self, x: Array, axis: int | None, whole: Array) -> tuple[Array, Array]:
+        """Minimum and maximum of `x`, a chunk of `whole`, the channel axis counted from 0; Inf and
+        -Inf of channels without data.  ValueError for NaN and Inf."""
+        low, high = _backend.min_max(x, axis, None, self._skip_nan)
+        self._check_finite(low, high, whole)
+        return low, high
+
+    def _check_finite(self, low: Array, high: Array, x: Array) -> None:
+        """ValueError where [low, high] is of data with NaN or Inf, which `x` are."""
+        if not np.all(((low > -np.inf) & (high < np.inf)) | (low > high)):
+            more = "" if self._skip_nan else "observe with skip_nan=True to leave out NaN, or "
+            _checks.finite(x, "x", self._axis is not None, nan=self._skip_nan, more=more)
+
     def _include(self, low: Array, high: Array, precision: np.dtype[Any]) -> None:
+        if self._skip_nan and not np.any(low <= high):
+            precision = np.dtype(np.float32)  # no data
         if self._axis is None:
             self._low = min(self._low, low.item())
             self._high = max(self._high, high.item())
@@ -123,19 +146,21 @@ class _Observer(abc.ABC):
         TypeError
             `other` is not an observer of the same class.
         ValueError
-            `other` has another axis or number of channels, or the two have seen more than
-            2^63 - 1 elements.  The observer is as it was before.
+            `other` has another axis, number of channels or `skip_nan`, or the two have seen more
+            than 2^63 - 1 elements.  The observer is as it was before.
         """
         if type(other) is not type(self):
             raise TypeError(
                 f"other is a {type(other).__name__}; a {type(self).__name__} can only be merged "
                 "with another"
             )
-        if other._axis != self._axis:
-            raise ValueError(
-                f"other has axis {other._axis}, this observer {self._axis}; make both with the "
-                "same axis"
-            )
+        for name in ("axis", "skip_nan"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"other has {name} {theirs}, this observer {mine}; make both with the same "
+                    f"{name}"
+                )
         if not other._empty:
             self._check_channels(np.size(other._low), "other")
             self._join(other)
@@ -146,7 +171,7 @@ class _Observer(abc.ABC):
 
     @_backend.ieee
     def _side_by_side(self, observers: Sequence[Self]) -> Self:
-        """Take in observers of consecutive channels, all with data; this one has seen none."""
+        """Take in observers of consecutive channels, none of them empty; this one is."""
         lows, highs = ([getattr(each, end) for each in observers] for end in ("_low", "_high"))
         precision = functools.reduce(np.promote_types, [each._precision for each in observers])
         self._include(np.concatenate(lows), np.concatenate(highs), precision)
@@ -156,13 +181,19 @@ class _Observer(abc.ABC):
         """Minimum and maximum in the precision of the data."""
         if self._empty:
             raise ValueError("the observer has seen no data; call update first")
+        without = self._low > self._high
+        if np.any(without):
+            raise ValueError(
+                f"the observer has seen no data of channel {int(np.argmax(without))} along axis "
+                f"{self._axis} but NaN; update it with some, or leave the channel out"
+            )
         return np.asarray(self._low, self._precision), np.asarray(self._high, self._precision)
 
     # -- value ----------------------------------------------------------------------------------
 
     def _state(self) -> tuple[Any, ...]:
         ends = np.asarray(self._low), np.asarray(self._high)
-        shared = self._axis, self._precision.name, ends[0].shape
+        shared = self._axis, self._skip_nan, self._precision.name, ends[0].shape
         return (*shared, *(end.tobytes() for end in ends))
 
     def __eq__(self, other: object) -> bool:
@@ -173,12 +204,17 @@ class _Observer(abc.ABC):
     __hash__ = None  # type: ignore[assignment]  # an observer changes
 
     def __repr__(self) -> str:
-        axis = "" if self._axis is None else f"axis={self._axis}"
+        given = [] if self._axis is None else [f"axis={self._axis}"]
+        given += ["skip_nan=True"] * self._skip_nan
         seen = "no data yet" if self._empty else self._seen()
-        return f"<{type(self).__name__}({axis}): {seen}>"
+        return f"<{type(self).__name__}({', '.join(given)}): {seen}>"
 
     def _seen(self) -> str:
         channels = "" if self._axis is None else f"{self._low.size} channels, "
+        if without := int(np.count_nonzero(self._low > self._high)):
+            channels += f"{without} of them without data, "
+            if without == np.size(self._low):
+                return channels[:-2]
         return f"{channels}min {np.min(self._low)}, max {np.max(self._high)}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,9 +222,10 @@ class _Observer(abc.ABC):
         return {
             "observer": type(self).__name__,
             "axis": self._axis,
+            "skip_nan": self._skip_nan,
             "precision": self._precision.name,
-            "min": None if self._empty else np.asarray(self._low).tolist(),
-            "max": None if self._empty else np.asarray(self._high).tolist(),
+            "min": None if self._empty else _finite_or_none(self._low),
+            "max": None if self._empty else _finite_or_none(self._high),
         }
 
     @classmethod
@@ -212,7 +249,7 @@ class _Observer(abc.ABC):
             )
         _checks.name(fields["observer"], "observer", (cls.__name__,))
         _checks.name(fields["precision"], "precision", ("float32", "float64"))
-        self = cls(axis=fields["axis"])
+        self = cls(axis=fields["axis"], skip_nan=fields["skip_nan"])
         self._fill(fields)
         return self
 
@@ -223,9 +260,17 @@ class _Observer(abc.ABC):
             _checks.name(precision.name, "precision of no data", ("float32",))
             return
         depth = 0 if self._axis is None else 1
-        low, high = (_ends_from(fields[name], name, depth, precision) for name in ("min", "max"))
-        if low.shape != high.shape or low.size == 0 or np.any(low > high):
+        none = depth == 1 and self._skip_nan  # of a channel without data
+        low, high = (
+            _ends_from(fields[name], name, depth, precision, nothing if none else None)
+            for name, nothing in (("min", np.inf), ("max", -np.inf))
+        )
+        if low.shape == high.shape and np.any(np.isinf(low) != np.isinf(high)):
+            raise ValueError("min and max must be None for the same channels")
+        if low.shape != high.shape or low.size == 0 or np.any((low > high) & (low < np.inf)):
             raise ValueError("min and max must have one length, and no min may exceed its max")
+        if np.all(low > high):
+            _checks.name(precision.name, "precision of no data", ("float32",))
         self._include(low, high, precision)
 
 
@@ -241,10 +286,16 @@ class MinMaxObserver(_Observer):
     axis
         The channel axis, which is kept; it may be negative, and then data of any rank may come.
         None: one range for all.
+    skip_nan
+        Leave NaN out, which else is an error, as Inf always is.  The observer is to the bit as if
+        they had never been in the data.
     """
 
     def _take(self, x: Array) -> None:
-        low, high = min_max(x, channel_axis=self._axis)
+        if self._skip_nan:
+            low, high = range_or_none(_checks.real_array(x), self._axis, None, skip_nan=True)
+        else:
+            low, high = min_max(x, channel_axis=self._axis)
         self._include(low, high, low.dtype)
 
     @shows(ChoiceKeywords)
@@ -271,10 +322,12 @@ class HistogramObserver(_Observer):
     ----------
     axis
         The channel axis, as in `MinMaxObserver`.  A channel takes 32 KiB.
+    skip_nan
+        Leave NaN out, as in `MinMaxObserver`.
     """
 
-    def __init__(self, *wrong: Never, axis: int | None = None) -> None:
-        super().__init__(*wrong, axis=axis)
+    def __init__(self, *wrong: Never, axis: int | None = None, skip_nan: bool = False) -> None:
+        super().__init__(*wrong, axis=axis, skip_nan=skip_nan)
         # a row per channel: k, and how many elements are in bin t, at 1 + t % BINS
         self._table = np.zeros((0, 1 + BINS), np.int64)
 
@@ -288,10 +341,12 @@ class HistogramObserver(_Observer):
         if second is None:
             self._count(*first, x)
             return
-        fresh = type(self)(axis=self._axis)  # a NaN may turn up in the last chunk
+        # a NaN may turn up in the last chunk
+        fresh = type(self)(axis=self._axis, skip_nan=self._skip_nan)
         for chunk in itertools.chain([first, second], chunks):
             fresh._count(*chunk, x)
-        self._absorb(fresh)
+        if not fresh._empty:
+            self._absorb(fresh)
 
     def _take_clipped(self, x: Array, low: Array, high: Array) -> None:
         """Take in finite `x`, clipped to [low, high]: numbers, or an array of the channels each."""
@@ -302,39 +357,64 @@ class HistogramObserver(_Observer):
     def _count_few(self, x: Array) -> None:
         """Take in elements so few that a table of their own would take longer."""
         axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)
-        low, high = (np.atleast_1d(end) for end in _backend.min_max(x, axis, None))
-        _check_finite(low, x, axis)
+        low, high = (np.atleast_1d(end) for end in self._range_of(x, axis, x))
         self._reach(low, high)
         self._include(low, high, working_dtype(x.dtype))
         exponents, rows = (
             _reference.spread(each, x.shape, axis, None)
             for each in (self._table[:, 0], np.arange(len(self._table)))
         )
-        places = bin_number(widen(x), exponents).astype(np.int64) % BINS
-        np.add.at(self._table, (rows, 1 + places), 1)
+        x, counts = widen(x), np.ones((), np.int64)
+        if self._skip_nan:
+            present = ~np.isnan(x)
+            x, counts = np.where(present, x, x.dtype.type(0)), present.astype(np.int64)
+        places = bin_number(x, exponents).astype(np.int64) % BINS
+        np.add.at(self._table, (rows, 1 + places), counts)
 
     def _count(self, chunk: Array, axis: int | None, whole: Array) -> None:
         """Take in a chunk of `whole`, in one pass unless its range needs wider bins."""
         if self._empty:
-            low, high = _backend.min_max(chunk, axis, None)
-            _check_finite(low, whole, axis)
+            low, high = self._range_of(chunk, axis, whole)
+            if np.ndim(low) == 0 and low > high:
+                return  # all of it NaN
             exponents = _exponents(low, high)
         else:
             exponents = self._table[:, 0].copy()
         while True:
-            low, high, table = _backend.histogram(chunk, axis, exponents)
+            low, high, table = self._histogram(chunk, axis, exponents, whole)
             if self._empty:
                 break
             if self._holds(low, high):  # as most data do: neither range nor bins change
                 self._include(low, high, working_dtype(chunk.dtype))
                 self._table[:, 1:] += table[:, 1:]
                 return
-            _check_finite(low, whole, axis)
             needed = _exponents(low, high)
             if (needed <= exponents).all():
                 break
             exponents = np.maximum(needed, exponents)
         self._add(low, high, working_dtype(chunk.dtype), table)
+
+    def _histogram(
+        self, chunk: Array, axis: int | None, exponents: Array, whole: Array
+    ) -> tuple[Array, Array, Array]:
+        """`_backend.histogram` without NaN, Inf and -Inf the range of channels that have no data.
+
+        ValueError for Inf, and for NaN unless they are skipped.
+        """
+        low, high, table = _backend.histogram(chunk, axis, exponents)
+        if not np.isnan(low).any():
+            return low, high, table
+        # NaN or Inf.  A minimum in the place of each NaN changes no range, and one bin's count.
+        low, high = (np.atleast_1d(end) for end in self._range_of(chunk, axis, whole))
+        missing = np.isnan(widen(chunk))
+        inside = np.where(low > high, low.dtype.type(0), low)
+        filler = _reference.spread(inside, chunk.shape, axis, None).astype(chunk.dtype)
+        _, _, table = _backend.histogram(np.where(missing, filler, chunk), axis, exponents)
+        others = tuple(i for i in range(chunk.ndim) if i != axis)
+        with np.errstate(invalid="ignore"):  # of bins so narrow that all is counted again
+            bins = bin_number(inside.astype(np.float64), exponents).astype(np.int64) % BINS
+        table[np.arange(len(table)), 1 + bins] -= np.count_nonzero(missing, axis=others)
+        return low.astype(np.float64), high.astype(np.float64), table
 
     def _holds(self, low: Array, high: Array) -> bool:
         """Whether [low, high] lies in the range so far; not if it is NaN."""
@@ -462,7 +542,8 @@ class HistogramObserver(_Observer):
             new_low, new_high = (end.reshape(low.shape) for end in ends)
             # where the ends coincide, at 0 or without 0 in the range, there is no scale; that is
             # so if all data are one value, and if all but few are
-            fine = (new_low < new_high) | ((new_low != 0) & choice.include_zero)
+            widened = choice.include_zero and not choice.has_offset
+            fine = (new_low < new_high) | ((new_low != 0) & widened)
             low, high = np.where(fine, new_low, low), np.where(fine, new_high, high)
         return choice.params(low, high, self._axis)
 
@@ -484,18 +565,31 @@ class HistogramObserver(_Observer):
                 low, high = _clipping.entropy(searched, steps + 1)
             else:
                 levels = functools.partial(self._levels, unit, choice)
-                low, high = _clipping.mse(h, searched, choice.include_zero, levels)
+                widened = choice.include_zero and not choice.has_offset
+                low, high = _clipping.mse(h, searched, widened, levels)
         return np.ldexp(low, unit), np.ldexp(high, unit)
 
     def _levels(self, unit: Array, choice: Choice, low: Array, high: Array) -> _clipping.Levels:
         """The values of the codes if [low, high] is chosen."""
-        scale, zero = _reference.choose(
-            np.ldexp(low, unit).astype(self._precision),
-            np.ldexp(high, unit).astype(self._precision),
-            **choice.keywords,
-        )
+        low, high = (np.ldexp(end, unit).astype(self._precision) for end in (low, high))
+        if choice.has_offset:
+            return self._levels_by_offset(unit, choice, low, high)
+        scale, zero = _reference.choose(low, high, **choice.keywords)
         scale = np.ldexp(scale.astype(np.float64), -unit)
-        return _clipping.Levels(scale, choice.qmin - zero, choice.qmax - zero)
+        ends = choice.qmin - zero, choice.qmax - zero
+        return _clipping.Levels(scale, *ends, np.zeros(scale.shape))
+
+    @staticmethod
+    def _levels_by_offset(unit: Array, choice: Choice, low: Array, high: Array) -> _clipping.Levels:
+        how = {name: getattr(choice, name) for name in ("qmin", "qmax", "convention")}
+        kept, offset = _reference.choose_by_offset(low, high, **how)
+        steps, by_span = choice.qmax - choice.qmin, choice.convention in _reference.BY_SPAN
+        scale = _reference.scale_of(kept, choice.convention, steps).astype(np.float64)
+        scale = np.where(scale == 0, 1, scale)
+        shift = offset / scale + (0.5 if by_span else 0)
+        first, last = (0, steps) if by_span else (choice.qmin, choice.qmax)
+        lowest, highest = (np.full(scale.shape, end, np.float64) for end in (first, last))
+        return _clipping.Levels(np.ldexp(scale, -unit), lowest, highest, shift)
 
     def _histograms(
         self, rows: slice, unit: Array, magnitudes: bool = False
@@ -539,7 +633,7 @@ class HistogramObserver(_Observer):
 
         A channel's ``counts`` go from the bin of min to the bin of max.  Bin 0 holds the zeros, bin
         t > 0 what is in [t - 1, t) times ``2**exponent``, bin -t the same negated.  A negative
-        number stands for so many empty bins.
+        number stands for so many empty bins.  Of a channel without data, min and max are None.
         """
         fields = super().to_dict()
         if self._empty:
@@ -554,9 +648,14 @@ class HistogramObserver(_Observer):
         return fields | {"exponent": exponents, "counts": counts}
 
     def _bins(self) -> tuple[Array, Array]:
-        """The first and the last bin of each channel."""
-        first, last = (bin_number(end, self._table[:, 0]).astype(np.int64) for end in self._ends)
-        return first, last
+        """The first and the last bin of each channel; without data the last is before the first."""
+        low, high = self._ends
+        none = low > high
+        first, last = (
+            bin_number(np.where(none, 0, end), self._table[:, 0]).astype(np.int64)
+            for end in (low, high)
+        )
+        return first, last - none
 
     def _fill(self, fields: dict[str, Any]) -> None:
         super()._fill(fields)
@@ -577,16 +676,15 @@ class HistogramObserver(_Observer):
         self._table = np.zeros((len(exponents), 1 + BINS), np.int64)
         self._table[:, 0] = expected
         for row, short, first, last in zip(self._table, counts, *self._bins(), strict=True):
+            if last < first and short:
+                raise ValueError("counts must be empty where min and max are None")
+            if last < first:
+                continue
             row[1 + np.arange(first, last + 1) % BINS] = _with_zeros(short, int(last - first + 1))
 
 
 # ---------------------------------------------------------------------------------------------
 # Bins
-
-
-def _check_finite(low: Array, x: Array, axis: int | None) -> None:
-    if np.isnan(low).any():
-        _checks.finite(x, "x", shaped=axis is not None)
 
 
 def _chunks(x: Array, axis: int | None) -> Iterator[tuple[Array, int | None]]:
@@ -609,8 +707,10 @@ def _exponents(low: Array, high: Array) -> Array:
     """For each channel the smallest k with which [low, high] spans at most BINS bins of 2**k.
 
     At least -126, and no bin is narrower than 2**-24 of the largest magnitude.  All three bounds
-    grow with the range.
+    grow with the range.  Without data, from Inf to -Inf, it is -126.
     """
+    none = low > high
+    low, high = np.where(none, 0, low), np.where(none, 0, high)
     if np.size(low) == 1:
         ends = (np.asarray(end).item() for end in (low, high))
         return np.array([_exponent(*ends)], np.int64)
@@ -649,6 +749,9 @@ def _widen(table: Array, low: Array, high: Array, exponents: Array) -> None:
     """Join the bins of a table into bins of 2**exponents; its data are in [low, high]."""
     for channel in (exponents > table[:, 0]).nonzero()[0]:
         row, exponent = table[channel], exponents[channel]
+        if low[channel] > high[channel]:  # no data
+            row[0] = exponent
+            continue
         first, last = (int(bin_number(end[channel], row[0])) for end in (low, high))
         bins = np.arange(first, last + 1)
         joined = joined_bin(bins, exponent - row[0])
@@ -673,8 +776,24 @@ def _percent(value: Any) -> float:
 # Dictionaries
 
 
-def _ends_from(value: object, name: str, depth: int, precision: np.dtype[Any]) -> Array:
-    """`min` or `max` of a dictionary as a float64 array."""
+def _finite_or_none(ends: Any) -> Any:
+    """`min` or `max` for a dictionary: None where a channel has no data."""
+    if isinstance(ends, float):
+        return ends
+    return [end if math.isfinite(end) else None for end in ends.tolist()]
+
+
+def _ends_from(
+    value: object, name: str, depth: int, precision: np.dtype[Any], nothing: float | None
+) -> Array:
+    """`min` or `max` of a dictionary as a float64 array, `nothing` where it has None.
+
+    None is an error where that is None.
+    """
+    none = np.zeros(0, bool)
+    if nothing is not None and isinstance(value, list):
+        none = np.array([end is None for end in value], bool)
+        value = [0 if end is None else end for end in value]
     _numbers(value, name, depth, int, float)
     try:
         found = np.asarray(value, np.float64) + 0  # and -0 is +0
@@ -684,6 +803,8 @@ def _ends_from(value: object, name: str, depth: int, precision: np.dtype[Any]) -
         exact = np.isfinite(found) & (found.astype(precision) == found)
     if not exact.all():
         raise ValueError(f"{name} must be finite and of {precision}, not {_checks.shown(value)}")
+    if none.any():
+        found[none] = nothing
     return found
 
 
@@ -703,6 +824,8 @@ def _numbers(value: object, name: str, depth: int, *kinds: type) -> None:
 def _without_zeros(counts: Array) -> list[int]:
     """`counts` as a list with -n in place of n zeros; the first and the last are not zero."""
     filled = np.flatnonzero(counts)
+    if filled.size == 0:  # a channel without data
+        return []
     gaps = [*(np.diff(filled) - 1).tolist(), 0]
     short: list[int] = []
     for count, gap in zip(counts[filled].tolist(), gaps, strict=True):

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _checks
+from . import _backend, _checks, _params
 from ._extras import missing
-from ._params import QuantParams
+from ._params import OffsetParams, QuantParams
 from ._reference import working_dtype
 
 try:
@@ -50,43 +50,46 @@ class AffineCodec(ArrayArrayCodec):
     Parameters
     ----------
     params
-        Per tensor, since a chunk does not know its place in the array.  With an axis every chunk
-        must span that axis, with blocks the whole array must be one chunk.
+        A `QuantParams` or an `OffsetParams`.  Per tensor, since a chunk does not know its place in
+        the array.  With an axis every chunk must span that axis, with blocks the whole array must
+        be one chunk.
     check_finite
-        Refuse to write NaN and Inf (ValueError): no code stands for them.  False turns it off:
-        NaN is then stored as qmin, and +-Inf as qmax or qmin, as by `quantize`.  Values beyond
-        the range of the parameters are saturated in any case.  It is part of the array's
-        metadata, so it holds for whoever writes to the array.
+        Refuse to write what no code stands for (ValueError): Inf, and NaN unless the parameters
+        have a `nan_code`.  False turns it off: NaN is then stored as qmin, and +-Inf as qmax or
+        qmin, as by `quantize`.  Values beyond the range of the parameters are saturated in any
+        case.  It is part of the array's metadata, so it holds for whoever writes to the array.
 
     Raises
     ------
     TypeError
-        `params` is not a QuantParams.  When an array is created or opened: its dtype is not
+        `params` is neither of the two.  When an array is created or opened: its dtype is not
         float16, float32 or float64.
     ValueError
         When an array is created or opened: parameters that do not fit it, or its chunks; a scale
-        that is lost in its precision; a fill value that the codes cannot hold (NaN, Inf, or
-        outside the range of the parameters).  When data are read or written: parameters with an
-        axis inside a sharding codec.
+        that is lost in its precision; a fill value that the codes cannot hold (Inf, NaN without a
+        `nan_code`, or outside the range of the parameters).  When data are read or written:
+        parameters with an axis inside a sharding codec.
 
     Notes
     -----
     What is read is ``dequantize(quantize(x))`` in the array's dtype, to the bit.  A chunk that was
     never written, or that is all fill value, is not stored, and reads as the exact fill value.
-    Writing to a part of a chunk decodes and encodes the rest of it, which keeps its codes; only
-    zero points far outside of [qmin, qmax] (``include_zero=False``) can move them.
+    Writing to a part of a chunk decodes and encodes the rest of it, which keeps its codes, unless
+    the array's dtype is too coarse for the values to tell them apart: zero points far outside of
+    [qmin, qmax] (``include_zero=False``), or offsets far from 0 for their scales.
     """
 
-    params: QuantParams
+    params: QuantParams | OffsetParams
     check_finite: bool = True
     _validated: bool = field(default=False, init=False, repr=False, compare=False)
 
     is_fixed_size = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.params, QuantParams):
+        if not isinstance(self.params, (QuantParams, OffsetParams)):
             raise TypeError(
-                f"params must be a QuantParams, not {self.params!r}; use zeropoint.choose_params"
+                f"params must be a QuantParams or an OffsetParams, not {self.params!r}; use "
+                "zeropoint.choose_params"
             )
         _checks.flag(self.check_finite, "check_finite")
 
@@ -103,9 +106,8 @@ class AffineCodec(ArrayArrayCodec):
                 f"the configuration of codec {NAME!r} must have params, and may have "
                 f"check_finite; it is {_checks.shown(configuration)}"
             )
-        return cls(
-            QuantParams.from_dict(configuration["params"]), configuration.get("check_finite", True)
-        )
+        params = _params.from_dict(configuration["params"])
+        return cls(params, configuration.get("check_finite", True))
 
     def to_dict(self) -> dict[str, Any]:
         """Name and configuration, in plain values that JSON holds exactly."""
@@ -162,13 +164,11 @@ class AffineCodec(ArrayArrayCodec):
         self._check_validated()
         values = chunk_data.as_numpy_array()
         if self.check_finite:
-            try:
-                _checks.finite(values, "chunk", shaped=True)
-            except ValueError as error:
-                raise ValueError(
-                    f"{error}; or pass AffineCodec(..., check_finite=False), which stores NaN as "
-                    f"{self.params.qmin}"
-                ) from None
+            nan = self.params.nan_code is not None
+            stored = f"Inf as {self.params.qmax}" if nan else f"NaN as {self.params.qmin}"
+            more = "" if nan else "pass parameters with a nan_code, which keep NaN, or "
+            more += f"pass AffineCodec(..., check_finite=False), which stores {stored}, or "
+            _checks.finite(values, "chunk", shaped=True, nan=nan, more=more)
         codes = self.params.quantize(values)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes)
 
@@ -188,19 +188,28 @@ class AffineCodec(ArrayArrayCodec):
             )
 
 
-def _check_fill(fill_value: Any, params: QuantParams) -> None:
+@_backend.ieee
+def _check_fill(fill_value: Any, params: QuantParams | OffsetParams) -> None:
     """ValueError unless codes stand for `fill_value`, to within half a step."""
-    scale, zero = np.asarray(params.scale, np.float64), np.asarray(params.zero_point, np.float64)
+    if params.nan_code is not None and np.isnan(fill_value):
+        return
+    low, high = (
+        params._decoded(np.asarray(code, params.dtype), *params._arrays, np.dtype(np.float64))
+        for code in (params.qmin, params.qmax)
+    )
+    half = np.asarray(params.scale, np.float64) / 2
 
     def held(value: Any) -> bool:
-        with np.errstate(all="ignore"):
-            code = np.float64(value) / scale + zero
-        return bool(((code >= params.qmin - 0.5) & (code <= params.qmax + 0.5)).all())
+        return bool(((low - half <= value) & (value <= high + half)).all())
 
     if not held(fill_value):
-        low, high = ((params.qmin - zero) * scale).max(), ((params.qmax - zero) * scale).min()
-        fix = "fill_value=0.0" if held(0.0) else f"a fill_value from {low} to {high}"
+        fixes = ["fill_value=0.0"] if held(0.0) else []
+        first, last = low.max(initial=-np.inf), high.min(initial=np.inf)
+        if not fixes and first <= last:
+            fixes.append(f"a fill_value from {first} to {last}")
+        if np.isnan(fill_value) or not fixes:  # all channels have the code of NaN
+            fixes.append("parameters with a nan_code, and fill_value=nan")
         raise ValueError(
             f"fill_value {fill_value} is not among the values that the codes stand for, so what "
-            f"is not written in a chunk would read as another value; pass {fix}"
+            f"is not written in a chunk would read as another value; pass {' or '.join(fixes)}"
         )

@@ -94,7 +94,7 @@ def _one(container: Container, name: str) -> Quantized:
     axis = 0 if scale.shape == shape else None
     fields = INT8 | {"axis": axis, "block_size": None}
     parts = (codes, scale, *(() if marker is None else (marker,)))
-    reader = functools.partial(apart, codes=codes, scale=scale)
+    reader = functools.partial(apart, codes=codes, step=scale)
     dtype = _dtype(source, said.get("orig_dtype"))
     return Quantized(name, dtype, fields, codes.shape, f"{NAME} {_FORMAT}", parts, reader)
 
@@ -162,8 +162,8 @@ class ComfyUI:
             f"{layer}.comfy_quant": ("U8", (len(marker),)),
         }
         check_free(container, tensor, outputs)
-        axis = 0 if self.per_row else None
-        return Plan("int8", axis, None, _CHOOSE, outputs, functools.partial(_writer, marker))
+        fields = INT8 | {"axis": 0 if self.per_row else None, "block_size": None}
+        return Plan(fields, _CHOOSE, outputs, functools.partial(_writer, marker))
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         if not planned:

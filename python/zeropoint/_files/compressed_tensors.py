@@ -213,11 +213,11 @@ class CompressedTensors:
         choose = Symmetric(dtype, self.divisor, of_zeros=of_zeros).params
         outputs: dict[str, Output]
         if self.scheme == "W8A8":
-            axis, block = 0, None
+            per: dict[str, Any] = {"axis": 0, "block_size": None}
             outputs = {name: ("I8", shape), f"{name}_scale": (word, (shape[0], 1))}
-            writer: Any = functools.partial(Apart, scale=dtype)
+            writer: Any = functools.partial(Apart, real=dtype)
         else:
-            axis, block = 1, GROUP
+            per = {"axis": 1, "block_size": GROUP}
             outputs = {
                 f"{name}_packed": ("I32", (shape[0], shape[1] // _CODES)),
                 f"{name}_scale": (word, (shape[0], shape[1] // GROUP)),
@@ -226,7 +226,7 @@ class CompressedTensors:
             writer = functools.partial(_packing, shape, dtype)
         check_free(container, tensor, outputs)
         error = self.divisor + 0.5 - 127  # of the largest value, which `Symmetric` may clip so far
-        return Plan("int8", axis, block, choose, outputs, writer, error)
+        return Plan(INT8 | per, choose, outputs, writer, error)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         return source.metadata

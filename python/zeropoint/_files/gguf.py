@@ -24,7 +24,7 @@ from .._layout import Layout
 from .._q8_0 import BLOCK, BYTES, dequantize, quantize, split
 from .._reference import Array
 from .container import Container
-from .quantized import BlockPlan, Format, Output, Planned, Quantized
+from .quantized import INT8, BlockPlan, Format, Output, Planned, Quantized
 from .source import (
     AGAIN,
     DIMENSIONS,
@@ -375,18 +375,16 @@ def _names(container: Container) -> list[str]:
 
 def _one(container: Container, name: str) -> Quantized:
     tensor = container.tensors[name]
-    fields = {
-        "dtype": "int8",
-        "qmin": -127,
-        "qmax": 127,
-        "axis": len(tensor.shape) - 1,
-        "block_size": BLOCK,
-        "convention": "ggml",
-        "include_zero": True,
-    }
     reader = functools.partial(_reader, tensor=tensor)
     # nothing says what the values were; most are converted from float16
-    return Quantized(name, "float16", fields, tensor.shape, "gguf", (tensor,), reader, _decode)
+    return Quantized(
+        name, "float16", _fields(tensor), tensor.shape, "gguf", (tensor,), reader, _decode
+    )
+
+
+def _fields(tensor: Tensor) -> dict[str, Any]:
+    axis = len(tensor.shape) - 1
+    return INT8 | {"qmin": -127, "convention": "ggml", "axis": axis, "block_size": BLOCK}
 
 
 FORMAT = Format(_names, _one)
@@ -452,7 +450,7 @@ class Scheme:
 
     def plan(self, container: Container, tensor: Tensor) -> BlockPlan:
         outputs = {tensor.name: ("Q8_0", tensor.shape)}
-        return BlockPlan("int8", len(tensor.shape) - 1, BLOCK, outputs, _encode, _decode)
+        return BlockPlan(_fields(tensor), outputs, _encode, _decode)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         """The header is made of the source's."""

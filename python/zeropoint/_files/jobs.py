@@ -41,6 +41,8 @@ class TensorSummary:
     error_bound: float | None = None
     kept: str | None = None  #: why it was copied as it is
     sqnr_db: float | None = None  #: where it was asked for: 10 log10(sum x^2 / sum (x' - x)^2)
+    convention: str | None = None  #: None if it was kept
+    nan_code: int | None = None  #: the code of NaN, if there is one
 
 
 @_checks.initialised_once
@@ -188,23 +190,38 @@ def _copy_job(container: Container, tensor: Tensor, kept: str) -> _Job:
     return _Job(container.home(tensor), summary, outputs, tensor.fortran, moved, action)
 
 
+def _summary(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    fields: dict[str, Any],
+    bytes_in: int,
+    bytes_out: int,
+) -> TensorSummary:
+    """That of a tensor whose parameters have these `fields`."""
+    return TensorSummary(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        codes=fields["dtype"],
+        axis=fields["axis"],
+        block_size=fields["block_size"],
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
+        convention=fields["convention"],
+        nan_code=fields["nan_code"],
+    )
+
+
 def _quantize_job(
     container: Container, tensor: Tensor, plan: AnyPlan, sums: work.Sums | None, keep_by: str
 ) -> _Job:
-    shape, axis, outputs = tensor.shape, plan.axis, plan.outputs
-    summary = TensorSummary(
-        name=tensor.name,
-        shape=shape,
-        dtype=tensor.dtype.name,
-        codes=plan.codes,
-        axis=axis,
-        block_size=plan.block,
-        bytes_in=tensor.bytes,
-        bytes_out=sum(_size(*output) for output in outputs.values()),
-    )
+    shape, axis, outputs = tensor.shape, plan.fields["axis"], plan.outputs
+    bytes_out = sum(_size(*output) for output in outputs.values())
+    summary = _summary(tensor.name, shape, tensor.dtype.name, plan.fields, tensor.bytes, bytes_out)
     if tensor.fortran:  # from here on it is an array in C order, with the axes reversed
         shape, axis = shape[::-1], None if axis is None else len(shape) - 1 - axis
-    whole = Layout(shape, axis, plan.block).flat
+    whole = Layout(shape, axis, plan.fields["block_size"]).flat
     moved = tensor.bytes * (1 if tiles.is_resident(whole, tensor.stored.itemsize) else 2)
     if tensor.fortran:
         moved += sum(_size(*output) for output in outputs.values() if len(output[1]) > 1)
@@ -218,15 +235,8 @@ def _quantize_job(
 def _dequantize_job(container: Container, one: Quantized, wanted: np.dtype[Any] | None) -> _Job:
     dtype = real_dtype(one.dtype) if wanted is None else wanted
     word = {real: word for word, real in REALS.items()}[dtype.name]
-    summary = TensorSummary(
-        name=one.name,
-        shape=one.shape,
-        dtype=dtype.name,
-        codes=one.fields["dtype"],
-        axis=one.fields["axis"],
-        block_size=one.fields["block_size"],
-        bytes_in=one.bytes,
-        bytes_out=_size(word, one.shape),
+    summary = _summary(
+        one.name, one.shape, dtype.name, one.fields, one.bytes, _size(word, one.shape)
     )
     action = functools.partial(work.decode if one.decode else work.dequantize, one, dtype)
     home, outputs = container.home(one.parts[0]), {one.name: (word, one.shape)}
@@ -291,7 +301,7 @@ def _run(
         copied = tuple(name for name in copied if name != folder.CONFIG)
     total = sum(job.bytes for job in jobs)
     total += sum((container.path / name).stat().st_size for name in copied)
-    report = _counter(total, progress)
+    report = counter(total, progress)
     summaries: list[TensorSummary] = []
     if container.folder is None:
         with replacing(target) as out:
@@ -394,7 +404,7 @@ def _gguf_header(
 _HEADERS = {".safetensors": _safetensors_header, ".npy": _npy_header, ".gguf": _gguf_header}
 
 
-def _counter(total: int, progress: Progress | None) -> Report:
+def counter(total: int, progress: Progress | None) -> Report:
     """A function that adds to a count of bytes and reports it to `progress`."""
     done = 0
 

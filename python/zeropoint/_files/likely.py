@@ -23,6 +23,7 @@ _KINDS = (
     (rb"PK(?:\x03\x04|\x05\x06)", "it is a zip archive, such as a .npz", "give it its own suffix"),
     (rb"\x80[\x02-\x05][^\x00]", "it is a Python pickle, which is never loaded", _CONVERT),
     (rb"GGUF", "it is a .gguf file", "give it its own suffix"),
+    (rb"PAR1", "it is a .parquet file", "give it its own suffix"),
     (rb"\x89HDF\r\n\x1a\n", "it is an HDF5 file", _CONVERT),
     (rb"\x1f\x8b\x08", "it is compressed with gzip", "decompress it first"),
 )

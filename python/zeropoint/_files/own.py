@@ -1,6 +1,7 @@
 """zeropoint's own format: a quantized tensor in a ``.safetensors`` file.
 
-For NAME: the codes ``NAME``, the scales ``NAME_scale``, the zero points ``NAME_zero_point``, and
+For NAME: the codes ``NAME``, the two arrays of the parameters by their names (``NAME_scale`` and
+``NAME_zero_point``; with a real offset ``NAME_scale`` or ``NAME_span``, and ``NAME_offset``), and
 an entry in the JSON under ``zeropoint.tensors`` in the metadata, which holds all else.
 """
 
@@ -19,7 +20,8 @@ import numpy as np
 from .. import _checks
 from .._choice import Choice, choose_params
 from .._layout import Layout
-from .._params import QuantParams
+from .._params import Params
+from .._reference import working_dtype
 from .container import Container
 from .jsontext import Reader
 from .quantized import (
@@ -32,6 +34,7 @@ from .quantized import (
     Quantized,
     apart,
     check_free,
+    type_of,
 )
 from .source import AGAIN, REALS, Source, Tensor, fault
 
@@ -39,18 +42,17 @@ NAME = "zeropoint"
 _VERSION = "zeropoint.version"
 _TENSORS = "zeropoint.tensors"
 _FLAT = re.compile(rb" *+\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}")  # an entry, as it is written here
-_FIELDS = ("dtype", "qmin", "qmax", "axis", "block_size", "convention", "include_zero")
 
 
-def companions(name: str) -> tuple[str, str]:
-    """The names of the scales and of the zero points."""
-    return f"{name}_scale", f"{name}_zero_point"
+def companions(name: str, params: Params) -> tuple[str, str]:
+    """The names of the tensors of the parameters' two arrays."""
+    step, origin = params._names
+    return f"{name}_{step}", f"{name}_{origin}"
 
 
-def fields_of(how: Choice | QuantParams, axis: int | None, block: int | None) -> dict[str, Any]:
-    """The fields that go into the metadata for parameters of `how`, with this axis and blocks."""
-    given = {"dtype": how.dtype.name, "axis": axis, "block_size": block}
-    return {name: given[name] if name in given else getattr(how, name) for name in _FIELDS}
+def fields_of(params: Params, axis: int | None) -> dict[str, Any]:
+    """The fields that go into the metadata, with the axis counted from 0."""
+    return params._recipe() | {"dtype": params.dtype.name, "axis": axis}
 
 
 def metadata_of(
@@ -104,8 +106,10 @@ def _entry(entry: Any, what: str, path: Path) -> dict[str, Any]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "params"}:
         raise fault(path, f"{what}it lacks its dtype or params", AGAIN)
     fields = entry["params"]
-    if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
-        raise fault(path, f"{what}its params are not {', '.join(_FIELDS)}", AGAIN)
+    convention = fields.get("convention") if isinstance(fields, dict) else None
+    names = type_of(convention if isinstance(convention, str) else None)._RECIPE
+    if not isinstance(fields, dict) or set(fields) != set(names):
+        raise fault(path, f"{what}its params are not {', '.join(names)}", AGAIN)
     for field, value in (("dtype", entry["dtype"]), *fields.items()):
         if isinstance(value, (dict, list)):
             raise fault(path, f"{what}{field} is {_checks.shown(value)}", AGAIN)
@@ -138,30 +142,36 @@ def _quantized(container: Container, path: Path, name: str, entry: dict[str, Any
     axis, block = fields["axis"], fields["block_size"]
     rank = 0 if axis is None else 1 if block is None else len(codes.shape)
     try:
-        _check(rank, tuple((field, type(value), value) for field, value in fields.items()))
+        like = _like(rank, tuple((field, type(value), value) for field, value in fields.items()))
     except (TypeError, ValueError, OverflowError) as error:
         raise fault(path, f"{what}{error}", AGAIN) from None
     if axis is not None and not 0 <= axis < len(codes.shape):
         raise fault(path, f"{what}axis {axis} is not one of {len(codes.shape)}", AGAIN)
     shape = Layout(codes.shape, axis, block).params_shape
     parts = [codes]
-    for key, words in zip(companions(name), (("F32", "F64"), ("I32",)), strict=True):
+    words: tuple[str, ...] = ("F32", "F64")
+    for key, array in zip(companions(name, like), like._arrays, strict=True):
+        words = ("I32",) if array.dtype.kind == "i" else words
         tensor = container.tensors.get(key)
         if tensor is None or tensor.word not in words or tensor.shape != shape:
             raise fault(
                 path, f"it has no tensor {key!r} of {' or '.join(words)}, shape {shape}", AGAIN
             )
         parts.append(tensor)
-    _, scale, zero = parts
-    reader = functools.partial(apart, codes=codes, scale=scale, zero=zero)
+        words = (tensor.word,)
+    _, step, origin = parts
+    reader = functools.partial(apart, codes=codes, step=step, origin=origin)
     return Quantized(name, dtype, fields, codes.shape, NAME, tuple(parts), reader)
 
 
 @functools.lru_cache(maxsize=64)
-def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
-    """Everything but the scales and zero points, which are checked when they are read."""
+def _like(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> Params:
+    """Parameters of these fields; their arrays are checked when they are read."""
     given = {name: value for name, _, value in fields}
-    QuantParams(np.ones((1,) * rank), given["qmin"], **given)
+    if given["nan_code"] is not None and given["nan_code"] in (given["qmin"], given["qmax"]):
+        raise ValueError(f"nan_code {given['nan_code']} is a code of data too")
+    ones = np.ones((1,) * rank, np.float32)
+    return type_of(given["convention"])._made(ones, given["qmin"], given)
 
 
 FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))
@@ -175,6 +185,7 @@ class Own:
     choice: Choice
     axis: int | None
     block: int | None
+    skip_nan: bool | None = None
 
     def reason_to_keep(self, tensor: Tensor) -> str | None:
         rank = len(tensor.shape)
@@ -184,26 +195,25 @@ class Own:
 
     def plan(self, container: Container, tensor: Tensor) -> Plan:
         name, shape = tensor.name, tensor.shape
-        check_free(container, tensor, companions(name))
         axis = None if self.axis is None else self.axis % len(shape)
         per = Layout(shape, axis, self.block).params_shape
-        scale, zero_point = companions(name)
+        choose = functools.partial(self.choice.params, length=shape[-1] if shape else 1)
+        low = np.zeros((1,) * len(per), working_dtype(tensor.dtype))
+        like = choose(low, low + 1, axis, self.block)  # but for the arrays, those of any range
         word = "F64" if tensor.word == "F64" else "F32"
-        outputs: dict[str, Output] = {
-            name: ("I8" if self.choice.dtype == np.int8 else "U8", shape),
-            scale: (word, per),
-            zero_point: ("I32", per),
-        }
-        writer = functools.partial(Apart, scale=REALS[word])
-        dtype = self.choice.dtype.name
-        return Plan(dtype, axis, self.block, self.choice.params, outputs, writer)
+        outputs: dict[str, Output] = {name: ("I8" if like.dtype == np.int8 else "U8", shape)}
+        for key, array in zip(companions(name, like), like._arrays, strict=True):
+            outputs[key] = ("I32" if array.dtype.kind == "i" else word, per)
+        check_free(container, tensor, outputs)
+        writer = functools.partial(Apart, real=REALS[word])
+        return Plan(fields_of(like, axis), choose, outputs, writer, skip_nan=self.skip_nan)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         entries = {
             name: (one["dtype"], one["params"]) for name, one in _read_entries(source).items()
         }
         for name, (tensor, plan) in planned.items():
-            entries[name] = tensor.dtype.name, fields_of(self.choice, plan.axis, plan.block)
+            entries[name] = tensor.dtype.name, plan.fields
         return metadata_of(source.metadata, entries)
 
     def config(self, *_: Any) -> None:

@@ -16,21 +16,28 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .. import _backend, _checks
+from .._conventions import OFFSET_CONVENTIONS
 from .._layout import Layout
-from .._params import QuantParams
+from .._params import OffsetParams, Params, QuantParams
 from .._reference import Array
 from .container import Container
 from .source import AGAIN, Source, Stream, Tensor, fault, real_dtype
 from .target import Region
 
 Output = tuple[str, tuple[int, ...]]  #: dtype (a word) and shape of a tensor that is written
+Pair = tuple[Array, Array]
+
+
+def type_of(convention: object) -> type[QuantParams] | type[OffsetParams]:
+    """That of parameters of a convention, by its canonical name."""
+    return OffsetParams if convention in OFFSET_CONVENTIONS else QuantParams
 
 
 class Reader(Protocol):
     """Codes and parameters, front to back."""
 
-    def params(self, chunk: Layout) -> tuple[Array, Array]:
-        """The scales and zero points of the next chunk."""
+    def params(self, chunk: Layout) -> Pair:
+        """The two arrays of the parameters of the next chunk."""
 
     def codes(self, shape: tuple[int, ...]) -> Array:
         """The next codes of that chunk."""
@@ -39,7 +46,7 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Takes the parameters of each chunk, and then its codes, front to back."""
 
-    def params(self, params: QuantParams) -> None: ...
+    def params(self, params: Params) -> None: ...
 
     def codes(self, codes: Array) -> None: ...
 
@@ -49,7 +56,7 @@ class Quantized(NamedTuple):
 
     name: str  #: of the tensor of values
     dtype: str  #: of the values, one of `REALS`
-    fields: dict[str, Any]  #: of `QuantParams`, all but scale and zero_point
+    fields: dict[str, Any]  #: of the parameters, all but their two arrays
     shape: tuple[int, ...]  #: of the values
     format: str
     parts: tuple[Tensor, ...]  #: what it is stored in, the codes first
@@ -66,10 +73,13 @@ class Quantized(NamedTuple):
     def bytes(self) -> int:
         return sum(part.bytes for part in self.parts)
 
-    def assembled(self, container: Container, scale: Array, zero: Array, axis: Any) -> QuantParams:
-        """Parameters of scales and zero points that were read; `axis` is that of their chunk."""
+    def assembled(
+        self, container: Container, step: Array, origin: Array, axis: Any
+    ) -> QuantParams | OffsetParams:
+        """Parameters of two arrays that were read; `axis` is that of their chunk."""
+        kind = type_of(self.fields["convention"])
         try:
-            return QuantParams(scale, zero, **self.fields | {"axis": axis})
+            return kind._made(step, origin, self.fields | {"axis": axis})
         except ValueError as error:
             path = container.path_of(self.parts[0])
             raise fault(path, f"tensor {self.name!r}: {error}", AGAIN) from None
@@ -78,22 +88,20 @@ class Quantized(NamedTuple):
 class Plan(NamedTuple):
     """How a tensor of values will be stored."""
 
-    codes: str  #: their dtype
-    axis: int | None  #: counted from 0
-    block: int | None
+    fields: dict[str, Any]  #: as in `Quantized`
     #: minimum, maximum, axis and block size to parameters, as in `Choice.params`
-    choose: Callable[[Array, Array, int | None, int | None], QuantParams]
+    choose: Callable[[Array, Array, int | None, int | None], Params]
     outputs: dict[str, Output]  #: by name
     writer: Callable[[list[Region]], Writer]  #: with a region for each output
     error: float = 0.5  #: of a value at most, in steps
+    #: whether the ranges are those of the data without NaN; None: the caller cannot ask for it
+    skip_nan: bool | None = None
 
 
 class BlockPlan(NamedTuple):
     """The same where parameters and codes lie together in blocks, of one output."""
 
-    codes: str
-    axis: int | None
-    block: int  #: elements, consecutive ones
+    fields: dict[str, Any]  #: the blocks are of consecutive elements
     outputs: dict[str, Output]
     encode: Callable[[Array], tuple[Array, float]]  #: values to bytes, and a bound of the errors
     decode: Callable[[Array, np.dtype[Any]], tuple[Array, float]]  #: as in `Quantized`
@@ -138,7 +146,7 @@ class ModelFormat(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------------
-# Codes, scales and zero points in tensors of their own
+# Codes, and the two arrays of the parameters, in tensors of their own
 
 
 class Numbers(Protocol):
@@ -159,17 +167,18 @@ class Ready:
 
 
 class _Apart:
-    def __init__(self, codes: Stream, scale: Stream, zero: Numbers | None, decode: Decode) -> None:
-        self._codes, self._scale, self._zero, self._decode = codes, scale, zero, decode
+    def __init__(self, codes: Stream, step: Stream, origin: Numbers | None, decode: Decode) -> None:
+        self._codes, self._step, self._origin, self._decode = codes, step, origin, decode
 
-    def params(self, chunk: Layout) -> tuple[Array, Array]:
+    def params(self, chunk: Layout) -> Pair:
         shape = chunk.params_shape
-        scale = self._scale.array(shape)
-        if scale.itemsize < 4:
-            scale = scale.astype(np.float32)  # exact
-        if self._zero is None:
-            return scale, np.zeros(shape, np.int32)
-        return scale, self._zero.array(shape).astype(np.int32, copy=False)
+        step = self._step.array(shape)
+        if step.itemsize < 4:
+            step = step.astype(np.float32)  # exact
+        if self._origin is None:
+            return step, np.zeros(shape, np.int32)
+        origin = self._origin.array(shape)
+        return step, origin.astype(np.int32, copy=False) if origin.dtype.kind == "i" else origin
 
     def codes(self, shape: tuple[int, ...]) -> Array:
         return self._decode(self._codes, shape)
@@ -182,33 +191,35 @@ Decode = Callable[[Stream, tuple[int, ...]], Array]  #: the next codes of a stre
 def apart(
     container: Container,
     codes: Tensor,
-    scale: Tensor,
-    zero: Tensor | Ready | None = None,
+    step: Tensor,
+    origin: Tensor | Ready | None = None,
     decode: Decode = Stream.array,
 ) -> Iterator[Reader]:
     """A reader where each part is a tensor; without zero points they are 0."""
     with contextlib.ExitStack() as stack:
         yield _Apart(
             stack.enter_context(container.stream(codes)),
-            stack.enter_context(container.stream(scale)),
-            stack.enter_context(container.stream(zero)) if isinstance(zero, Tensor) else zero,
+            stack.enter_context(container.stream(step)),
+            stack.enter_context(container.stream(origin)) if isinstance(origin, Tensor) else origin,
             decode,
         )
 
 
 class Apart:
-    """The writer where each part is a tensor: codes, scales and, unless all are 0, zero points."""
+    """The writer where each part is a tensor: codes, and the two arrays of the parameters.
+
+    Without a region for them zero points are 0.  `real` is the dtype of what is no integer.
+    """
 
     def __init__(
-        self, regions: list[Region], scale: str, encode: Callable[[Array], Array] | None = None
+        self, regions: list[Region], real: str, encode: Callable[[Array], Array] | None = None
     ) -> None:
-        self._codes, self._scale, *self._zero = regions
-        self._dtype, self._encode = real_dtype(scale), encode
+        self._codes, *self._arrays = regions
+        self._real, self._encode = real_dtype(real), encode
 
-    def params(self, params: QuantParams) -> None:
-        self._scale.write(np.asarray(params.scale).astype(self._dtype))
-        for region in self._zero:
-            region.write(np.asarray(params.zero_point, np.int32))
+    def params(self, params: Params) -> None:
+        for region, array in zip(self._arrays, params._arrays, strict=False):
+            region.write(array if array.dtype.kind == "i" else array.astype(self._real))
 
     def codes(self, codes: Array) -> None:
         self._codes.write(codes if self._encode is None else self._encode(codes))
@@ -235,6 +246,7 @@ INT8: dict[str, Any] = {
     "qmax": 127,
     "convention": "numpy",
     "include_zero": True,
+    "nan_code": None,
 }
 
 

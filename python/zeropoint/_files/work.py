@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import _backend, _checks
+from .._choice import are_finite, check_some
 from .._layout import Layout
-from .._params import QuantParams
+from .._params import Params
 from .._reference import Array, widen, working_dtype
 from . import tiles
 from .container import Container
@@ -35,12 +36,15 @@ class Sums:
         self.signal = self.noise = 0.0
 
     def add(self, x: Array, again: Array) -> None:
-        """Those of one tile of values, `again` after a round trip, in float64."""
+        """Those of one tile of values, `again` after a round trip, in float64; NaN has none."""
         x, again = x.reshape(-1), again.reshape(-1)
         for first in range(0, x.size, _PIECE):
             piece = slice(first, first + _PIECE)
             values = widen(x[piece]).astype(np.float64, copy=False)
             error = again[piece] - values
+            missing = np.isnan(values)
+            if missing.any():
+                values, error = np.where(missing, 0, values), np.where(missing, 0, error)
             self.signal += float(np.vdot(values, values))
             self.noise += float(np.vdot(error, error))
 
@@ -76,12 +80,14 @@ def quantize(
 ) -> float:
     """Codes and parameters as the plan stores them."""
     writer = plan.writer(regions)
+    working = working_dtype(tensor.dtype)
     step, seen = 0.0, 0
     for chunk, passes in _chunks(tensor, whole, container, report):
-        low, high = _range(chunk, passes, working_dtype(tensor.dtype))
-        if np.isnan(low).any():
-            raise _not_finite(tensor, container, keep_by)
+        low, high = _range(chunk, passes, working, skip_nan=bool(plan.skip_nan))
+        if not are_finite(low, high):
+            raise _not_finite(tensor, container, keep_by, plan.skip_nan)
         try:
+            check_some(low, high)
             params = plan.choose(low, high, chunk.axis, chunk.block)
             writer.params(params)
         except ValueError as error:
@@ -96,7 +102,7 @@ def quantize(
             if may_overflow and _is_inf(some.dequantize(codes, dtype=tensor.dtype)):
                 step = math.inf
             if sums is not None:
-                sums.add(x, some.dequantize(codes))
+                sums.add(x, some.dequantize(codes, dtype=working))
         step = max(step, float(np.max(params.scale)))
         seen += chunk.size
     return step * plan.error
@@ -116,7 +122,8 @@ def encode(
     bound = 0.0
     with container.stream(tensor) as stream:
         for first in range(0, tensor.size, tiles.TILE):
-            x = stream.array((min(tiles.TILE, tensor.size - first) // plan.block, plan.block))
+            block = plan.fields["block_size"]
+            x = stream.array((min(tiles.TILE, tensor.size - first) // block, block))
             try:
                 blocks, error = plan.encode(x)
             except ValueError as reason:
@@ -183,10 +190,13 @@ def dequantize(
     return step / 2
 
 
-def _overflows(params: QuantParams, dtype: np.dtype[Any]) -> bool:
+@np.errstate(over="ignore")
+def _overflows(params: Params, dtype: np.dtype[Any]) -> bool:
     """Whether a code may stand for more than `dtype` holds."""
-    with np.errstate(over="ignore"):
-        return bool(np.isinf((255 * np.max(params.scale).astype(np.float64)).astype(dtype)))
+    scale = np.asarray(params.scale, np.float64)
+    origin = params._arrays[1]
+    origin = origin * scale if origin.dtype.kind == "i" else origin
+    return bool(np.isinf((256 * scale.max() + np.abs(origin).max()).astype(dtype)))
 
 
 def _is_inf(values: Array) -> bool:
@@ -223,25 +233,35 @@ def _chunks(
 
 
 @_backend.ieee
-def _range(chunk: Layout, passes: _Passes, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Minimum and maximum for each scale; NaN where there is a NaN or an Inf."""
+def _range(
+    chunk: Layout, passes: _Passes, dtype: np.dtype[Any], *, skip_nan: bool
+) -> tuple[Array, Array]:
+    """Minimum and maximum for each scale, as `_backend.min_max` gives them."""
     low = np.full(chunk.params_shape, np.inf, dtype)
     high = np.full(chunk.params_shape, -np.inf, dtype)
     for tile, x in passes():
         at = chunk.params_index(tile)
-        found = _backend.min_max(x, chunk.axis, chunk.block)
+        found = _backend.min_max(x, chunk.axis, chunk.block, skip_nan)
         low[at] = np.minimum(low[at], found[0])
         high[at] = np.maximum(high[at], found[1])
     return low, high
 
 
-def _not_finite(tensor: Tensor, container: Container, keep_by: str) -> ValueError:
-    """The error for a tensor with NaN or Inf: their number, and the first in C order."""
-    count, first, value, seen = 0, tensor.size, "", 0
+def _not_finite(
+    tensor: Tensor, container: Container, keep_by: str, skip_nan: bool | None = None
+) -> ValueError:
+    """The error for a tensor with NaN or Inf: their number, and the first in C order.
+
+    `skip_nan` is as in `Plan`.
+    """
+    count, nans, first, value, seen = 0, 0, tensor.size, "", 0
     with container.stream(tensor) as stream:
         while seen < tensor.size:
             x = stream.array(min(tiles.TILE, tensor.size - seen))
-            bad = np.flatnonzero(~np.isfinite(widen(x)))
+            values = widen(x)
+            nan = np.isnan(values)
+            nans += int(np.count_nonzero(nan))
+            bad = np.flatnonzero(~np.isfinite(values) & ~(nan if skip_nan else False))
             if bad.size:
                 index = _c_index(bad + seen, tensor)
                 nearest = int(index.argmin())
@@ -250,11 +270,16 @@ def _not_finite(tensor: Tensor, container: Container, keep_by: str) -> ValueErro
             count += bad.size
             seen += x.size
     place = tuple(int(i) for i in np.unravel_index(first, tensor.shape))
+    fix = f"{keep_by} the tensor, or {_checks.without_nonfinite('x', shaped=True)}"
+    if skip_nan is False and nans:
+        fix += (
+            "; nan_code (--nan-code) and skip_nan=True (--skip-nan) keep NaN as a code of its own"
+        )
     return fault(
         container.path_of(tensor),
-        f"tensor {tensor.name!r} has {count} NaN or Inf of {tensor.size} elements, the first "
-        f"({value}) at index {place}",
-        f"{keep_by} the tensor, or {_checks.without_nonfinite('x', shaped=True)}",
+        f"tensor {tensor.name!r} has {count} {'' if skip_nan else 'NaN or '}Inf of {tensor.size} "
+        f"elements, the first ({value}) at index {place}",
+        fix,
     )
 
 

@@ -130,12 +130,22 @@ def to_torch(params: zp.QuantParams) -> tuple[float | Tensor, int | Tensor, int,
 
     Raises
     ------
+    TypeError
+        `params` is no QuantParams: these operators have no real offsets.
     ValueError
-        Parameters with `block_size`; a zero point outside [qmin, qmax]; a scale that is not finite
-        and > 0 in float32, or whose reciprocal is not finite there.
+        Parameters with `block_size` or `nan_code`; a zero point outside [qmin, qmax]; a scale that
+        is not finite and > 0 in float32, or whose reciprocal is not finite there.
     """
     if not isinstance(params, zp.QuantParams):
-        raise TypeError(f"params must be a QuantParams, not {type(params).__name__}")
+        raise TypeError(
+            f"params must be a QuantParams, not {type(params).__name__}: these operators have an "
+            "integer zero point; quantize and dequantize of this module take both"
+        )
+    if params.nan_code is not None:
+        raise ValueError(
+            f"params has nan_code {params.nan_code}, and these operators have no code for NaN; use "
+            "quantize of this module, or params.replace(nan_code=None)"
+        )
     if params.block_size is not None:
         raise ValueError(
             f"params has block_size {params.block_size}, and these operators have one scale per "
