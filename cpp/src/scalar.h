@@ -397,12 +397,6 @@ struct ByOffset {
         if constexpr (once) return fused(t, s, o);
         return t * s + o;
     }
-    // The value of the code of x.
-    template <bool divides, bool once>
-    T faked(T x, T s, T o) const {
-        const T r = rounded(clamp(before_rounding(x, s, o), first, last));
-        return value<divides, once>(r - counted_shift, s, o);
-    }
 };
 
 // ---- the bins of a histogram -----------------------------------------------------------------

@@ -54,16 +54,6 @@ inline void by_kind(const ByOffset<T>& by, const F& f) {
     by.divisor != 1 ? f(Truth<true>(), Truth<false>()) : f(Truth<false>(), Truth<false>());
 }
 
-template <class T>
-ZP_APART void fake_quantize_offset_plainly(const Job& job) noexcept {
-    const ByOffset<T> by(form_of(job));
-    by_kind(by, [&](auto divides, auto once) {
-        over_elements<T, T>(job, static_cast<T*>(nullptr), [by](T x, T s, T o) {
-            return by.template faked<decltype(divides)::value, decltype(once)::value>(x, s, o);
-        });
-    });
-}
-
 // Codes of int8 are read as those of uint8, with the bit that makes them negative turned over, and
 // so 128 is what all are more by: one loop for both.
 template <class T>
@@ -219,7 +209,8 @@ struct OffsetValues {
     }
 };
 
-// From x to the values of its codes.
+#if defined(__AVX512BW__)
+// From x to the values of its codes: what narrower vectors do no faster than by way of the codes.
 template <class Ways>
 struct OffsetFaker {
     const f32* x;
@@ -249,6 +240,7 @@ struct OffsetFaker {
         values(w, ways, i, y, part);
     }
 };
+#endif
 
 template <template <class> class Made>
 struct OffsetRows {
@@ -388,17 +380,6 @@ void quantize_offset(const Job& job) noexcept {
     if constexpr (plainly<X>) quantize_offset_plainly<X>(job);
 }
 
-template <class X, class>
-void fake_quantize_offset(const Job& job) noexcept {
-#if defined(ZP_HAS_LANES)
-    if (offsets_by_lanes<OffsetFaker, X>(job)) return;
-#endif
-#if defined(ZP_HAS_OTHERS)
-    return by_other_loop(Op::fake_quantize_offset, job);
-#endif
-    if constexpr (plainly<X>) fake_quantize_offset_plainly<X>(job);
-}
-
 template <class Q, class X>
 void dequantize_offset(const Job& job) noexcept {
     constexpr bool is_signed = Q(-1) < Q(0);
@@ -406,6 +387,37 @@ void dequantize_offset(const Job& job) noexcept {
     if constexpr (sizeof(X) == 4) return dequantize_by_lanes(job, is_signed);
 #endif
     if constexpr (plainly<X>) dequantize_offset_plainly<X>(job, is_signed);
+}
+
+// By way of the codes, as many at a time as stay in the first cache.  A scale of 0 divides as it
+// is: the value of any code is the offset.
+template <class X, class>
+void fake_quantize_offset(const Job& job) noexcept {
+#if defined(__AVX512BW__)
+    if (offsets_by_lanes<OffsetFaker, X>(job)) return;
+#endif
+    constexpr size_t at_once = 4096;
+    u8 codes[at_once];
+    const size_t cols = job.cols < at_once ? job.cols : at_once;
+    if (cols == 0) return;
+    const size_t rows = cols < job.cols ? 1 : at_once / cols;
+    for (size_t r = 0; r < job.rows; r += rows)
+        for (size_t c = 0; c < job.cols; c += cols) {
+            const size_t element = r * job.cols + c, first = job.per_column ? c : r;
+            Job part = job;
+            part.rows = job.rows - r < rows ? job.rows - r : rows;
+            part.cols = job.cols - c < cols ? job.cols - c : cols;
+            part.scale = static_cast<const X*>(job.scale) + first;
+            part.zero = static_cast<const X*>(job.zero) + first;
+            part.in = static_cast<const X*>(job.in) + element;
+            part.out = codes;
+            part.non_temporal = false;
+            quantize_offset<X, X>(part);
+            part.in = codes;
+            part.out = static_cast<X*>(job.out) + element;
+            part.non_temporal = job.non_temporal;
+            job.low < 0 ? dequantize_offset<i8, X>(part) : dequantize_offset<u8, X>(part);
+        }
 }
 
 }  // namespace
