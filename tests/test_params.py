@@ -514,3 +514,10 @@ def test_lists_that_are_nested_without_end() -> None:
     scales.append(scales)
     with pytest.raises((TypeError, ValueError), match="scale"):
         zp.QuantParams(scales, 0, axis=0)
+
+
+def test_no_blocks_of_a_range_without_0() -> None:
+    """A zero point that is not there need not lie in [qmin, qmax]."""
+    none = np.empty((0, 3), np.float32), np.empty((0, 3), np.int32)
+    params = zp.QuantParams(*none, qmin=5, axis=1, block_size=2)
+    assert zp.QuantParams.from_dict(params.to_dict()) == params

@@ -162,8 +162,8 @@ class Params:
         if "shape" in fields:
             if values[names[0]].size:
                 raise ValueError("shape is only for scales without elements; leave it out")
-            empty = np.empty(_empty_shape(fields["shape"]), kind)
-            values |= {name: 0 if name == "zero_point" else empty for name in names}
+            shape = _empty_shape(fields["shape"])
+            values |= {n: np.empty(shape, "int32" if n == "zero_point" else kind) for n in names}
         if names[0] != "scale":
             values["scale"] = None
         return cls(**values)

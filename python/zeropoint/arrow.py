@@ -94,7 +94,7 @@ def quantize(
     check_finite
         Refuse NaN and Inf, since no code stands for them; with ``params.nan_code`` Inf alone.
         False turns it off: NaN is then qmin, and +-Inf are qmax and qmin, as by
-        `zeropoint.quantize`.
+        `zeropoint.quantize`; a quantizer refuses them all the same.
 
     Returns
     -------
