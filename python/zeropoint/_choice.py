@@ -18,6 +18,8 @@ RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
 _CODES = ("qmin", "qmax", "nan_code")
 SKIP = "pass skip_nan=True to leave out NaN, or "  #: in the error for NaN
+#: the same where another call has the keyword
+OBSERVE = "observe with skip_nan=True to leave out NaN, or "
 
 
 class ChoiceKeywords(TypedDict, total=False):

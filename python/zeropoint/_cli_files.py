@@ -53,7 +53,7 @@ _HELP = {
     "qmax": "last code in use",
     "convention": f"whose bits; default: numpy; with real offsets: {', '.join(OFFSET_CONVENTIONS)}",
     "nan_code": "a code for NaN, which data do not get: an end of the codes in use, or outside",
-    "skip_nan": "leave out NaN; to quantize, with --nan-code, as which they are kept",
+    "skip_nan": "leave out NaN; quantize needs --nan-code too, as which they are kept",
     "axis": "a scale for each channel of the axis",
     "block_size": "and for each block along it",
 }
@@ -213,7 +213,11 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "all of them, with figures.",
         "compare model.safetensors --tensor fc.weight --axis 0",
     )
-    compare.add_argument("file", metavar="MODEL", help=_SOURCE)
+    compare.add_argument(
+        "file",
+        metavar="MODEL",
+        help="a .npy, .npz, .safetensors or .gguf file, or the folder of a model",
+    )
     compare.add_argument("--tensor", metavar="NAME", help="which, if there are several")
     _add_keywords(compare, "axis", "block_size", "skip_nan")
 
@@ -260,6 +264,8 @@ def _quantize(options: argparse.Namespace) -> None:
     keywords = _given(options, {name for names in _FORMATS.values() for name in names})
     chosen = _format(options)
     _check_belong(chosen, keywords, is_default="format" not in options)
+    if "dtype" in keywords and keywords.get("fit", "all") != "all":
+        raise WrongUsage("--dtype is for --fit all; parameters that are given have their own")
     keywords["stats"] = "stats" in options
     if chosen in ("zeropoint", *_BY_SUFFIX):
         function = functools.partial(files.quantize_file, **keywords)

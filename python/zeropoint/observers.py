@@ -17,7 +17,7 @@ from typing import Any, Never, Self, Unpack
 import numpy as np
 
 from . import _backend, _checks, _clipping, _reference
-from ._choice import Choice, ChoiceKeywords, min_max, range_or_none, shows
+from ._choice import OBSERVE, SKIP, Choice, ChoiceKeywords, min_max, range_or_none, shows
 from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
@@ -120,7 +120,7 @@ class _Observer(abc.ABC):
     def _check_finite(self, low: Array, high: Array, x: Array) -> None:
         """ValueError where [low, high] is of data with NaN or Inf, which `x` are."""
         if not np.all(((low > -np.inf) & (high < np.inf)) | (low > high)):
-            more = "" if self._skip_nan else "observe with skip_nan=True to leave out NaN, or "
+            more = "" if self._skip_nan else OBSERVE
             _checks.finite(x, "x", self._axis is not None, nan=self._skip_nan, more=more)
 
     def _include(self, low: Array, high: Array, precision: np.dtype[Any]) -> None:
@@ -295,7 +295,10 @@ class MinMaxObserver(_Observer):
         if self._skip_nan:
             low, high = range_or_none(_checks.real_array(x), self._axis, None, skip_nan=True)
         else:
-            low, high = min_max(x, channel_axis=self._axis)
+            try:
+                low, high = min_max(x, channel_axis=self._axis)
+            except ValueError as error:
+                raise ValueError(str(error).replace(SKIP, OBSERVE)) from None
         self._include(low, high, low.dtype)
 
     @shows(ChoiceKeywords)
