@@ -56,8 +56,8 @@ HOMES = {
         r"quantize_offset_plainly<{a}>",
     ],
     "fake_quantize_offset": [
-        r"(short_rows|long_row)<OffsetRows<OffsetFaker>",
-        r"plain_run<.*fake_quantize_offset_plainly<{a}>",
+        r"(short_rows|long_row)<OffsetRows<Offset(Faker|Coder)>",
+        r"plain_run<.*quantize_offset_plainly<{a}>",
     ],
     "dequantize_offset": [
         r"(short_rows|long_row)<OffsetValuesOfRows",

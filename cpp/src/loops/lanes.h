@@ -66,11 +66,6 @@ struct Lanes {
     using I = Integers;
     static constexpr size_t n = sizeof(F) / sizeof(f32);
     static constexpr size_t group = 4 * n;  // elements whose codes fill a vector
-#if defined(__AVX512BW__)
-    static constexpr bool masks = true;  // whether a part of a vector costs no more than all of it
-#else
-    static constexpr bool masks = false;
-#endif
 
     static F all(f32 v) { return ZP_VECTOR(set1_ps)(v); }
     static F min(F a, F b) { return ZP_VECTOR(min_ps)(a, b); }  // b if either is NaN
@@ -279,7 +274,7 @@ ZP_APART void short_rows(const Rows& rows, const X* x, Y* y, size_t row, size_t 
         fetch_ahead<Lanes::group * sizeof(X) / 2>(x + i);
         if (rest.n > 2 * Lanes::n)
             f(i, y + i, Vectors<4>{}, rest);
-        else if (!Lanes::masks && rest.n == 2 * Lanes::n)
+        else if (rest.n == 2 * Lanes::n)
             f(i, y + i, Vectors<2>{}, Half{});
         else if (rest.n > 0)
             f(i, y + i, Vectors<2>{}, rest);
