@@ -243,6 +243,11 @@ def markdown(document: dict[str, Any], rows: Sequence[Row]) -> str:
                 for row in (found[system, workers, size] for size in sizes)
             ]
             few, many = (found[system, workers, size] for size in (sizes[0], sizes[-1]))
+            if many.seconds <= few.seconds:
+                raise ValueError(
+                    f"{system}: {size_name(many.rows)} rows took no longer than "
+                    f"{size_name(few.rows)}; measure larger sizes, on a quiet machine"
+                )
             rates[system, workers] = (many.rows - few.rows) / (many.seconds - few.seconds)
             name = f"{system}, {workers} worker{'s' * (workers != 1)}"
             rate = f"{rates[system, workers]:,.0f}"

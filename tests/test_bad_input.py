@@ -539,6 +539,196 @@ ROWS: dict[str, Case] = {
         ValueError,
         r"zero_point has shape \(1,\) and scale has shape \(2,\)",
     ),
+    # real offsets, a code for NaN, data without NaN
+    "scale of an offset": (
+        lambda: zp.OffsetParams([1.0, -1.0], [0.0, 0.0], axis=0),
+        ValueError,
+        "scale of channel 1 is -1.0 as float32: a scale must be finite and > 0",
+    ),
+    "offset not finite": (
+        lambda: zp.OffsetParams([1.0, 1.0], [0.0, NAN], axis=0),
+        ValueError,
+        "offset of channel 1 is nan as float32: an offset must be finite",
+    ),
+    "offset beyond float32": (
+        lambda: zp.OffsetParams(1.0, 1e39),
+        ValueError,
+        "offset is inf as float32: an offset must be finite",
+    ),
+    "offset a string": (
+        lambda: zp.OffsetParams(1.0, "1"),
+        TypeError,
+        "offset must be a real number or an array of them, not '1'",
+    ),
+    "offset a bool": (
+        lambda: zp.OffsetParams(1.0, True),
+        TypeError,
+        "offset must hold numbers, not bools",
+    ),
+    "offsets of another length": (
+        lambda: zp.OffsetParams([1.0, 1.0], [0.0], axis=0),
+        ValueError,
+        r"offset has shape \(1,\) and scale has shape \(2,\)",
+    ),
+    "span negative": (
+        lambda: zp.OffsetParams(None, 1.0, span=-1.0, convention="faiss"),
+        ValueError,
+        "span is -1.0 as float32: a span must be finite and >= 0",
+    ),
+    "span of cf": (
+        lambda: zp.OffsetParams(None, 1.0, span=1.0),
+        ValueError,
+        "the cf convention keeps the scale, and not the span; pass span=None and scale=",
+    ),
+    "scale of faiss": (
+        lambda: zp.OffsetParams(1.0, 1.0, convention="faiss"),
+        ValueError,
+        "the faiss convention keeps the span, and not the scale; pass scale=None and span=",
+    ),
+    "spans that do not fit": (
+        lambda: zp.quantize(
+            F32, zp.OffsetParams(None, [0.0] * 2, span=[1.0] * 2, axis=1, convention="faiss")
+        ),
+        ValueError,
+        r"span has shape \(2,\); data of shape \(2, 3\) .* needs shape \(3,\)",
+    ),
+    "convention without an offset": (
+        lambda: zp.OffsetParams(1.0, 1.0, convention="numpy"),
+        ValueError,
+        "the numpy convention has a zero point and no real offset; use zeropoint.QuantParams",
+    ),
+    "convention with an offset": (
+        lambda: zp.QuantParams(1.0, 0, convention="cf"),
+        ValueError,
+        "the cf convention has a real offset and no zero point; use zeropoint.OffsetParams",
+    ),
+    "fused of cf": (
+        lambda: zp.OffsetParams(1.0, 0.0, fused=True),
+        ValueError,
+        "fused=True is for the faiss convention in float32 alone",
+    ),
+    "fused of float64": (
+        lambda: zp.OffsetParams(None, 0.0, span=np.float64(1), convention="faiss", fused=True),
+        ValueError,
+        "fused=True is for the faiss convention in float32 alone",
+    ),
+    "fused not a bool": (
+        lambda: zp.OffsetParams(None, 0.0, span=1.0, convention="faiss", fused=1),  # type: ignore[arg-type]
+        TypeError,
+        "fused must be True or False",
+    ),
+    "nan_code inside": (
+        lambda: zp.QuantParams(1.0, 9, nan_code=7),
+        ValueError,
+        r"nan_code 7 lies inside \[qmin, qmax\] = \[0, 255\].*choose an end, 0 or 255",
+    ),
+    "nan_code inside, offset": (
+        lambda: zp.OffsetParams(1.0, 0.0, "int8", qmin=-5, qmax=5, nan_code=-4),
+        ValueError,
+        r"nan_code -4 lies inside \[qmin, qmax\] = \[-5, 5\]",
+    ),
+    "nan_code of another dtype": (
+        lambda: zp.choose_params(F32, "int8", nan_code=200),
+        ValueError,
+        r"nan_code 200 is outside int8; it must lie in \[-128, 127\]",
+    ),
+    "nan_code a float": (
+        lambda: zp.OffsetParams(1.0, 0.0, nan_code=1.0),  # type: ignore[arg-type]
+        TypeError,
+        "nan_code must be an integer, not float 1.0",
+    ),
+    "nan_code a bool": (
+        lambda: zp.QuantParams(1.0, 3, nan_code=True),
+        TypeError,
+        "nan_code must be an integer, not bool True",
+    ),
+    "nan_code that leaves one code": (
+        lambda: zp.OffsetParams(1.0, 0.0, qmin=3, qmax=4, nan_code=3),
+        ValueError,
+        "nan_code 3 leaves one code, 4, of the two from qmin to qmax",
+    ),
+    "nan_code at the zero point": (
+        lambda: zp.QuantParams(1.0, 0, nan_code=0),
+        ValueError,
+        r"zero_point 0 is outside \[1, 255\]",
+    ),
+    "zero_point_from, offset": (
+        lambda: zp.choose_params(F32, convention="cf", zero_point_from="min"),
+        ValueError,
+        "zero_point_from='min' chooses a zero point, which the cf convention has not",
+    ),
+    "symmetric, offset": (
+        lambda: zp.choose_params(F32, convention="faiss", symmetric=True),
+        ValueError,
+        "symmetric=True chooses a zero point, which the faiss convention has not",
+    ),
+    "include_zero, offset": (
+        lambda: zp.quantize_dynamic(F32, convention="xarray", include_zero=False),
+        ValueError,
+        "include_zero=False chooses a zero point, which the cf convention has not: it takes",
+    ),
+    "a range that overflows, offset": (
+        lambda: zp.choose_params(np.array([-3e38, 3e38], np.float32), convention="cf"),
+        ValueError,
+        "the range of x is too wide: max - min is beyond float32; scale x down, or convert",
+    ),
+    "a range that overflows float64, offset": (
+        lambda: zp.choose_params(np.array([-1.7e308, 1.7e308]), convention="cf"),
+        ValueError,
+        "the range of x is too wide: max - min is beyond float64; scale x down$",
+    ),
+    "NaN without skip_nan": (
+        lambda: zp.choose_params(np.array([1, NAN]), convention="faiss", nan_code=0),
+        ValueError,
+        r"x has 1 NaN or Inf of 2 elements, .* pass skip_nan=True to leave out NaN, or drop them",
+    ),
+    "Inf with skip_nan": (
+        lambda: zp.choose_params(np.array([NAN, INF]), skip_nan=True),
+        ValueError,
+        r"x has 1 Inf of 2 elements, the first \(inf\) at index \(1,\)",
+    ),
+    "nothing but NaN": (
+        lambda: zp.quantize_dynamic(np.array([NAN, NAN]), skip_nan=True),
+        ValueError,
+        "x has nothing but NaN, so it has no data",
+    ),
+    "nothing but NaN in a channel": (
+        lambda: zp.min_max(np.array([[1, NAN], [1, NAN]]), channel_axis=1, skip_nan=True),
+        ValueError,
+        "x has nothing but NaN in channel 1, so it has no data; pass at least one number",
+    ),
+    "nothing but NaN in a block": (
+        lambda: zp.choose_params(
+            np.array([[1, 1, NAN], [1, 1, NAN]]), axis=1, block_size=2, skip_nan=True
+        ),
+        ValueError,
+        r"x has nothing but NaN in block \(0, 1\), so it has no data",
+    ),
+    "skip_nan not a bool": (
+        lambda: zp.choose_params(F32, skip_nan=1),  # type: ignore[arg-type]
+        TypeError,
+        "skip_nan must be True or False, not int 1",
+    ),
+    "requantize to an offset": (
+        lambda: zp.requantize(np.ones(3, np.int32), 1.0, zp.OffsetParams(1.0, 0.0)),  # type: ignore[arg-type]
+        TypeError,
+        "params is an OffsetParams, and no engine requantizes to a real offset; pass a QuantParams",
+    ),
+    "codes of another dtype, offset": (
+        lambda: zp.OffsetParams(1.0, 0.0).dequantize(np.zeros(2, np.int8)),
+        TypeError,
+        "q has dtype int8 where uint8 is needed",
+    ),
+    "replace of another kind": (
+        lambda: zp.OffsetParams(1.0, 0.0).replace(zero_point=3),
+        TypeError,
+        "OffsetParams has no 'zero_point'; it has scale, offset, span",
+    ),
+    "the dictionary of another kind": (
+        lambda: zp.OffsetParams.from_dict(zp.QuantParams(1.0, 0).to_dict()),
+        ValueError,
+        "not the dictionary of an OffsetParams: unknown keys .*'zero_point'.*missing keys .*offset",
+    ),
     # out
     "out not an array": (lambda: P.quantize(F32, out=[0]), TypeError, "out must be a NumPy array"),  # type: ignore[arg-type]
     "out masked": (

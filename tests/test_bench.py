@@ -373,6 +373,14 @@ def test_docs_show_the_committed_recall() -> None:
     assert f"{head['data']['rows']:,} sentences" in drawing
 
 
+def test_docs_show_the_committed_times_of_embeddings() -> None:
+    page = (machine.ROOT / "docs/search.md").read_text()
+    shown = page.split("<!-- embeddings:begin -->\n")[1].split("<!-- embeddings:end -->")[0]
+    run = machine.ROOT / "bench/results/embeddings.json"
+    wanted = embeddings.text(*report.load_rows(run, embeddings.Row)) if run.exists() else ""
+    assert shown.strip() == wanted
+
+
 @pytest.mark.slow("imports the other tools, starts a process")
 def test_a_small_table_of_embeddings(tmp_path: pathlib.Path) -> None:
     """Every system that is here; those of one style give the same bits."""

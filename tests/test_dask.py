@@ -313,6 +313,8 @@ def test_inf_is_refused_where_nan_is_not() -> None:
         ValueError, match=r"\d+ NaN or Inf of .*; pass skip_nan=True to leave out NaN"
     ):
         zd.choose_params(a)
+    with pytest.raises(ValueError, match="; observe with skip_nan=True to leave out NaN"):
+        zd.observe(a, zp.MinMaxObserver())
     params = zp.OffsetParams(0.1, -5.0, nan_code=255)
     q = zd.quantize(a, params, check_finite=True)
     np.testing.assert_array_equal(q[:25, :30], zp.quantize(x[:25, :30], params))

@@ -43,16 +43,27 @@ def as_float(bits: Any) -> np.ndarray[Any, Any]:
 
 def test_the_pairs_are_the_nasty_ones() -> None:
     assert len(PAIRS) >= 8
-    assert len(ALL_PARAMS) == len(PAIRS) * len(zp.CONVENTIONS) * 2
-    zeros = {params.zero_point - params.qmin for params in ALL_PARAMS}
+    steps = len(_exhaustive.STEPS)
+    assert steps - 1 >= 4  # cf takes no step of 0
+    offsets = 2 * (steps * len(zp.OFFSET_CONVENTIONS) - 1)
+    assert len(ALL_PARAMS) == len(PAIRS) * len(zp.CONVENTIONS) * 2 + offsets
+    zeros = {params.zero_point - params.qmin for params in _exhaustive.with_zero_points(PAIRS)}
     assert {0, 128, 255} <= zeros
     scales = np.array([scale for scale, _ in PAIRS], np.float32)
     assert (scales < np.finfo(np.float32).smallest_normal).any()
     assert [zero for _, zero in _exhaustive.ALL_ZERO_POINTS] == list(range(256))
 
 
+def exact_code(x: Any, params: Any) -> int:
+    how = params.convention, "float32"
+    if isinstance(params, zp.QuantParams):
+        numbers = params.scale, params.zero_point, params.qmin, params.qmax
+        return exact.code(x, *numbers, *how)
+    return exact.offset_code(x, *params._arrays, params.qmin, params.qmax, *how)
+
+
 @pytest.mark.parametrize("params", ALL_PARAMS, ids=lambda p: f"{p.convention}-{p.dtype}-{p.scale}")
-def test_the_runs_are_those_of_exact_arithmetic(params: zp.QuantParams) -> None:
+def test_the_runs_are_those_of_exact_arithmetic(params: Any) -> None:
     """Both sides of every boundary by fractions: between them the code is constant, as it is
     monotone."""
     starts, codes = _exhaustive.code_runs(params)
@@ -61,19 +72,18 @@ def test_the_runs_are_those_of_exact_arithmetic(params: zp.QuantParams) -> None:
     assert starts == sorted(starts)
     assert len(codes) == len(starts) - 1
     codes = np.array(codes, np.uint8).view(params.dtype).tolist()
-    info = np.iinfo(params.dtype)
     for i, start in enumerate(starts[:-1]):
         if starts[i + 1] == start:
             continue  # a code that no float has
         for at in {start, starts[i + 1] - 1}:
             x = as_float(at)[()]
             if np.isnan(x):
-                want = params.qmin
+                want = params.qmin if params.nan_code is None else params.nan_code
             elif np.isinf(x):
-                want = params.qmax if x > 0 else params.qmin
+                no_span = params.convention == "faiss" and params.span == 0
+                want = params.qmax if x > 0 and not no_span else params.qmin
             else:
-                how = params.convention, "float32"
-                want = exact.code(x, params.scale, params.zero_point, info.min, info.max, *how)
+                want = exact_code(x, params)
             assert codes[i] == want, (params, x)
 
 
@@ -89,6 +99,36 @@ def test_exact_products() -> None:
                     assert got == np.copysign(np.inf, k - 255)
                 else:
                     assert exact.as_fraction(got) == exact.rounded(product, name)
+
+
+@pytest.mark.parametrize("convention", list(zp.OFFSET_CONVENTIONS))
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_exact_values(convention: str, real: str, fused: bool) -> None:
+    """By fractions; of those that fractions decide in the engine too some are half way."""
+    if fused and (convention != "faiss" or real == "float64"):
+        return
+    every = np.arange(256, dtype=np.uint8)[None]
+    for number in range(3):
+        numbers = _exhaustive._steps_and_offsets(number, np.dtype(real), convention)
+        recipe = {"axis": 0, "convention": convention, "fused": fused}
+        params = zp.OffsetParams._made(*numbers, recipe)
+        values = _exhaustive._exact_values(np.repeat(every, len(numbers[0]), axis=0), params)
+        assert np.isfinite(values).all()
+        for i, (kept, offset) in enumerate(zip(*numbers, strict=True)):
+            for code in (0, 1, 100, 127, 128, 254, 255):
+                want = exact.offset_value(code, kept, offset, 0, 255, convention, real, real, fused)
+                assert exact.as_fraction(values[i, code]) == want
+
+
+def test_half_way_between_two_floats() -> None:
+    """3/8 * (1 + 2^-23) is half way, and an offset that float64 loses decides."""
+    for sign in (1, -1):
+        recipe = {"axis": 0, "convention": "faiss", "fused": True, "qmax": 4}
+        numbers = np.float32([1 + 2**-23]), np.float32([sign * 2.0**-100])
+        params = zp.OffsetParams._made(*numbers, recipe)
+        found = _exhaustive._exact_values(np.array([[1]], np.uint8), params)
+        assert found[0, 0] == (12582914 if sign > 0 else 12582913) * 2.0**-25
 
 
 def test_the_ranges_are_of_all_kinds() -> None:
@@ -154,6 +194,12 @@ def test_dequantize_by_some_scales(note: Any) -> None:
     stage = _exhaustive.dequantize(NATIVE, 300)
     what = "dequantize, 256 codes x 256 zero points x 300 scales"
     count(note, what, _exhaustive.rows(stage))
+
+
+@needs_core
+def test_dequantize_by_some_offsets(note: Any) -> None:
+    stage = _exhaustive.dequantize_by_offset(NATIVE, 1000)
+    count(note, "dequantize, 256 codes x 1,000 real offsets", _exhaustive.rows(stage))
 
 
 @needs_core
@@ -249,13 +295,33 @@ def test_values_that_are_not_written_are_found(monkeypatch: Any) -> None:
 
 
 @needs_core
+def test_values_by_offset_that_are_wrong_are_found(monkeypatch: Any) -> None:
+    """One that is not written, and one that is the next float."""
+    right = zp.dequantize
+
+    def lazy(q: Any, params: Any, *, out: Any) -> None:
+        if zp.backend() == NATIVE[0]:
+            right(q, params, out=out)
+
+    def wrong(q: Any, params: Any, *, out: Any) -> None:
+        right(q, params, out=out)
+        out[-1, 7] = np.nextafter(out[-1, 7], np.inf)
+
+    for function, backends in ((lazy, len(NATIVE) - 1), (wrong, len(NATIVE))):
+        monkeypatch.setattr(_api, "dequantize", function)
+        number, first = differences(_exhaustive.dequantize_by_offset(NATIVE, 1))
+        assert number == 2 * 7 * backends
+    assert re.match(r"code 7 by .* from .*, cf, fused False: .*, exactly rounded ", first)
+
+
+@needs_core
 def test_a_wrong_half_is_found(monkeypatch: Any) -> None:
-    right = _reference.quantize
+    right = _reference.clip
 
-    def wrong(x: Any, *arguments: Any, **keywords: Any) -> Any:
-        return right(x, *arguments, **keywords) ^ (x.view(np.uint16) == 0xFE00)
+    def wrong(code: Any, x: Any, **keywords: Any) -> Any:
+        return right(code, x, **keywords) ^ (x.view(np.uint16) == 0xFE00)
 
-    monkeypatch.setattr(_reference, "quantize", wrong)
+    monkeypatch.setattr(_reference, "clip", wrong)
     number, first = differences(_exhaustive.quantize_halves(NATIVE, ONE_PAIR))
     assert number == 2 * 2 * len(NATIVE) * len(zp.CONVENTIONS) * 2
     assert "(0xFE00) gives 0, the reference 1" in first
@@ -338,7 +404,10 @@ def test_the_command(capsys: Any) -> None:
     assert _cli.main(["verify", "--deep", "--verbose"]) == 0
     printed = capsys.readouterr()
     for name in NATIVE:
-        assert printed.out.count(f"\n{name} ") == len(zp.CONVENTIONS) * 4 + 2 + len(_exhaustive.HOW)
+        conventions = len(zp.CONVENTIONS) + len(zp.OFFSET_CONVENTIONS)
+        values = 2 + 2 * len(zp.OFFSET_CONVENTIONS)
+        rows = conventions * 4 + values + len(_exhaustive.HOW)
+        assert printed.out.count(f"\n{name} ") == rows
     assert "elements are as they must be" in printed.out
     assert "all 4,294,967,296 float32" in printed.out
     assert printed.err.splitlines()[-1] == "verify --deep: 100%"

@@ -303,6 +303,22 @@ def test_a_tensor_that_is_read_twice(tmp_path):
         is_stored(tmp_path / "q.safetensors", "w", x, nan_code=0, skip_nan=True, **keywords)
 
 
+@pytest.mark.parametrize("convention", ["numpy", *OFFSETS])
+def test_every_backend_writes_the_same_bytes(tmp_path, backend, convention):
+    """And as if each call were verified."""
+    x = with_nan(numbers((70, 40), "f4"))
+    how = {"convention": convention, "nan_code": 255, "skip_nan": True, "axis": 1}
+    with zp.use_backend("reference"):
+        files.quantize_file(saved(tmp_path, x), tmp_path / "r.safetensors", **how)
+        files.dequantize_file(tmp_path / "r.safetensors", tmp_path / "r.npy")
+    with zp.use_backend(backend), zp.verify():
+        files.quantize_file(saved(tmp_path, x), tmp_path / "q.safetensors", **how)
+        files.dequantize_file(tmp_path / "q.safetensors", tmp_path / "q.npy")
+    for suffix in ("safetensors", "npy"):
+        one, other = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "rq")
+        assert one == other
+
+
 def test_nan_without_the_keywords_names_them(tmp_path, small_chunks):
     x = with_nan(numbers((50, 60), "f4"))
     source, target = saved(tmp_path, x), tmp_path / "q.safetensors"
@@ -400,6 +416,15 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         if each["name"] == "t2m"
     ]
     assert (entry["convention"], entry["nan_code"], entry["qmax"]) == ("cf", 255, 254)
+
+    assert _cli.main(["compare", "x.npz", "--tensor", "t2m"]) == 1
+    assert "skip_nan" in capsys.readouterr().err
+    assert (
+        _cli.main(["compare", "x.npz", "--tensor", "t2m", "--skip-nan", "--axis", "0", "--json"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads(json.dumps(zp.compare(x, axis=0, skip_nan=True).to_dict()))
 
     command = "quantize x.npz -o q.safetensors --convention sentence-transformers --axis 1"
     assert _cli.main([*command.split(), "--include", "t2m"]) == 1

@@ -378,6 +378,15 @@ def test_one_rounding_or_two(backend: str, fused: bool, value: float) -> None:
     assert params.fake_quantize(np.array([0], np.float32)).tolist() == [value]  # 4 * 3/8 is 1.5
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_fused_sum_is_rounded_once(backend: str, sign: int) -> None:
+    # 3/8 * (1 + 2^-23) is half way between two floats, and an offset that float64 loses decides
+    offset = np.float32(sign * 2.0**-100)
+    params = offsets("faiss", np.float32(1 + 2**-23), offset, qmax=4, fused=True)
+    want = (12582914 if sign > 0 else 12582913) * 2.0**-25
+    assert params.dequantize(np.array([1] * 40, np.uint8)).tolist() == [want] * 40
+
+
 def test_offset_channels_and_blocks(backend: str) -> None:
     x = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
     rows = zp.OffsetParams([1.0, 10.0], [1.0, -10.0], axis=0)

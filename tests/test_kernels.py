@@ -283,7 +283,8 @@ def test_every_kernel_is_a_known_operation() -> None:
     kernels = zp._backend.core_info()["kernels"]
     assert len(kernels) == len(set(kernels)) > 30
     operations = {kernel.split()[0] for kernel in kernels}
-    quantize = {"quantize", "quantize_runs", "certify"}
+    quantize = {"quantize", "quantize_runs", "certify", "mark", "min_max_present", "clipped_offset"}
+    quantize |= {"quantize_offset", "dequantize_offset", "fake_quantize_offset"}
     rest = {"dequantize", "fake_quantize", "convert", "saturate", "round", "min_max", "histogram"}
     moved = {"gather", "scatter", "transpose", "swap_bytes"}
     measured = {"clipped", "errors", "tally", "fewest"}

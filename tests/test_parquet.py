@@ -772,6 +772,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
             "--format zeropoint and -o .* do not go together: parquet, and",
         ),
         (["--column", "f"], 1, "the file has no column 'f'"),
+        (["--fit", str(fit), "--dtype", "uint8"], 2, "--dtype is for --fit all"),
     ):
         assert _cli.main([*command, *extra]) == code
         assert re.search(message, capsys.readouterr().err)

@@ -211,3 +211,39 @@ def test_smallest_at_least(quotient: Fraction) -> None:
 def test_smallest_at_least_beyond_the_largest() -> None:
     assert _reference.smallest_at_least(Fraction(2**128), np.dtype(np.float32)) == np.inf
     assert _reference.smallest_at_least(Fraction(2**1024), np.dtype(np.float64)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("real", "bits", "nan"),
+    [
+        ("float16", np.uint16, 0x7C01),
+        ("float16", np.uint16, 0xFE00),
+        ("float32", np.uint32, 0x7F800001),
+        ("float32", np.uint32, 0xFFC12345),
+        ("float64", np.uint64, 0x7FF0000000000001),
+    ],
+)
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("block", [None, 4])
+def test_min_max_passes_over_nan_of_any_payload(
+    real: str, bits: Any, nan: int, axis: int | None, block: int | None
+) -> None:
+    """Of a signalling NaN and a number, NumPy's fmin makes a NaN."""
+    if block is not None and axis is None:
+        pytest.skip("blocks have an axis")
+    for place in range(8):
+        x = np.arange(1, 9).astype(real)
+        x.view(bits)[place] = nan
+        rest = np.delete(x, place)
+        if axis is None:
+            want: Any = (rest.min(), rest.max())
+        elif block is None:
+            want = x.copy(), x.copy()
+            want[0][place], want[1][place] = np.inf, -np.inf
+        else:
+            halves = [half[np.isfinite(half)] for half in (x[:4], x[4:])]
+            want = [half.min() for half in halves], [half.max() for half in halves]
+        found = _reference.min_max(x, axis, block, skip_nan=True)
+        np.testing.assert_array_equal(np.stack(found), np.stack([*map(np.asarray, want)]))
+        x[(place + 1) % 8] = np.inf
+        assert _reference.min_max(x, None, None, skip_nan=True)[1] == np.inf

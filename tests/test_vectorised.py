@@ -50,6 +50,20 @@ HOMES = {
         r"(fill|plain)_run<.*fake_quantize_plainly<{b}>",
         r"fake_quantize_plainly<{b}>",
     ],
+    "quantize_offset": [
+        r"(short_rows|long_row)<OffsetRows<OffsetCoder>",
+        r"plain_run<.*quantize_offset_plainly<{a}>",
+        r"quantize_offset_plainly<{a}>",
+    ],
+    "fake_quantize_offset": [
+        r"(short_rows|long_row)<OffsetRows<OffsetFaker>",
+        r"plain_run<.*fake_quantize_offset_plainly<{a}>",
+    ],
+    "dequantize_offset": [
+        r"(short_rows|long_row)<OffsetValuesOfRows",
+        r"plain_run<.*dequantize_offset_plainly<{b}>",
+    ],
+    "min_max_present": ["include_present<{a}>"],
     "to_q8_0": ["blocks_of"],
     "from_q8_0": ["values_of"],
     "dequantize": [
@@ -82,7 +96,8 @@ SCALAR = {
 
 def kernels(isa: str) -> list[tuple[str, str, str]]:
     text = (ROOT / "cpp" / "src" / "kernels.def").read_text()
-    shared = r"ZP_(?:SHARED_)?KERNEL" if isa != "avx512" else "ZP_KERNEL"
+    kinds = {"avx512": "ZP_KERNEL", "avx2": "ZP_(?:SHARED_)?KERNEL"}
+    shared = kinds.get(isa, "ZP_(?:SHARED_|BASE_)?KERNEL")
     return re.findall(rf"^{shared}\((\w+), (\w+), (\w+)\)", text, re.MULTILINE)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +153,9 @@ def test_offsets_that_are_multiples() -> None:
     read = zp.QuantParams.from_cf
     assert read({"scale_factor": 0.1, "add_offset": -0.3}, "uint8").zero_point == 3  # 3 * 0.1 > 0.3
     assert read({"scale_factor": F4(0.1), "add_offset": F4(-0.3)}, "uint8").zero_point == 3
+    # the scale is rounded too, and nine times what it has lost is more than the offset has
+    assert read({"scale_factor": F4(0.01), "add_offset": F4(-0.09)}, "uint8").zero_point == 9
+    assert read({"scale_factor": 0.01, "add_offset": -0.35}, "uint8").zero_point == 35
     assert read({"scale_factor": F4(0.1)}, "uint8") == zp.QuantParams(F4(0.1), 0)
     assert read({"add_offset": -7.0}, "uint8") == zp.QuantParams(F8(1), 7)
     far = read({"scale_factor": 0.5, "add_offset": 250.0}, "uint8")
@@ -229,6 +230,8 @@ def test_attributes_are_for_one_scale() -> None:
     for params in zp.OffsetParams([1, 2], [0, 0], axis=0), zp.QuantParams([1, 2], 0, axis=0):
         with pytest.raises(ValueError, match="axis 0.*one scale"):
             params.to_cf()
+    with pytest.raises(ValueError, match="add_offset would be -inf as float32.*float64 scale"):
+        zp.QuantParams(F4(1e38), 255).to_cf()
     for convention in "faiss", "sentence-transformers":
         with pytest.raises(ValueError, match=f"{convention}.*cf"):
             zp.OffsetParams(None, 0.0, span=1.0, convention=convention).to_cf()
@@ -285,6 +288,21 @@ def test_which_variables() -> None:
     assert list(zx.encoding(data, variables=["p", "lat_bnds"])) == ["p", "lat_bnds"]
     assert list(zx.encoding(data, variables="p")) == ["p"]
     assert zx.encoding(data, variables=[]) == {}
+    # bounds that xarray has taken from the attributes when it opened a file, and those of climates
+    del data["lat"].attrs["bounds"]
+    data["lat"].encoding["bounds"] = "lat_bnds"
+    assert "lat_bnds" not in zx.encoding(data)
+    data["lat"].encoding = {}
+    assert "lat_bnds" in zx.encoding(data)
+    data["time"].attrs["climatology"] = "lat_bnds"
+    assert "lat_bnds" not in zx.encoding(data)
+    longer = xr.Dataset({"t": ("x", np.zeros(3, np.longdouble))})
+    assert zx.encoding(longer) == {}
+    with pytest.raises(TypeError, match="'t' is of float128|longdouble"):
+        zx.pack(longer, variables=["t"])
+    numbered = data.rename(p=7)
+    assert list(zx.encoding(numbered, variables=7)) == [7]
+    assert list(zx.encoding(numbered, variables=(7, "t"))) == [7, "t"]
     assert zx.encoding(xr.Dataset()) == {}
 
 
@@ -398,6 +416,8 @@ def test_valid_ranges_become_codes() -> None:
         zx.encoding(x)
     with pytest.raises(ValueError, match="'t': valid_min 3 is of int64, as codes are"):
         zx.pack(array([1, 2], valid_min=3))
+    with pytest.raises(ValueError, match="'t': valid_min .*nan.* has NaN.*remove it"):
+        zx.pack(array([1, 2], valid_min=F4(NAN)))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -509,6 +529,18 @@ def test_bad_data() -> None:
 # What unpack reads
 
 
+def test_unsigned_bytes_are_unpacked() -> None:
+    how = {"scale_factor": F4(1), "add_offset": F4(10), "_Unsigned": "true"}
+    x = array([-128, -1, 0, 127], np.int8, **how, _FillValue=np.int8(-1), valid_max=np.int16(200))
+    back = zx.unpack(x)
+    np.testing.assert_array_equal(back.values, F4([138, NAN, 10, 137]))
+    assert back.attrs == {"valid_max": 210}
+    x = array([128, 255, 0], np.uint8, **how | {"_Unsigned": "false"}, valid_max=np.int16(200))
+    back = zx.unpack(x)
+    np.testing.assert_array_equal(back.values, F4([-118, 9, 10]))
+    assert back.attrs == {"valid_max": 200}  # no code
+
+
 def test_inner_fill_codes_and_both_of_them() -> None:
     q = np.arange(256, dtype=np.uint8)
     how = {"scale_factor": F4(0.5), "add_offset": F4(10)}
@@ -532,6 +564,27 @@ def test_what_unpack_leaves_alone() -> None:
         }
     )
     xr.testing.assert_identical(zx.unpack(data), data)
+
+
+def test_links_to_other_variables_are_kept(tmp_path: Path) -> None:
+    """`decode_coords="all"` moves them to the encoding, which is replaced."""
+    pytest.importorskip("netCDF4")
+    data = array([250, 275.5, NAN, 313.5], grid_mapping="crs", cell_measures="area: cell")
+    data = data.to_dataset().assign(crs=((), 0), cell=("x", F4([1, 2, 3, 4])))
+    path = tmp_path / "source.nc"
+    data.to_netcdf(path)
+    with xr.open_dataset(path, decode_coords="all") as opened:
+        read = opened.load()
+    links = {"grid_mapping": "crs", "cell_measures": "area: cell"}
+    assert zx.encoding(read)["t"].items() >= links.items()
+    assert zx.pack(read)["t"].encoding == zx.unpack(zx.pack(read))["t"].encoding == links
+    how = {"by_pack": (zx.pack(read), None), "by_encoding": (read, zx.encoding(read))}
+    for name, (written, encoding) in how.items():
+        path = tmp_path / f"{name}.nc"
+        written.to_netcdf(path, encoding=encoding)
+        with xr.open_dataset(path) as found:
+            assert found["t"].attrs == links
+            np.testing.assert_allclose(found["t"], read["t"], atol=0.126)
 
 
 def test_packed_coordinates() -> None:
@@ -679,9 +732,3 @@ def test_xarray_wraps_where_pack_saturates(tmp_path: Path) -> None:
     packed = zx.pack(x, encoding=how)
     packed.to_netcdf(tmp_path / "ours.nc", engine="netcdf4")
     assert read(tmp_path / "ours.nc", "netcdf4")["t"].values.tolist() == [255, 0]
-
-
-def test_needs_xarray() -> None:
-    code = "import sys; sys.modules['xarray'] = None; import zeropoint, zeropoint.xarray"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "zeropoint.xarray needs xarray" in ran.stderr

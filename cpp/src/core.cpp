@@ -16,9 +16,6 @@ namespace zeropoint::core {
 
 static_assert(static_cast<int>(Tag::u64) == static_cast<int>(DType::u64), "Tag starts with DType");
 static_assert(static_cast<int>(Tag::numpy) == static_cast<int>(Tag::u64) + 1, "conventions follow");
-static_assert(static_cast<int>(Tag::even) - static_cast<int>(Tag::cf) ==
-                  sizeof offset_convention_names / sizeof *offset_convention_names,
-              "and then those with an offset");
 
 namespace {
 
@@ -28,6 +25,10 @@ std::vector<std::string> names_of(const Targets& targets) {
     return names;
 }
 
+constexpr Tag tag(DType dtype) { return static_cast<Tag>(dtype); }
+constexpr Tag tag(Convention c) {
+    return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
+}
 constexpr DType working(DType x) { return x == DType::f64 ? DType::f64 : DType::f32; }
 DType working(DType x, const Params::Data& p) {
     return p.has_offset() ? std::max(working(x), p.precision) : working(x);
@@ -102,29 +103,39 @@ public:
         stage.mark = table_.at(Op::mark, from, to);
         stage.marked = *p.nan_code;
     }
-    // Data in x; those for which the convention has no loop are widened.
+    Stage& add(Op op, DType in, DType out, Tag a, Tag b, const Params::Data& p) {
+        return add(op, in, out, a, b, p.qmin, p.qmax);
+    }
     void quantize(DType x, const Params::Data& p) {
-        if (p.has_offset()) {
-            convert(x, working(x, p));
-            x = working(x, p);
-        }
+        if (p.has_offset()) return quantize_by_offset(x, p);
         // Ctrl-C is not answered while they are made; and arrays with more runs of such a length
         // are bound by memory, where the division costs little
         constexpr std::size_t most_proofs = std::size_t(1) << 15;
-        const Kernel certify = table_.at(Op::certify, tag(x), p.convention);  // f32, or null
+        const Kernel certify = table_.at(Op::certify, tag(x), tag(p.convention));  // f32, or null
         const bool worth = certify && table_.multiplies && run_length() >= worth_a_proof &&
                            p.size() <= most_proofs;
         const Multiplier* multipliers = worth ? p.multipliers(certify) : nullptr;
         const Op op = multipliers ? Op::quantize_runs : Op::quantize;
-        Stage& stage = add(op, x, p.code, tag(x), p.convention, p.qmin, p.qmax);
+        Stage& stage = add(op, x, p.code, tag(x), tag(p.convention), p);
         if (multipliers)
             bind(stage, multipliers, static_cast<const Multiplier*>(nullptr));
         else
             bind(stage, p, working(x), true);
         mark(stage, p, tag(x), Tag::u8);
     }
+    // Data that are narrower than what is computed with are widened.
+    void quantize_by_offset(DType x, const Params::Data& p) {
+        const DType inner = working(x, p);
+        convert(x, inner);
+        Stage& stage = add(Op::quantize_offset, inner, p.code, tag(inner), tag(inner), p);
+        bind(stage, p, inner, true);
+        mark(stage, p, tag(inner), Tag::u8);
+    }
+    // Data in f32, or narrower where there are loops for that.
     void fake_quantize(DType x, const Params::Data& p) {
-        Stage& stage = add(Op::fake_quantize, x, x, tag(x), p.convention, p.qmin, p.qmax);
+        const bool by_offset = p.has_offset();
+        const Op op = by_offset ? Op::fake_quantize_offset : Op::fake_quantize;
+        Stage& stage = add(op, x, x, tag(x), by_offset ? tag(x) : tag(p.convention), p);
         bind(stage, p, DType::f32, false);
     }
     void dequantize(const Params::Data& p) {
@@ -134,7 +145,9 @@ public:
         mark(stage, p, Tag::u8, tag(p.precision));
     }
     void clipped(DType x, const Params::Data& p) {
-        Stage& stage = add(Op::clipped, x, x, tag(x), p.convention, p.qmin, p.qmax);
+        const bool by_offset = p.has_offset();
+        const Op op = by_offset ? Op::clipped_offset : Op::clipped;
+        Stage& stage = add(op, x, x, tag(x), by_offset ? tag(x) : tag(p.convention), p);
         bind(stage, p, x, true);
     }
     // The only stage; none where there is nothing to do.

@@ -21,6 +21,7 @@ namespace zeropoint::core {
 namespace {
 
 constexpr std::size_t until_poll = std::size_t(1) << 20;  // elements between two polls
+constexpr std::size_t until_mark = 8192;  // elements whose codes are still in the first cache
 constexpr std::size_t narrow = 32;  // runs shorter than this are not worth a loop of their own
 constexpr std::size_t wide = 256;   // rows with repeated parameters are made at least this long
 
@@ -58,9 +59,10 @@ public:
           stages_(stages),
           count_(count),
           moves_(walk_ && walk_->moves()),
-          limit_(count > 1 || moves_ || stages->mark ? staged_elements(stages, count)
-                 : stages->group                     ? std::min(limit, stages->group)
-                                                     : limit),
+          limit_(count > 1 || moves_ ? staged_elements(stages, count)
+                 : stages->mark      ? std::min(limit, until_mark)
+                 : stages->group     ? std::min(limit, stages->group)
+                                     : limit),
           span_(span) {}
 
     // Cuts a tile into tiles of at most `limit_` elements: whole rows if they fit, else columns;
@@ -284,6 +286,7 @@ void run_stage(const Stage& stage, const Job& job) noexcept {
     marks.rows = job.rows;
     marks.cols = job.cols;
     marks.low = stage.marked;
+    marks.high = stage.low;
     stage.mark(marks);
 }
 

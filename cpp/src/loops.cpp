@@ -6,6 +6,7 @@
 #include "loops/histogram.h"
 #include "loops/mark.h"
 #include "loops/min_max.h"
+#include "loops/offset.h"
 #include "loops/q8_0.h"
 #include "loops/quantize.h"
 #include "loops/strided.h"
@@ -21,6 +22,7 @@ constexpr Table make_table() {
 #if defined(__AVX512BW__)
 #define ZP_SHARED_KERNEL(op, a, b)
 #endif
+#define ZP_BASE_KERNEL(op, a, b)
 #endif
 #if defined(ZP_HAS_FMA)
     table.multiplies = true;
@@ -31,6 +33,7 @@ constexpr Table make_table() {
 #include "kernels.def"
 #undef ZP_KERNEL
 #undef ZP_SHARED_KERNEL
+#undef ZP_BASE_KERNEL
     return table;
 }
 
@@ -47,7 +50,6 @@ constexpr bool has_kernel(Op op, Tag a, Tag b) {
     static_assert(has_kernel(Op::quantize, Tag::f32, Tag::name) &&   \
                       has_kernel(Op::quantize, Tag::f64, Tag::name), \
                   #name " lacks a row of quantize in kernels.def");
-#define ZEROPOINT_OFFSET_CONVENTION(name, text) ZEROPOINT_CONVENTION(name)
 #include "zeropoint/conventions.def"
 
 // Narrow floats are widened to f32, and rounded once from f32 and f64.

@@ -20,6 +20,29 @@ void expect_known(Enum convention, const char* const (&names)[n]) {
                                     " is unknown; choose one of the enumeration");
 }
 
+OffsetForm form_of(OffsetConvention convention, int qmin, int qmax, bool fused) {
+    const double n = qmax - qmin;
+    OffsetForm form{};
+    form.steps = form.divisor = 1;
+    if (convention == OffsetConvention::cf) {  // clip(rint((x - o) / s)); q * s + o
+        form.first = qmin;
+        form.last = qmax;
+        form.reach = qmax + 0.25;
+        return form;
+    }
+    form.last = n;  // qmin + clip(floor((x - o) / s), 0, n); (q - qmin + 0.5) * s + o
+    form.word = qmin;
+    form.truncates = true;
+    form.shift = qmin - 0.5;
+    form.reach = n + 0.5;
+    if (convention == OffsetConvention::faiss) {  // floor((x - o) / s * n); (...) / n * s + o
+        form.steps = form.divisor = n;
+        form.reach = 1;
+        form.once = fused;
+    }
+    return form;
+}
+
 }  // namespace
 
 template <class T>
@@ -34,7 +57,7 @@ Params::Params(const std::vector<T>& scale, std::vector<std::int32_t> zero_point
     data_->qmin = qmin;
     data_->qmax = qmax;
     data_->code = code;
-    data_->convention = tag(convention);
+    data_->convention = convention;
     data_->nan_code = nan_code;
 }
 
@@ -53,12 +76,8 @@ Params::Params(const std::vector<T>& scale, const std::vector<T>& offset, int qm
     data_->qmin = qmin;
     data_->qmax = qmax;
     data_->code = code;
-    data_->convention = tag(convention);
-    if (keeps_span(convention)) data_->form.shift = qmin - 0.5;
-    if (convention == OffsetConvention::faiss) {
-        data_->form.divisor = steps;
-        data_->form.once = fused;
-    }
+    data_->by_offset = convention;
+    data_->form = form_of(convention, qmin, qmax, fused);
     data_->nan_code = nan_code;
 }
 
@@ -79,17 +98,11 @@ bool Params::has_offset() const noexcept { return data_->has_offset(); }
 // What stands in place of a scale in the loops of quantize.
 template <class T>
 T Params::Data::divisor(T s) const noexcept {
-    switch (convention) {
-        case Tag::torch:
-        case Tag::ggml:  // a scale that was lost in the cast must not come back as 1 / 0 or 1 / Inf
-            return s > 0 ? 1 / s : s;
-        case Tag::faiss:
-            return s > 0 ? s : std::numeric_limits<T>::infinity();
-        case Tag::sentence_transformers:
-            return s > 0 ? s : 1;
-        default:
-            return s;
-    }
+    // with Inf every quotient is 0, or NaN, whose code is the first as well
+    if (by_offset && s == 0)
+        return by_offset == OffsetConvention::faiss ? std::numeric_limits<T>::infinity() : 1;
+    // a scale that was lost in the cast must not come back as the reciprocal of 0 or Inf
+    return !by_offset && by_reciprocal(convention) && s > 0 ? 1 / s : s;
 }
 
 template <class T>

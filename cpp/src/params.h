@@ -11,15 +11,6 @@
 
 namespace zeropoint::core {
 
-constexpr Tag tag(DType dtype) { return static_cast<Tag>(dtype); }
-constexpr Tag tag(Convention c) {
-    return static_cast<Tag>(static_cast<int>(Tag::numpy) + static_cast<int>(c));
-}
-constexpr Tag tag(OffsetConvention c) {
-    return static_cast<Tag>(static_cast<int>(Tag::cf) + static_cast<int>(c));
-}
-constexpr Tag last_with_zero_point = static_cast<Tag>(static_cast<int>(Tag::cf) - 1);
-
 /// Scale (or what stands for it) and zero point, or offset, in one precision, one pair per
 /// parameter.
 template <class T>
@@ -57,12 +48,13 @@ struct Params::Data {
     std::vector<double> offset;  // in place of the zero point
     int qmin, qmax;
     DType code, precision;
-    Tag convention;
-    OffsetForm form;  // where there is an offset
+    Convention convention;                      // without an offset
+    std::optional<OffsetConvention> by_offset;  // and with one
+    OffsetForm form;
     std::optional<int> nan_code;
 
     std::size_t size() const noexcept { return scale.size(); }
-    bool has_offset() const noexcept { return convention > last_with_zero_point; }
+    bool has_offset() const noexcept { return by_offset.has_value(); }
 
     /// For quantize, in the working precision T of the data: the scale, or what the convention
     /// divides or multiplies by in its place.

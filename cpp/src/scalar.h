@@ -113,67 +113,36 @@ inline T rounded(T v) {
 // ---- the conventions: the code of x, one struct each -----------------------------------------
 //
 // Clip first, round after: a value that rounds into the range was in it or at its edge before, so
-// clip(rint(w)) = rint(clip(w)) for integer bounds, and no conversion can overflow.  Where a word
-// is added after rounding the bounds move by it (exact: all are small integers).
-//
-// T is the working precision; z is the zero point, or the offset of the conventions that have one.
+// clip(rint(w)) = rint(clip(w)) for integer bounds, and no conversion can overflow.  Where z is
+// added after rounding the bounds move by z (exact: all are small integers).
 
-struct to_even {  // how numbers |w| < 2^21 are rounded: to an integer, and to its low byte
+struct numpy {  // clip(rint(x / s + z))
     static constexpr bool halves_away = false;
-    static constexpr bool truncates = false;
+    static constexpr bool rounds_the_sum = true;
+    static constexpr bool by_reciprocal = false;
     template <class T>
-    static u8 byte(T w) {
+    static T divided(T x, T s) {
+        return x / s;
+    }
+    template <class T>
+    static T before_rounding(T v, T z) {
+        return v + z;
+    }
+    template <class T>
+    static T bound(T limit, T) {
+        return limit;
+    }
+    template <class T>
+    static u8 round(T w, T) {
         return byte_of(w);
     }
     template <class T>
-    static T nearest(T w) {
+    static T nearest(T w) {  // for |w| < 2^21
         return (w + Format<T>::shifter) - Format<T>::shifter;
     }
-    template <class T>
-    static T unclipped(T w) {  // for codes outside the range too
-        return nearest(w);
-    }
 };
-struct to_away {
-    static constexpr bool halves_away = true;
-    static constexpr bool truncates = false;
-    template <class T>
-    static u8 byte(T w) {
-        return byte_of(nearest(w));
-    }
-    // below_half is the number before 1/2: adding it carries exactly the halves and what lies above
-    // them over the next integer.
-    template <class T>
-    static T nearest(T v) {
-        return static_cast<T>(
-            static_cast<i32>(v + (v < 0 ? -Format<T>::below_half : Format<T>::below_half)));
-    }
-    template <class T>
-    static T unclipped(T w) {
-        return nearest(w);
-    }
-};
-struct to_floor {  // of numbers that are not negative, which is to truncate
+struct onnx {  // clip(rint(x / s) + z)
     static constexpr bool halves_away = false;
-    static constexpr bool truncates = true;
-    template <class T>
-    static u8 byte(T w) {
-        return static_cast<u8>(static_cast<i32>(w));
-    }
-    template <class T>
-    static T nearest(T w) {
-        return static_cast<T>(static_cast<i32>(w));
-    }
-    template <class T>
-    static T unclipped(T w) {
-        const T r = nearest(w);
-        return r > w ? r - 1 : r;
-    }
-};
-
-struct with_zero_point {
-    static constexpr bool has_offset = false;
-    static constexpr bool by_span = false;
     static constexpr bool rounds_the_sum = false;
     static constexpr bool by_reciprocal = false;
     template <class T>
@@ -185,142 +154,78 @@ struct with_zero_point {
         return v;
     }
     template <class T>
-    static T word(T z, T) {  // what is added after rounding
-        return z;
-    }
-};
-struct numpy : with_zero_point, to_even {  // clip(rint(x / s + z))
-    static constexpr bool rounds_the_sum = true;
-    template <class T>
-    static T before_rounding(T v, T z) {
-        return v + z;
+    static T bound(T limit, T z) {
+        return limit - z;
     }
     template <class T>
-    static T word(T, T) {
-        return 0;
+    static u8 round(T w, T z) {
+        return static_cast<u8>(byte_of(w) + byte_of(z));
+    }
+    template <class T>
+    static T nearest(T w) {
+        return numpy::nearest(w);
     }
 };
-struct onnx : with_zero_point, to_even {};    // clip(rint(x / s) + z)
-struct tflite : with_zero_point, to_away {};  // clip(half_away(x / s) + z)
-struct with_reciprocal : with_zero_point {    // in place of s stands 1 / s, rounded
+struct torch : onnx {  // clip(rint(x * (1 / s)) + z); in place of s stands 1 / s, rounded
     static constexpr bool by_reciprocal = true;
     template <class T>
     static T divided(T x, T inverse) {
         return x * inverse;
     }
 };
-struct torch : with_reciprocal, to_even {};  // clip(rint(x * (1 / s)) + z)
-struct ggml : with_reciprocal, to_away {};   // clip(half_away(x * (1 / s)) + z)
-
-struct real_offset {
-    static constexpr bool has_offset = true;
-    static constexpr bool rounds_the_sum = false;
-    static constexpr bool by_reciprocal = false;
-    static constexpr bool by_span = false;
+struct tflite : onnx {  // clip(half_away(x / s) + z)
+    static constexpr bool halves_away = true;
     template <class T>
-    static T word(T, T low) {
-        return low;
+    static u8 round(T w, T z) {
+        return static_cast<u8>(byte_of(nearest(w)) + byte_of(z));
     }
-};
-struct cf : real_offset, to_even {  // clip(rint((x - o) / s))
+    // For |v| < 2^21.  below_half is the number before 1/2: adding it carries exactly the halves
+    // and what lies above them over the next integer.
     template <class T>
-    static T word(T, T) {
-        return 0;
+    static T nearest(T v) {
+        return static_cast<T>(
+            static_cast<i32>(v + (v < 0 ? -Format<T>::below_half : Format<T>::below_half)));
     }
-};
-struct sentence_transformers : real_offset, to_floor {};  // low + clip(floor((x - o) / s), 0, n)
-// low + trunc(n * clip((x - o) / span, 0, 1)), which is low + clip(floor((x - o) / span * n), 0,
-// n). In place of a span of 0 stands Inf: every quotient is 0, or NaN, which is clipped to 0.
-struct faiss : real_offset, to_floor {
-    static constexpr bool by_span = true;
 };
 
-// What is rounded.
-template <class Convention, class T>
-inline T before_rounding(T x, T s, T z, T low, T high) {
-    if constexpr (Convention::has_offset) {
-        const T quotient = (x - z) / s;
-        return Convention::by_span ? quotient * (high - low) : quotient;
-    } else {
-        return Convention::before_rounding(Convention::divided(x, s), z);
+struct ggml : tflite {  // clip(half_away(x * (1 / s)) + z)
+    static constexpr bool by_reciprocal = true;
+    template <class T>
+    static T divided(T x, T inverse) {
+        return torch::divided(x, inverse);
     }
-}
-template <class Convention, class T>
-inline T bound(T limit, T z, T low) {
-    return limit - Convention::word(z, low);
-}
+};
 
 template <class Convention, class T>
 inline u8 code_of(T x, T s, T z, T low, T high) {
-    const T w = clamp(before_rounding<Convention>(x, s, z, low, high),
-                      bound<Convention>(low, z, low), bound<Convention>(high, z, low));
-    return static_cast<u8>(Convention::byte(w) + byte_of(Convention::word(z, low)));
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    return Convention::round(clamp(w, Convention::bound(low, z), Convention::bound(high, z)), z);
 }
 
-// (q - z) * s in the precision of s
-template <class T, class Q>
-inline T value_of(Q q, T s, T z) {
-    return (static_cast<T>(q) - z) * s;
-}
-
-// a * b + c, rounded once.
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#define ZP_HAS_FMA
-inline f32 fused(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
-#else
-// The product is exact in double.  So is the error of the sum (Knuth, "The Art of Computer
-// Programming", volume 2, 4.2.2), and where there is one the last bit of the sum is made odd: then
-// the second rounding, to fewer bits, is as good as the only one (Boldo and Melquiond, "When double
-// rounding is odd", 2005).
-inline f32 fused(f32 a, f32 b, f32 c) {
-    const f64 product = static_cast<f64>(a) * static_cast<f64>(b), more = c;
-    const f64 sum = product + more, part = sum - product;
-    const f64 error = (product - (sum - part)) + (more - part);
-    const u64 even = bits(sum);
-    const u64 odd = (error > 0) == (sum > 0) ? even | 1 : (even - 1) | 1;
-    return static_cast<f32>(bits_as<f64>(error != 0 ? odd : even));
-}
-#endif
-
-using zeropoint::core::OffsetForm;
-
-// The value of a code, less `shift`, for a scale (or span) s and an offset o in their precision.
-template <class T>
-inline T value_by_offset(T steps, T s, T o, T divisor, bool once) {
-    const T t = steps / divisor;
-    if constexpr (sizeof(T) == sizeof(f32)) return once ? fused(t, s, o) : t * s + o;
-    return t * s + o;
-}
-
-// The value of the code of x for x and parameters in float32, without the code in between.  In
-// place of the divisor stands what quantize reads; `once` is OffsetForm's.
+// value_of(code_of(x)) for x and parameters in float32, without the code in between.  In place of
+// the divisor stands what quantize reads.
 template <class Convention>
-inline f32 faked(f32 x, f32 divisor, f32 s, f32 z, f32 low, f32 high, bool once) {
-    const f32 w = before_rounding<Convention>(x, divisor, z, low, high);
+inline f32 faked(f32 x, f32 divisor, f32 s, f32 z, f32 low, f32 high) {
+    const f32 w = Convention::before_rounding(Convention::divided(x, divisor), z);
     // + 0 for a -0: compilers make a truncation of what goes through an integer
-    const f32 r = Convention::nearest(
-                      clamp(w, bound<Convention>(low, z, low), bound<Convention>(high, z, low))) +
-                  0.0f;
-    if constexpr (Convention::has_offset)
-        return value_by_offset(Convention::truncates ? r + 0.5f : r, s, z,
-                               Convention::by_span ? high - low : 1.0f, once);
-    else
-        return (Convention::rounds_the_sum ? r - z : r) * s;
+    const f32 r =
+        Convention::nearest(clamp(w, Convention::bound(low, z), Convention::bound(high, z))) + 0.0f;
+    return (Convention::rounds_the_sum ? r - z : r) * s;
 }
 
 // The code of x before it was clipped, less what `bound` takes off; clipped to one beyond the
 // range.
 template <class Convention, class T>
 inline T one_beyond(T x, T s, T z, T low, T high) {
-    return Convention::unclipped(clamp(before_rounding<Convention>(x, s, z, low, high),
-                                       bound<Convention>(low - 1, z, low),
-                                       bound<Convention>(high + 1, z, low)));
+    const T w = Convention::before_rounding(Convention::divided(x, s), z);
+    return Convention::nearest(
+        clamp(w, Convention::bound(low - 1, z), Convention::bound(high + 1, z)));
 }
 // Whether that code lies outside [low, high]; that of a NaN does.
 template <class Convention, class T>
 inline bool is_clipped(T x, T s, T z, T low, T high) {
     const T near = one_beyond<Convention>(x, s, z, low, high);
-    return near < bound<Convention>(low, z, low) || near > bound<Convention>(high, z, low);
+    return near < Convention::bound(low, z) || near > Convention::bound(high, z);
 }
 
 // ---- x / s without a division ----------------------------------------------------------------
@@ -344,21 +249,14 @@ inline bool is_ordinary(f32 s, f32 z) {
 
 using zeropoint::core::Multiplier;
 
-// The same for parameters with an offset.  That need not be ordinary: where x - o overflows, the
-// code is the first or the last, as it is for what is far from o.  Nor are 0 and Inf in place of a
-// span: with them every quotient is NaN, and the code the first.
-inline bool is_ordinary(f32 s) {
-    return (s > 0x1p-90f && s < 0x1p90f) || s == 0 || s > 0x1.fffffep127f;
-}
-
-#if defined(ZP_HAS_FMA)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define ZP_HAS_FMA
 inline f32 product(f32 x, f32 ch, f32 cl) { return __builtin_fmaf(x, ch, x * cl); }
 
 template <class Convention>
 inline u8 code_of(f32 x, const Multiplier& m) {
     const f32 v = product(clamp(x, m.x_low, m.x_high), m.ch, m.cl);
-    return static_cast<u8>(Convention::byte(Convention::before_rounding(v, m.zero)) +
-                           byte_of(Convention::word(m.zero, 0.0f)));
+    return Convention::round(Convention::before_rounding(v, m.zero), m.zero);
 }
 
 inline f32 above(f32 v) {  // the next float; v is neither 0 nor the last
@@ -428,6 +326,78 @@ inline Multiplier certify(f32 s, f32 z, f32 low, f32 high) {
     return m;
 }
 #endif
+
+// (q - z) * s in the precision of s
+template <class T, class Q>
+inline T value_of(Q q, T s, T z) {
+    return (static_cast<T>(q) - z) * s;
+}
+
+// ---- real offsets ------------------------------------------------------------------------------
+
+// a * b + c, rounded once.
+#if defined(ZP_HAS_FMA)
+inline f32 fused(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
+#else
+// The product is exact in double.  So is the error of the sum (Knuth, "The Art of Computer
+// Programming", volume 2, 4.2.2), and where there is one the last bit of the sum is made odd: then
+// the second rounding, to fewer bits, is as good as the only one (Boldo and Melquiond, "When double
+// rounding is odd", 2005).
+inline f32 fused(f32 a, f32 b, f32 c) {
+    const f64 product = static_cast<f64>(a) * static_cast<f64>(b), more = c;
+    const f64 sum = product + more, part = sum - product;
+    const f64 error = (product - (sum - part)) + (more - part);
+    const u64 found = bits(sum), towards_zero = (bits(error) ^ found) >> 63;
+    const u64 odd = (found - towards_zero) | 1;
+    return static_cast<f32>(bits_as<f64>(error != 0 ? odd : found));
+}
+#endif
+
+// An OffsetForm in the working precision.  As in the conventions above, clip first, round after.
+template <class T>
+struct ByOffset {
+    T steps, first, last, divisor;
+    T shift, counted_shift;  // of a code, and of a code less `word`
+    T down;                  // 1 where codes are rounded down, else 0
+    u8 word;
+    bool once;
+    explicit ByOffset(const zeropoint::core::OffsetForm& form)
+        : steps(static_cast<T>(form.steps)),
+          first(static_cast<T>(form.first)),
+          last(static_cast<T>(form.last)),
+          divisor(static_cast<T>(form.divisor)),
+          shift(static_cast<T>(form.shift)),
+          counted_shift(static_cast<T>(form.shift - form.word)),
+          down(form.truncates ? 1 : 0),
+          word(static_cast<u8>(form.word)),
+          once(form.once) {}
+
+    T before_rounding(T x, T s, T o) const { return (x - o) / s * steps; }
+    T rounded(T w) const {  // |w| < 2^21
+        const T nearest = (w + Format<T>::shifter) - Format<T>::shifter;
+        return nearest - (nearest > w ? down : 0);
+    }
+    u8 code(T x, T s, T o) const {
+        const T w = clamp(before_rounding(x, s, o), first, last);
+        return static_cast<u8>(byte_of(rounded(w)) + word);
+    }
+    static T bound(T limit, T) { return limit; }
+    // The code less `word`, before it was clipped, clipped to one beyond the range.
+    T one_beyond(T x, T s, T o) const {
+        return rounded(clamp(before_rounding(x, s, o), first - 1, last + 1));
+    }
+    bool is_clipped(T x, T s, T o) const {  // that of a NaN is
+        const T near = one_beyond(x, s, o);
+        return near < first || near > last;
+    }
+    // Of a code less `shift`; `divides` where the divisor is not 1.
+    template <bool divides, bool once>
+    T value(T counted, T s, T o) const {
+        const T t = divides ? counted / divisor : counted;
+        if constexpr (once) return fused(t, s, o);
+        return t * s + o;
+    }
+};
 
 // ---- the bins of a histogram -----------------------------------------------------------------
 

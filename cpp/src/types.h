@@ -23,7 +23,6 @@ enum class Tag : std::uint8_t {
     i64,
     u64,  // element types
 #define ZEROPOINT_CONVENTION(name) name,
-#define ZEROPOINT_OFFSET_CONVENTION(name, text) name,
 #include "zeropoint/conventions.def"
     even,
     away,  // tie rules
@@ -35,8 +34,10 @@ enum class Op : std::uint8_t {
     quantize_runs,
     certify,
     dequantize,
-    dequantize_offset,
     fake_quantize,
+    quantize_offset,
+    dequantize_offset,
+    fake_quantize_offset,
     to_q8_0,
     from_q8_0,
     convert,
@@ -50,6 +51,7 @@ enum class Op : std::uint8_t {
     transpose,
     swap_bytes,
     clipped,
+    clipped_offset,
     errors,
     tally,
     fewest,
@@ -64,11 +66,16 @@ struct Multiplier {
     std::uint32_t certified;  // 0: divide
 };
 
-// How codes become values where there is an offset: t = (q - shift) / divisor, then t * s + o,
-// whose two operations are rounded apart, or `once` (float32 alone).
+// The arithmetic of parameters with an offset o and a scale, or a span, s: what is the same for all
+// elements.  A code is (x - o) / s * steps, clipped to [first, last], then truncated or rounded to
+// even, plus `word`; its value is (code - shift) / divisor * s + o, whose last two operations are
+// rounded apart, or `once` (float32 alone).
 struct OffsetForm {
-    double shift = 0, divisor = 1;
-    bool once = false;
+    double steps, first, last;
+    double reach;  // from reach * s on, every x - o has the last code
+    double shift, divisor;
+    int word;
+    bool truncates, once;
 };
 
 // How many elements lie in each bin of 2^exponent, that of bin t (scalar.h) at counts[t mod bins];

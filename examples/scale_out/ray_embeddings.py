@@ -28,16 +28,16 @@ except ImportError as error:
 BATCHES = {"batch_format": "pyarrow", "batch_size": 1 << 16, "zero_copy_batch": True}
 
 
-def fit(dataset, column, style="sentence-transformers"):
+def fit(dataset, column):
     """A quantizer that has seen the whole column, however Ray splits it."""
 
     def seen(batch):
-        quantizer = EmbeddingQuantizer(style, "int8")
+        quantizer = EmbeddingQuantizer("sentence-transformers", "int8")
         for x in arrow.rows(batch):
             quantizer.partial_fit(x)
         return pa.table({"quantizer": [json.dumps(quantizer.to_dict())]})
 
-    quantizer = EmbeddingQuantizer(style, "int8")
+    quantizer = EmbeddingQuantizer("sentence-transformers", "int8")
     for row in dataset.select_columns([column]).map_batches(seen, **BATCHES).iter_rows():
         # in any order: the same bits
         quantizer.merge(EmbeddingQuantizer.from_dict(json.loads(row["quantizer"])))
@@ -66,4 +66,4 @@ def main(table, target, column="embedding"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) in (3, 4) else sys.exit(__doc__)

@@ -27,11 +27,11 @@ except ImportError as error:
 STATE = "quantizer string"  # a quantizer as JSON: the schema of the first pass
 
 
-def fit(frame, column, style="sentence-transformers"):
+def fit(frame, column):
     """A quantizer that has seen the whole column, however Spark splits it."""
 
     def seen(batches):
-        quantizer = EmbeddingQuantizer(style, "int8")
+        quantizer = EmbeddingQuantizer("sentence-transformers", "int8")
         for batch in batches:
             for x in arrow.rows(batch.select([column])):
                 quantizer.partial_fit(x)
@@ -78,4 +78,4 @@ def main(table, target, column="embedding"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) in (3, 4) else sys.exit(__doc__)

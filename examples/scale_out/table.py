@@ -76,10 +76,12 @@ def check(table, codes):
 
 
 if __name__ == "__main__":
-    command, *rest = sys.argv[1:]
-    if command == "make":
-        make(*rest)
-    else:
-        compared, differing = check(*rest)
-        print(f"{compared:,} codes compared with those of one process, {differing:,} differ")
-        sys.exit(differing != 0)
+    match sys.argv[1:]:
+        case ["make", table, *sizes]:
+            make(table, *sizes)
+        case ["check", table, codes]:
+            compared, differing = check(table, codes)
+            print(f"{compared:,} codes compared with those of one process, {differing:,} differ")
+            sys.exit(differing != 0)
+        case _:
+            sys.exit(__doc__)

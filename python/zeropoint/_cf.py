@@ -100,10 +100,10 @@ def zero_point(scale: Any, offset: Any) -> int:
     half_ulps = [Fraction(float(np.spacing(np.abs(each)))) / 2 for each in (scale, offset)]
     if abs(exact[1] + zero * exact[0]) > abs(zero) * half_ulps[0] + half_ulps[1]:
         away = -exact[1] / exact[0] - zero
+        rest = f"{'-' if away < 0 else '+'} {float(abs(away)):.3g}"
         raise ValueError(
             f"add_offset {offset} is no multiple of scale_factor {scale}: the zero point would be "
-            f"{_checks.shown(zero)} {'-' if away < 0 else '+'} {float(abs(away)):.3g}; use "
-            "OffsetParams.from_cf, which keeps real offsets"
+            f"{_checks.shown(zero)} {rest}; use OffsetParams.from_cf, which keeps real offsets"
         )
     return zero
 

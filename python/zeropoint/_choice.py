@@ -18,6 +18,8 @@ RULES = ("max", "min", "least_error")
 _FIXED = (int, type(None))
 _CODES = ("qmin", "qmax", "nan_code")
 SKIP = "pass skip_nan=True to leave out NaN, or "  #: in the error for NaN
+#: the same where another call has the keyword
+OBSERVE = "observe with skip_nan=True to leave out NaN, or "
 
 
 class ChoiceKeywords(TypedDict, total=False):
@@ -88,11 +90,16 @@ class Choice:
             _checks.name(
                 rule, "zero_point_from", RULES, ", or None for the convention's default rule"
             )
-        for name, given in (("zero_point_from", rule), ("symmetric", symmetric or None)):
-            if offset and given is not None:
+        unusual = (
+            ("zero_point_from", rule, rule is not None),
+            ("symmetric", symmetric, symmetric),
+            ("include_zero", include_zero, not include_zero),
+        )
+        for name, given, matters in unusual:
+            if offset and matters:
                 raise ValueError(
                     f"{name}={given!r} chooses a zero point, which the {convention} convention has "
-                    "not; leave it out"
+                    "not: it takes the range as it is; leave it out"
                 )
         if symmetric and rule is not None:
             raise ValueError(
@@ -170,17 +177,17 @@ class Choice:
     ) -> OffsetParams:
         with np.errstate(all="ignore"):
             wide = ~np.isfinite(high - low)
+        finer = "" if low.dtype == np.float64 else ", or convert it to float64"
         if wide.any():
             raise ValueError(
-                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down, or "
-                "convert it to float64"
+                f"the range of x is too wide: max - min is beyond {low.dtype}; scale x down{finer}"
             )
         how = {name: getattr(self, name) for name in ("qmin", "qmax", "convention")}
         kept, offset = _reference.choose_by_offset(low, high, **how)
         if not np.isfinite(offset).all():
             raise ValueError(
                 f"the range of x lies too far from 0: min - {self.qmin} * scale is beyond "
-                f"{low.dtype}; scale x down, convert it to float64, or use codes from 0 on"
+                f"{low.dtype}; scale x down{finer}, or use codes from 0 on"
             )
         fused = None
         if self.convention == "faiss" and length is not None:

@@ -21,8 +21,8 @@ from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
 from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._files.formats import MODELS
-from ._files.quantized import kind_of
 from ._files.source import NUMPY, REALS
+from ._reference import BY_SPAN
 
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary, TensorSummary
@@ -53,7 +53,7 @@ _HELP = {
     "qmax": "last code in use",
     "convention": f"whose bits; default: numpy; with real offsets: {', '.join(OFFSET_CONVENTIONS)}",
     "nan_code": "a code for NaN, which data do not get: an end of the codes in use, or outside",
-    "skip_nan": "leave NaN out of the ranges; needs --nan-code",
+    "skip_nan": "leave out NaN; quantize needs --nan-code too, as which they are kept",
     "axis": "a scale for each channel of the axis",
     "block_size": "and for each block along it",
 }
@@ -213,9 +213,13 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "all of them, with figures.",
         "compare model.safetensors --tensor fc.weight --axis 0",
     )
-    compare.add_argument("file", metavar="MODEL", help=_SOURCE)
+    compare.add_argument(
+        "file",
+        metavar="MODEL",
+        help="a .npy, .npz, .safetensors or .gguf file, or the folder of a model",
+    )
     compare.add_argument("--tensor", metavar="NAME", help="which, if there are several")
-    _add_keywords(compare, "axis", "block_size")
+    _add_keywords(compare, "axis", "block_size", "skip_nan")
 
 
 def _add(group: Any, flag: str, **how: Any) -> None:
@@ -260,6 +264,8 @@ def _quantize(options: argparse.Namespace) -> None:
     keywords = _given(options, {name for names in _FORMATS.values() for name in names})
     chosen = _format(options)
     _check_belong(chosen, keywords, is_default="format" not in options)
+    if "dtype" in keywords and keywords.get("fit", "all") != "all":
+        raise WrongUsage("--dtype is for --fit all; parameters that are given have their own")
     keywords["stats"] = "stats" in options
     if chosen in ("zeropoint", *_BY_SUFFIX):
         function = functools.partial(files.quantize_file, **keywords)
@@ -476,8 +482,8 @@ def _inspect(options: argparse.Namespace) -> None:
 def _note(one: dict[str, Any]) -> str:
     """How a tensor is quantized."""
     params = one["params"]
-    step, origin = kind_of(params["convention"]).arrays
-    arrays = f"{step}s" + " and offsets" * (origin == "offset")
+    arrays = "spans" if params["convention"] in BY_SPAN else "scales"
+    arrays += " and offsets" * (params["convention"] in OFFSET_CONVENTIONS)
     return (
         f"codes of {one['dtype']}, {one['format']}, {params['convention']} convention, "
         f"{_granularity(params['axis'], params['block_size'])}, "

@@ -16,7 +16,8 @@ class Convention(NamedTuple):
     aliases: tuple[str, ...]
     formula: str  #: of `quantize`; every operation is rounded to the working precision
     same_bits_as: str
-    default_rule: str  #: what `zero_point_from=None` means
+    default_rule: str  #: what `zero_point_from=None` means, or the choice of a real offset
+    value: str = "(q - z) * s"  #: of `dequantize`
 
 
 _TABLE = {
@@ -53,26 +54,28 @@ _TABLE = {
 }
 
 
+#: o: the offset; n = qmax - qmin; s = span / n where the span is kept
 _OFFSET_TABLE = {
     "cf": Convention(
         ("netcdf", "xarray"),
-        "clip(rint((x - offset) / scale), qmin, qmax); back: q * scale + offset",
+        "clip(rint((x - o) / s), qmin, qmax)",
         "xarray and netCDF4, but for what wraps there",
-        "scale = (max - min) / (qmax - qmin), offset = min - qmin * scale",
+        "s = (max - min) / n, o = min - qmin * s",
+        "q * s + o",
     ),
     "faiss": Convention(
         (),
-        "qmin + floor(n * clip((x - offset) / span, 0, 1)); back: (q - qmin + 0.5) / n * span"
-        " + offset; n = qmax - qmin",
+        "qmin + floor(n * clip((x - o) / span, 0, 1))",
         "faiss's IndexScalarQuantizer, QT_8bit and QT_8bit_uniform",
-        "span = max - min, offset = min",
+        "span = max - min, o = min",
+        "(q - qmin + 0.5) / n * span + o, the last two fused where 8 divides the dimensions",
     ),
     "sentence-transformers": Convention(
         ("sentence_transformers",),
-        "qmin + clip(floor((x - offset) / scale), 0, n); back: (q - qmin + 0.5) * scale + offset;"
-        " n = qmax - qmin",
+        "qmin + clip(floor((x - o) / s), 0, n)",
         "sentence-transformers' quantize_embeddings, which has no way back",
-        "span = max - min, scale = span / n, offset = min",
+        "span = max - min, o = min",
+        "(q - qmin + 0.5) * s + o",
     ),
 }
 

@@ -186,7 +186,8 @@ class Params:
         Raises
         ------
         ValueError
-            Parameters with an axis, or of a convention whose values are not ``q * scale + offset``.
+            Parameters with an axis, or of a convention whose values are not ``q * scale + offset``;
+            an offset that overflows.
 
         Notes
         -----
@@ -199,6 +200,11 @@ class Params:
                 "each channel as a variable of its own"
             )
         scale, offset = self._cf_numbers()
+        if not np.isfinite(offset):
+            raise ValueError(
+                f"add_offset would be {offset} as {offset.dtype}: that is -zero_point * scale, "
+                "which a float64 scale could hold"
+            )
         fill = {} if self.nan_code is None else {"_FillValue": self.dtype.type(self.nan_code)}
         return {_cf.SCALE: scale, _cf.OFFSET: offset, **fill, "dtype": self.dtype}
 
@@ -405,7 +411,8 @@ class QuantParams(Params):
 
     @_backend.ieee
     def _cf_numbers(self) -> tuple[Any, Any]:
-        return self._scale, -self._zero_point * self._scale + 0  # + 0: a zero is +0
+        with np.errstate(over="ignore"):
+            return self._scale, -self._zero_point * self._scale
 
     @classmethod
     def from_cf(

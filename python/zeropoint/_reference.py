@@ -339,19 +339,20 @@ def min_max(
     of the range, and no data are the range from Inf to -Inf.
     """
     y = widen(x)
-    smallest, largest = (np.fmin, np.fmax) if skip_nan else (np.minimum, np.maximum)
+    low_ends = high_ends = y
+    if skip_nan:  # not by fmin and fmax: of a signalling NaN and a number they make a NaN
+        real, missing = y.dtype.type, np.isnan(y)
+        low_ends = np.where(missing, real(np.inf), y)
+        high_ends = np.where(missing, real(-np.inf), y)
     if axis is None or block is None:
         others = tuple(i for i in range(y.ndim) if i != axis)
-        low, high = smallest.reduce(y, others), largest.reduce(y, others)
+        low, high = np.minimum.reduce(low_ends, others), np.maximum.reduce(high_ends, others)
     else:
         starts = np.arange(0, y.shape[axis], block)
-        low = smallest.reduceat(y, starts, axis=axis)
-        high = largest.reduceat(y, starts, axis=axis)
-    if skip_nan:  # what is all NaN has found NaN
-        real = y.dtype.type
-        low = np.where(np.isnan(low), real(np.inf), low) + 0
-        high = np.where(np.isnan(high), real(-np.inf), high) + 0
-        return np.asarray(low), np.asarray(high)
+        low = np.minimum.reduceat(low_ends, starts, axis=axis)
+        high = np.maximum.reduceat(high_ends, starts, axis=axis)
+    if skip_nan:
+        return np.asarray(low + 0), np.asarray(high + 0)
     finite = np.isfinite(low) & np.isfinite(high)
     nan = y.dtype.type(np.nan)
     return np.asarray(np.where(finite, low + 0, nan)), np.asarray(np.where(finite, high + 0, nan))

@@ -59,7 +59,8 @@ _SPECIAL += [
 # Results larger than the caches are stored past them; all are with ZEROPOINT_STREAM_FROM=0.
 _WITHIN = (
     *("convert", "certify", "quantize_runs", "gather", "scatter", "transpose", "swap_bytes"),
-    *("clipped", "tally", "fewest", "dequantize_offset", "mark", "min_max_present"),
+    *("clipped", "clipped_offset", "tally", "fewest", "mark", "min_max_present"),
+    *("quantize_offset", "dequantize_offset", "fake_quantize_offset"),
 )
 
 

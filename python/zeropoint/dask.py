@@ -25,7 +25,7 @@ from typing import Any, Never, TypeVar, Unpack
 import numpy as np
 
 from . import _backend, _checks
-from ._choice import SKIP, Choice, ParamsKeywords, check_some, range_or_none, shows
+from ._choice import OBSERVE, SKIP, Choice, ParamsKeywords, check_some, range_or_none, shows
 from ._extras import missing
 from ._params import OffsetParams, Params, QuantParams, checked
 from ._reference import Array, widen, working_dtype
@@ -134,7 +134,7 @@ def observe(a: Any, observer: _Observer) -> _Observer:
     skip_nan = observer.skip_nan
     fresh = functools.partial(type(observer), axis=observer.axis, skip_nan=skip_nan)
     filled, merged = (functools.partial(each, fresh=fresh) for each in (_filled, _merged))
-    found = _reduced(a, filled, merged, kept, skip_nan)
+    found = _reduced(a, filled, merged, kept, skip_nan, OBSERVE)
     if found is not None:
         observer.merge(found.item() if found.ndim == 0 else fresh()._side_by_side(list(found)))
     return observer
@@ -171,6 +171,7 @@ def _reduced(
     join: Callable[[Sequence[Any]], Any],
     kept: tuple[int, ...],
     skip_nan: bool,
+    more: str = SKIP,
 ) -> Array | None:
     """Measure every chunk, join along all axes but those `kept`; computed.
 
@@ -200,7 +201,7 @@ def _reduced(
     faults = [fault for _, faults in found.flat for fault in faults]
     if faults:
         size = f" of {a.size} elements" if _known(a) else ""
-        raise _nonfinite(a.chunks, faults, size, bool(kept), skip_nan, "" if skip_nan else SKIP)
+        raise _nonfinite(a.chunks, faults, size, bool(kept), skip_nan, "" if skip_nan else more)
     found = _each(found, operator.itemgetter(0)).reshape([found.shape[axis] for axis in kept])
     full = _each(found, lambda measured: measured is not None).astype(bool)
     if full.all():

@@ -164,7 +164,11 @@ class EmbeddingQuantizer:
         before, or a quantizer of `from_faiss`: ValueError.
         """
         self._check_takes_data("partial_fit")
-        self._observer.update(self._rows(x))
+        x = self._rows(x)
+        try:
+            self._observer.update(x)
+        except ValueError as error:
+            raise _explained(error, x) from None
         self._params = None
         return self
 
@@ -207,10 +211,14 @@ class EmbeddingQuantizer:
         if self._params is None:
             self._check_fitted()
             # both tools keep float32, and so the ranges of float64 data are rounded
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 ends = np.stack(self._observer._range()).astype(np.float32)
-            if np.isinf(ends).any():
-                raise ValueError("the ranges of x are beyond float32; scale x down")
+                spans = np.ptp(ends, axis=None if self._uniform else 0)
+            if not np.isfinite(spans).all():
+                raise ValueError(
+                    "the ranges of x are beyond float32, in which both tools keep max - min; scale "
+                    "x down"
+                )
             axis = None if self._uniform else -1
             chosen: Any = choose_params(ends, self._dtype, convention=self._style, axis=axis)
             self._params = chosen
@@ -240,11 +248,15 @@ class EmbeddingQuantizer:
         ValueError
             Not fitted; another number of dimensions; NaN or Inf in `x` (count and first index).
         """
-        if self._style == "rows":
-            return _with_scales(self._rows(x))
-        params, x = self.params, self._rows(x)
-        if x.size:
-            range_of(x, None, None)  # what check_finite says, in a fraction of its time
+        params = None if self._style == "rows" else self.params
+        x = self._rows(x)
+        try:
+            if params is None:
+                return _with_scales(x)
+            if x.size:
+                range_of(x, None, None)  # what check_finite says, in a fraction of its time
+        except ValueError as error:
+            raise _explained(error, x) from None
         if self._style == "faiss" and x.dtype == np.float64:
             x = x.astype(np.float32)
         return quantize(x, params)
@@ -477,6 +489,15 @@ def _real(x: Any) -> Array:
     rows = _checks.real_array(x)
     _check_rows(rows, "x")
     return rows
+
+
+def _explained(error: ValueError, x: Array) -> ValueError:
+    """`error`; of NaN and Inf one without the advice of what raised it, which has other options."""
+    try:
+        _checks.finite(x, "x", shaped=True)
+    except ValueError as found:
+        return found
+    return error
 
 
 def _check_rows(x: Array, name: str) -> None:

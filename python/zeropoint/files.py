@@ -585,7 +585,7 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams | OffsetP
     entries: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, pair in tensors.items():
         codes, params, axis = _checked_pair(name, pair)
-        beside = companions(name, params.convention)
+        beside = companions(name, params)
         for companion in beside:
             if companion in tensors:
                 raise ValueError(

@@ -17,7 +17,7 @@ from typing import Any, Never, Self, Unpack
 import numpy as np
 
 from . import _backend, _checks, _clipping, _reference
-from ._choice import Choice, ChoiceKeywords, min_max, shows
+from ._choice import OBSERVE, SKIP, Choice, ChoiceKeywords, min_max, range_or_none, shows
 from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
@@ -120,7 +120,8 @@ class _Observer(abc.ABC):
     def _check_finite(self, low: Array, high: Array, x: Array) -> None:
         """ValueError where [low, high] is of data with NaN or Inf, which `x` are."""
         if not np.all(((low > -np.inf) & (high < np.inf)) | (low > high)):
-            _checks.finite(x, "x", shaped=self._axis is not None, nan=self._skip_nan)
+            more = "" if self._skip_nan else OBSERVE
+            _checks.finite(x, "x", self._axis is not None, nan=self._skip_nan, more=more)
 
     def _include(self, low: Array, high: Array, precision: np.dtype[Any]) -> None:
         if self._skip_nan and not np.any(low <= high):
@@ -292,11 +293,12 @@ class MinMaxObserver(_Observer):
 
     def _take(self, x: Array) -> None:
         if self._skip_nan:
-            x = _checks.real_array(x)
-            axis = None if self._axis is None else _checks.normal_axis(self._axis, x.ndim)
-            low, high = self._range_of(x, axis, x)
+            low, high = range_or_none(_checks.real_array(x), self._axis, None, skip_nan=True)
         else:
-            low, high = min_max(x, channel_axis=self._axis)
+            try:
+                low, high = min_max(x, channel_axis=self._axis)
+            except ValueError as error:
+                raise ValueError(str(error).replace(SKIP, OBSERVE)) from None
         self._include(low, high, low.dtype)
 
     @shows(ChoiceKeywords)

@@ -42,6 +42,19 @@ __all__ = ["encoding", "pack", "unpack"]
 _Data = TypeVar("_Data", xr.Dataset, xr.DataArray)
 #: attributes that say something else once the variable holds codes
 _TAKEN = (_cf.SCALE, _cf.OFFSET, *_cf.FILLS, _cf.UNSIGNED)
+#: attributes by which a variable names others; ``decode_coords="all"`` moves them to its encoding
+_LINKS = (
+    "bounds",
+    "climatology",
+    "grid_mapping",
+    "cell_measures",
+    "formula_terms",
+    "geometry",
+    "node_coordinates",
+    "node_count",
+    "part_node_count",
+    "interior_ring",
+)
 _AUTO = {"uint8": 255, "int8": -128}  #: the end at which the other codes lose least
 
 
@@ -75,7 +88,9 @@ def encoding(
     -------
     dict
         For each variable ``scale_factor`` and ``add_offset`` (float64 for float64 data, else
-        float32), ``_FillValue`` and ``dtype``.  A variable without values has scale 1, offset 0.
+        float32), ``_FillValue`` and ``dtype``; ``grid_mapping`` and the like, where
+        ``decode_coords="all"`` has put them into the variable's encoding, which this one replaces.
+        A variable without values has scale 1, offset 0.
 
     Raises
     ------
@@ -105,7 +120,9 @@ def encoding(
                     "xarray packs float16 in float16, whose rounding moves codes; use pack, or "
                     "astype('float32')"
                 )
-    return {name: params.to_cf() for name, params in chosen.items()}
+    return {
+        name: params.to_cf() | _links(dataset.variables[name]) for name, params in chosen.items()
+    }
 
 
 def pack(
@@ -138,7 +155,8 @@ def pack(
     xarray.Dataset or xarray.DataArray
         With the dimensions, coordinates and attributes of `data`.  Attributes ``valid_min``,
         ``valid_max`` and ``valid_range`` become codes, as readers of packed data expect; the
-        ``encoding`` of packed variables, which was that of floats, is empty.
+        ``encoding`` of packed variables, which was that of floats, is empty but for
+        ``grid_mapping`` and the like.
 
     Raises
     ------
@@ -239,6 +257,10 @@ def _check_free(attributes: Mapping[Any, Any], names: Iterable[str], fix: str) -
             )
 
 
+def _links(variable: Any) -> dict[str, Any]:
+    return {key: variable.encoding[key] for key in _LINKS if key in variable.encoding}
+
+
 def _is_real(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" and dtype.itemsize <= 8
 
@@ -257,7 +279,8 @@ def _names(dataset: Any, variables: Any) -> list[Hashable]:
             for name, variable in dataset.data_vars.items()
             if _is_real(variable.dtype) and name not in bounds
         ]
-    names = [variables] if isinstance(variables, str) else list(variables)
+    several = isinstance(variables, Iterable) and not isinstance(variables, str)
+    names = list(variables) if several else [variables]
     _check_known(dataset, names, "variables")
     return names
 
@@ -404,7 +427,8 @@ def _packed(name: Hashable, variable: Any, params: OffsetParams) -> Any:
         }
         attributes = params.to_cf()
         del attributes["dtype"]  # the codes have it
-        return xr.Variable(variable.dims, codes, variable.attrs | valid | attributes)
+        attributes = variable.attrs | valid | attributes
+        return xr.Variable(variable.dims, codes, attributes, _links(variable))
 
 
 def _codes(x: Any, *, name: Hashable, params: OffsetParams) -> Array:
@@ -424,6 +448,8 @@ def _reals(name: str, value: Any) -> Array:
             f"{name} {_checks.shown(value)} is of {found.dtype}, as codes are, and these data are "
             "no codes yet; make it real numbers, or remove it"
         )
+    if np.isnan(found).any():
+        raise ValueError(f"{name} {_checks.shown(value)} has NaN, which is no bound; remove it")
     return found
 
 
@@ -439,7 +465,7 @@ def _unpacked(name: Hashable, variable: Any, real: np.dtype[Any] | None) -> Any:
             for key, value in variable.attrs.items()
             if key not in _TAKEN
         }
-        return xr.Variable(variable.dims, values, attributes)
+        return xr.Variable(variable.dims, values, attributes, _links(variable))
 
 
 def _values(q: Array, *, params: OffsetParams, real: np.dtype[Any]) -> Array:

@@ -27,29 +27,48 @@ def oracle(capsys: Any, what: str, stage: _exhaustive.Stage) -> int:
 
 
 def test_every_float32(capsys: Any) -> None:
-    stage = _exhaustive.quantize_float32(NATIVE, _exhaustive.PAIRS, _exhaustive.CHUNKS)
+    params = list(_exhaustive.with_zero_points(_exhaustive.PAIRS))
+    stage = _exhaustive.quantize_float32(NATIVE, params, _exhaustive.CHUNKS)
     elements = oracle(capsys, "quantize, every float32", stage)
     pairs = len(_exhaustive.PAIRS)
     assert elements == 2**32 * len(NATIVE) * 2 * len(zp.CONVENTIONS) * pairs * 2
 
 
 def test_every_float32_and_back(capsys: Any) -> None:
-    stage = _exhaustive.fake_quantize_float32(NATIVE, _exhaustive.PAIRS, _exhaustive.CHUNKS)
+    params = list(_exhaustive.with_zero_points(_exhaustive.PAIRS))
+    stage = _exhaustive.fake_quantize_float32(NATIVE, params, _exhaustive.CHUNKS)
     elements = oracle(capsys, "fake_quantize, every float32", stage)
     assert elements == 2**32 * len(NATIVE) * len(zp.CONVENTIONS) * len(_exhaustive.PAIRS)
+
+
+def test_every_float32_by_real_offsets(capsys: Any) -> None:
+    params = list(_exhaustive.with_offsets())
+    stage = _exhaustive.quantize_float32(NATIVE, params, _exhaustive.CHUNKS, short_runs=False)
+    elements = oracle(capsys, "quantize, every float32 by real offsets", stage)
+    assert elements == 2**32 * len(NATIVE) * len(params)
+    stage = _exhaustive.fake_quantize_float32(NATIVE, params, _exhaustive.CHUNKS)
+    elements = oracle(capsys, "fake_quantize, every float32 by real offsets", stage)
+    assert elements == 2**32 * len(NATIVE) * len(params) // 2
+
+
+def test_every_code_by_real_offsets(capsys: Any) -> None:
+    stage = _exhaustive.dequantize_by_offset(NATIVE, _exhaustive.SCALES)
+    what = f"dequantize, 256 codes x {_exhaustive.SCALES:,} real offsets"
+    assert oracle(capsys, what, stage) == 256 * _exhaustive.SCALES * len(NATIVE) * 2 * 7
 
 
 def test_all_zero_points(capsys: Any, request: pytest.FixtureRequest) -> None:
     if "all_zero_points" not in request.config.option.keyword:
         pytest.skip("takes hours; ask for it by -k all_zero_points")
-    pairs = _exhaustive.ALL_ZERO_POINTS
-    stage = _exhaustive.quantize_float32(NATIVE, pairs, _exhaustive.CHUNKS, short_runs=False)
+    params = list(_exhaustive.with_zero_points(_exhaustive.ALL_ZERO_POINTS))
+    stage = _exhaustive.quantize_float32(NATIVE, params, _exhaustive.CHUNKS, short_runs=False)
     elements = oracle(capsys, "quantize, every float32 by every zero point", stage)
     assert elements == 2**32 * len(NATIVE) * 2 * len(zp.CONVENTIONS) * 256
 
 
 def test_every_half_by_all_zero_points(capsys: Any) -> None:
-    stage = _exhaustive.quantize_halves(NATIVE, _exhaustive.ALL_ZERO_POINTS)
+    params = list(_exhaustive.with_zero_points(_exhaustive.ALL_ZERO_POINTS))
+    stage = _exhaustive.quantize_halves(NATIVE, params)
     elements = oracle(capsys, "quantize, every float16 and bfloat16 by every zero point", stage)
     assert elements == 2 * 2**16 * len(NATIVE) * 2 * len(zp.CONVENTIONS) * 256 * 2
 

@@ -98,18 +98,19 @@ def answers(dimensions: int, uniform: bool) -> tuple[Any, ...]:
     ends = [np.atleast_1d(low), np.atleast_1d(span)]
     theirs = quantizer(dimensions, uniform, np.concatenate(ends))
     every = np.ascontiguousarray(np.broadcast_to(CODES[:, None], (256, dimensions)))
-    return low, span, x, theirs.compute_codes(x), every, theirs.decode(every)
+    encoded = theirs.compute_codes(x)
+    return low, span, x, encoded, theirs.decode(encoded), every, theirs.decode(every)
 
 
 @pytest.mark.parametrize("uniform", QTYPES)
 def test_codes_and_values(backend, record, uniform):
     codes, values = data.Tally(), data.Tally()
     for dimensions in DIMENSIONS:
-        low, span, x, encoded, every, decoded = answers(dimensions, uniform)
+        low, span, x, encoded, back, every, decoded = answers(dimensions, uniform)
         p = offset_params(low, span, dimensions, uniform)
         codes.add(zp.quantize(x, p), encoded, x, (dimensions, p))
         values.add(zp.dequantize(every, p), decoded, every, (dimensions, p))
-        values.add(zp.fake_quantize(x, p), zp.dequantize(encoded, p), x, (dimensions, p))
+        values.add(zp.fake_quantize(x, p), back, x, (dimensions, p))
     record(ENGINE, f"{QTYPES[uniform]} codes", backend, codes.n, codes.differences)
     record(ENGINE, f"{QTYPES[uniform]} values", backend, values.n, values.differences)
     assert codes.differences == 0, codes.first

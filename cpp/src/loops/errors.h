@@ -2,6 +2,7 @@
 #pragma once
 
 #include "loops/lanes.h"
+#include "loops/offset.h"
 
 namespace {
 
@@ -192,42 +193,57 @@ struct Ordered {
 };
 
 // Codes rise with x, so that two numbers tell which are not clipped.
-template <class Convention, class X>
-ZP_APART void find(Unclipped& found, X s, X z, X low, X high) {
-    const i64 first = Ordered<X>::smallest([=](X x) {
-        return one_beyond<Convention>(x, s, z, low, high) >= bound<Convention>(low, z, low);
-    });
-    const i64 beyond = Ordered<X>::smallest([=](X x) {
-        return one_beyond<Convention>(x, s, z, low, high) > bound<Convention>(high, z, low);
-    });
+template <class Arithmetic, class X>
+ZP_APART void find(Unclipped& found, const Arithmetic& by, X s, X z) {
+    const i64 first =
+        Ordered<X>::smallest([=](X x) { return by.one_beyond(x, s, z) >= by.bound(by.first, z); });
+    const i64 beyond =
+        Ordered<X>::smallest([=](X x) { return by.one_beyond(x, s, z) > by.bound(by.last, z); });
     found = {true, Ordered<X>::at(first), Ordered<X>::at(beyond - 1)};
 }
 
-template <class X, class Convention>
-void clipped(const Job& job) noexcept {
+template <class Arithmetic, class X>
+inline void count_clipped(const Job& job, const Arithmetic& by) {
     const X* x = static_cast<const X*>(job.in);
     const X* scale = static_cast<const X*>(job.scale);
     const X* zero = static_cast<const X*>(job.zero);
-    const X low = static_cast<X>(job.low), high = static_cast<X>(job.high);
     const size_t n = job.cols;
     i64 found = 0;
     for (size_t row = 0; row < job.rows; ++row, x += n) {
         u32 here = 0;  // tiles are small
         if (auto* unclipped = static_cast<Unclipped*>(job.state[1])) {
-            if (!unclipped->known) find<Convention>(*unclipped, scale[0], zero[0], low, high);
+            if (!unclipped->known) find(*unclipped, by, scale[0], zero[0]);
             const X first = static_cast<X>(unclipped->first),
                     last = static_cast<X>(unclipped->last);
             for (size_t i = 0; i < n; ++i) here += !(x[i] >= first) | !(x[i] <= last);
         } else if (job.per_column) {
-            for (size_t i = 0; i < n; ++i)
-                here += is_clipped<Convention>(x[i], scale[i], zero[i], low, high);
+            for (size_t i = 0; i < n; ++i) here += by.is_clipped(x[i], scale[i], zero[i]);
         } else {
-            for (size_t i = 0; i < n; ++i)
-                here += is_clipped<Convention>(x[i], scale[row], zero[row], low, high);
+            for (size_t i = 0; i < n; ++i) here += by.is_clipped(x[i], scale[row], zero[row]);
         }
         found += here;
     }
     *static_cast<i64*>(job.state[0]) += found;
+}
+
+// A convention for one range of codes.
+template <class Convention, class X>
+struct ByConvention {
+    X first, last;
+    static X bound(X limit, X z) { return Convention::bound(limit, z); }
+    X one_beyond(X x, X s, X z) const { return ::one_beyond<Convention>(x, s, z, first, last); }
+    bool is_clipped(X x, X s, X z) const { return ::is_clipped<Convention>(x, s, z, first, last); }
+};
+
+template <class X, class Convention>
+void clipped(const Job& job) noexcept {
+    const ByConvention<Convention, X> by{static_cast<X>(job.low), static_cast<X>(job.high)};
+    count_clipped<ByConvention<Convention, X>, X>(job, by);
+}
+
+template <class X, class>
+void clipped_offset(const Job& job) noexcept {
+    count_clipped<ByOffset<X>, X>(job, ByOffset<X>(form_of(job)));
 }
 
 }  // namespace

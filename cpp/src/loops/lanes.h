@@ -22,12 +22,10 @@ using Halves = __m128i;
 
 #if defined(ZP_HAS_LANES)
 
-// Which elements of a group are read and written: all; the first half; all, and past the caches,
-// where the target is the start of a line; the first ones, fewer than all.  No byte beyond them is
-// touched.
+// Which elements of a group are read and written: all; the first half; the first ones, fewer than
+// all.  No byte beyond them is touched.
 struct All {};
 struct Half {};
-struct Streamed {};
 struct First {
     size_t n;
 };
@@ -68,6 +66,11 @@ struct Lanes {
     using I = Integers;
     static constexpr size_t n = sizeof(F) / sizeof(f32);
     static constexpr size_t group = 4 * n;  // elements whose codes fill a vector
+#if defined(__AVX512BW__)
+    static constexpr bool masks = true;  // whether a part of a vector costs no more than all of it
+#else
+    static constexpr bool masks = false;
+#endif
 
     static F all(f32 v) { return ZP_VECTOR(set1_ps)(v); }
     static F min(F a, F b) { return ZP_VECTOR(min_ps)(a, b); }  // b if either is NaN
@@ -152,16 +155,12 @@ struct Lanes {
     static void store(f32* y, size_t k, F v, Part) {
         _mm512_storeu_ps(y + k * n, v);
     }
-    static void store(f32* y, size_t k, F v, Streamed) { _mm512_stream_ps(y + k * n, v); }
     static void store(f32* y, size_t k, F v, First first) {
         _mm512_mask_storeu_ps(y + k * n, mask(k, first), v);
     }
     template <class Part>
     static void store(u8* q, I codes, Part) {
         _mm512_storeu_si512(q, codes);
-    }
-    static void store(u8* q, I codes, Streamed) {
-        _mm512_stream_si512(reinterpret_cast<I*>(q), codes);
     }
     static void store(u8* q, I codes, Half) {
         _mm256_storeu_si256(reinterpret_cast<Halves*>(q), _mm512_castsi512_si256(codes));
@@ -212,7 +211,6 @@ struct Lanes {
     static void store(f32* y, size_t k, F v, Part) {
         _mm256_storeu_ps(y + k * n, v);
     }
-    static void store(f32* y, size_t k, F v, Streamed) { _mm256_stream_ps(y + k * n, v); }
     static void store(f32* y, size_t k, F v, First first) {
         _mm256_maskstore_ps(y + k * n, mask(k, first), v);
     }
@@ -220,14 +218,23 @@ struct Lanes {
     static void store(u8* q, I codes, Part) {
         _mm256_storeu_si256(reinterpret_cast<I*>(q), codes);
     }
-    static void store(u8* q, I codes, Streamed) {
-        _mm256_stream_si256(reinterpret_cast<I*>(q), codes);
-    }
     static void store(u8* q, I codes, Half) {
         _mm_storeu_si128(reinterpret_cast<Halves*>(q), _mm256_castsi256_si128(codes));
     }
     static void store(u8* q, I codes, First first) { copy_few(q, &codes, first.n); }
 #endif
+
+    // Whole vectors, past the caches; both are aligned.
+    static void stream(void* to, const void* from, size_t bytes) {
+        for (size_t k = 0; k < bytes / sizeof(I); ++k)
+#if defined(__AVX512BW__)
+            _mm512_stream_si512(static_cast<I*>(to) + k,
+                                _mm512_load_si512(static_cast<const I*>(from) + k));
+#else
+            _mm256_stream_si256(static_cast<I*>(to) + k,
+                                _mm256_load_si256(static_cast<const I*>(from) + k));
+#endif
+    }
 
     template <class Part>
     static F load(const f16* x, size_t k, Part part) {
@@ -272,7 +279,7 @@ ZP_APART void short_rows(const Rows& rows, const X* x, Y* y, size_t row, size_t 
         fetch_ahead<Lanes::group * sizeof(X) / 2>(x + i);
         if (rest.n > 2 * Lanes::n)
             f(i, y + i, Vectors<4>{}, rest);
-        else if (rest.n == 2 * Lanes::n)
+        else if (!Lanes::masks && rest.n == 2 * Lanes::n)
             f(i, y + i, Vectors<2>{}, Half{});
         else if (rest.n > 0)
             f(i, y + i, Vectors<2>{}, rest);
@@ -289,14 +296,13 @@ ZP_APART void long_row(const Rows& rows, const X* x, Y* y, size_t row, size_t n,
     if (start > 0) short_rows(rows, x, y, row, 1, n, 0, start);
     const auto f = rows.at(row, x);
     size_t i = start;
-    if (non_temporal)
-        for (; i + Lanes::group <= n; i += Lanes::group) {
-            fetch_ahead<Lanes::group * sizeof(X)>(x + i);
-            f(i, y + i, Vectors<4>{}, Streamed{});
-        }
+    // results that go past the caches take the way through one line or some of them, where they are
+    // still when they are read again: memory takes longer, and a second loop would double the code
+    alignas(line) Y done[Lanes::group];
     for (; i + Lanes::group <= n; i += Lanes::group) {
         fetch_ahead<Lanes::group * sizeof(X)>(x + i);
-        f(i, y + i, Vectors<4>{}, All{});
+        f(i, non_temporal ? done : y + i, Vectors<4>{}, All{});
+        if (non_temporal) Lanes::stream(y + i, done, sizeof done);
     }
     if (i < n) short_rows(rows, x, y, row, 1, n, i, n);
 }

@@ -262,48 +262,37 @@ void min_max(const Job& job) noexcept {
 
 // ---- without NaN -----------------------------------------------------------------------------
 
-// A NaN fails both comparisons.  Inf is an end as any other; + 0 in the end makes -0 +0.
+// A NaN fails both comparisons.  Inf is an end as any other; + 0 makes -0 +0.
 template <class T>
-inline void include_present(T v, T& low, T& high) {
-    low = v < low ? v : low;
-    high = v > high ? v : high;
+ZP_APART void include_present(const T* x, size_t n, T* low, T* high) {
+    ZP_INDEPENDENT
+    for (size_t i = 0; i < n; ++i) {
+        low[i] = (x[i] < low[i] ? x[i] : low[i]) + 0;
+        high[i] = (x[i] > high[i] ? x[i] : high[i]) + 0;
+    }
 }
 
-template <class X, class T>
+template <class T, class>
 void min_max_present(const Job& job) noexcept {
-    const X* x = static_cast<const X*>(job.in);
+    constexpr size_t lanes = 256;
+    const T* x = static_cast<const T*>(job.in);
     T* low = static_cast<T*>(job.state[0]);
     T* high = static_cast<T*>(job.state[1]);
-    const size_t n = job.cols;
+    const size_t n = job.cols, used = n < lanes ? n : lanes;
     for (size_t row = 0; row < job.rows; ++row, x += n) {
         if (job.per_column) {
-            ZP_INDEPENDENT
-            for (size_t i = 0; i < n; ++i) {
-                T l = low[i], h = high[i];
-                include_present(static_cast<T>(x[i]), l, h);
-                low[i] = l + 0;
-                high[i] = h + 0;
-            }
+            include_present(x, n, low, high);
             continue;
         }
-        constexpr size_t lanes = 128 / sizeof(T);
-        T l = low[row], h = high[row];
-        size_t i = 0;
-        if (n >= lanes) {
-            T lows[lanes], highs[lanes];
-            for (size_t j = 0; j < lanes; ++j) lows[j] = l, highs[j] = h;
-            for (; i + lanes <= n; i += lanes) {
-                fetch_ahead<lanes * sizeof(X)>(x + i);
-                for (size_t j = 0; j < lanes; ++j) include_present(x[i + j], lows[j], highs[j]);
-            }
-            for (size_t j = 0; j < lanes; ++j) {
-                l = lows[j] < l ? lows[j] : l;
-                h = highs[j] > h ? highs[j] : h;
-            }
+        T lows[lanes], highs[lanes];
+        for (size_t j = 0; j < used; ++j) lows[j] = low[row], highs[j] = high[row];
+        for (size_t i = 0; i < n; i += lanes)
+            include_present(x + i, n - i < lanes ? n - i : lanes, lows, highs);
+        for (size_t j = 0; j < used; ++j) {
+            low[row] = lows[j] < low[row] ? lows[j] : low[row];
+            high[row] = highs[j] > high[row] ? highs[j] : high[row];
+            ZP_ONE_BY_ONE;
         }
-        for (; i < n; ++i) include_present(static_cast<T>(x[i]), l, h);
-        low[row] = l + 0;
-        high[row] = h + 0;
     }
 }
 

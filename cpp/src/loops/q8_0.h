@@ -31,9 +31,9 @@ ZP_WITHIN void q8_0_codes(const f32* x, u8* q, f32 inverse) {
 #if defined(ZP_HAS_LANES)
     using Ways = OfRow<Way<ggml>>;
     const Lanes::F unused{};
-    const Ways ways({unused, Lanes::all(inverse), Lanes::all(127), unused, unused}, 0);
+    const Ways ways({unused, Lanes::all(inverse), Lanes::all(127), unused}, 0);
     constexpr Vectors<q8_0_elements / Lanes::n> vectors;
-    Coder<ggml, f32, Ways>(x, ways, -127, Job{})(0, q, vectors, part_of(vectors));
+    Coder<ggml, f32, Ways>(x, ways, -127)(0, q, vectors, part_of(vectors));
 #else
     for (size_t j = 0; j < q8_0_elements; ++j)
         q[j] = code_of<ggml>(x[j], inverse, 0.0f, -127.0f, 127.0f);

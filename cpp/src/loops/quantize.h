@@ -23,7 +23,6 @@ constexpr Tag tag_of = Tag::count;
 #define ZEROPOINT_CONVENTION(name) \
     template <>                    \
     constexpr Tag tag_of<name> = Tag::name;
-#define ZEROPOINT_OFFSET_CONVENTION(name, text) ZEROPOINT_CONVENTION(name)
 #include "zeropoint/conventions.def"
 
 // Whether data of X have a plain loop here.
@@ -33,10 +32,6 @@ constexpr bool plainly = sizeof(X) == 8;
 #else
 constexpr bool plainly = true;
 #endif
-
-inline const OffsetForm& form_of(const Job& job) {
-    return *static_cast<const OffsetForm*>(job.context);
-}
 
 // ---- plain loops -----------------------------------------------------------------------------
 
@@ -100,32 +95,26 @@ ZP_APART void through_f32(const Job& job, void (*kernel)(const Job&) noexcept) n
 
 #if defined(ZP_HAS_LANES)
 
-// Beyond it every code is the last one, and its own code is too: of x, of x - o where there is an
-// offset, or by the reciprocal of the value before rounding.
-template <class Convention>
-inline f32 highest(f32 s, f32 z, f32 low, f32 high) {
-    if constexpr (Convention::by_reciprocal) return high - z;
-    if constexpr (!Convention::has_offset) return s * (high - z + 0.25f);
-    if constexpr (Convention::by_span) return s;
-    return Convention::truncates ? s * (high - low + 0.5f) : s * (high + 0.25f);
+// Beyond it every code is the last one, and its own code is too: of x, or by the reciprocal of the
+// value before rounding.
+template <bool by_reciprocal>
+inline f32 highest(f32 s, f32 z, f32 high) {
+    return by_reciprocal ? high - z : s * (high - z + 0.25f);
 }
 
-// From x to a value before rounding, scale and zero point being those of a vector of elements, and
-// `steps` those of all codes.
+// From x to a value before rounding, scale and zero point being those of a vector of elements.
 template <class Convention, bool by_reciprocal = Convention::by_reciprocal>
 struct Way {
-    Lanes::F s, inverse, top, z, steps;
+    Lanes::F s, inverse, top, z;
     ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
-        const Lanes::F v = Lanes::min(top, Convention::has_offset ? Lanes::sub(x, z) : x);
-        const Lanes::F q = Lanes::mul(v, inverse);
+        const Lanes::F v = Lanes::min(top, x), q = Lanes::mul(v, inverse);
         const Lanes::F quotient = Lanes::fma(Lanes::fnma(q, s, v), inverse, q);
-        if constexpr (Convention::by_span) return Lanes::mul(quotient, steps);
         return Convention::rounds_the_sum ? Lanes::add(quotient, z) : quotient;
     }
 };
 template <class Convention>
 struct Way<Convention, true> {
-    Lanes::F s, inverse, top, z, steps;
+    Lanes::F s, inverse, top, z;
     ZP_WITHIN Lanes::F operator()(Lanes::F x) const {
         return Lanes::min(top, Lanes::mul(x, inverse));
     }
@@ -145,7 +134,7 @@ template <class Each>
 struct OfRow {
     Each way;
     Lanes::I words;  // the zero point
-    OfRow(const Each& way_, i16 zero) : way(way_), words(Lanes::words(zero)) {}
+    OfRow(const Each& way_, f32 zero) : way(way_), words(Lanes::words(static_cast<i16>(zero))) {}
     template <class Part>
     ZP_WITHIN const Each& at(size_t, size_t, Part) const {
         return way;
@@ -158,11 +147,10 @@ struct OfRow {
 template <class Convention>
 struct OfColumns {
     const f32 *s, *inverse, *top, *z;
-    f32 steps;
     template <class Part>
     ZP_WITHIN Way<Convention> at(size_t i, size_t k, Part part) const {
         return {Lanes::load(s + i, k, part), Lanes::load(inverse + i, k, part),
-                Lanes::load(top + i, k, part), Lanes::load(z + i, k, part), Lanes::all(steps)};
+                Lanes::load(top + i, k, part), Lanes::load(z + i, k, part)};
     }
     template <class Part>
     ZP_WITHIN Lanes::I zero_words(size_t i, size_t k, size_t l, Part part) const {
@@ -173,22 +161,20 @@ struct OfColumns {
 
 template <class Convention>
 ZP_WITHIN Lanes::I nearest(Lanes::F w) {
-    if constexpr (Convention::truncates) return Lanes::truncated(w);
     if constexpr (!Convention::halves_away) return Lanes::nearest(w);
     const Lanes::F half = Lanes::all(Format<f32>::below_half);
     return Lanes::truncated(Lanes::add(w, Lanes::with_sign_of(half, w)));
 }
 
 // From x to codes.  x is clipped above.  Below, and for NaN, packing saturates: INT32_MIN becomes
-// the smallest word, then the smallest byte, and that becomes `low` where this is another.  What is
-// truncated is counted from 0, so that this byte is 0, and then `low` is added.
+// the smallest word, then the smallest byte, and that becomes `low` where this is another.
 template <class Convention, class X, class Ways>
 struct Coder {
     const X* x;
     Ways ways;
     Lanes::I low;
     bool is_signed, clips;
-    Coder(const X* x_, const Ways& ways_, i64 low_, const Job&)
+    Coder(const X* x_, const Ways& ways_, i64 low_)
         : x(x_),
           ways(ways_),
           low(Lanes::bytes(static_cast<i8>(low_))),
@@ -198,10 +184,6 @@ struct Coder {
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, u8* q, Count, Part part) const {
         const Lanes::I a = words(i, 0, part), b = Count::count > 2 ? words(i, 2, part) : a;
-        if constexpr (Convention::truncates) {
-            const Lanes::I counted = Lanes::add_bytes(Lanes::pack_u8(a, b), low);
-            return Lanes::store(q, Lanes::in_order(counted), part);
-        }
         Lanes::I codes = is_signed ? Lanes::pack_i8(a, b) : Lanes::pack_u8(a, b);
         if (clips) codes = is_signed ? Lanes::max_i8(codes, low) : Lanes::max_u8(codes, low);
         Lanes::store(q, Lanes::in_order(codes), part);
@@ -209,31 +191,12 @@ struct Coder {
     template <class Part>
     ZP_WITHIN Lanes::I words(size_t i, size_t k, Part part) const {
         const Lanes::I w = Lanes::pack(rounded(i, k, part), rounded(i, k + 1, part));
-        constexpr bool adds_words = !Convention::rounds_the_sum && !Convention::has_offset;
-        return adds_words ? Lanes::add_words(w, ways.zero_words(i, k, k + 1, part)) : w;
+        return Convention::rounds_the_sum ? w
+                                          : Lanes::add_words(w, ways.zero_words(i, k, k + 1, part));
     }
     template <class Part>
     ZP_WITHIN Lanes::I rounded(size_t i, size_t k, Part part) const {
         return nearest<Convention>(ways.at(i, k, part)(Lanes::load(x + i, k, part)));
-    }
-};
-
-// From what is counted to values where there is an offset, as value_by_offset.
-struct ByOffset {
-    Lanes::F divisor, inverse;
-    bool divides, once;
-    ByOffset(f64 divisor_, bool once_)
-        : divisor(Lanes::all(static_cast<f32>(divisor_))),
-          inverse(Lanes::all(1 / static_cast<f32>(divisor_))),
-          divides(divisor_ != 1),
-          once(once_) {}
-    ZP_WITHIN Lanes::F operator()(Lanes::F steps, Lanes::F s, Lanes::F o) const {
-        Lanes::F t = steps;
-        if (divides) {
-            const Lanes::F q = Lanes::mul(steps, inverse);
-            t = Lanes::fma(Lanes::fnma(q, divisor, steps), inverse, q);
-        }
-        return once ? Lanes::fma(t, s, o) : Lanes::add(Lanes::mul(t, s), o);
     }
 };
 
@@ -243,93 +206,75 @@ struct Faker {
     const X* x;
     Ways ways;
     Lanes::F low;
-    ByOffset by_offset;
-    Faker(const X* x_, const Ways& ways_, i64 low_, const Job& job)
-        : x(x_),
-          ways(ways_),
-          low(Lanes::all(Convention::truncates ? 0 : static_cast<f32>(low_))),
-          by_offset(Convention::by_span ? static_cast<f64>(job.high - job.low) : 1.0,
-                    Convention::by_span && form_of(job).once) {}
+    Faker(const X* x_, const Ways& ways_, i64 low_)
+        : x(x_), ways(ways_), low(Lanes::all(static_cast<f32>(low_))) {}
 
     template <class Count, class Part>
     ZP_WITHIN void operator()(size_t i, X* y, Count, Part part) const {
         for (size_t k = 0; k < Count::count; ++k) {
             const auto& way = ways.at(i, k, part);
             const Lanes::F r = Lanes::real(nearest<Convention>(way(Lanes::load(x + i, k, part))));
-            Lanes::store(y, k, value(r, way), part);
+            const Lanes::F steps = Convention::rounds_the_sum
+                                       ? Lanes::sub(Lanes::max(r, low), way.z)
+                                       : Lanes::max(r, Lanes::sub(low, way.z));
+            Lanes::store(y, k, Lanes::mul(steps, way.s), part);
         }
-    }
-
-private:
-    template <class Each>
-    ZP_WITHIN Lanes::F value(Lanes::F r, const Each& way) const {
-        if constexpr (Convention::has_offset) {
-            const Lanes::F steps = Lanes::max(r, low);
-            const Lanes::F middle = Lanes::add(steps, Lanes::all(0.5f));
-            return by_offset(Convention::truncates ? middle : steps, way.s, way.z);
-        }
-        return Lanes::mul(Convention::rounds_the_sum ? Lanes::sub(Lanes::max(r, low), way.z)
-                                                     : Lanes::max(r, Lanes::sub(low, way.z)),
-                          way.s);
     }
 };
 
 // What makes a Coder or a Faker (`Made`) for each row ...
 template <template <class, class, class> class Made, class Convention, class X>
 struct RowsOf {
-    const Job& job;
+    const f32 *scale, *zero;
+    i64 low;
+    f32 high;
     bool inverted;  // 1 / scale stands in place of scale
     ZP_WITHIN auto at(size_t row, const X* x) const {
-        const f32 s = static_cast<const f32*>(job.scale)[row];
-        const f32 z = static_cast<const f32*>(job.zero)[row];
-        const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
+        const f32 s = scale[row], z = zero[row];
+        const f32 top = highest<Convention::by_reciprocal>(s, z, high);
         using Ways = OfRow<Way<Convention>>;
-        const Way<Convention> way{Lanes::all(s), Lanes::all(inverted ? s : 1 / s),
-                                  Lanes::all(highest<Convention>(s, z, low, high)), Lanes::all(z),
-                                  Lanes::all(high - low)};
-        const i16 word = Convention::has_offset ? i16(0) : static_cast<i16>(z);
-        return Made<Convention, X, Ways>(x, Ways(way, word), job.low, job);
+        const Way<Convention> way{Lanes::all(s), Lanes::all(inverted ? s : 1 / s), Lanes::all(top),
+                                  Lanes::all(z)};
+        return Made<Convention, X, Ways>(x, Ways(way, z), low);
     }
 };
 template <class Convention>
 struct CertifiedRow {
     const Multiplier& m;
-    const Job& job;
+    i64 low;
     ZP_WITHIN auto at(size_t, const f32* x) const {
         using Ways = OfRow<CertifiedWay<Convention>>;
         const CertifiedWay<Convention> way{Lanes::all(m.ch), Lanes::all(m.cl), Lanes::all(m.x_high),
                                            Lanes::all(m.zero)};
-        return Coder<Convention, f32, Ways>(x, Ways(way, static_cast<i16>(m.zero)), job.low, job);
+        return Coder<Convention, f32, Ways>(x, Ways(way, m.zero), low);
     }
 };
 // ... or one for all rows, with parameters by the column.
 template <template <class, class, class> class Made, class Convention>
 struct ColumnsOf {
     OfColumns<Convention> ways;
-    const Job& job;
+    i64 low;
     ZP_WITHIN auto at(size_t, const f32* x) const {
-        return Made<Convention, f32, OfColumns<Convention>>(x, ways, job.low, job);
+        return Made<Convention, f32, OfColumns<Convention>>(x, ways, low);
     }
 };
 
-template <bool has_offset>
 ZP_APART bool are_ordinary(const Job& job) {
     const f32* scale = static_cast<const f32*>(job.scale);
     const f32* zero = static_cast<const f32*>(job.zero);
     const size_t n = job.per_column ? job.cols : job.rows;
     u32 strange = 0;
     ZP_INDEPENDENT
-    for (size_t i = 0; i < n; ++i)
-        strange |= u32(!(has_offset ? is_ordinary(scale[i]) : is_ordinary(scale[i], zero[i])));
+    for (size_t i = 0; i < n; ++i) strange |= u32(!is_ordinary(scale[i], zero[i]));
     return !strange;
 }
 
-template <class Convention>
-ZP_APART void prepare(size_t n, const f32* scale, const f32* zero, f32 low, f32 high, bool inverted,
+template <bool by_reciprocal>
+ZP_APART void prepare(size_t n, const f32* scale, const f32* zero, f32 high, bool inverted,
                       f32* inverse, f32* top) {
     for (size_t i = 0; i < n; ++i) {
         inverse[i] = inverted ? scale[i] : 1 / scale[i];
-        top[i] = highest<Convention>(scale[i], zero[i], low, high);
+        top[i] = highest<by_reciprocal>(scale[i], zero[i], high);
     }
 }
 
@@ -337,13 +282,13 @@ template <template <class, class, class> class Made, class Convention, class Y>
 inline void by_columns(const Job& job, bool inverted) {
     constexpr size_t at_once = 1024;  // columns, whose reciprocals all rows share
     f32 inverse[at_once], top[at_once];
-    const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
     for (size_t c = 0; c < job.cols; c += at_once) {
         const f32* scale = static_cast<const f32*>(job.scale) + c;
         const f32* zero = static_cast<const f32*>(job.zero) + c;
         const size_t cols = job.cols - c < at_once ? job.cols - c : at_once;
-        prepare<Convention>(cols, scale, zero, low, high, inverted, inverse, top);
-        over_rows(ColumnsOf<Made, Convention>{{scale, inverse, top, zero, high - low}, job},
+        prepare<Convention::by_reciprocal>(cols, scale, zero, static_cast<f32>(job.high), inverted,
+                                           inverse, top);
+        over_rows(ColumnsOf<Made, Convention>{{scale, inverse, top, zero}, job.low},
                   static_cast<const f32*>(job.in) + c, static_cast<Y*>(job.out) + c, job.rows, cols,
                   job.cols, job.non_temporal);
     }
@@ -352,14 +297,17 @@ inline void by_columns(const Job& job, bool inverted) {
 // False, and nothing done, where a scale or zero point is not ordinary.
 template <template <class, class, class> class Made, class Convention, class X, class Y>
 inline bool by_lanes(const Job& job, bool inverted) {
-    if (!are_ordinary<Convention::has_offset>(job)) return false;
+    if (!are_ordinary(job)) return false;
     if constexpr (sizeof(X) == 4)
         if (job.per_column) {
             by_columns<Made, Convention, Y>(job, inverted);
             return true;
         }
-    over_rows(RowsOf<Made, Convention, X>{job, inverted}, static_cast<const X*>(job.in),
-              static_cast<Y*>(job.out), job.rows, job.cols, job.cols, job.non_temporal);
+    over_rows(RowsOf<Made, Convention, X>{static_cast<const f32*>(job.scale),
+                                          static_cast<const f32*>(job.zero), job.low,
+                                          static_cast<f32>(job.high), inverted},
+              static_cast<const X*>(job.in), static_cast<Y*>(job.out), job.rows, job.cols, job.cols,
+              job.non_temporal);
     return true;
 }
 #endif
@@ -406,7 +354,7 @@ void quantize_runs(const Job& job) noexcept {
         const Multiplier& m = multipliers[row];
 #if defined(ZP_HAS_LANES)
         if (m.certified) {
-            over_rows(CertifiedRow<Convention>{m, job}, x, q, 1, n, n, job.non_temporal);
+            over_rows(CertifiedRow<Convention>{m, job.low}, x, q, 1, n, n, job.non_temporal);
             continue;
         }
 #elif defined(ZP_HAS_FMA)
@@ -522,89 +470,6 @@ void dequantize(const Job& job) noexcept {
     }
 }
 
-// From codes to their values where there is an offset.
-template <class Q, class X>
-struct ValueByOffset {
-    const Q* q;
-    X s, o, shift, divisor;
-    bool once;
-    X operator()(size_t i) const {
-        return value_by_offset(static_cast<X>(q[i]) - shift, s, o, divisor, once);
-    }
-};
-#if defined(ZP_HAS_LANES)
-template <class Q, class Lines>
-struct OffsetValuer {
-    const Q* q;
-    Lines lines;
-    Lanes::F shift;
-    ByOffset by_offset;
-    OffsetValuer(const Q* q_, const Lines& lines_, const OffsetForm& form)
-        : q(q_),
-          lines(lines_),
-          shift(Lanes::all(static_cast<f32>(form.shift))),
-          by_offset(form.divisor, form.once) {}
-    template <class Count, class Part>
-    ZP_WITHIN void operator()(size_t i, f32* x, Count, Part part) const {
-        for (size_t k = 0; k < Count::count; ++k) {
-            const auto& line = lines.at(i, k, part);
-            const Lanes::F steps = Lanes::sub(Lanes::load(q + i, k, part), shift);
-            Lanes::store(x, k, by_offset(steps, line.s, line.z), part);
-        }
-    }
-};
-template <class Q>
-struct OffsetValuesOfRows {
-    const f32 *scale, *offset;
-    const OffsetForm& form;
-    ZP_WITHIN auto at(size_t row, const Q* q) const {
-        const LineOfRow line{{Lanes::all(scale[row]), Lanes::all(offset[row])}};
-        return OffsetValuer<Q, LineOfRow>(q, line, form);
-    }
-};
-template <class Q>
-struct OffsetValuesOfColumns {
-    const f32 *scale, *offset;
-    const OffsetForm& form;
-    ZP_WITHIN auto at(size_t, const Q* q) const {
-        return OffsetValuer<Q, LineOfColumns>(q, {scale, offset}, form);
-    }
-};
-#endif
-
-template <class Q, class X>
-void dequantize_offset(const Job& job) noexcept {
-    const Q* q = static_cast<const Q*>(job.in);
-    X* x = static_cast<X*>(job.out);
-    const X* scale = static_cast<const X*>(job.scale);
-    const X* offset = static_cast<const X*>(job.zero);
-    const OffsetForm& form = form_of(job);
-    const size_t rows = job.rows, n = job.cols;
-#if defined(ZP_HAS_LANES)
-    if constexpr (sizeof(X) == 4) {
-        if (job.per_column)
-            over_rows(OffsetValuesOfColumns<Q>{scale, offset, form}, q, x, rows, n, n,
-                      job.non_temporal);
-        else
-            over_rows(OffsetValuesOfRows<Q>{scale, offset, form}, q, x, rows, n, n,
-                      job.non_temporal);
-        return;
-    }
-#endif
-    const X shift = static_cast<X>(form.shift), divisor = static_cast<X>(form.divisor);
-    const bool once = form.once;
-    for (size_t row = 0; row < rows; ++row, x += n, q += n) {
-        if (job.per_column) {
-            fill_run(q, x, n, job.non_temporal, [=](size_t i) {
-                return ValueByOffset<Q, X>{q, scale[i], offset[i], shift, divisor, once}(i);
-            });
-        } else {
-            fill_run(q, x, n, job.non_temporal,
-                     ValueByOffset<Q, X>{q, scale[row], offset[row], shift, divisor, once});
-        }
-    }
-}
-
 // fake_quantize in float32, narrower data too; scale and zero point as dequantize has them.
 template <class Convention>
 ZP_APART void fake_quantize_plainly(const Job& job) noexcept {
@@ -613,21 +478,19 @@ ZP_APART void fake_quantize_plainly(const Job& job) noexcept {
     const f32* scale = static_cast<const f32*>(job.scale);
     const f32* zero = static_cast<const f32*>(job.zero);
     const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
-    const bool once = Convention::has_offset && form_of(job).once;
     const size_t n = job.cols;
     for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
         if (job.per_column) {
             fill_run(x, y, n, job.non_temporal, [=](size_t i) {
                 const f32 s = scale[i];
                 const f32 divisor = Convention::by_reciprocal ? 1 / s : s;
-                return faked<Convention>(x[i], divisor, s, zero[i], low, high, once);
+                return faked<Convention>(x[i], divisor, s, zero[i], low, high);
             });
         } else {
             const f32 s = scale[row], z = zero[row],
                       divisor = Convention::by_reciprocal ? 1 / s : s;
-            fill_run(x, y, n, job.non_temporal, [=](size_t i) {
-                return faked<Convention>(x[i], divisor, s, z, low, high, once);
-            });
+            fill_run(x, y, n, job.non_temporal,
+                     [=](size_t i) { return faked<Convention>(x[i], divisor, s, z, low, high); });
         }
     }
 }

@@ -34,7 +34,7 @@ from .quantized import (
     Quantized,
     apart,
     check_free,
-    kind_of,
+    type_of,
 )
 from .source import AGAIN, REALS, Source, Tensor, fault
 
@@ -44,9 +44,10 @@ _TENSORS = "zeropoint.tensors"
 _FLAT = re.compile(rb" *+\{[^{}\\]*+\{[^{}\\]*+\}[^{}\\]*+\}")  # an entry, as it is written here
 
 
-def companions(name: str, convention: object) -> tuple[str, ...]:
-    """The names of the two arrays of parameters of a convention."""
-    return tuple(f"{name}_{array}" for array in kind_of(convention).arrays)
+def companions(name: str, params: Params) -> tuple[str, str]:
+    """The names of the tensors of the parameters' two arrays."""
+    step, origin = params._names
+    return f"{name}_{step}", f"{name}_{origin}"
 
 
 def fields_of(params: Params, axis: int | None) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _entry(entry: Any, what: str, path: Path) -> dict[str, Any]:
         raise fault(path, f"{what}it lacks its dtype or params", AGAIN)
     fields = entry["params"]
     convention = fields.get("convention") if isinstance(fields, dict) else None
-    names = kind_of(convention if isinstance(convention, str) else None).fields
+    names = type_of(convention if isinstance(convention, str) else None)._RECIPE
     if not isinstance(fields, dict) or set(fields) != set(names):
         raise fault(path, f"{what}its params are not {', '.join(names)}", AGAIN)
     for field, value in (("dtype", entry["dtype"]), *fields.items()):
@@ -141,7 +142,7 @@ def _quantized(container: Container, path: Path, name: str, entry: dict[str, Any
     axis, block = fields["axis"], fields["block_size"]
     rank = 0 if axis is None else 1 if block is None else len(codes.shape)
     try:
-        _check(rank, tuple((field, type(value), value) for field, value in fields.items()))
+        like = _like(rank, tuple((field, type(value), value) for field, value in fields.items()))
     except (TypeError, ValueError, OverflowError) as error:
         raise fault(path, f"{what}{error}", AGAIN) from None
     if axis is not None and not 0 <= axis < len(codes.shape):
@@ -149,8 +150,8 @@ def _quantized(container: Container, path: Path, name: str, entry: dict[str, Any
     shape = Layout(codes.shape, axis, block).params_shape
     parts = [codes]
     words: tuple[str, ...] = ("F32", "F64")
-    for key in companions(name, fields["convention"]):
-        words = ("I32",) if key.endswith("_zero_point") else words
+    for key, array in zip(companions(name, like), like._arrays, strict=True):
+        words = ("I32",) if array.dtype.kind == "i" else words
         tensor = container.tensors.get(key)
         if tensor is None or tensor.word not in words or tensor.shape != shape:
             raise fault(
@@ -164,13 +165,13 @@ def _quantized(container: Container, path: Path, name: str, entry: dict[str, Any
 
 
 @functools.lru_cache(maxsize=64)
-def _check(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> None:
-    """Everything but the two arrays, which are checked when they are read."""
+def _like(rank: int, fields: tuple[tuple[str, type, Any], ...]) -> Params:
+    """Parameters of these fields; their arrays are checked when they are read."""
     given = {name: value for name, _, value in fields}
     if given["nan_code"] is not None and given["nan_code"] in (given["qmin"], given["qmax"]):
         raise ValueError(f"nan_code {given['nan_code']} is a code of data too")
     ones = np.ones((1,) * rank, np.float32)
-    kind_of(given["convention"]).type._made(ones, given["qmin"], given)
+    return type_of(given["convention"])._made(ones, given["qmin"], given)
 
 
 FORMAT = Format(_names, _one, lambda metadata, _: metadata_of(metadata, {}))
@@ -194,18 +195,18 @@ class Own:
 
     def plan(self, container: Container, tensor: Tensor) -> Plan:
         name, shape = tensor.name, tensor.shape
-        beside = companions(name, self.choice.convention)
-        check_free(container, tensor, beside)
         axis = None if self.axis is None else self.axis % len(shape)
         per = Layout(shape, axis, self.block).params_shape
-        word = "F64" if tensor.word == "F64" else "F32"
-        outputs: dict[str, Output] = {name: ("I8" if self.choice.dtype == np.int8 else "U8", shape)}
-        outputs |= {key: ("I32" if key.endswith("_zero_point") else word, per) for key in beside}
-        writer = functools.partial(Apart, real=REALS[word])
         choose = functools.partial(self.choice.params, length=shape[-1] if shape else 1)
         low = np.zeros((1,) * len(per), working_dtype(tensor.dtype))
-        fields = fields_of(choose(low, low + 1, axis, self.block), axis)  # those of any range
-        return Plan(fields, choose, outputs, writer, skip_nan=self.skip_nan)
+        like = choose(low, low + 1, axis, self.block)  # but for the arrays, those of any range
+        word = "F64" if tensor.word == "F64" else "F32"
+        outputs: dict[str, Output] = {name: ("I8" if like.dtype == np.int8 else "U8", shape)}
+        for key, array in zip(companions(name, like), like._arrays, strict=True):
+            outputs[key] = ("I32" if array.dtype.kind == "i" else word, per)
+        check_free(container, tensor, outputs)
+        writer = functools.partial(Apart, real=REALS[word])
+        return Plan(fields_of(like, axis), choose, outputs, writer, skip_nan=self.skip_nan)
 
     def metadata(self, source: Source, planned: Planned) -> dict[str, str]:
         entries = {

@@ -19,7 +19,7 @@ from .. import _backend, _checks
 from .._conventions import OFFSET_CONVENTIONS
 from .._layout import Layout
 from .._params import OffsetParams, Params, QuantParams
-from .._reference import BY_SPAN, Array
+from .._reference import Array
 from .container import Container
 from .source import AGAIN, Source, Stream, Tensor, fault, real_dtype
 from .target import Region
@@ -28,20 +28,9 @@ Output = tuple[str, tuple[int, ...]]  #: dtype (a word) and shape of a tensor th
 Pair = tuple[Array, Array]
 
 
-class Kind(NamedTuple):
-    """What parameters consist of: two arrays, and fields."""
-
-    type: type[QuantParams] | type[OffsetParams]
-    arrays: tuple[str, str]  #: the names of arguments of the constructor, of one shape
-    fields: tuple[str, ...]  #: those of the others
-
-
-def kind_of(convention: object) -> Kind:
-    """That of the parameters of a convention, by its canonical name."""
-    if convention not in OFFSET_CONVENTIONS:
-        return Kind(QuantParams, ("scale", "zero_point"), QuantParams._RECIPE)
-    step = "span" if convention in BY_SPAN else "scale"
-    return Kind(OffsetParams, (step, "offset"), OffsetParams._RECIPE)
+def type_of(convention: object) -> type[QuantParams] | type[OffsetParams]:
+    """That of parameters of a convention, by its canonical name."""
+    return OffsetParams if convention in OFFSET_CONVENTIONS else QuantParams
 
 
 class Reader(Protocol):
@@ -67,7 +56,7 @@ class Quantized(NamedTuple):
 
     name: str  #: of the tensor of values
     dtype: str  #: of the values, one of `REALS`
-    fields: dict[str, Any]  #: of the parameters, as in `Kind`
+    fields: dict[str, Any]  #: of the parameters, all but their two arrays
     shape: tuple[int, ...]  #: of the values
     format: str
     parts: tuple[Tensor, ...]  #: what it is stored in, the codes first
@@ -88,7 +77,7 @@ class Quantized(NamedTuple):
         self, container: Container, step: Array, origin: Array, axis: Any
     ) -> QuantParams | OffsetParams:
         """Parameters of two arrays that were read; `axis` is that of their chunk."""
-        kind = kind_of(self.fields["convention"]).type
+        kind = type_of(self.fields["convention"])
         try:
             return kind._made(step, origin, self.fields | {"axis": axis})
         except ValueError as error:
