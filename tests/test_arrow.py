@@ -114,6 +114,10 @@ def test_codes_are_those_of_numpy(kind: str, dtype: str, params: Any) -> None:
             codes = arrow.quantize(given, params)
             check(codes, x, valid, params)
             assert len(codes.data.chunks) == len(given.chunks)
+            lists = arrow.quantize(given, params, kind="list")
+            lists.data.validate(full=True)
+            assert lists.data.to_pylist() == codes.data.to_pylist()
+            assert sum(len(chunk.values) for chunk in lists.data.chunks) == valid.sum() * N
             # and back, by the metadata alone
             back = arrow.dequantize(codes)
             back.data.validate(full=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import re
 import resource
@@ -292,6 +293,10 @@ def test_nan(tmp_path: Path) -> None:
         ValueError, match=r"column 'e' has nan in row 150, element 3; make the row nu"
     ):
         files.quantize_file(source, target, column="e")
+    with pytest.raises(
+        ValueError, match="column 'e' has nan in row 150, element 3; no code stands for it"
+    ):
+        files.quantize_file(source, target, column="e", fit=zp.QuantParams(1, 0))
     with pytest.raises(ValueError, match="skip_nan=True needs a nan_code"):
         files.quantize_file(source, target, column="e", skip_nan=True)
     assert not target.exists()
@@ -427,6 +432,12 @@ def edge(name: str) -> pa.Table:
     ("name", "how", "error", "message"),
     [
         ("ragged", {}, ValueError, "column 'e' has 5 elements in row 200 where 8 are expected"),
+        (
+            "ragged",
+            {"fit": zp.QuantParams(1, 0)},
+            ValueError,
+            "column 'e' has 5 elements in row 200 where 8 are expected",
+        ),
         ("null within", {}, ValueError, "column 'e' has a null within row 200; fill it, or"),
         ("no rows", {}, ValueError, "column 'e' has no row that is not null, so it has no range"),
         ("all null", {}, ValueError, "column 'e' has no row that is not null, so it has no range"),
@@ -512,6 +523,11 @@ def test_bad_arguments(tmp_path: Path) -> None:
     refuses("^fit: .*not fitted", column="e", fit=EmbeddingQuantizer("faiss"))
     refuses("^fit: style 'rows' has no parameters", column="e", fit=EmbeddingQuantizer("rows"))
     refuses("has no keyword 'foo'", TypeError, column="e", foo=1)
+    folder = tmp_path / "spark.parquet"
+    folder.mkdir()
+    refuses("spark.parquet: it is a folder, as Spark writes them; pass one", column="e", src=folder)
+    with pytest.raises(ValueError, match="it is a folder, as Spark writes them"):
+        files.inspect_file(folder)
     refuses("^src and dst are the same file", column="e", dst=source)
     refuses("No such file", OSError, column="e", src=tmp_path / "none.parquet")
     with pytest.raises(
@@ -626,6 +642,36 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         assert caught.value.filename == str(target)
         assert target.read_bytes() == b"old"
         assert {path.name for path in tmp_path.iterdir()} == {"a.parquet", "b.parquet"}
+
+
+class Broken(io.FileIO):
+    """A file on a disk that fails."""
+
+    left = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        Broken.left -= 1
+        if Broken.left < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size) or b""
+
+
+def test_an_error_of_the_disk_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = written(tmp_path / "a.parquet"), tmp_path / "b.parquet"
+    monkeypatch.setattr("zeropoint._files.parquet.opened", Broken)
+    for Broken.left in range(40):
+        try:
+            files.quantize_file(source, target, column="e")
+        except OSError as error:
+            code = error.errno
+        else:
+            code = None
+        assert (code == errno.EIO) == (not target.exists())
+        target.unlink(missing_ok=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"a.parquet"}
+    assert code is None  # it is not that often that the file is read
 
 
 def test_an_interrupt_leaves_the_old_file(tmp_path: Path) -> None:

@@ -668,7 +668,7 @@ def _paths(
 ) -> tuple[Path, Path]:
     """Source and target of a job from file to file, or from folder to folder."""
     source = Path(src)
-    if source.is_dir():
+    if source.is_dir() and not _is_parquet(source):
         return source, check_folders(source, Path(dst))
     if not source.suffix:
         source.stat()  # a folder that is absent

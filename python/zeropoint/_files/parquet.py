@@ -84,12 +84,12 @@ class _Table:
     def groups(self) -> range:
         return range(self.meta.num_row_groups)
 
-    def size(self, column: int, group: int | None = None) -> int:
-        """The bytes of a column in the file."""
-        groups = self.groups if group is None else (group,)
+    def size(self, column: int, group: int | None = None, meta: Any = None) -> int:
+        """The bytes of a column in the file, or in another with the same columns."""
+        meta = meta or self.meta
         return sum(
-            self.meta.row_group(i).column(leaf).total_compressed_size
-            for i in groups
+            meta.row_group(i).column(leaf).total_compressed_size
+            for i in (range(meta.num_row_groups) if group is None else (group,))
             for leaf in self.leaves[column]
         )
 
@@ -110,8 +110,9 @@ class _Table:
                 break
             yield batch
             seen += len(batch)
-            report(bytes * seen // count - told)
-            told = bytes * seen // count
+            done = bytes * seen // max(1, count)
+            report(done - told)
+            told = done
         if seen != count:
             raise fault(self.path, f"row group {group} has {seen} rows in place of {count}", AGAIN)
 
@@ -139,6 +140,8 @@ def _leaves(kind: Any) -> int:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Table]:
+    if path.is_dir():
+        raise fault(path, "it is a folder, as Spark writes them", "pass one of its files")
     with opened(path) as file:
         try:
             table = _Table(path, file)
@@ -496,17 +499,19 @@ def _write(
                     rows = sum(map(len, batches))
                     writer.write_table(pa.Table.from_batches(batches), row_group_size=rows)
         table.check_unchanged()
-    with _opened(target) as written:
-        return FileSummary(
-            source=str(table.path),
-            target=os.fspath(dst),
-            bytes_in=table.bytes,
-            bytes_out=written.bytes,
-            tensors=tuple(_summary(table, written, i, jobs) for i in every),
-        )
+        size = out.tell()
+        out.flush()
+        written = pq.read_metadata(out.name)
+    return FileSummary(
+        source=str(table.path),
+        target=os.fspath(dst),
+        bytes_in=table.bytes,
+        bytes_out=size,
+        tensors=tuple(_summary(table, written, i, jobs) for i in every),
+    )
 
 
-def _summary(table: _Table, written: _Table, i: int, jobs: dict[int, Any]) -> TensorSummary:
+def _summary(table: _Table, written: Any, i: int, jobs: dict[int, Any]) -> TensorSummary:
     field, job = table.schema.field(i), jobs.get(i)
     about: dict[str, Any] = {"kept": next(iter(jobs.values())).kept}
     shape, dtype = _shape(table, field.type), _label(field.type)
@@ -523,7 +528,7 @@ def _summary(table: _Table, written: _Table, i: int, jobs: dict[int, Any]) -> Te
         axis=1 if job is not None and job.params.axis is not None else None,
         block_size=None,
         bytes_in=table.size(i),
-        bytes_out=written.size(i),
+        bytes_out=table.size(i, meta=written),
         **about,
     )
 

@@ -25,7 +25,7 @@ from .source import fault, memory, moving_dtype, opened, state_of
 Report = Callable[[int], None]  #: takes how many more bytes are done
 _TILE = 1 << 22  # elements of a transposition at a time
 _BLOCK = 1 << 20  # bytes of a copy at a time
-_OF_FILES = (".safetensors", ".npy", ".npz", ".gguf")
+_OF_FILES = (".safetensors", ".npy", ".npz", ".gguf", ".parquet")
 _NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
