@@ -260,7 +260,8 @@ def choose_params(
         One scale and zero point per channel, or per block, as in `QuantParams`.
     convention
         The convention of the result, an alias is fine.  Those of `zeropoint.OFFSET_CONVENTIONS`
-        take the range as it is, zero or not, and have no zero point to choose.
+        take the range as it is, zero or not, and have no zero point to choose.  Under ``faiss`` the
+        last axis holds the dimensions of a row.
     nan_code
         A code for missing values, as in `QuantParams`.
     skip_nan

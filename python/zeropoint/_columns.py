@@ -258,6 +258,8 @@ def speaks_arrow(given: Any) -> bool:
 
 def column_of(given: Any, argument: str, name: str | None) -> Column:
     """`given` as a column, without a copy."""
+    if not isinstance(name, str | None):
+        raise TypeError(f"name must be a string, not {type(name).__name__} {_checks.shown(name)}")
     if isinstance(given, Column):
         field, data = given
     elif isinstance(given, pa.ChunkedArray):

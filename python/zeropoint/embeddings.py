@@ -202,6 +202,9 @@ class EmbeddingQuantizer:
     def params(self) -> OffsetParams:
         """The ranges as parameters, for every function that takes such.
 
+        With float64 data such a function computes in float64, where the ``faiss`` style's own
+        `transform` rounds them to float32 first.
+
         Not fitted, ranges beyond float32, or ``rows``, where each row has its own: ValueError.
         """
         if self._style == "rows":
