@@ -114,8 +114,8 @@ def _stored(attributes: Mapping[str, Any], dtype: Any) -> np.dtype[Any]:
         dtype = attributes.get("dtype")
     if dtype is None:
         raise ValueError(
-            "attributes do not say which dtype the codes have; pass dtype='uint8' or 'int8', or put "
-            "it among the attributes, for example as {'dtype': variable.dtype}"
+            "attributes do not say which dtype the codes have; pass dtype='uint8' or 'int8', or "
+            "put it among the attributes, for example as {'dtype': variable.dtype}"
         )
     stored = _checks.code_dtype(dtype)
     unsigned = attributes.get(UNSIGNED)
