@@ -24,15 +24,18 @@ namespace {
 
 // ---- the range of the data, and parameters from it ----------------------------------------------
 
+// Not finite where Python has to explain: NaN, but for those that are left out; Inf; nothing left.
 struct Ends {
     Number low, high;
+    bool are_finite() const { return low.is_finite() && high.is_finite(); }
 };
 
-Ends ends_of(std::size_t isa, zp::ConstView x, std::size_t n) {
+Ends ends_of(std::size_t isa, zp::ConstView x, std::size_t n, bool skip_nan = false) {
     Ends ends;
     ends.low.dtype = ends.high.dtype = x.dtype == zp::DType::f64 ? zp::DType::f64 : zp::DType::f32;
     call(n, [&](zp::Poll poll) {
-        return zp::min_max(isa, x, ends.low.data(), ends.high.data(), zp::Layout::tensor(n), poll);
+        const auto function = skip_nan ? zp::min_max_present : zp::min_max;
+        return function(isa, x, ends.low.data(), ends.high.data(), zp::Layout::tensor(n), poll);
     });
     return ends;
 }
@@ -43,11 +46,12 @@ namespace answer {
 py::object min_max(std::size_t isa, const Given& given) {
     const py::handle x = given[0], axis = given.or_none(1);
     const auto from = real_view_of(x);
-    if (!from || size_of(x) == 0 || flag_or(given[2], false) != false) return py::none();
+    const auto skip_nan = flag_or(given[2], false);
+    if (!from || size_of(x) == 0 || !skip_nan) return py::none();
     if (!axis.is_none())
-        return is_axis(axis) ? fast_min_max(isa, x, axis.cast<Axis>()) : py::none();
-    Ends ends = ends_of(isa, *from, size_of(x));
-    if (ends.low.is_nan()) return py::none();
+        return is_axis(axis) && !*skip_nan ? fast_min_max(isa, x, axis.cast<Axis>()) : py::none();
+    Ends ends = ends_of(isa, *from, size_of(x), *skip_nan);
+    if (!ends.are_finite()) return py::none();
     return py::make_tuple(ends.low.scalar(), ends.high.scalar());
 }
 
@@ -145,7 +149,8 @@ Owner<NativeChoice> choice_of(const Given& given, std::size_t first) {
 // unless asked for.
 std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, std::size_t first,
                                          bool with_codes, py::handle out) {
-    if (flag_or(given[given.count - 1], false) != false) return {};
+    const auto skip_nan = flag_or(given[given.count - 1], false);
+    if (!skip_nan) return {};
     const Owner<NativeChoice> held = choice_of(given, first);
     if (!held) return {};
     const NativeChoice& choice = *held;
@@ -162,7 +167,7 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     };
     if (!axis.is_none()) {
         const auto size = integer_or(block, 0);
-        if (!is_axis(axis) || !size || (*size < 1 && !block.is_none())) return {};
+        if (*skip_nan || !is_axis(axis) || !size || (*size < 1 && !block.is_none())) return {};
         const py::object found =
             choose_and_quantize(isa, x, out, with_codes, choice.is_signed, choice.core, nan_code,
                                 axis.cast<Axis>(), static_cast<std::size_t>(*size));
@@ -181,7 +186,7 @@ std::pair<py::object, py::object> chosen(std::size_t isa, const Given& given, st
     py::object codes = py::none();
     if (with_codes) codes = target_for(x, out, code, false);
     if (!codes) return {};
-    const Ends ends = ends_of(isa, *from, n);
+    const Ends ends = ends_of(isa, *from, n, *skip_nan);
     Number scale{ends.low.dtype};
     std::int32_t z = 0;
     if (!zp::choose(scale.dtype, ends.low.bytes, ends.high.bytes, 1, choice.core, scale.bytes, &z))
@@ -224,7 +229,7 @@ py::object quantize(std::size_t isa, const Given& given) {
         const auto from = real_view_of(x);
         if (!from) return py::none();
         const std::size_t n = size_of(x);
-        if (n > 0 && ends_of(isa, *from, n).low.is_nan()) return py::none();
+        if (n > 0 && !ends_of(isa, *from, n).are_finite()) return py::none();
     }
     return ::quantize(isa, given[0], *native, given.or_none(2));
 }

@@ -51,9 +51,9 @@ struct Number {
 
     void* data() { return bytes; }
     zp::ConstView view() const { return {bytes, dtype}; }
-    bool is_nan() const {  // by its bits: a comparison may trap
-        if (dtype == zp::DType::f64) return (bits<std::uint64_t>() << 1) > 0xFFE0000000000000;
-        return (bits<std::uint32_t>() << 1) > 0xFF000000;
+    bool is_finite() const {  // by its bits: a comparison may trap
+        if (dtype == zp::DType::f64) return (bits<std::uint64_t>() << 1) < 0xFFE0000000000000;
+        return (bits<std::uint32_t>() << 1) < 0xFF000000;
     }
     py::object scalar() {
         const py::handle descr = dtype == zp::DType::f64 ? dtypes.f64 : dtypes.f32;
