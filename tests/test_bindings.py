@@ -168,7 +168,7 @@ def test_names_are_those_of_the_core() -> None:
     for name in (*zp.CONVENTIONS, "gguf"):
         known = name in zp.CONVENTIONS
         for make in (
-            lambda name: CORE.make_params(one, zero, 0, 255, False, name, None, 0),
+            lambda name: CORE.make_params(one, zero, 0, 255, False, name, None, 0, None),
             lambda name: make_choice(convention=name),
         ):
             if known:
@@ -178,6 +178,12 @@ def test_names_are_those_of_the_core() -> None:
                     make(name)
     with pytest.raises(ValueError, match="unknown name: mean"):
         make_choice(zero_point_from="mean")
+    assert CORE.offset_conventions() == list(zp.OFFSET_CONVENTIONS)
+    rest = None, 0, None, False
+    for name in zp.OFFSET_CONVENTIONS:
+        CORE.make_offset_params(one, one, 0, 255, False, name, *rest)
+    with pytest.raises(ValueError, match="unknown name: numpy"):
+        CORE.make_offset_params(one, one, 0, 255, False, "numpy", *rest)
 
 
 @pytest.mark.parametrize("conventions", ["", "def conventions(): return ['numpy', 'ggml']"])
