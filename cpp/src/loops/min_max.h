@@ -262,38 +262,82 @@ void min_max(const Job& job) noexcept {
 
 // ---- without NaN -----------------------------------------------------------------------------
 
-// A NaN fails both comparisons.  Inf is an end as any other; + 0 makes -0 +0.
+// A NaN fails both comparisons.  Inf is an end as any other; + 0 in the end makes -0 +0.
 template <class T>
-ZP_APART void include_present(const T* x, size_t n, T* low, T* high) {
+inline void include_present(const T& v, T& low, T& high) {
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+}
+
+#if defined(ZP_HAS_LANES)
+constexpr size_t present_bytes = sizeof(Floats);
+#else
+constexpr size_t present_bytes = 16;
+#endif
+
+template <class T>
+ZP_APART void present_in_row(const T* x, size_t n, T& low, T& high) {
+    typedef T V __attribute__((vector_size(present_bytes)));
+    constexpr size_t w = sizeof(V) / sizeof(T), together = 4;
+    size_t i = 0;
+    if (n >= w) {
+        V lows[together], highs[together], v;
+        for (size_t k = 0; k < together; ++k) lows[k] = V{} + low, highs[k] = V{} + high;
+        for (; i + together * w <= n; i += together * w) {
+            fetch_ahead<sizeof lows>(x + i);
+            for (size_t k = 0; k < together; ++k) {
+                __builtin_memcpy(&v, x + i + k * w, sizeof v);
+                include_present(v, lows[k], highs[k]);
+            }
+        }
+        for (; i + w <= n; i += w) {
+            __builtin_memcpy(&v, x + i, sizeof v);
+            include_present(v, lows[0], highs[0]);
+        }
+        for (size_t k = 1; k < together; ++k) {
+            lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
+            highs[0] = highs[k] > highs[0] ? highs[k] : highs[0];
+        }
+        for (size_t j = 0; j < w; ++j) {
+            low = lows[0][j] < low ? lows[0][j] : low;
+            high = highs[0][j] > high ? highs[0][j] : high;
+        }
+    }
+    for (; i < n; ++i) {
+        include_present(x[i], low, high);
+        ZP_ONE_BY_ONE;
+    }
+    low += 0;
+    high += 0;
+}
+
+template <size_t together, class T>
+ZP_APART void present_in_columns(const T* x, size_t n, T* low, T* high) {
     ZP_INDEPENDENT
     for (size_t i = 0; i < n; ++i) {
-        low[i] = (x[i] < low[i] ? x[i] : low[i]) + 0;
-        high[i] = (x[i] > high[i] ? x[i] : high[i]) + 0;
+        T l = low[i], h = high[i];
+        ZP_UNROLLED
+        for (size_t row = 0; row < together; ++row) include_present(x[row * n + i], l, h);
+        low[i] = l + 0;
+        high[i] = h + 0;
     }
 }
 
 template <class T, class>
 void min_max_present(const Job& job) noexcept {
-    constexpr size_t lanes = 256;
     const T* x = static_cast<const T*>(job.in);
     T* low = static_cast<T*>(job.state[0]);
     T* high = static_cast<T*>(job.state[1]);
-    const size_t n = job.cols, used = n < lanes ? n : lanes;
-    for (size_t row = 0; row < job.rows; ++row, x += n) {
-        if (job.per_column) {
-            include_present(x, n, low, high);
-            continue;
-        }
-        T lows[lanes], highs[lanes];
-        for (size_t j = 0; j < used; ++j) lows[j] = low[row], highs[j] = high[row];
-        for (size_t i = 0; i < n; i += lanes)
-            include_present(x + i, n - i < lanes ? n - i : lanes, lows, highs);
-        for (size_t j = 0; j < used; ++j) {
-            low[row] = lows[j] < low[row] ? lows[j] : low[row];
-            high[row] = highs[j] > high[row] ? highs[j] : high[row];
-            ZP_ONE_BY_ONE;
-        }
+    const size_t n = job.cols;
+    size_t row = 0;
+    if (!job.per_column) {
+        for (; row < job.rows; ++row) present_in_row(x + row * n, n, low[row], high[row]);
+        return;
     }
+    constexpr size_t together = 4;
+    for (; row + together <= job.rows; row += together)
+        present_in_columns<together>(x + row * n, n, low, high);
+    for (; row < job.rows; ++row) present_in_columns<1>(x + row * n, n, low, high);
 }
 
 }  // namespace
