@@ -213,22 +213,6 @@ def unclipped_by_offset(
     return np.asarray(code + qmin if convention in BY_SPAN else code)
 
 
-def quantize_by_offset(
-    x: Array,
-    kept: Array,
-    offset: Array,
-    *,
-    qmin: int,
-    qmax: int,
-    convention: str,
-    dtype: np.dtype[Any],
-    nan_code: int | None = None,
-) -> Array:
-    """clip(code, qmin, qmax); NaN becomes nan_code, or qmin where there is none."""
-    code = unclipped_by_offset(x, kept, offset, qmin=qmin, qmax=qmax, convention=convention)
-    return clip(code, x, qmin=qmin, qmax=qmax, nan_code=nan_code, dtype=dtype)
-
-
 @np.errstate(all="ignore")
 def dequantize_by_offset(
     q: Array,
