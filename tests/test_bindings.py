@@ -159,7 +159,7 @@ def test_requantize_makes_no_parameters(backend: str, monkeypatch: pytest.Monkey
 
 def make_choice(**changes: Any) -> Any:
     """The core's, of keywords that nothing has checked."""
-    return CORE.make_choice(*(Choice().keywords | changes).values())
+    return CORE.make_choice(*(Choice().keywords | changes).values(), None)
 
 
 def test_names_are_those_of_the_core() -> None:

@@ -552,3 +552,13 @@ def test_values_beyond_float32_of_float32_data() -> None:
     stats = zp.error_stats(x, params)
     assert stats.max_abs_error == 1e200
     assert stats.sqnr_db < -3000
+
+
+def test_nothing_is_saturated_where_all_data_are_equal(backend: str) -> None:
+    """Under faiss a span of 0 gives every number code 0, even where x - offset overflows."""
+    spans, offsets = np.float32([0, 4e33]), np.float32([-2.3e33, -2e33])
+    params = zp.OffsetParams(None, offsets, span=spans, axis=0, convention="faiss")
+    x = np.float32([[3.4028234e38, -3.4028234e38, 0], [0, 1e33, 1.9e33]])
+    assert zp.error_stats(x, params).saturated == 0
+    alone = zp.OffsetParams(None, offsets[0], span=spans[0], convention="faiss")
+    assert zp.error_stats(x[0], alone).saturated == 0

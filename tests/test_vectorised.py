@@ -63,7 +63,7 @@ HOMES = {
         r"(short_rows|long_row)<OffsetValuesOfRows",
         r"plain_run<.*dequantize_offset_plainly<{b}>",
     ],
-    "min_max_present": ["include_present<{a}>"],
+    "min_max_present": [r"present_in_(row|columns)<.*{a}>"],
     "to_q8_0": ["blocks_of"],
     "from_q8_0": ["values_of"],
     "dequantize": [

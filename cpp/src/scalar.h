@@ -384,7 +384,9 @@ struct ByOffset {
     static T bound(T limit, T) { return limit; }
     // The code less `word`, before it was clipped, clipped to one beyond the range.
     T one_beyond(T x, T s, T o) const {
-        return rounded(clamp(before_rounding(x, s, o), first - 1, last + 1));
+        // of a span of 0, for which s is Inf, nothing is clipped, not even where x - o overflows
+        const T w = s - s == 0 ? before_rounding(x, s, o) : 0;
+        return rounded(clamp(w, first - 1, last + 1));
     }
     bool is_clipped(T x, T s, T o) const {  // that of a NaN is
         const T near = one_beyond(x, s, o);

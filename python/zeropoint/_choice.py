@@ -354,6 +354,7 @@ def min_max(x: Any, *, channel_axis: int | None = None, skip_nan: bool = False) 
     return (low[()], high[()]) if axis is None else (low, high)
 
 
+@_backend.ieee
 def range_of(
     x: Array,
     axis: int | None,
@@ -382,7 +383,6 @@ def check_some(low: Array, high: Array, name: str = "x") -> None:
         )
 
 
-@_backend.ieee
 def range_or_none(
     x: Array,
     axis: int | None,

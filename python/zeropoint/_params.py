@@ -533,6 +533,7 @@ class OffsetParams(Params):
         _initialise_offset(self, scale, span, offset, *rest)
 
     @property
+    @_backend.ieee
     def scale(self) -> Any:
         """numpy.float32 or float64, or a read-only array of them; 0 where all data are equal."""
         if self.convention not in BY_SPAN:
