@@ -2,8 +2,10 @@
 
     python -m bench.readme FILE.json             print them
     python -m bench.readme FILE.json --update    put them into the two pages
+    python -m bench.readme FILE.json --offsets   the tables of real offsets, for docs/speed.md
 
-The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced.
+The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced, or of the last
+between ``<!-- offsets:begin -->`` and ``<!-- offsets:end -->``.
 """
 
 from __future__ import annotations
@@ -52,8 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__)
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
     parser.add_argument("--update", action="store_true", help="rewrite README.md, docs/speed.md")
+    parser.add_argument("--offsets", action="store_true", help="the tables of real offsets")
     options = parser.parse_args(arguments)
     run = report.load(options.run)
+    if options.offsets:
+        page = ROOT / "docs/speed.md" if options.update else None
+        return report.put(offsets(*run), page, "offsets")
     return max(
         report.put(text(*run), ROOT / page if options.update else None, "bench")
         for page, text in PAGES.items()
@@ -94,12 +100,16 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
         _whole_arrays(one),
         _small_calls(one),
         _formats(found),
-        _tools(found),
-        _offsets(one),
         _loaded(found),
         *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:2]),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def offsets(head: dict[str, Any], rows: Sequence[Row]) -> str:
+    """For docs/speed.md, of a run with the jobs of real offsets."""
+    found = {threads: _found(rows, threads) for threads in sorted({row.threads for row in rows})}
+    return f"{_where(head)}\n\n{_tools(found)}\n\n{_offsets(found.get(1, {}))}"
 
 
 Found = dict[tuple[str, int, str], Row]

@@ -22,7 +22,6 @@ from typing import Any
 from .machine import ROOT, describe
 from .report import load_rows, put, save
 
-EXAMPLE = runpy.run_path(str(ROOT / "examples/text_search.py"), run_name="text_search")
 CANDIDATES = (10, 12, 15, 20, 30, 40, 50)
 SHOWN = (20, 50)  #: of these, in the table
 #: colour (of Okabe and Ito's palette), marker, line
@@ -54,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="the drawing to write")
     options = parser.parse_args(arguments)
     if options.measure:
-        table, queries = EXAMPLE["data"]()
+        example = runpy.run_path(str(ROOT / "examples/text_search.py"), run_name="text_search")
+        table, queries = example["data"]()
         shapes = {"rows": len(table), "dimensions": table.shape[1], "queries": len(queries)}
         head = {"data": shapes, **describe(["numpy", "wordllama"])}
-        rows = EXAMPLE["measured"](table, queries, CANDIDATES)
+        rows = example["measured"](table, queries, CANDIDATES)
         save(options.run, head, "rows", list(rows))
     head, rows = load_rows(options.run, Row)
     if options.plot:
