@@ -261,7 +261,7 @@ def _not_finite(
             values = widen(x)
             nan = np.isnan(values)
             nans += int(np.count_nonzero(nan))
-            bad = np.flatnonzero(~np.isfinite(values) & ~(nan if skip_nan else False))
+            bad = np.flatnonzero(np.isinf(values) if skip_nan else ~np.isfinite(values))
             if bad.size:
                 index = _c_index(bad + seen, tensor)
                 nearest = int(index.argmin())
