@@ -105,6 +105,12 @@ def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -
     assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
 
 
+def test_the_page_shows_the_committed_run_of_real_offsets() -> None:
+    page = (machine.ROOT / "docs/speed.md").read_text()
+    shown = page.split("<!-- offsets:begin -->\n")[1].split("\n<!-- offsets:end -->")[0]
+    assert shown == readme.offsets(*report.load(machine.ROOT / "bench/results/offsets.json"))
+
+
 def test_the_table_of_formats() -> None:
     def row(job: str, system: str, seconds: float, role: str = "peer") -> suite.Row:
         (size,) = JOB[job].sizes_of(None)
