@@ -146,7 +146,7 @@ def called(function: Callable[..., Any], x: Array, *more: object) -> Array:
         given = "".join(f", {each!r}" for each in more)
         error.add_note(f"function was given x, float32 of shape {x.shape}{given}")
         raise
-    q = _checks.number_array(found, "what function returned")
+    q = _checks.number_array(found, "function(x)")
     if q.shape != x.shape:
         raise ValueError(
             f"function returned shape {q.shape} for x of shape {x.shape}; return a code for each "
