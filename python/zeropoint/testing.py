@@ -17,6 +17,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ _HUGE = (2**15, 2**16, 2**24, 2**31 - 128, 2**31, 2**32, 2**53, 2**63, 2**64, 1e
 _BEYOND = (5, 50, 127, 128, 129, 200, 255, 256, 257, 300, 511, 512, 700, 1000)
 _GOLDEN = 0.6180339887498949  # its multiples fill an interval evenly, and alike everywhere
 _MOST = 1 << 18  # elements of all channels together
+_SHOWN = 3  # examples of a kind, and parameters of an error
 
 
 class Vectors(NamedTuple):
@@ -57,6 +59,25 @@ class Vectors(NamedTuple):
     x: Array  #: float32, 1-D
     q: Array  #: codes of ``params.dtype`` in the shape of `x`, by the NumPy reference
     kinds: Array  #: str in the shape of `x`: which of `KINDS` each input is
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Codes that differ, of one kind of input; ``str()`` is a line."""
+
+    kind: str  #: of `KINDS`
+    size: int  #: inputs of this kind
+    count: int  #: of them have another code
+    examples: tuple[tuple[float, float, int], ...]  #: the first: input, code, expected code
+
+    def __str__(self) -> str:
+        shown = []
+        for x, code, wanted in self.examples:
+            single = np.float32(x)
+            shown.append(
+                f"{single!s} (0x{single.view(np.uint32):08x}) is {code} in place of {wanted}"
+            )
+        return f"{self.kind}: {self.count} of {self.size} differ: {', '.join(shown)}"
 
 
 class Inputs(NamedTuple):
@@ -128,13 +149,13 @@ def assert_conforms(
         differs = q != expected
         wrong, total = wrong + int(np.count_nonzero(differs)), total + x.size
         if differs.any():
-            lines = differences(x, q, expected, kinds)
-            parts.append("\n".join([f"{what}:", *(f"  {line}" for line in lines)]))
+            lines = [f"{what}:", *map(str, differences(x, q, expected, kinds))]
+            parts.append("\n  ".join(lines))
     if wrong:
-        more = [f"and for {len(parts) - 3} other parameters"] if len(parts) > 3 else []
-        raise AssertionError(
-            f"not {convention}: {wrong} of {total} codes differ\n" + "\n".join(parts[:3] + more)
-        )
+        lines = [f"not {convention}: {wrong} of {total} codes differ", *parts[:_SHOWN]]
+        if len(parts) > _SHOWN:
+            lines.append(f"and for {len(parts) - _SHOWN} other parameters")
+        raise AssertionError("\n".join(lines))
 
 
 def called(function: Callable[..., Any], x: Array, *more: object) -> Array:
@@ -155,21 +176,16 @@ def called(function: Callable[..., Any], x: Array, *more: object) -> Array:
     return q.copy()
 
 
-def differences(x: Array, q: Array, expected: Array, kinds: Array, examples: int = 3) -> list[str]:
-    """In which codes `q` and `expected` differ: a line for each kind of input, with examples."""
-    differs, lines = q != expected, []
+def differences(x: Array, q: Array, expected: Array, kinds: Array) -> list[Difference]:
+    """In which codes `q` and `expected` differ, kind by kind."""
+    differs, found = q != expected, []
     for kind in KINDS:
         here = differs & (kinds == kind)
         if here.any():
-            shown = [
-                f"{value!s} (0x{value.view(np.uint32):08x}) is {code} in place of {wanted}"
-                for value, code, wanted in zip(
-                    *(each[here][:examples] for each in (x, q, expected)), strict=True
-                )
-            ]
-            counts = f"{np.count_nonzero(here)} of {np.count_nonzero(kinds == kind)}"
-            lines.append(f"{kind}: {counts} differ: {', '.join(shown)}")
-    return lines
+            some = (each[here][:_SHOWN].tolist() for each in (x, q, expected))
+            size, count = (int(np.count_nonzero(each)) for each in (kinds == kind, here))
+            found.append(Difference(kind, size, count, tuple(zip(*some, strict=True))))
+    return found
 
 
 @_backend.ieee
