@@ -422,7 +422,7 @@ def table(engines: Sequence[Engine] = ENGINES) -> str:
     """Markdown."""
     titles = (
         *("you run", "convention", "other codes, of those probed"),
-        *("compared without a difference", "how much, each backend"),
+        *("compared with", "how much, each backend"),
     )
     rows = [titles, ["---"] * len(titles)]
     for engine in engines:
