@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _backend, _checks, _reference
+from . import _backend, _checks, _html, _reference
 from ._backend import Errors, ieee
 from ._choice import RULES, Choice, min_max, range_of
 from ._chunks import chunks
@@ -76,6 +76,16 @@ class ErrorStats:
             f"(90 % of the nonzero elements in {self.codes_of_most})"
         )
         return text if self.warning is None else f"{text}\nWarning: {self.warning}"
+
+    def _repr_html_(self) -> str:
+        *cells, most = stats_cells(self)
+        figures = [
+            *zip(STATS_HEAD[:-1], cells, strict=True),
+            ("codes of 90 % of the nonzero elements", most),
+            ("mean error", f"{self.mean_abs_error:.6g}"),
+            ("cosine", f"{self.cosine:.7g}"),
+        ]
+        return _html.table(figures, caption="ErrorStats") + _html.warning(self.warning)
 
 
 @ieee
@@ -453,9 +463,9 @@ class Comparison:
             "advice": self.advice,
         }
 
-    def __str__(self) -> str:
-        head = ["#", "rule", "scale", "zero point", "max error", "MSE", "SQNR dB", "saturated"]
-        lines = [[*head, "codes", "90 % in", ""]]
+    def _lines(self) -> list[list[str]]:
+        """The table."""
+        lines = [["#", "rule", "scale", "zero point", *STATS_HEAD, ""]]
         best = self.best
         for i, row in enumerate(self.rows, 1):
             first = [str(i), self._title(row)]
@@ -467,8 +477,16 @@ class Comparison:
                 notes = [f"few codes in {row.stats.few_codes} of {row.stats.channels} channels"]
             notes += ["<- best"] if row is best else []
             lines.append([*first, *_parameters(row), *stats_cells(row.stats), ", ".join(notes)])
-        text = f"{table(lines)}\n\nuint8; for int8 the zero point is 128 less.  {self.advice}"
+        return lines
+
+    def __str__(self) -> str:
+        text = f"{table(self._lines())}\n\n{_NOTE}  {self.advice}"
         return text if self.warning is None else f"Warning: {self.warning}.\n\n{text}"
+
+    def _repr_html_(self) -> str:
+        head, *lines = self._lines()
+        shown = _html.table(lines, head, caption=_NOTE, left=(1, len(head) - 1))
+        return f"{_html.warning(self.warning)}{shown}{_html.paragraph(self.advice)}"
 
     def _title(self, row: ComparisonRow) -> str:
         """The names of a row and of those with the same figures."""
@@ -511,8 +529,13 @@ def _parameters(row: ComparisonRow) -> list[str]:
     return [span("scale"), span("zero_point")]
 
 
+_NOTE = "uint8; for int8 the zero point is 128 less."
+#: what `stats_cells` gives
+STATS_HEAD = ("max error", "MSE", "SQNR dB", "saturated", "codes", "90 % in")
+
+
 def stats_cells(stats: ErrorStats) -> list[str]:
-    """The figures of a table row: max error, MSE, SQNR, saturated, codes used, codes of most."""
+    """The figures of a table row, under `STATS_HEAD`."""
     return [
         f"{stats.max_abs_error:.6g}",
         f"{stats.mse:.4g}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,7 +36,18 @@ class Html(str):
 
 def escape(text: object) -> Html:
     """`text` as HTML, fit for an attribute in quotes too."""
+    import html  # here: `import zeropoint` has no need of it
+
     return text if isinstance(text, Html) else Html(html.escape(str(text)))
+
+
+def paragraph(text: object) -> Html:
+    return Html(f"<p>{escape(text)}</p>")
+
+
+def warning(text: str | None) -> str:
+    """A warning, or nothing."""
+    return paragraph(f"Warning: {text}.") if text else ""
 
 
 def page(title: str, css: str = "") -> Html:
@@ -129,8 +139,9 @@ def strip_svg(values: Any, label: str) -> Html:
 
 
 def _starts(n: int) -> Array:
-    """Where each bar begins: all have the same number of columns, the last one fewer."""
-    return np.arange(0, n, -(-n // _BARS) or 1)
+    """Where each bar begins: all have as many columns, or one more."""
+    bars = min(n, _BARS)
+    return np.arange(bars) * n // max(bars, 1)
 
 
 def _heights(values: Array) -> tuple[Array, float]:
