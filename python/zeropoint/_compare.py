@@ -338,6 +338,7 @@ def _values_of_most(x: Array) -> tuple[Array, Array, Array]:
 #: a step at most, is 2^-13 of an error of half a step, and 2^-12 of its square
 _ROUNDING = 2.0**-12
 _IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
+_BLOCK = 32  # elements of a block, as in GGUF's Q8_0
 _CLIPPED = 256  # channels at most for which ranges are searched: each takes some ms
 _TAILS = (1e-4, 1e-3, 1e-2)  # clipped at each end: the first that leaves many codes in use
 
@@ -451,8 +452,10 @@ class Comparison:
             if loss := _decibels(safe, best):
                 text += f", {loss:.2f} dB behind"
         finer = [row for row in self.rows if row.axis != self.rows[0].axis and not row.few]
-        if finer and (gain := _decibels(best, min(finer, key=_mse))) >= 1:
-            text += f"; {self._title(min(finer, key=_mse))} is {gain:.2f} dB better"
+        for in_blocks in (False, True):
+            some = [row for row in finer if (row.block_size is not None) == in_blocks]
+            if some and (gain := _decibels(best, min(some, key=_mse))) >= 1:
+                text += f"; {self._title(min(some, key=_mse))} is {gain:.2f} dB better"
         return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -499,7 +502,8 @@ class Comparison:
         else:
             names = [*with_zero, *names, *without, *["zero not included"][: len(without)]]
         if row.axis != self.rows[0].axis:
-            names = [f"per channel, axis {row.axis}"]
+            of_what = f"blocks of {row.block_size}" if row.block_size else "per channel"
+            names = [f"{of_what}, axis {row.axis}"]
         return ", ".join(names)
 
     def _numbers(self, rows: list[ComparisonRow]) -> str:
@@ -559,7 +563,6 @@ def table(lines: list[list[str]], left: int = 2) -> str:
     )
 
 
-@ieee
 def compare(
     x: Any, *, axis: int | None = None, block_size: int | None = None, skip_nan: bool = False
 ) -> Comparison:
@@ -580,14 +583,27 @@ def compare(
     Comparison
         A row for each rule (max, min, least_error with and without include_zero, symmetric), for
         the methods of `HistogramObserver` that clip (mse, percentile), and, if no axis is given,
-        for parameters per channel along the first and the last axis.  Rows with the same figures
-        are one; a rule that does not work for this data says why.  Where a rule leaves few codes
-        in use, `warning` says so.
+        for parameters per channel along the first and the last axis, and in blocks of 32 along
+        the last.  Rows with the same figures are one; a rule that does not work for this data says
+        why.  Where a rule leaves few codes in use, `warning` says so.
     """
+    return compared(x, axis=axis, block_size=block_size, skip_nan=skip_nan)
+
+
+@ieee
+def compared(
+    x: Any,
+    *,
+    axis: int | None = None,
+    block_size: int | None = None,
+    skip_nan: bool = False,
+    step: Callable[[], object] = lambda: None,
+) -> Comparison:
+    """`compare`, which calls `step` after each way."""
     array = _checks.real_array(x)
     skip_nan = _checks.flag(skip_nan, "skip_nan")
     size = elements(array) if skip_nan else array.size
-    rows = _Rows(array, axis, block_size, skip_nan, size)
+    rows = _Rows(array, axis, block_size, skip_nan, size, step)
     for include_zero in (True, False):
         for rule in (*RULES, "symmetric") if include_zero else RULES:
             rows.add(rule=rule, include_zero=include_zero)
@@ -599,9 +615,12 @@ def compare(
             rows.add(method="percentile", percentile=100 * (1 - tail))
             if not (rows[0].few and rows[-1].few):
                 break
-    for each in sorted({0, array.ndim - 1}) if axis is None and array.ndim > 1 else ():
-        if size // array.shape[each] >= _IN_A_CHANNEL:
-            rows.add(axis=each)
+    if axis is None and array.ndim > 1:
+        for each in sorted({0, array.ndim - 1}):
+            if size // array.shape[each] >= _IN_A_CHANNEL:
+                rows.add(axis=each)
+        if array.shape[-1] > _BLOCK:
+            rows.add(axis=array.ndim - 1, block_size=_BLOCK)
     return Comparison(tuple(rows))
 
 
@@ -609,8 +628,15 @@ class _Rows(list[ComparisonRow]):
     """The rows of a comparison so far."""
 
     def __init__(
-        self, x: Array, axis: int | None, block_size: int | None, skip_nan: bool, size: int
+        self,
+        x: Array,
+        axis: int | None,
+        block_size: int | None,
+        skip_nan: bool,
+        size: int,
+        step: Callable[[], object],
     ) -> None:
+        self.step = step
         self.x, self.axis, self.block_size = x, axis, block_size
         self.size = size  #: elements that count
         self.known: dict[Any, ErrorStats] = {}
@@ -622,6 +648,7 @@ class _Rows(list[ComparisonRow]):
 
     def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
+        self.step()
         row = ComparisonRow(**{"axis": self.axis, "block_size": self.block_size} | how)
         try:
             params = self._chosen(row)
@@ -630,7 +657,8 @@ class _Rows(list[ComparisonRow]):
                 raise
             row = replace(row, problem=str(error))
         else:
-            key = *(np.asarray(p).tobytes() for p in (params.scale, params.zero_point)), row.axis
+            numbers = (np.asarray(p).tobytes() for p in (params.scale, params.zero_point))
+            key = *numbers, row.axis, row.block_size
             stats = self.known.get(key)
             if stats is None:
                 layout = params._check_fits(self.x.shape)
@@ -639,7 +667,8 @@ class _Rows(list[ComparisonRow]):
                 )
             row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
-            if other.axis == row.axis and _alike(other, row):
+            same = (other.axis, other.block_size) == (row.axis, row.block_size)
+            if same and _alike(other, row):
                 self[i] = replace(other, same=(*other.same, row))
                 return
         self.append(row)
