@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib
 
@@ -15,10 +17,12 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle, StepPatch
 
+import bench.compare
 import zeropoint as zp
 import zeropoint.plot
 from zeropoint import _html
 
+ROOT = Path(__file__).resolve().parents[1]
 X = np.random.default_rng(0).normal(size=(6, 500)).astype(np.float32)
 X *= np.float32([[1], [2], [3], [4], [5], [0.1]])
 
@@ -180,14 +184,16 @@ def test_compare() -> None:
     blue = matplotlib.colors.to_rgba(_html.BAR)
     best = [row for row, bar in zip(rows, ax.patches, strict=True) if bar.get_facecolor() == blue]
     assert best == [comparison.best]
-    assert words(ax) == [f" {row.stats.sqnr_db:.1f} dB" for row in rows]
+    shown = dict(zip(rows, words(ax), strict=True))
+    assert shown.pop(comparison.best).endswith(" dB, the best with one scale")
+    assert list(shown.values()) == [f"{row.stats.sqnr_db:.1f} dB" for row in shown]
     again = zeropoint.plot.compare(X, axis=0, ax=pyplot.subplots()[1])
     assert bars(again) == [row.stats.sqnr_db for row in zp.compare(X, axis=0).rows if row.stats]
 
 
 def test_compare_of_data_that_are_exact_or_ruined(rendered: str) -> None:
     exact = zeropoint.plot.compare(np.arange(256, dtype=np.float32))
-    assert " inf dB" in words(exact)
+    assert "inf dB, the best with one scale" in words(exact)
     assert np.isfinite(bars(exact)).all()
     x = X.copy()
     x[0, 0] = 1e5
@@ -212,3 +218,15 @@ def test_bad_input() -> None:
     with pytest.raises(TypeError, match="params must be a QuantParams"):
         zeropoint.plot.error_by_channel(X, None)
     assert pyplot.get_fignums() == []  # nothing half drawn
+
+
+@pytest.mark.slow("compares 8 million elements")
+def test_the_picture_of_readme_shows_the_figures(tmp_path: Path) -> None:
+    pytest.importorskip("wordllama", exc_type=ImportError)
+    assert bench.compare.main(["-o", str(tmp_path / "compare.svg")]) == 0
+    drawn, committed = (
+        re.findall(r">(.+?)</text>", path.read_text())
+        for path in (tmp_path / "compare.svg", ROOT / "docs/compare.svg")
+    )
+    assert committed == drawn, "python -m bench.compare -o docs/compare.svg"
+    assert "](docs/compare.svg)" in (ROOT / "README.md").read_text()

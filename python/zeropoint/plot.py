@@ -225,14 +225,16 @@ def compare(x: Any, *, ax: Axes | None = None, **keywords: Any) -> Axes:
 
     ax = _axes(ax)
     for place, (row, stats) in enumerate(rows):
-        few = ", few codes" * row.few
-        text, ratio = f" {_db(stats.sqnr_db)}{few}", stats.sqnr_db
+        length = stats.sqnr_db if math.isfinite(stats.sqnr_db) else 0
         colour = _html.BAR if row is best else _OTHERS
-        ax.barh(place, ratio if math.isfinite(ratio) else 0, color=colour, hatch="//" * row.few)
-        ax.text(max(ratio, 0) if math.isfinite(ratio) else 0, place, text, va="center")
+        ax.barh(place, length, color=colour, hatch="//" * row.few)
+        text = _db(stats.sqnr_db) + ", few codes" * row.few
+        if row is best:  # others may be better, with more scales than were asked for
+            text += ", the best with one scale" if row.axis is None else ", the best"
+        ax.annotate(text, (max(length, 0), place), (4, 0), textcoords="offset points", va="center")
     ax.set_yticks(range(len(rows)), [comparison._title(row) for row, _ in rows])
     ax.invert_yaxis()
-    ax.margins(x=0.2)
+    ax.margins(x=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("SQNR (dB), more is better")
     ax.set_title("Ways to choose scale and zero point, 8 bits")
