@@ -1,0 +1,502 @@
+"""Which mistake made these codes: `diagnose`.
+
+All recipes of `_recipes` are tried on a sample, the best of them on all codes, so shares are exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _checks, _recipes
+from ._backend import ieee
+from ._chunks import chunks
+from ._params import Params, QuantParams, checked, quantize
+from ._recipes import CATALOGUE, Evaluation, Points, Problem, Recipe, Tile
+from ._reference import Array, widen, working_dtype
+
+_SAMPLE = 1 << 14  # positions at which every recipe is tried
+_FEW = 1 << 10  # and pairs of mistakes
+_TILE = 1 << 16  # elements that are verified at a time: what fits a cache
+_ENOUGH = 0.9  # what a single mistake must explain, or pairs are tried
+_SHOWN = 10  # codes that are left over
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """A code that the best explanation does not give."""
+
+    index: tuple[int, ...]  #: in q
+    value: float  #: of x
+    code: float
+    expected: float  #: by the best explanation
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How codes may have been made, and how many of them that explains."""
+
+    mistakes: tuple[str, ...]  #: their keys; () is the convention as it is
+    convention: str  #: of which they are mistakes
+    matched: int  #: codes that are explained, exactly
+    share: float  #: of all codes
+    also: tuple[str, ...]  #: other explanations that give the same codes on these data
+    name: str  #: in words, as ``"truncated"``
+    text: str  #: what happened
+    fix: str  #: a line of code
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` finds: explanations, the best first."""
+
+    explanations: tuple[Explanation, ...]
+    size: int  #: codes
+    same: tuple[str, ...]  #: conventions that give all codes
+    remaining: tuple[Remaining, ...]  #: the first ten that the best explanation leaves
+    correct: bool  #: whether these are the codes of `params`
+    notes: tuple[str, ...] = ()  #: what else is to be known
+
+    @property
+    def best(self) -> Explanation:
+        return self.explanations[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, with the text of `str` among them."""
+        return asdict(self) | {"text": str(self)}
+
+    def __str__(self) -> str:
+        return "\n".join([self._summary(), "", *self._details()])
+
+    def _summary(self) -> str:
+        best, size = self.best, self.size
+        if not size:
+            return "no codes: the array is empty, and nothing can be told apart"
+        if best.matched == size and not best.mistakes:
+            return f"equal to `{best.convention}` in all {size} codes"
+        shown = _of(best.matched, size)
+        if best.share < 0.5:
+            return (
+                f"no known mistake explains these codes; the nearest, {best.name} "
+                f"(of `{best.convention}`), explains {shown}"
+            )
+        if not best.mistakes:
+            return f"nearest to `{best.convention}`, which explains {shown}"
+        return f"{best.name}: {best.text}; of `{best.convention}`, this explains {shown}"
+
+    def _details(self) -> Iterator[str]:
+        best = self.best
+        if self.size:
+            yield f"Explained: {_of(best.matched, self.size)}."
+        left = self.size - best.matched
+        if left:
+            first = "; ".join(
+                f"{[*r.index]}: x = {r.value:.9g}, code {r.code:g}, expected {r.expected:g}"
+                for r in self.remaining[:3]
+            )
+            yield f"Left: {left} code{'s' * (left > 1)}, the first at {first}."
+        if best.also and best.mistakes:
+            more = f"; and {len(best.also) - 8} more" if len(best.also) > 8 else ""
+            yield f"The same codes on these data: {'; '.join(best.also[:8])}{more}."
+        next = {f"{e.name} of `{e.convention}`": e.share for e in reversed(self.explanations[1:])}
+        if next:
+            shown = [f"{name} {_percent(share)}" for name, share in reversed(next.items())]
+            yield f"Next: {'; '.join(shown[:3])}."
+        yield from self.notes
+        if not self.correct and self.size:
+            yield f"Fix: {best.fix}"
+
+
+def _percent(share: float) -> str:
+    """Never 100 of what is less."""
+    return f"{np.floor(share * 1e4) / 100:g} %"
+
+
+def _of(matched: int, size: int) -> str:
+    if matched == size:
+        return f"all {size} codes"
+    return f"{matched} of {size} codes ({_percent(matched / size)})"
+
+
+def diagnose(x: Any, q: Any, params: Params) -> Diagnosis:
+    """Which mistake, or which convention, made the codes `q` of `x`.
+
+    Parameters
+    ----------
+    x
+        float16, bfloat16, float32 or float64, any shape: the data as they should be quantized.
+    q
+        The codes that somebody's program made of them: integers, or floats where it did not round.
+        Its shape is that of `x`, or has the same lengths in another order.
+    params
+        The parameters that were meant.
+
+    Returns
+    -------
+    Diagnosis
+        Explanations by the share of the codes that they account for, which is exact; then the
+        simplest first.  ``str()`` begins with a paragraph that names the best.
+
+    Raises
+    ------
+    TypeError
+        `x` is not of a supported float dtype, `q` holds no numbers, `params` are of another type.
+    ValueError
+        Shapes or parameters that do not fit.
+
+    Notes
+    -----
+    All conventions are tried, then every mistake of a catalogue with each of them, on a sample;
+    where no single one explains nine tenths, pairs and parameters that fit.  What is best is
+    verified on all codes.
+
+    Examples
+    --------
+    >>> import numpy as np, zeropoint as zp
+    >>> x = np.linspace(-1, 1, 100, dtype=np.float32)
+    >>> params = zp.choose_params(x)
+    >>> q = (x / params.scale + params.zero_point).astype(np.uint8)
+    >>> zp.diagnose(x, q, params).best.name
+    'truncated'
+    """
+    params = checked(params, call="zp.diagnose(x, q, ")
+    x = _checks.real_array(x)
+    q = _checks.number_array(q, "q")
+    if sorted(q.shape) != sorted(x.shape):
+        raise ValueError(
+            f"q has shape {q.shape} and x has shape {x.shape}; pass the codes of this x, in its "
+            "shape or with the same lengths in another order"
+        )
+    params._check_fits(x.shape)
+    params._check_precision(working_dtype(x.dtype))
+    return ranked(x, q, params)
+
+
+# ---------------------------------------------------------------------------------------------
+# The ranking
+
+
+class _Candidate(NamedTuple):
+    mistakes: tuple[int, ...]  #: places in the catalogue
+    base: int  #: place among the conventions
+    recipe: Recipe
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """The simplest first."""
+        return len(self.mistakes), self.base, self.mistakes
+
+
+class _Group(NamedTuple):
+    """Candidates with the same codes, the simplest first."""
+
+    members: list[_Candidate]
+    matched: int
+    left: Array  #: positions of the first codes that they do not give, in C order
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        return -self.matched, self.members[0].order
+
+
+@ieee
+def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
+    """`diagnose` of arrays that were checked."""
+    problem = Problem(x, q, params)
+    conventions = _recipes.bases(params)
+    plain = [_Candidate((), b, _recipes.base(name)) for b, name in enumerate(conventions)]
+    at = np.arange(min(x.size, _SAMPLE))
+    if x.size <= _SAMPLE:
+        groups = _groups(problem, at, plain)
+    else:
+        groups = _of_conventions(problem, plain)
+        at = _sample(problem, groups)
+    if groups[0].matched < x.size:
+        groups = _search(problem, at, plain)
+    return _diagnosis(problem, conventions, groups)
+
+
+def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
+    ways = _ways(problem)
+    singles = [*plain, *(c for p in plain for c in _with_mistakes(p, ways))]
+    groups = _verified(problem, at, _groups(problem, at, singles))
+    missed = groups[0].left
+    if at.size < problem.x.size and missed.size and not np.isin(missed, at).any():
+        at = np.union1d(at, missed)  # what the sample did not show
+        groups = _verified(problem, at, _groups(problem, at, singles))
+        missed = groups[0].left
+    if groups[0].matched < problem.x.size:
+        few = at
+        if at.size > _FEW:
+            rng = np.random.default_rng(1)
+            parts = [
+                rng.choice(each, min(_FEW // 2, each.size), replace=False) for each in (at, missed)
+            ]
+            few = np.union1d(*parts)
+        # of conventions that differ in ties alone, one is enough to see which pairs are likely
+        forms = {p.recipe.form: p for p in reversed(plain)}.values()
+        pairs = (c for p in forms for c in _with_mistakes(p, ways, 2))
+        best = _groups(problem, few, pairs, plain, 16)
+        chosen = {c.mistakes for g in best for c in g.members[:16]}
+        likely = [c for p in plain for c in _with_mistakes(p, ways, 2, chosen)]
+        found = _verified(problem, at, _groups(problem, at, likely, plain))
+        left = problem.x.size - groups[0].matched
+        if found and (
+            groups[0].matched < _ENOUGH * problem.x.size
+            or 10 * (problem.x.size - found[0].matched) < left
+        ):
+            groups = sorted([*groups, *found], key=lambda g: g.order)
+    return groups
+
+
+def _ways(problem: Problem) -> list[tuple[int, str, str]]:
+    """The mistakes that may be here, by place in the catalogue, field of the recipe and variant."""
+    return [
+        (i, field, variant)
+        for i, mistake in enumerate(CATALOGUE)
+        for field, way in mistake.ways
+        for variant in problem.variants(field, way)
+    ]
+
+
+def _with_mistakes(
+    plain: _Candidate,
+    ways: list[tuple[int, str, str]],
+    n: int = 1,
+    among: set[tuple[int, ...]] | None = None,
+) -> Iterator[_Candidate]:
+    """A convention with `n` mistakes of different stages; only those `among` some, if given."""
+    own = [way for way in ways if getattr(plain.recipe, way[1]) != way[2]]
+    for chosen in itertools.combinations(own, n):
+        mistakes = tuple([i for i, _, _ in chosen])
+        if among is not None and mistakes not in among:
+            continue
+        changes = {field: variant for _, field, variant in chosen}
+        if len(changes) == n == len(set(mistakes)):
+            yield _Candidate(mistakes, plain.base, plain.recipe._replace(**changes))
+
+
+def _groups(
+    problem: Problem,
+    at: Array,
+    candidates: Iterable[_Candidate],
+    plain: Iterable[_Candidate] = (),
+    most: int = 6,
+) -> list[_Group]:
+    """The best `most` groups of candidates, by what they explain at some positions of the codes.
+
+    Mistakes that make no difference there are left out.
+    """
+    points = Points(problem, at)
+    evaluation = Evaluation(problem, points)
+    counts, as_it_is = [], {}
+    for candidate in itertools.chain(plain, candidates):
+        codes = evaluation.codes(candidate.recipe)
+        matched = int(np.count_nonzero(evaluation.matches(codes)))
+        if not candidate.mistakes:
+            as_it_is[candidate.base] = matched, codes
+        else:
+            usual = as_it_is[candidate.base]
+            if matched == usual[0] and np.array_equal(codes, usual[1], equal_nan=True):
+                continue
+        counts.append((-matched, candidate.order, candidate))
+    counts.sort()
+    found: dict[bytes, _Group] = {}
+    for matched, _, candidate in counts:
+        codes = evaluation.codes(candidate.recipe)
+        key = (codes.astype(np.float64) + 0.0).tobytes()
+        if key in found:
+            found[key].members.append(candidate)
+        elif len(found) < most:
+            found[key] = _Group([candidate], -matched, at[~evaluation.matches(codes)])
+        else:
+            break
+    return [*found.values()]
+
+
+def _verified(problem: Problem, at: Array, groups: list[_Group]) -> list[_Group]:
+    """The same groups with what they explain of all codes, the best first."""
+    if at.size == problem.x.size or not groups:
+        return groups
+    # of the best group, which others are listed with it; one of each of the others
+    chosen = [[*g.members[: 1 if n else 8]] for n, g in enumerate(groups)]
+    flat = [(n, c) for n, members in enumerate(chosen) for c in members]
+    matched, equal = [0] * len(flat), [True] * len(flat)
+    left: list[list[Array]] = [[] for _ in flat]
+    for layout in {c.recipe.layout for _, c in flat}:
+        x, q = problem.views[layout].arrays(problem.x, problem.q)
+        done = 0
+        for tile in chunks(x.shape, _TILE):
+            elements = Tile(problem, layout, x, q, tile)
+            evaluation = Evaluation(problem, elements)
+            first: dict[int, Array] = {}
+            for k, (n, candidate) in enumerate(flat):
+                if candidate.recipe.layout != layout:
+                    continue
+                codes = evaluation.codes(candidate.recipe)
+                fits = evaluation.matches(codes)
+                good = int(np.count_nonzero(fits))
+                matched[k] += good
+                if good < fits.size and sum(map(len, left[k])) < _FEW:
+                    left[k].append(done + np.flatnonzero(~fits)[:_FEW])
+                if n in first:
+                    equal[k] &= np.array_equal(codes, first[n], equal_nan=True)
+                first.setdefault(n, codes)
+            done += elements.q.size
+    found: list[tuple[int, _Group]] = []
+    for k, (n, candidate) in enumerate(flat):
+        places = np.concatenate(left[k]) if left[k] else at[:0]
+        if found and found[-1][0] == n and equal[k]:
+            found[-1][1].members.append(candidate)
+        else:
+            found.append((n, _Group([candidate], matched[k], places)))
+    return sorted((g for _, g in found), key=lambda g: g.order)
+
+
+def _of_conventions(problem: Problem, plain: list[_Candidate]) -> list[_Group]:
+    """What the conventions explain of all codes, by the kernels where they can; the best first."""
+    x, q = problem.x, problem.q.reshape(problem.x.shape)
+    found = []
+    for candidate in plain:
+        params = _of_base(problem.params, candidate)
+        if params is None:
+            found += _verified(problem, np.arange(0), [_Group([candidate], 0, np.arange(0))])
+            continue
+        codes = quantize(x, params)
+        matched, left, done = 0, [np.arange(0)], 0
+        for tile in chunks(x.shape):
+            differs = np.asarray(codes[tile] != q[tile]).ravel()
+            count = int(np.count_nonzero(differs))
+            matched += differs.size - count
+            if count and sum(map(len, left)) < x.size // 64:
+                left.append(done + np.flatnonzero(differs))
+            done += differs.size
+        found.append(_Group([candidate], matched, np.concatenate(left)))
+    # those that give all codes are one group
+    found.sort(key=lambda g: g.order)
+    best = found[0]
+    equal = [g.members[0] for g in found if g.matched == x.size]
+    return [best._replace(members=equal or best.members), *found[1:]]
+
+
+def _of_base(params: Params, candidate: _Candidate) -> Params | None:
+    """`params` of another convention, where the kernels can compute it."""
+    if candidate.base == 0:
+        return params
+    if isinstance(params, QuantParams) and params.include_zero:
+        try:
+            return params.replace(convention=_recipes.bases(params)[candidate.base])
+        except ValueError:  # of a scale whose reciprocal is Inf
+            return None
+    return None
+
+
+def _sample(problem: Problem, groups: list[_Group]) -> Array:
+    """Positions of codes: random ones, both ends, and some of those that each convention misses."""
+    size = problem.x.size
+    rng = np.random.default_rng(0)
+    some = [rng.integers(0, size, _SAMPLE), np.arange(64), size - 1 - np.arange(64)]
+    some += [rng.choice(g.left, min(g.left.size, _SAMPLE // 4), replace=False) for g in groups]
+    return np.unique(np.concatenate(some))
+
+
+# ---------------------------------------------------------------------------------------------
+# The result
+
+
+def _diagnosis(problem: Problem, conventions: list[str], groups: list[_Group]) -> Diagnosis:
+    x, q, size = problem.x, problem.q, problem.x.size
+    best = groups[0]
+    same: tuple[str, ...] = ()
+    if best.matched == size and not best.members[0].mistakes:
+        same = tuple(conventions[c.base] for c in best.members if not c.mistakes)
+        groups = [best]
+    correct = problem.params.convention in same and q.shape == x.shape
+    return Diagnosis(
+        explanations=tuple(_explanation(problem, conventions, g) for g in groups),
+        size=size,
+        same=same,
+        remaining=_remaining(problem, best) if size else (),
+        correct=correct,
+        notes=tuple(_notes(problem, same, correct)),
+    )
+
+
+def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Explanation:
+    first = group.members[0]
+    size = problem.x.size
+    found = [CATALOGUE[i] for i in first.mistakes]
+    convention = conventions[first.base]
+
+    def words(text: str) -> str:
+        return text.replace("zero point", "offset") if problem.has_offset else text
+
+    def named(candidate: _Candidate) -> str:
+        names = [words(CATALOGUE[i].name) for i in candidate.mistakes]
+        return " and ".join(names) or "no mistake"
+
+    also: dict[str, list[str]] = {}
+    for other in group.members[1:]:
+        if len(other.mistakes) == len(first.mistakes):
+            also.setdefault(named(other), []).append(f"`{conventions[other.base]}`")
+    also[named(first)] = [c for c in also.get(named(first), []) if c != f"`{convention}`"]
+    listed = [f"{name} of {', '.join(dict.fromkeys(of))}" for name, of in also.items() if of]
+    details = [
+        getattr(first.recipe, field).partition(": ")[2]
+        for mistake in found
+        for field in ("layout", "source")
+        if mistake.ways[0][0] == field
+    ]
+    text = "; and ".join(words(m.text) for m in found) or f"the convention `{convention}`"
+    if details:
+        text += f" ({', '.join(details)})"
+    fixes = list(dict.fromkeys(words(m.fix) for m in found))
+    if not found:
+        fixes = [f"params = params.replace(convention={convention!r})"]
+    return Explanation(
+        mistakes=tuple(m.key for m in found),
+        convention=convention,
+        matched=group.matched,
+        share=group.matched / size if size else 1.0,
+        also=tuple(listed),
+        name=named(first),
+        text=text,
+        fix="; ".join(fixes),
+    )
+
+
+def _remaining(problem: Problem, group: _Group) -> tuple[Remaining, ...]:
+    points = Points(problem, group.left[:_SHOWN])
+    recipe = group.members[0].recipe
+    codes = Evaluation(problem, points).codes(recipe)
+    values = widen(points.elements(recipe.layout))
+    places = zip(*np.unravel_index(points.at, problem.q.shape), strict=True)
+    return tuple(
+        Remaining(tuple(map(int, place)), float(v), widen(code).item(), float(c))
+        for place, v, code, c in zip(places, values, points.q, codes, strict=True)
+    )
+
+
+def _notes(problem: Problem, same: tuple[str, ...], correct: bool) -> Iterator[str]:
+    q, params = problem.q, problem.params
+    others = [name for name in same if name != (params.convention if correct else same[0])]
+    if others:
+        names = ", ".join(f"`{name}`" for name in others)
+        yield f"Not told apart by these data: the codes of {names} are the same."
+    if same and params.convention not in same:
+        yield f"The parameters are of `{params.convention}`, which gives other codes."
+    if q.shape != problem.x.shape:
+        yield f"q has shape {q.shape}, and x has shape {problem.x.shape}."
+    if q.dtype != params.dtype:
+        yield f"q is {q.dtype}, and params.dtype is {params.dtype}."
+    if q.size and bool((q == q.flat[0]).all()):
+        yield f"All codes are {q.flat[0]}, which tells little."
+    elif 0 < q.size < 16:
+        yield "So few codes tell little."
