@@ -1,0 +1,248 @@
+"""The page of `zeropoint.report`: HTML without a script."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+
+from ._checks import printable
+from ._html import Html, escape, histogram_svg, page, strip_svg, table
+from ._reference import Array
+from .report import Report, TensorReport, Way
+
+_SECTIONS = 1000  # at most: of more tensors those that are not so bad have a row of the table alone
+_OPEN = 3  # sections
+_MANY, _BARS = 300, 32  # of more tensors pictures have fewer bars, and the ways are the best ones
+
+_CSS = (
+    "body{max-width:72rem;margin:auto;padding:1rem;overflow-wrap:anywhere}"
+    "h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.15rem;margin:2em 0 .5em}"
+    ".x{overflow-x:auto;overflow-wrap:normal}.x td,.x th{white-space:nowrap}"
+    ".x th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:9rem}"
+    ".n{display:flex;flex-wrap:wrap;gap:.5rem;margin:1rem 0}"
+    ".n div{flex:1 1 9rem;background:var(--panel);padding:.5rem .8rem}"
+    "dt,.s,figcaption{color:var(--soft)}dd{margin:0;font-size:1.3rem}"
+    "details{border-top:1px solid var(--line)}summary{padding:.5rem 0;cursor:pointer}"
+    ".p{display:flex;flex-wrap:wrap;gap:1rem 2rem}figure{margin:0}figcaption{font-size:.85rem}"
+    ".b{font-weight:600}.w{color:var(--warn)}details>div{padding:0 0 1rem}p{margin:.4em 0}"
+)
+
+
+def html(found: Report) -> str:
+    """The whole page."""
+    title = f"Quantization report: {printable(found.source, 100)}"
+    measured = found.measured
+    of_codes = [each for each in found.tensors if each.stats is None and each.codes]
+    kept = [each for each in found.tensors if each.stats is None and not each.codes]
+    shown = (measured + of_codes)[:_SECTIONS]
+    places = {each.name: i for i, each in enumerate(shown)}
+    parts = [page(title, _CSS), f"<main><h1>{escape(title)}</h1>", _summary(found, places)]
+    if found.costly:
+        parts.append("<h2>What costs most</h2><ol>")
+        for each in found.costly:
+            parts.append(
+                f"<li>{_link(each, places)}: {escape(_percent(each.cost))} of the error, "
+                f"SQNR {_number(each.sqnr_db)} dB. {escape(each.advice or '')}"
+            )
+        parts.append("</ol>")
+    if measured:
+        parts += ["<h2>All tensors, worst first</h2>", _overview(found, places)]
+    if shown:
+        parts.append("<h2>Tensor by tensor</h2>")
+        parts += [_section(i, each, found) for i, each in enumerate(shown)]
+    if len(measured) > len(shown):
+        parts.append(f"<p>The other {len(measured) - len(shown):,} tensors have less error.")
+    if kept:
+        rows = [
+            (_name(each), each.dtype, str(list(each.shape)), printable(each.note or "", 300))
+            for each in kept
+        ]
+        head = "tensor", "dtype", "shape", "why"
+        parts += [
+            "<h2>Not measured</h2>",
+            _scroll(table(rows, head, left=(1, 2, 3), inline=False), "not measured"),
+        ]
+    parts += ["<h2>What the figures mean</h2>", _WORDS]
+    return "".join(parts) + "\n"
+
+
+_WORDS = """<dl class=s><dt class=b>SQNR<dd>10 log10(sum x&sup2; / sum (x&prime; &minus; x)&sup2;),
+in dB; 6 dB more are half of the error. <dt class=b>Cost<dd>of a tensor: its part of all error in
+the file, if its error counts against its own values, and by the number of its elements. <dt
+class=b>Saturated<dd>elements whose code was clipped. <dt class=b>Error by channel<dd>the root mean
+square error of each channel, as a part of that of its values. <dt class=b>Ways<dd>those of
+<code>zeropoint.compare</code>, measured on all elements.</dl>"""
+
+
+def _summary(found: Report, places: dict[str, int]) -> str:
+    ratios = [each.sqnr_db for each in found.measured]
+    what, after = f"as {found.how}", found.bytes_out
+    if found.against is not None:
+        what = f"as {printable(found.against, 100)} has them"
+        after = sum(each.against.bytes if each.against else each.bytes_in for each in found.tensors)
+    figures = {
+        "tensors measured": f"{len(ratios):,} of {len(found.tensors):,}",
+        "size": f"{_size(found.bytes_in)} → {_size(after)}",
+        "worst SQNR": f"{_number(min(ratios, default=math.nan))} dB",
+        "median SQNR": f"{_number(statistics.median(ratios or [math.nan]))} dB",
+    }
+    cells = "".join(f"<div><dt>{name}<dd>{text}</div>" for name, text in figures.items())
+    few = [each for each in found.measured if each.stats and each.stats.few_codes]
+    absent = [each for each in found.tensors if each.note and "NaN" in each.note]
+    return "".join(
+        [
+            f"<p>What quantizing costs: the float tensors {escape(what)}.<dl class=n>{cells}</dl>",
+            _warning("few codes are in use, so that most of the data are lost", few, places),
+            _warning("not measured, because of NaN or Inf", absent, places),
+        ]
+    )
+
+
+def _warning(what: str, tensors: list[TensorReport], places: dict[str, int]) -> str:
+    if not tensors:
+        return ""
+    links = ", ".join(_link(each, places) for each in tensors[:5])
+    more = f" and {len(tensors) - 5:,} more" if len(tensors) > 5 else ""
+    return f"<p><span class=w>{what[0].upper()}{what[1:]}</span>: {links}{more}."
+
+
+def _overview(found: Report, places: dict[str, int]) -> Html:
+    rows = [
+        (
+            _link(each, places),
+            _number(each.sqnr_db),
+            _percent(each.cost),
+            f"{each.max_abs_error:.4g}",
+            f"{each.stats.saturated:,}",
+            each.stats.codes_used,
+            f"{each.bytes_in:,}",
+            each.dtype,
+            str(list(each.shape)),
+        )
+        for each in found.measured
+        if each.stats is not None
+    ]
+    head = ["tensor", "SQNR dB", "cost", "max error", "saturated", "codes", "bytes", "dtype"]
+    return _scroll(table(rows, [*head, "shape"], left=(7, 8), inline=False), "all tensors")
+
+
+def _scroll(inner: Html, label: str) -> Html:
+    """A table that is wider than a small screen, and scrolls by itself; by keys too."""
+    return Html(f'<div class=x tabindex=0 role=group aria-label="{label}">{inner}</div>')
+
+
+def _section(i: int, each: TensorReport, found: Report) -> str:
+    head = f"{_name(each)} <span class=s>{escape(each.dtype)} {list(each.shape)}"
+    if each.stats is not None:
+        head += f", {_number(each.sqnr_db)} dB"
+    is_open = " open" if i < _OPEN else ""
+    # the place is inside, so that a browser opens the section for a link to it
+    parts = [f"<details{is_open}><summary>{head}</span></summary><div id=t{i}>"]
+    if each.note is not None:
+        parts.append(f"<p>{escape(printable(each.note, 300))}.")
+    if each.advice is not None and each.stats is not None:
+        warn = " class=w" if each.stats.few_codes else ""
+        parts.append(f"<p{warn}>{escape(each.advice)}")
+    if each.minimum is not None:
+        parts.append(f"<p class=s>Range {each.minimum:.6g} to {each.maximum:.6g}.")
+    pictures = []
+    if each.codes:
+        used = sum(1 for count in each.codes if count)
+        text = f"Elements by code: {used} of {len(each.codes)} codes in use"
+        text += f"; {sum(each.clipped):,} elements clipped" * (sum(each.clipped) > 0)
+        counts = _coarser(np.add, each.codes, found)
+        pictures.append((histogram_svg(counts, text, clipped=each.clipped), text))
+    if len(each.channels) > 1:
+        worst = max(range(len(each.channels)), key=lambda at: _order(each.channels[at]))
+        text = f"Error by channel of axis {each.axis}: {_percent(each.channels[worst])} at most, "
+        text += f"in channel {worst}"
+        pictures.append((strip_svg(_coarser(np.fmax, each.channels, found), text), text))
+    figures = "".join(f"<figure>{svg}<figcaption>{escape(text)}</figure>" for svg, text in pictures)
+    parts.append(f"<div class=p>{figures}</div>")
+    if each.ways:
+        parts.append(_scroll(_ways(each, found), "ways"))
+    return "".join(parts) + "</div></details>"
+
+
+def _coarser(join: np.ufunc, values: tuple[float, ...], found: Report) -> Array:
+    """What a picture shows of the values: of many tensors neighbours as one."""
+    array = np.asarray(values)
+    if len(found.measured) <= _MANY:
+        return array
+    return np.asarray(join.reduceat(array, np.arange(0, array.size, -(-array.size // _BARS))))
+
+
+def _ways(each: TensorReport, found: Report) -> Html:
+    rows: list[tuple[object, ...]] = []
+    if each.against is not None:
+        one = each.against
+        name = f"{printable(found.against or '', 60)}: {one.stored}"
+        used = "" if one.codes_used is None else one.codes_used
+        error = _number(one.sqnr_db), f"{one.max_abs_error:.6g}"
+        rows.append((_strong(name), *error, "", used, f"{one.bytes:,}"))
+    if each.stats is not None:
+        s = each.stats
+        error = _number(s.sqnr_db), f"{s.max_abs_error:.6g}"
+        size = f"{each.bytes_out:,}"
+        rows.append((_strong(found.how), *error, f"{s.saturated:,}", s.codes_used, size))
+    rows += [
+        (
+            f"{way.name} (least error)" if way.best else way.name,
+            _number(way.sqnr_db),
+            f"{way.max_abs_error:.6g}",
+            f"{way.saturated:,}",
+            way.codes_used,
+            f"{way.bytes:,}",
+        )
+        for way in (each.ways if len(found.measured) <= _MANY else _best(each))
+    ]
+    head = "way", "SQNR dB", "max error", "saturated", "codes", "bytes"
+    return table(rows, head, inline=False)
+
+
+def _best(each: TensorReport) -> list[Way]:
+    """The way with the least error of each kind, in their order, unless it is the one reported."""
+    least: dict[str, Way] = {}
+    for way in each.ways:
+        if way.kind not in least or way.sqnr_db > least[way.kind].sqnr_db:
+            least[way.kind] = way
+    same = None if each.stats is None else _number(each.stats.sqnr_db)
+    return [way for way in least.values() if way.best or _number(way.sqnr_db) != same]
+
+
+def _strong(text: str) -> Html:
+    return Html(f"<b>{escape(text)}</b>")
+
+
+def _link(each: TensorReport, places: dict[str, int]) -> Html:
+    if each.name not in places:
+        return _name(each)
+    return Html(f"<a href=#t{places[each.name]}>{_name(each)}</a>")
+
+
+def _name(each: TensorReport) -> Html:
+    return escape(printable(each.name, 200))
+
+
+def _order(value: float) -> float:
+    return -1.0 if math.isnan(value) else value
+
+
+def _number(decibels: float) -> str:
+    return "∞" if decibels == math.inf else f"{decibels:.2f}"
+
+
+def _percent(part: float) -> str:
+    if not math.isfinite(part):
+        return f"{part}"
+    return f"{100 * part:.1f} %" if part >= 0.001 or part == 0 else "< 0.1 %"
+
+
+def _size(n: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}" if unit != "bytes" else f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:,.3g} GB"
