@@ -107,8 +107,9 @@ def test_mistakes_are_named(key: str) -> None:
     assert best.share > 0.99
     assert not found.correct
     assert not found.same
-    start = f"This is `{best.convention}`, but {best.name}: {best.text}. That gives "
-    assert str(found).startswith(start)
+    start = "This is" if best.share == 1 else "Nearest is"
+    text = f"{start} `{best.convention}`, but {best.name}: {best.text}. That gives "
+    assert str(found).startswith(text)
     assert f"Beside `{best.convention}`:\n  " in str(found)
     assert {each.kind for each in found.differences} <= set(testing.KINDS)
 
@@ -128,6 +129,24 @@ def test_what_differs_kind_by_kind() -> None:
     fields = json.loads(json.dumps(found.to_dict()))
     assert fields["differences"][0]["count"] == 2
     assert fields["text"] == str(found)
+
+
+def test_nearest() -> None:
+    """One code that no mistake gives."""
+    params = made("onnx")
+
+    def quantize(x: Any) -> Any:
+        q = zp.quantize(x, params)
+        q[x == np.float32(1)] = 77
+        return q
+
+    found = zp.probe(quantize, params)
+    assert str(found).startswith(
+        "Nearest is `onnx`: equal in 1207 of 1208 codes.\n\nBeside `onnx`:"
+    )
+    (one,) = found.differences
+    assert (one.kind, one.count) == ("step", 1)
+    assert one.examples == ((1.0, 77, 23),)
 
 
 def test_codes_without_a_recipe() -> None:
