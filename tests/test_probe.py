@@ -118,6 +118,8 @@ def test_what_differs_kind_by_kind() -> None:
     """Counted by hand: 2 NaN; and of 8 subnormals, 2 zeros, ... none."""
     found = zp.probe(QUANTIZERS["nan_to_qmax"], zp.QuantParams(S, Z, convention="onnx"))
     (nan,) = found.differences
+    others = zp.probe(QUANTIZERS["nan_to_qmax"], zp.QuantParams(S, Z))
+    assert [*map(str, others.differences)] == [str(nan)]  # from `onnx`, whatever params are of
     assert (nan.kind, nan.size, nan.count) == ("nan", 2, 2)
     line = "nan: 2 of 2 differ: nan (0x7fc00000) is 255 in place of 0, nan (0xffc00000) is 255 "
     assert str(nan) == f"{line}in place of 0"
