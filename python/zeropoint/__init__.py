@@ -41,11 +41,12 @@ from .observers import HistogramObserver, MinMaxObserver
 
 if TYPE_CHECKING:
     from ._diagnose import Diagnosis, diagnose
+    from ._probe import probe
 
 __version__ = "0.1.0"
 
 #: what is imported when it is first used, and where it is
-_LAZY = {"Diagnosis": "_diagnose", "diagnose": "_diagnose"}
+_LAZY = {"Diagnosis": "_diagnose", "diagnose": "_diagnose", "probe": "_probe"}
 
 __all__ = [
     "CONVENTIONS",
@@ -69,6 +70,7 @@ __all__ = [
     "flip_signedness",
     "get_num_threads",
     "min_max",
+    "probe",
     "quantize",
     "quantize_dynamic",
     "requantize",

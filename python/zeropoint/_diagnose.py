@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _checks, _recipes
+from . import _checks, _fitted, _recipes
 from ._backend import ieee
 from ._chunks import chunks
 from ._params import Params, QuantParams, checked, quantize
@@ -183,15 +183,27 @@ def diagnose(x: Any, q: Any, params: Params) -> Diagnosis:
 # The ranking
 
 
+_Way = tuple[int, str, str]  #: place in the catalogue, field of the recipe, variant
+
+
 class _Candidate(NamedTuple):
-    mistakes: tuple[int, ...]  #: places in the catalogue
     base: int  #: place among the conventions
+    changes: tuple[_Way, ...]
     recipe: Recipe
 
     @property
+    def mistakes(self) -> tuple[int, ...]:
+        return tuple([i for i, _, _ in self.changes])
+
+    @property
     def order(self) -> tuple[Any, ...]:
-        """The simplest first."""
-        return len(self.mistakes), self.base, self.mistakes
+        """The simplest first; a fit has more free numbers than two mistakes."""
+        n = len(self.changes) + 2 * self.recipe.source.startswith("fit")
+        return n, self.base, self.mistakes
+
+    def and_also(self, way: _Way) -> _Candidate:
+        changes = tuple(sorted([*self.changes, way]))
+        return _Candidate(self.base, changes, self.recipe._replace(**{way[1]: way[2]}))
 
 
 class _Group(NamedTuple):
@@ -211,9 +223,9 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
     """`diagnose` of arrays that were checked."""
     problem = Problem(x, q, params)
     conventions = _recipes.bases(params)
-    plain = [_Candidate((), b, _recipes.base(name)) for b, name in enumerate(conventions)]
-    at = np.arange(min(x.size, _SAMPLE))
+    plain = [_Candidate(b, (), _recipes.base(name)) for b, name in enumerate(conventions)]
     if x.size <= _SAMPLE:
+        at = np.arange(x.size)
         groups = _groups(problem, at, plain)
     else:
         groups = _of_conventions(problem, plain)
@@ -224,40 +236,58 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
 
 
 def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
-    ways = _ways(problem)
-    singles = [*plain, *(c for p in plain for c in _with_mistakes(p, ways))]
+    """The best explanations, where no convention is one: single mistakes, pairs, a third mistake,
+    other parameters, each where those before explain too little."""
+    size, ways = problem.x.size, _ways(problem)
+    singles = [*plain, *_with_one_more(plain, ways)]
     groups = _verified(problem, at, _groups(problem, at, singles))
     missed = groups[0].left
-    if at.size < problem.x.size and missed.size and not np.isin(missed, at).any():
+    if at.size < size and missed.size and not np.isin(missed, at).any():
         at = np.union1d(at, missed)  # what the sample did not show
         groups = _verified(problem, at, _groups(problem, at, singles))
         missed = groups[0].left
-    if groups[0].matched < problem.x.size:
-        few = at
-        if at.size > _FEW:
-            rng = np.random.default_rng(1)
-            parts = [
-                rng.choice(each, min(_FEW // 2, each.size), replace=False) for each in (at, missed)
-            ]
-            few = np.union1d(*parts)
-        # of conventions that differ in ties alone, one is enough to see which pairs are likely
-        forms = {p.recipe.form: p for p in reversed(plain)}.values()
-        pairs = (c for p in forms for c in _with_mistakes(p, ways, 2))
-        best = _groups(problem, few, pairs, plain, 16)
-        chosen = {c.mistakes for g in best for c in g.members[:16]}
-        likely = [c for p in plain for c in _with_mistakes(p, ways, 2, chosen)]
-        found = _verified(problem, at, _groups(problem, at, likely, plain))
-        left = problem.x.size - groups[0].matched
-        if found and (
-            groups[0].matched < _ENOUGH * problem.x.size
-            or 10 * (problem.x.size - found[0].matched) < left
-        ):
-            groups = sorted([*groups, *found], key=lambda g: g.order)
+    if groups[0].matched == size:
+        return groups
+    few = at
+    if at.size > _FEW:
+        rng, n = np.random.default_rng(1), _FEW // 2
+        some = rng.choice(at, n, replace=False)
+        few = np.union1d(some, rng.choice(missed, min(n, missed.size), replace=False))
+    # of conventions that differ in ties alone, one is enough to see what is likely
+    forms = [*{p.recipe.form: p for p in reversed(plain)}.values()]
+
+    def tried(candidates: Iterable[_Candidate], least: float = 0.0) -> list[_Group]:
+        """The groups and more candidates, if these explain far more."""
+        best = _groups(problem, few, candidates, forms, 16)
+        likely = {c.changes: c for g in best for c in g.members[:16]}
+        found = [_on(p, changes) for p in plain for changes in likely]
+        more = _verified(problem, at, _groups(problem, at, found, plain))
+        if not more or more[0].matched < least * size:
+            return groups
+        left = size - groups[0].matched
+        if groups[0].matched >= _ENOUGH * size and 10 * (size - more[0].matched) >= left:
+            return groups
+        return sorted([*groups, *more], key=lambda g: g.order)
+
+    one = [*_with_one_more(forms, ways)]
+    groups = tried(_with_one_more(one, ways))
+    pairs = [c for g in groups for c in g.members[:4] if len(c.changes) == 2]
+    for sources in (_fitted.rules, _fitted.fit, _fitted.fit_channels):
+        if groups[0].matched >= _ENOUGH * size:
+            return groups
+        problem.sources |= sources(problem, at)
+        others = [way for way in _ways(problem) if way not in ways]
+        groups = tried(_with_one_more(forms, others), _ENOUGH)
+        if groups[0].matched < size:
+            groups = tried(_with_one_more(one, others), _ENOUGH)
+        if sources is _fitted.rules and groups[0].matched < _ENOUGH * size:
+            groups = tried(_with_one_more(pairs, ways), _ENOUGH)
+        ways += others
     return groups
 
 
-def _ways(problem: Problem) -> list[tuple[int, str, str]]:
-    """The mistakes that may be here, by place in the catalogue, field of the recipe and variant."""
+def _ways(problem: Problem) -> list[_Way]:
+    """The mistakes that may be here."""
     return [
         (i, field, variant)
         for i, mistake in enumerate(CATALOGUE)
@@ -266,21 +296,26 @@ def _ways(problem: Problem) -> list[tuple[int, str, str]]:
     ]
 
 
-def _with_mistakes(
-    plain: _Candidate,
-    ways: list[tuple[int, str, str]],
-    n: int = 1,
-    among: set[tuple[int, ...]] | None = None,
-) -> Iterator[_Candidate]:
-    """A convention with `n` mistakes of different stages; only those `among` some, if given."""
-    own = [way for way in ways if getattr(plain.recipe, way[1]) != way[2]]
-    for chosen in itertools.combinations(own, n):
-        mistakes = tuple([i for i, _, _ in chosen])
-        if among is not None and mistakes not in among:
-            continue
-        changes = {field: variant for _, field, variant in chosen}
-        if len(changes) == n == len(set(mistakes)):
-            yield _Candidate(mistakes, plain.base, plain.recipe._replace(**changes))
+def _with_one_more(candidates: Iterable[_Candidate], ways: list[_Way]) -> Iterator[_Candidate]:
+    """Each candidate with each of some mistakes, of another stage than those that it has."""
+    seen = set()
+    for candidate in candidates:
+        fields, mistakes = {way[1] for way in candidate.changes}, candidate.mistakes
+        for way in ways:
+            i, field, variant = way
+            if field in fields or i in mistakes or getattr(candidate.recipe, field) == variant:
+                continue
+            found = candidate.and_also(way)
+            key = found.base, found.changes
+            if key not in seen:
+                seen.add(key)
+                yield found
+
+
+def _on(plain: _Candidate, changes: tuple[_Way, ...]) -> _Candidate:
+    """The same mistakes of another convention."""
+    recipe = plain.recipe._replace(**{field: variant for _, field, variant in changes})
+    return _Candidate(plain.base, changes, recipe)
 
 
 def _groups(
@@ -300,9 +335,9 @@ def _groups(
     for candidate in itertools.chain(plain, candidates):
         codes = evaluation.codes(candidate.recipe)
         matched = int(np.count_nonzero(evaluation.matches(codes)))
-        if not candidate.mistakes:
+        if not candidate.changes:
             as_it_is[candidate.base] = matched, codes
-        else:
+        elif candidate.base in as_it_is:
             usual = as_it_is[candidate.base]
             if matched == usual[0] and np.array_equal(codes, usual[1], equal_nan=True):
                 continue
@@ -398,11 +433,18 @@ def _of_base(params: Params, candidate: _Candidate) -> Params | None:
     return None
 
 
+def _sampled(size: int) -> Array:
+    """Random positions, and both ends; all of few."""
+    if size <= _SAMPLE:
+        return np.arange(size)
+    some = np.random.default_rng(0).integers(0, size, _SAMPLE)
+    return np.unique(np.concatenate([some, np.arange(64), size - 1 - np.arange(64)]))
+
+
 def _sample(problem: Problem, groups: list[_Group]) -> Array:
-    """Positions of codes: random ones, both ends, and some of those that each convention misses."""
-    size = problem.x.size
+    """The same, and some of the positions of codes that each convention misses."""
     rng = np.random.default_rng(0)
-    some = [rng.integers(0, size, _SAMPLE), np.arange(64), size - 1 - np.arange(64)]
+    some = [_sampled(problem.x.size)]
     some += [rng.choice(g.left, min(g.left.size, _SAMPLE // 4), replace=False) for g in groups]
     return np.unique(np.concatenate(some))
 
@@ -415,8 +457,8 @@ def _diagnosis(problem: Problem, conventions: list[str], groups: list[_Group]) -
     x, q, size = problem.x, problem.q, problem.x.size
     best = groups[0]
     same: tuple[str, ...] = ()
-    if best.matched == size and not best.members[0].mistakes:
-        same = tuple(conventions[c.base] for c in best.members if not c.mistakes)
+    if best.matched == size and not best.members[0].changes:
+        same = tuple(conventions[c.base] for c in best.members if not c.changes)
         groups = [best]
     correct = problem.params.convention in same and q.shape == x.shape
     return Diagnosis(
@@ -432,7 +474,6 @@ def _diagnosis(problem: Problem, conventions: list[str], groups: list[_Group]) -
 def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Explanation:
     first = group.members[0]
     size = problem.x.size
-    found = [CATALOGUE[i] for i in first.mistakes]
     convention = conventions[first.base]
 
     def words(text: str) -> str:
@@ -444,32 +485,47 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
 
     also: dict[str, list[str]] = {}
     for other in group.members[1:]:
-        if len(other.mistakes) == len(first.mistakes):
+        if len(other.changes) == len(first.changes):
             also.setdefault(named(other), []).append(f"`{conventions[other.base]}`")
     also[named(first)] = [c for c in also.get(named(first), []) if c != f"`{convention}`"]
     listed = [f"{name} of {', '.join(dict.fromkeys(of))}" for name, of in also.items() if of]
-    details = [
-        getattr(first.recipe, field).partition(": ")[2]
-        for mistake in found
-        for field in ("layout", "source")
-        if mistake.ways[0][0] == field
-    ]
-    text = "; and ".join(words(m.text) for m in found) or f"the convention `{convention}`"
-    if details:
-        text += f" ({', '.join(details)})"
-    fixes = list(dict.fromkeys(words(m.fix) for m in found))
-    if not found:
+    texts, fixes = [], []
+    for i, _, variant in first.changes:
+        detail = variant.partition(": ")[2]
+        text, fix = words(CATALOGUE[i].text), words(CATALOGUE[i].fix)
+        if variant.startswith("rule: zp."):
+            fix = f"params = {detail}"
+        elif variant.startswith("fit: "):
+            if "=" in detail and problem.sources[variant].second.dtype != np.float64:
+                fix = f"params = params.replace({detail})"
+            detail += _guess(problem, first)
+        texts.append(f"{text} ({detail})" if detail else text)
+        fixes.append(fix)
+    if not first.changes:
+        texts = [f"the convention `{convention}`"]
         fixes = [f"params = params.replace(convention={convention!r})"]
+    elif group.matched == size and (q := problem.q).dtype.kind in "iu" and (q == q.flat[0]).all():
+        texts.append(f"but all codes are {q.flat[0]}, which tells little")
     return Explanation(
-        mistakes=tuple(m.key for m in found),
+        mistakes=tuple(CATALOGUE[i].key for i in first.mistakes),
         convention=convention,
         matched=group.matched,
         share=group.matched / size if size else 1.0,
         also=tuple(listed),
         name=named(first),
-        text=text,
-        fix="; ".join(fixes),
+        text="; and ".join(texts),
+        fix="; ".join(dict.fromkeys(fixes)),
     )
+
+
+def _guess(problem: Problem, candidate: _Candidate) -> str:
+    """Said of a fit to so few codes that other numbers would fit as well."""
+    source = problem.sources[candidate.recipe.source]
+    points = Points(problem, _sampled(problem.x.size))
+    each = problem.x.size // source.first.size
+    if each >= 100 and np.unique(points.q).size >= 20:
+        return ""
+    return ": a guess, as so few codes fit other numbers too"
 
 
 def _remaining(problem: Problem, group: _Group) -> tuple[Remaining, ...]:

@@ -98,6 +98,8 @@ _VALUES: dict[str, Callable[[Array], Array]] = {
     "negated": lambda x: -x,
     "to_unit": lambda x: (x + 1) / 2,
     "from_unit": lambda x: x * 2 - 1,
+    "trunc": np.trunc,
+    "rint": np.rint,
 }
 
 
@@ -115,6 +117,7 @@ _NUMBERS: dict[str, Callable[[Array, Array, int], tuple[Array, Array]]] = {
     "zero_negative": lambda s, z, half: (s, -z),
     "zero_of_other": lambda s, z, half: (s, z + half),
     "inverted": lambda s, z, half: (1 / s, z),
+    "unit": lambda s, z, half: (s / s, z * 0),
     "swapped": lambda s, z, half: (z.astype(s.dtype), s),
     "swapped_int": lambda s, z, half: (z.astype(s.dtype), np.trunc(s)),
     "float16": lambda s, z, half: (_float16(s), z),
@@ -132,6 +135,7 @@ _ROUNDING: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "none": lambda y: y,
+    "trunc_sum": np.trunc,  # z, where it is added after the rounding, is then added before
 }
 
 
@@ -162,11 +166,11 @@ class Range(NamedTuple):
 
 
 def _by_int32(r: Range, c: Array) -> Array:
-    return np.where(np.abs(c) < 2**31, c, -(2.0**31)).astype(c.dtype)
+    return np.asarray(np.where(np.abs(c) < 2**31, c, -(2.0**31)), c.dtype)
 
 
 def _clipped_early(r: Range, c: Array, z: Array) -> Array:
-    return np.clip(c - z, r.low, r.high) + z
+    return np.asarray(np.clip(c - z, r.low, r.high) + z)
 
 
 _RANGE: dict[str, Callable[[Range, Array, Array, Array], Array]] = {
@@ -213,7 +217,7 @@ CATALOGUE: tuple[Mistake, ...] = (
     Mistake(
         "truncated",
         "truncated",
-        (("rounding", "trunc"),),
+        (("rounding", "trunc"), ("rounding", "trunc_sum")),
         "the fraction is cut off, as a cast to an integer does it, in place of rounding to the "
         "nearest code",
         "np.rint(...) before the cast, or q = zp.quantize(x, params)",
@@ -250,7 +254,7 @@ CATALOGUE: tuple[Mistake, ...] = (
         "off by 128",
         (("storage", "off_128"), ("storage", "off_128_wrapped"), ("storage", "off_128_clipped")),
         "codes are those of the other 8-bit type, 128 away, and the zero point was not moved along",
-        "params = params.replace(dtype=q.dtype, zero_point=zero_point - 128)  # + 128 to uint8",
+        "q, params = zp.flip_signedness(zp.quantize(x, params), params)",
     ),
     Mistake(
         "ties_away",
@@ -365,6 +369,18 @@ CATALOGUE: tuple[Mistake, ...] = (
         "data scaled to [-1, 1] instead of [0, 1], or the reverse",
         (("values", "from_unit"), ("values", "to_unit")),
         "the data had the other of the two usual ranges",
+    ),
+    Mistake(
+        "parameters_forgotten",
+        "parameters not applied",
+        (("numbers", "unit"),),
+        "the data themselves are taken for codes, as if the scale were 1 and the zero point 0",
+    ),
+    Mistake(
+        "data_integers",
+        "data cast to integers before the division",
+        (("values", "trunc"), ("values", "rint")),
+        "the fraction of the data was lost before they were quantized",
     ),
     Mistake(
         "negated", "data with the wrong sign", (("values", "negated"),), "-x took the place of x"
@@ -510,6 +526,12 @@ CATALOGUE: tuple[Mistake, ...] = (
         (("storage", "off_1"), ("storage", "off_minus_1")),
         "all codes are one beside, as by a zero point that was rounded otherwise",
     ),
+    Mistake(
+        "other_parameters",
+        "other parameters",
+        (("source", "rule"), ("source", "fit")),
+        "the codes were made with other parameters, as of other data or of a stale file",
+    ),
 )
 
 
@@ -570,7 +592,6 @@ class Source(NamedTuple):
     second: Array
     axis: int | None
     block: int | None = None
-    what: str = ""
 
     def at(self, coordinates: tuple[Array, ...]) -> tuple[Array, Array]:
         if self.axis is None:
@@ -669,10 +690,11 @@ class Problem:
             "nan_qmin": self.params.nan_code is None,
             "decimal": self.params._arrays[0].dtype != np.float32,
         }
+        never["trunc_sum"] = not self.has_offset
         if self.has_offset:
             never |= dict.fromkeys(
-                ("fused", "zero_of_other", "early", "early_twice", "zero_forgotten"), True
-            ) | {"zero_forgotten": False}
+                ("fused", "zero_of_other", "early", "early_twice", "swapped_int"), True
+            )
         return [] if never.get(variant, False) else [variant]
 
 
@@ -839,6 +861,8 @@ class Evaluation:
         return np.asarray(y)
 
     def _rounded(self, r: Recipe, y: Array, z: Array) -> Array:
+        if r.rounding == "trunc_sum":
+            return np.asarray(np.trunc(y + self._addend(r, z).astype(y.dtype)))
         c = _ROUNDING[r.rounding](y)
         if r.form == "before" or r.quotient == "fused":
             return c

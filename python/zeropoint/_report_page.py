@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
+
 from ._checks import printable
 from ._html import Html, escape, histogram_svg, page, strip_svg, table
-from .report import Report, TensorReport
+from ._reference import Array
+from .report import Report, TensorReport, Way
 
 _SECTIONS = 1000  # at most: of more tensors those that are not so bad have a row of the table alone
 _OPEN = 3  # sections
+_MANY, _BARS = 300, 32  # of more tensors pictures have fewer bars, and the ways are the best ones
 
 _CSS = (
     "body{max-width:72rem;margin:auto;padding:1rem;overflow-wrap:anywhere}"
     "h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.15rem;margin:2em 0 .5em}"
-    ".x{overflow-x:auto}.x td,.x th{white-space:nowrap}"
+    ".x{overflow-x:auto;overflow-wrap:normal}.x td,.x th{white-space:nowrap}"
+    ".x th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:9rem}"
     ".n{display:flex;flex-wrap:wrap;gap:.5rem;margin:1rem 0}"
     ".n div{flex:1 1 9rem;background:var(--panel);padding:.5rem .8rem}"
     "dt,.s,figcaption{color:var(--soft)}dd{margin:0;font-size:1.3rem}"
@@ -33,12 +38,12 @@ def html(found: Report) -> str:
     kept = [each for each in found.tensors if each.stats is None and not each.codes]
     shown = (measured + of_codes)[:_SECTIONS]
     places = {each.name: i for i, each in enumerate(shown)}
-    parts = [page(title, _CSS), f"<main><h1>{escape(title)}</h1>", _summary(found)]
+    parts = [page(title, _CSS), f"<main><h1>{escape(title)}</h1>", _summary(found, places)]
     if found.costly:
         parts.append("<h2>What costs most</h2><ol>")
         for each in found.costly:
             parts.append(
-                f"<li>{_link(each, places)}: {_percent(each.cost)} of the error, "
+                f"<li>{_link(each, places)}: {escape(_percent(each.cost))} of the error, "
                 f"SQNR {_number(each.sqnr_db)} dB. {escape(each.advice or '')}"
             )
         parts.append("</ol>")
@@ -55,7 +60,10 @@ def html(found: Report) -> str:
             for each in kept
         ]
         head = "tensor", "dtype", "shape", "why"
-        parts += ["<h2>Not measured</h2>", _scroll(table(rows, head, left=(2, 3, 4), inline=False))]
+        parts += [
+            "<h2>Not measured</h2>",
+            _scroll(table(rows, head, left=(1, 2, 3), inline=False), "not measured"),
+        ]
     parts += ["<h2>What the figures mean</h2>", _WORDS]
     return "".join(parts) + "\n"
 
@@ -68,7 +76,7 @@ square error of each channel, as a part of that of its values. <dt class=b>Ways<
 <code>zeropoint.compare</code>, measured on all elements.</dl>"""
 
 
-def _summary(found: Report) -> str:
+def _summary(found: Report, places: dict[str, int]) -> str:
     ratios = [each.sqnr_db for each in found.measured]
     what, after = f"as {found.how}", found.bytes_out
     if found.against is not None:
@@ -76,37 +84,53 @@ def _summary(found: Report) -> str:
         after = sum(each.against.bytes if each.against else each.bytes_in for each in found.tensors)
     figures = {
         "tensors measured": f"{len(ratios):,} of {len(found.tensors):,}",
-        "size": f"{_size(found.bytes_in)} &rarr; {_size(after)}",
+        "size": f"{_size(found.bytes_in)} → {_size(after)}",
         "worst SQNR": f"{_number(min(ratios, default=math.nan))} dB",
         "median SQNR": f"{_number(statistics.median(ratios or [math.nan]))} dB",
     }
     cells = "".join(f"<div><dt>{name}<dd>{text}</div>" for name, text in figures.items())
-    return f"<p>The tensors {escape(what)}.<dl class=n>{cells}</dl>"
+    few = [each for each in found.measured if each.stats and each.stats.few_codes]
+    absent = [each for each in found.tensors if each.note and "NaN" in each.note]
+    return "".join(
+        [
+            f"<p>What quantizing costs: the float tensors {escape(what)}.<dl class=n>{cells}</dl>",
+            _warning("few codes are in use, so that most of the data are lost", few, places),
+            _warning("not measured, because of NaN or Inf", absent, places),
+        ]
+    )
+
+
+def _warning(what: str, tensors: list[TensorReport], places: dict[str, int]) -> str:
+    if not tensors:
+        return ""
+    links = ", ".join(_link(each, places) for each in tensors[:5])
+    more = f" and {len(tensors) - 5:,} more" if len(tensors) > 5 else ""
+    return f"<p><span class=w>{what[0].upper()}{what[1:]}</span>: {links}{more}."
 
 
 def _overview(found: Report, places: dict[str, int]) -> Html:
     rows = [
         (
             _link(each, places),
-            each.dtype,
-            str(list(each.shape)),
             _number(each.sqnr_db),
+            _percent(each.cost),
             f"{each.max_abs_error:.4g}",
             f"{each.stats.saturated:,}",
             each.stats.codes_used,
-            _percent(each.cost),
             f"{each.bytes_in:,}",
+            each.dtype,
+            str(list(each.shape)),
         )
         for each in found.measured
         if each.stats is not None
     ]
-    head = ["tensor", "dtype", "shape", "SQNR dB", "max error", "saturated", "codes", "cost"]
-    return _scroll(table(rows, [*head, "bytes"], left=(2, 3), inline=False))
+    head = ["tensor", "SQNR dB", "cost", "max error", "saturated", "codes", "bytes", "dtype"]
+    return _scroll(table(rows, [*head, "shape"], left=(7, 8), inline=False), "all tensors")
 
 
-def _scroll(inner: Html) -> Html:
+def _scroll(inner: Html, label: str) -> Html:
     """A table that is wider than a small screen, and scrolls by itself; by keys too."""
-    return Html(f'<div class=x tabindex=0 role=region aria-label="a wide table">{inner}</div>')
+    return Html(f'<div class=x tabindex=0 role=group aria-label="{label}">{inner}</div>')
 
 
 def _section(i: int, each: TensorReport, found: Report) -> str:
@@ -126,19 +150,28 @@ def _section(i: int, each: TensorReport, found: Report) -> str:
     pictures = []
     if each.codes:
         used = sum(1 for count in each.codes if count)
-        text = f"{used} of {len(each.codes)} codes in use"
+        text = f"Elements by code: {used} of {len(each.codes)} codes in use"
         text += f"; {sum(each.clipped):,} elements clipped" * (sum(each.clipped) > 0)
-        pictures.append((histogram_svg(each.codes, text, clipped=each.clipped), text))
+        counts = _coarser(np.add, each.codes, found)
+        pictures.append((histogram_svg(counts, text, clipped=each.clipped), text))
     if len(each.channels) > 1:
         worst = max(range(len(each.channels)), key=lambda at: _order(each.channels[at]))
         text = f"Error by channel of axis {each.axis}: {_percent(each.channels[worst])} at most, "
         text += f"in channel {worst}"
-        pictures.append((strip_svg(each.channels, text), text))
-    figures = "".join(f"<figure>{svg}<figcaption>{text}</figure>" for svg, text in pictures)
+        pictures.append((strip_svg(_coarser(np.fmax, each.channels, found), text), text))
+    figures = "".join(f"<figure>{svg}<figcaption>{escape(text)}</figure>" for svg, text in pictures)
     parts.append(f"<div class=p>{figures}</div>")
     if each.ways:
-        parts.append(_scroll(_ways(each, found)))
+        parts.append(_scroll(_ways(each, found), "ways"))
     return "".join(parts) + "</div></details>"
+
+
+def _coarser(join: np.ufunc, values: tuple[float, ...], found: Report) -> Array:
+    """What a picture shows of the values: of many tensors neighbours as one."""
+    array = np.asarray(values)
+    if len(found.measured) <= _MANY:
+        return array
+    return np.asarray(join.reduceat(array, np.arange(0, array.size, -(-array.size // _BARS))))
 
 
 def _ways(each: TensorReport, found: Report) -> Html:
@@ -148,26 +181,35 @@ def _ways(each: TensorReport, found: Report) -> Html:
         name = f"{printable(found.against or '', 60)}: {one.stored}"
         used = "" if one.codes_used is None else one.codes_used
         error = _number(one.sqnr_db), f"{one.max_abs_error:.6g}"
-        rows.append((_strong(name), *error, "", used, f"{one.bytes:,}", ""))
+        rows.append((_strong(name), *error, "", used, f"{one.bytes:,}"))
     if each.stats is not None:
         s = each.stats
         error = _number(s.sqnr_db), f"{s.max_abs_error:.6g}"
         size = f"{each.bytes_out:,}"
-        rows.append((_strong(found.how), *error, f"{s.saturated:,}", s.codes_used, size, ""))
+        rows.append((_strong(found.how), *error, f"{s.saturated:,}", s.codes_used, size))
     rows += [
         (
-            way.name,
+            f"{way.name} (least error)" if way.best else way.name,
             _number(way.sqnr_db),
             f"{way.max_abs_error:.6g}",
             f"{way.saturated:,}",
             way.codes_used,
             f"{way.bytes:,}",
-            "least error" if way.best else "",
         )
-        for way in each.ways
+        for way in (each.ways if len(found.measured) <= _MANY else _best(each))
     ]
-    head = ("way", "SQNR dB", "max error", "saturated", "codes", "bytes", "")
-    return table(rows, head, left=(7,), inline=False)
+    head = "way", "SQNR dB", "max error", "saturated", "codes", "bytes"
+    return table(rows, head, inline=False)
+
+
+def _best(each: TensorReport) -> list[Way]:
+    """The way with the least error of each kind, in their order, unless it is the one reported."""
+    least: dict[str, Way] = {}
+    for way in each.ways:
+        if way.kind not in least or way.sqnr_db > least[way.kind].sqnr_db:
+            least[way.kind] = way
+    same = None if each.stats is None else _number(each.stats.sqnr_db)
+    return [way for way in least.values() if way.best or _number(way.sqnr_db) != same]
 
 
 def _strong(text: str) -> Html:
@@ -189,11 +231,13 @@ def _order(value: float) -> float:
 
 
 def _number(decibels: float) -> str:
-    return Html("&infin;") if decibels == math.inf else f"{decibels:.2f}"
+    return "∞" if decibels == math.inf else f"{decibels:.2f}"
 
 
 def _percent(part: float) -> str:
-    return f"{part:.3g}" if not math.isfinite(part) else f"{100 * part:.3g} %"
+    if not math.isfinite(part):
+        return f"{part}"
+    return f"{100 * part:.1f} %" if part >= 0.001 or part == 0 else "< 0.1 %"
 
 
 def _size(n: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from ._reference import Array
 __all__ = ["Report", "TensorReport", "Way", "write"]
 
 _PASSES = 16  # over a tensor, about
+_KINDS = "rule", "clipping", "channel", "block"  # of ways, what is cheap first
 _WORTH = 1.0  # dB: what a way must gain to be advised
 
 
@@ -42,6 +44,7 @@ class Way:
     """One way to quantize a tensor."""
 
     name: str
+    kind: str  #: "rule", "clipping", "channel" or "block"
     sqnr_db: float
     max_abs_error: float
     saturated: int
@@ -92,6 +95,11 @@ class TensorReport:
         """That of the other file if there is one; Inf where nothing is known."""
         found = self.against or self.stats
         return math.inf if found is None else found.sqnr_db
+
+    def _rank(self) -> tuple[bool, float]:
+        """Worst first: what is lost in few codes, which SQNR does not show."""
+        lost = self.stats and not self.against and self.stats.few_codes > self.stats.channels / 10
+        return not lost, self.sqnr_db
 
     @property
     def max_abs_error(self) -> float:
@@ -233,7 +241,7 @@ def measure(
             how=_in_words(choice, axis, block, skip_nan=skip_nan),
             bytes_in=sum(each.bytes_in for each in found),
             bytes_out=sum(each.bytes_out for each in found),
-            tensors=tuple(sorted(_with_costs(found), key=lambda each: each.sqnr_db)),
+            tensors=tuple(sorted(_with_costs(found), key=TensorReport._rank)),
             against=None if other is None else other.container.path.name,
         )
 
@@ -315,7 +323,9 @@ class _Job:
                 stats = error_stats(x, params, skip_nan=bool(self.scheme.skip_nan))
                 low, high = min_max(x, skip_nan=bool(self.scheme.skip_nan))
             except ValueError as error:
-                return replace(found, note=str(error), bytes_out=tensor.bytes)
+                note = str(error).partition(";")[0]  # what follows is the fix for a caller
+                note = re.sub(r"^x\b", "it", note)
+                return replace(found, note=note, bytes_out=tensor.bytes)
             step()
             found = replace(found, stats=stats, minimum=float(low), maximum=float(high))
             if figures_alone:
@@ -355,6 +365,12 @@ class _Job:
         return replace(found, channels=tuple(seen.relative.tolist()) if axis is not None else ())
 
 
+def _kind(row: ComparisonRow) -> str:
+    if row.axis is not None:
+        return "block" if row.block_size else "channel"
+    return "rule" if row.method == "minmax" else "clipping"
+
+
 def _ways(comparison: Comparison, x: Array) -> tuple[Way, ...]:
     rows = [row for row in comparison.rows if row.stats is not None]
     fine = [row for row in rows if not row.few] or rows
@@ -362,6 +378,7 @@ def _ways(comparison: Comparison, x: Array) -> tuple[Way, ...]:
     return tuple(
         Way(
             comparison._title(row),
+            _kind(row),
             row.stats.sqnr_db,
             row.stats.max_abs_error,
             row.stats.saturated,
@@ -375,42 +392,42 @@ def _ways(comparison: Comparison, x: Array) -> tuple[Way, ...]:
 
 
 def _advice(stats: ErrorStats, comparison: Comparison) -> str:
-    """What would help this tensor, in a sentence."""
-    groups: list[list[ComparisonRow]] = [[], [], [], []]
+    """What would help this tensor, in a sentence: what is cheap first."""
+    groups = {kind: list[tuple[float, ComparisonRow]]() for kind in _KINDS}
     for row in comparison.rows:
-        if row.stats is None or row.few:
-            continue
-        at = 3 if row.block_size else 2 if row.axis is not None else int(row.method != "minmax")
-        groups[at].append(row)
-    told, before = [], stats.mse
-    for group in groups:
-        rows = [(row.stats.mse, row) for row in group if row.stats]
-        if not rows:
-            continue
-        mse, row = min(rows, key=lambda pair: pair[0])
-        gain = 10 * math.log10(before / mse) if mse and before < math.inf else 0.0
-        if gain >= _WORTH:
+        if row.stats is not None and not row.few:
+            groups[_kind(row)].append((row.stats.mse, row))
+    told, before = list[str](), stats.mse
+    for mse, row in (min(some, key=lambda pair: pair[0]) for some in groups.values() if some):
+        if 0 < before < math.inf and mse * 10 ** (_WORTH / 10) <= before:
             before = mse
-            less = 10 * math.log10(stats.mse / mse)
-            told.append(f"{_option(comparison, row)} has {less:.1f} dB less error")
+            if mse == 0:
+                told.append(f"{_option(comparison, row)} loses nothing")
+                continue
+            less = f"{10 * math.log10(stats.mse / mse):.1f} dB"
+            less = less if told else f"has {less} less error"
+            told.append(f"{_option(comparison, row)} {less}")
+    helps = ", ".join(told)
     if stats.few_codes:
-        text = stats._few()
-        return f"{text[0].upper()}{text[1:]}. " + (
-            f"What helps: {'; '.join(told)}." if told else "Nothing that was tried helps."
-        )
+        text = "Few codes are in use: 90 % of the nonzero elements "
+        if stats.channels > 1:
+            text += f"of {stats.few_codes:,} of {stats.channels:,} channels share a few"
+        else:
+            text += f"share {stats.codes_of_most:,}"
+        return f"{text}; {helps or 'nothing that was tried helps'}."
     if stats.mse == 0:
         return "Nothing is lost."
-    return f"{'; '.join(told)}." if told else "Nothing that was tried gains 1 dB."
+    return f"{helps[0].upper()}{helps[1:]}." if told else "Nothing that was tried gains 1 dB."
 
 
 def _option(comparison: Comparison, row: ComparisonRow) -> str:
-    name = comparison._title(row)
     if row.axis is not None:
-        block = f" --block-size {row.block_size}" if row.block_size else ""
-        return f"{name} (--axis {row.axis}{block})"
-    if row.method != "minmax":
-        return f"clipping ({name}, by HistogramObserver)"
-    return f"per tensor by {name}"
+        axis = -1 if row.axis else 0  # the last one, by the name that fits most tensors
+        if row.block_size:
+            return f"blocks of {row.block_size} (--axis {axis} --block-size {row.block_size})"
+        return f"a scale per channel (--axis {axis})"
+    name = comparison._title(row)
+    return name if row.method == "minmax" else f"clipping (HistogramObserver, {row.name})"
 
 
 # ---------------------------------------------------------------------------------------------
