@@ -30,10 +30,10 @@ def test_it_ends_with_all_codes_of_the_engine() -> None:
     first = [text.split("\n")[0] for text in shown if text]
     assert "/255 missing" in first[0]
     assert "wrapped" in first[0]
-    assert first[1].startswith("truncated: ")
+    assert "truncated" in first[1]
     assert "off by 128" in first[3] or "uint8 read as int8" in first[3]
     assert first[4] == "equal to `onnx` in all 230400 codes"
-    assert first[5] == "equal to `torch` in all 230400 codes"
+    assert first[5].startswith("equal to `torch` in all 230400 codes")
     assert first[6:] == [first[4], "230400 of 230400 codes are those of ONNX Runtime"]
 
 
