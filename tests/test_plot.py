@@ -223,6 +223,9 @@ def test_bad_input() -> None:
     with pytest.raises(TypeError, match="params must be a QuantParams"):
         zeropoint.plot.error_by_channel(X, None)
     assert pyplot.get_fignums() == []  # nothing half drawn
+    _, several = pyplot.subplots(1, 2)
+    with pytest.raises(TypeError, match=r"^ax must be an Axes of matplotlib, not ndarray; pass "):
+        zeropoint.plot.compare(X, ax=several)
 
 
 @pytest.mark.slow("compares 8 million elements")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +29,9 @@ from ._reference import Array, widen, working_dtype
 
 try:
     from matplotlib import pyplot, ticker
+    from matplotlib.axes import Axes
 except ImportError as error:
     raise missing("plot", "zeropoint.plot") from error
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["compare", "error_by_channel", "histogram"]
 
@@ -247,9 +246,13 @@ def compare(x: Any, *, ax: Axes | None = None, **keywords: Any) -> Axes:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    _, ax = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    if not isinstance(ax, Axes):
+        raise TypeError(
+            f"ax must be an Axes of matplotlib, not {type(ax).__name__}; pass one of those that "
+            "pyplot.subplots() gives"
+        )
     return ax
 
 
