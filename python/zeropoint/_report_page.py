@@ -23,9 +23,10 @@ _CSS = (
     ".x th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:9rem}"
     ".n{display:flex;flex-wrap:wrap;gap:.5rem;margin:1rem 0}"
     ".n div{flex:1 1 9rem;background:var(--panel);padding:.5rem .8rem}"
-    "dt,.s,figcaption{color:var(--soft)}dd{margin:0;font-size:1.3rem}"
+    "dt,.s,figcaption{color:var(--soft)}dd{margin:0 0 .4em}.n dd{font-size:1.3rem}"
     "details{border-top:1px solid var(--line)}summary{padding:.5rem 0;cursor:pointer}"
-    ".p{display:flex;flex-wrap:wrap;gap:1rem 2rem}figure{margin:0}figcaption{font-size:.85rem}"
+    ".p{display:flex;flex-wrap:wrap;gap:1rem 2rem;margin:.5rem 0}"
+    "figure{margin:0}figcaption{font-size:.85rem}"
     ".b{font-weight:600}.w{color:var(--warn)}details>div{padding:0 0 1rem}p{margin:.4em 0}"
 )
 
@@ -115,8 +116,8 @@ def _overview(found: Report, places: dict[str, int]) -> Html:
             _number(each.sqnr_db),
             _percent(each.cost),
             f"{each.max_abs_error:.4g}",
-            f"{each.stats.saturated:,}",
-            each.stats.codes_used,
+            "" if each.against else f"{each.stats.saturated:,}",
+            _codes_used(each),
             f"{each.bytes_in:,}",
             each.dtype,
             str(list(each.shape)),
@@ -176,12 +177,10 @@ def _coarser(join: np.ufunc, values: tuple[float, ...], found: Report) -> Array:
 
 def _ways(each: TensorReport, found: Report) -> Html:
     rows: list[tuple[object, ...]] = []
-    if each.against is not None:
-        one = each.against
+    if (one := each.against) is not None:
         name = f"{printable(found.against or '', 60)}: {one.stored}"
-        used = "" if one.codes_used is None else one.codes_used
         error = _number(one.sqnr_db), f"{one.max_abs_error:.6g}"
-        rows.append((_strong(name), *error, "", used, f"{one.bytes:,}"))
+        rows.append((_strong(name), *error, "", _codes_used(each), f"{one.bytes:,}"))
     if each.stats is not None:
         s = each.stats
         error = _number(s.sqnr_db), f"{s.max_abs_error:.6g}"
@@ -210,6 +209,11 @@ def _best(each: TensorReport) -> list[Way]:
             least[way.kind] = way
     same = None if each.stats is None else _number(each.stats.sqnr_db)
     return [way for way in least.values() if way.best or _number(way.sqnr_db) != same]
+
+
+def _codes_used(each: TensorReport) -> object:
+    found = each.against or each.stats
+    return "" if found is None or found.codes_used is None else found.codes_used
 
 
 def _strong(text: str) -> Html:
