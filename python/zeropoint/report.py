@@ -39,7 +39,7 @@ from ._files.target import replacing
 from ._layout import Layout
 from ._params import Params
 from ._profile import Profile
-from ._reference import Array, working_dtype
+from ._reference import MOST, Array, working_dtype
 
 __all__ = ["Report", "TensorReport", "Way", "write"]
 
@@ -97,7 +97,8 @@ class TensorReport:
     advice: str | None = None
     against: Against | None = None
     cost: float = 0.0  #: its part of the file's error, see `docs/report.md`
-    #: how many elements have each code, from qmin on; of these ends how many were clipped
+    first_code: int = 0
+    #: how many elements have each code, from the first on; of these ends how many were clipped
     codes: tuple[int, ...] = ()
     clipped: tuple[int, int] = (0, 0)
     #: the channels of the axis: the root mean square error, as a part of that of the values
@@ -110,10 +111,17 @@ class TensorReport:
         found = self.against or self.stats
         return math.inf if found is None else found.sqnr_db
 
+    @property
+    def few(self) -> bool:
+        """Whether few codes are in use in so many channels that the data are ruined."""
+        return bool(
+            self.stats and not self.against and _is_few(self.stats.few_codes, self.stats.channels)
+        )
+
+    @property
     def _rank(self) -> tuple[bool, float]:
         """Worst first: what is lost in few codes, which SQNR does not show."""
-        lost = self.stats and not self.against and self.stats.few_codes > self.stats.channels / 10
-        return not lost, self.sqnr_db
+        return not self.few, self.sqnr_db
 
     @property
     def max_abs_error(self) -> float:
@@ -147,7 +155,7 @@ class Report:
         """A dictionary that `json.dumps` takes, without what the pictures show."""
         found = asdict(self)
         for tensor in found["tensors"]:
-            for name in ("codes", "clipped", "axis", "channels"):
+            for name in ("codes", "clipped", "axis", "channels", "first_code"):
                 del tensor[name]
         return found
 
@@ -255,7 +263,7 @@ def measure(
             how=_in_words(choice, axis, block, skip_nan=skip_nan),
             bytes_in=sum(each.bytes_in for each in found),
             bytes_out=sum(each.bytes_out for each in found),
-            tensors=tuple(sorted(_with_costs(found), key=TensorReport._rank)),
+            tensors=tuple(sorted(_with_costs(found), key=lambda each: each._rank)),
             against=None if other is None else other.container.path.name,
         )
 
@@ -365,6 +373,7 @@ class _Job:
         ways = _ways(x, float(seen.signal.sum()), skip_nan=skip_nan, step=step)
         found = replace(
             found,
+            first_code=params.qmin,
             codes=tuple(seen.counts.tolist()),
             clipped=seen.clipped,
             axis=axis,
@@ -393,6 +402,11 @@ def _ways(x: Array, signal: float, *, skip_nan: bool, step: Callable[[], None]) 
     fine = [way for way in found if not way.few] or found
     best = min(fine, key=lambda way: way.mse)
     return tuple(replace(way, best=way is best) for way in found)
+
+
+def _is_few(channels: int, of: int) -> bool:
+    """As `ComparisonRow.few`."""
+    return channels / of > 1 - MOST
 
 
 def _way(comparison: Comparison, row: ComparisonRow, x: Array) -> Way:
@@ -442,7 +456,7 @@ def _in_slabs(x: Array, axis: int, block: int | None, signal: float, *, skip_nan
         max(one.max_abs_error for one in stats),
         sum(one.saturated for one in stats),
         max(one.codes_used for one in stats),
-        sum(one.few_codes for one in stats) > 0.1 * sum(one.channels for one in stats),
+        _is_few(sum(one.few_codes for one in stats), sum(one.channels for one in stats)),
         _bytes(x, axis, block),
     )
 
@@ -461,10 +475,10 @@ def _advice(stats: ErrorStats, ways: tuple[Way, ...]) -> str:
             told.append(f"{less} with {_option(way)}")
     helps = f"less error: {', '.join(told)}" if told else ""
     if stats.few_codes:
-        text = "Few codes are in use: 90 % of the nonzero elements "
         if stats.channels > 1:
-            text += f"of {stats.few_codes:,} of {stats.channels:,} channels share a few"
+            text = f"In {stats.few_codes:,} of {stats.channels:,} channels few codes are in use"
         else:
+            text = "Few codes are in use: 90 % of the nonzero elements "
             text += f"share {stats.codes_of_most:,}"
         return f"{text}; {helps or 'nothing that was tried helps'}."
     if stats.mse == 0:
@@ -515,6 +529,7 @@ def _of_codes(container: Container, one: Quantized) -> TensorReport:
         one.bytes,
         note=f"it is quantized already ({_stored(one)}): {np.count_nonzero(counts)} codes are in "
         "use; for its error report the file of the floats, against this one",
+        first_code=one.fields["qmin"],
         codes=tuple(counts.tolist()),
     )
 
@@ -572,4 +587,6 @@ class _Other:
         used = None if counts is None else int(np.count_nonzero(counts))
         codes = () if counts is None else tuple(counts.tolist())
         against = Against(stored, one.bytes, seen.sqnr_db, seen.worst, used)
-        return replace(found, against=against, codes=codes, clipped=(0, 0)), seen
+        first = found.first_code if isinstance(one, Tensor) else one.fields["qmin"]
+        found = replace(found, against=against, first_code=first, codes=codes, clipped=(0, 0))
+        return found, seen
