@@ -55,10 +55,11 @@ def _report(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     elif not options.quiet:
+        source, target, size = options.file, options.output, os.stat(options.output).st_size
         print_pairs(
             {
-                "source": f"{printable(options.file)} ({found.bytes_in:,} bytes of tensors)",
-                "target": f"{printable(options.output)} ({os.stat(options.output).st_size:,} bytes)",
+                "source": f"{printable(source)} ({found.bytes_in:,} bytes of tensors)",
+                "target": f"{printable(target)} ({size:,} bytes)",
             }
         )
         print(f"{len(found.measured):,} of {len(found.tensors):,} tensors measured: {found.how}")
