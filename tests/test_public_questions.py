@@ -242,7 +242,8 @@ QUESTIONS = [
         "Poses of the int8 model are near, but off",
         "`(pixels / s + z).astype(np.int8)`, pixels 0..255",
         "three at once: not divided by 255, cut off, wrapped",
-        ("truncated", "wrapped", "missing_255"),
+        ("scale_inverted",),
+        "no",
     ),
     Question(
         cast_without_parameters,
@@ -265,8 +266,9 @@ QUESTIONS = [
         "Arm-Examples/ML-examples/issues/8",
         "A model of digits always says 0; must bytes be converted?",
         "`q = pixels`",
-        "none was found; with MNIST's usual mean and deviation the bytes *are* the codes, so look elsewhere",
+        "none was found; by MNIST's usual mean and deviation the bytes *are* the codes",
         (),
+        "yes: look elsewhere",
     ),
     Question(
         range_of_this_recording,
@@ -274,7 +276,7 @@ QUESTIONS = [
         "Sound to uint8, outputs nowhere near",
         "`(255 * (x - x.min()) / (x.max() - x.min())).astype(np.uint8)`",
         "the range of one recording in place of the model's scale and zero point; cut off as well",
-        ("truncated", "fit"),
+        ("truncated", "other_parameters"),
     ),
     Question(
         channels_last,
@@ -354,7 +356,8 @@ QUESTIONS = [
         "All codes of an embedding are 0",
         "the range of one row, of each column",
         "a range needs many rows",
-        (),
+        ("scale_inverted",),
+        "no: constant codes",
     ),
     Question(
         narrowed_before_the_zero_point,
@@ -394,7 +397,7 @@ QUESTIONS = [
         "ConvTranspose fails with a scale per channel",
         "scales along axis 0 of a weight whose outputs are axis 1",
         "the axis is that of Conv",
-        ("fit",),
+        ("other_parameters",),
     ),
     Question(
         infinity,
@@ -426,7 +429,7 @@ QUESTIONS = [
         "1.1 in steps of 0.1 is packed as 10",
         "`np.rint(np.trunc(x) / s)`",
         "the values are cast to integers before the division",
-        ("data_truncated",),
+        ("data_integers",),
     ),
 ]
 
