@@ -233,7 +233,7 @@ QUESTIONS = [
         "ultralytics/ultralytics/issues/13304",
         "The model refuses floats; what is the conversion?",
         "`(x / s + z).astype(np.int8)`",
-        "the type; the line that was adopted cuts off, which the thread does not notice",
+        "the type; ours: the line that was adopted cuts off",
         ("truncated",),
     ),
     Question(
@@ -241,7 +241,7 @@ QUESTIONS = [
         "ultralytics/ultralytics/issues/4771",
         "Poses of the int8 model are near, but off",
         "`(pixels / s + z).astype(np.int8)`, pixels 0..255",
-        "three at once: not divided by 255, cut off, wrapped",
+        "ours: three at once, not divided by 255, cut off, wrapped",
         ("scale_inverted",),
         "no",
     ),
@@ -250,7 +250,7 @@ QUESTIONS = [
         "anilsathyan7/Portrait-Segmentation/issues/24",
         "Wrong masks from a quantized model",
         "`x.astype(np.int8)`",
-        "scale and zero point of the input are never applied",
+        "ours: scale and zero point of the input are never applied",
         ("truncated", "parameters_forgotten"),
     ),
     Question(
@@ -266,7 +266,7 @@ QUESTIONS = [
         "Arm-Examples/ML-examples/issues/8",
         "A model of digits always says 0; must bytes be converted?",
         "`q = pixels`",
-        "none was found; by MNIST's usual mean and deviation the bytes *are* the codes",
+        "none was found; ours: with MNIST's usual mean and deviation the bytes *are* the codes",
         (),
         "yes: look elsewhere",
     ),
@@ -275,7 +275,7 @@ QUESTIONS = [
         "https://community.st.com/t5/edge-ai/how-to-convert-a-float-array-to-uint8-t-array/m-p/51420",
         "Sound to uint8, outputs nowhere near",
         "`(255 * (x - x.min()) / (x.max() - x.min())).astype(np.uint8)`",
-        "the range of one recording in place of the model's scale and zero point; cut off as well",
+        "the range of one recording, not the model's scale and zero point; ours: cut off as well",
         ("truncated", "other_parameters"),
     ),
     Question(
@@ -291,7 +291,7 @@ QUESTIONS = [
         "microsoft/onnxruntime/issues/18576",
         "float16 is rounded down, not to the nearest",
         "`np.trunc(x / s) + z`",
-        "the float16 path casts without rounding, found again in 22741, repaired by 32452",
+        "the float16 path casts without rounding, repaired by 32452",
         ("truncated",),
     ),
     Question(
@@ -404,7 +404,7 @@ QUESTIONS = [
         "pytorch/pytorch/issues/133557",
         "Inf becomes 0 and not 255",
         "Inf to int32 first: -2**31, `+ z`, clipped",
-        "the conversion comes before the clip",
+        "ours: the conversion to int32 comes before the clip",
         ("int32_before_clipping",),
     ),
     Question(
