@@ -25,6 +25,7 @@ from ._compare import Comparison, error_stats
 from ._extras import missing
 from ._layout import Layout
 from ._params import Params, checked
+from ._profile import profile
 from ._reference import Array, widen, working_dtype
 
 try:
@@ -158,19 +159,12 @@ def error_by_channel(
     """
     params = checked(params, call="zeropoint.plot.error_by_channel(x, ")
     x = _checks.real_array(x)
-    layout = params._check_fits(x.shape)
     axis = params.axis if axis is None else _checks.axis(axis)
     if axis is None:
         raise ValueError("axis is None, and so is that of the parameters; pass for example axis=0")
     axis = _checks.normal_axis(axis, x.ndim)
     whole = error_stats(x, params, skip_nan=skip_nan).sqnr_db
-    found = []
-    for channel in range(x.shape[axis]):
-        tile = (*[slice(None)] * axis, slice(channel, channel + 1))
-        where = layout.params_index(tile)
-        some = params._over(*(each[where] for each in params._arrays))
-        found.append(error_stats(x[tile], some, skip_nan=skip_nan).sqnr_db)
-    ratios = np.array(found)
+    ratios = profile(x, params, axis, saturated=0).sqnr_db_by_channel
     shown = np.where(np.isfinite(ratios), ratios, 0)
     worst = int(np.argmin(ratios))
 
