@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import testing
+from . import _checks, testing
 from ._backend import ieee
 from ._diagnose import Diagnosis, ranked
 from ._params import Params, checked
@@ -17,6 +17,7 @@ from ._reference import Array
 from .testing import Difference
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Probe(Diagnosis):
     """What `probe` finds: a `Diagnosis` of the codes that a quantizer gave.
@@ -39,7 +40,7 @@ class Probe(Diagnosis):
             start, found = f"Nearest is `{best.convention}`", f"{best.matched} of {size}"
         if not best.mistakes:
             return f"{start}: equal in {found} codes."
-        return f"{start}, but {best.name}: {best.text}. That gives {found} codes."
+        return f"{start}, but {best.name}: {found} codes. {best.text}"
 
     def _details(self) -> Iterator[str]:
         if self.differences:
