@@ -37,9 +37,7 @@ class Probe(Diagnosis):
         found = f"all {size}" if best.matched == size else f"{best.matched} of {size}"
         if not best.mistakes:
             return f"This is nearest to `{best.convention}`: equal in {found} codes."
-        return (
-            f"This is `{best.convention}`, but {best.name}: {best.text}. That gives {found} codes."
-        )
+        return f"This is `{best.convention}`, but {best.name}: {found} codes. {best.text}"
 
     def _details(self) -> Iterator[str]:
         if self.differences:
