@@ -34,12 +34,12 @@ class Probe(Diagnosis):
             return f"This is {names}{more}: equal in all {size} codes."
         if best.share < 0.5:
             return f"This is no known recipe: {super()._summary()}."
-        found = f"all {size}" if best.matched == size else f"{best.matched} of {size}"
+        start, found = f"This is `{best.convention}`", f"all {size}"
+        if best.matched < size:
+            start, found = f"Nearest is `{best.convention}`", f"{best.matched} of {size}"
         if not best.mistakes:
-            return f"This is nearest to `{best.convention}`: equal in {found} codes."
-        return (
-            f"This is `{best.convention}`, but {best.name}: {best.text}. That gives {found} codes."
-        )
+            return f"{start}: equal in {found} codes."
+        return f"{start}, but {best.name}: {best.text}. That gives {found} codes."
 
     def _details(self) -> Iterator[str]:
         if self.differences:

@@ -29,10 +29,11 @@ class Profile:
     @property
     def sqnr_db(self) -> float:
         """10 log10(sum x^2 / sum (x' - x)^2), as in `ErrorStats` but for the order of the sums."""
-        signal, noise = float(self.signal.sum()), float(self.noise.sum())
-        if noise == 0:
-            return math.inf
-        return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
+        return float(_decibels(self.signal.sum(), self.noise.sum()))
+
+    @property
+    def sqnr_db_by_channel(self) -> Array:
+        return _decibels(self.signal, self.noise)
 
     @property
     def relative(self) -> Array:
@@ -57,6 +58,14 @@ class Profile:
     def count(self, codes: Array) -> None:
         counts = np.bincount(codes.reshape(-1).view(np.uint8), minlength=256)
         self.counts += np.roll(counts, 128) if codes.dtype == np.int8 else counts
+
+
+def _decibels(signal: Array, noise: Array) -> Array:
+    """Inf where nothing is lost, and -Inf where there is no signal, or a value that became Inf."""
+    with np.errstate(all="ignore"):
+        ratio = 10 * np.log10(signal / noise)
+    lost = (signal == 0) | ~np.isfinite(noise)
+    return np.asarray(np.where(noise == 0, np.inf, np.where(lost, -np.inf, ratio)))
 
 
 @ieee

@@ -783,8 +783,12 @@ class Evaluation:
 
     def _ranged(self, r: Recipe) -> Array:
         c = self._keep(r[:7], self._rounded_of, r)
-        z = self._addend(r, self._numbers_of(r)[1])
-        return _RANGE[r.range](self.problem.range, c, self._values_of(r), z)
+        second = self._numbers_of(r)[1]
+        z = self._addend(r, second)
+        c = _RANGE[r.range](self.problem.range, c, self._values_of(r), z)
+        if second.dtype.kind == "f" and not self.problem.has_offset and r.rounding != "none":
+            return np.trunc(c)  # what is added is no integer, and the cast cuts it off
+        return c
 
     def _rounded_of(self, r: Recipe) -> Array:
         y = self._keep(r[:6], self._quotient_of, r)
