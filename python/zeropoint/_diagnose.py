@@ -251,6 +251,7 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
         at = _sample(problem, groups)
     problem.some_nan = bool(np.isnan(Points(problem, at).elements("same")).any())
     own = next(g for g in groups if any(c.base == 0 for c in g.members))
+    problem.matched = own.matched
     if groups[0].matched == x.size:
         if own.matched < x.size:  # another convention: by which mistake with the meant one?
             singles = [plain[0], *_with_one_more(plain[:1], _ways(problem))]
@@ -259,8 +260,20 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
             groups[0].members.extend(more)
         groups = groups[:1]
     else:
-        groups = _believed(_search(problem, at, plain), x.size)
+        groups = _best(problem, at, plain)
+        missed = groups[0].left
+        if at.size < x.size and missed.size and not np.isin(missed, at).any():
+            # what the sample did not show
+            groups = _best(problem, np.union1d(at, missed), plain)
     return _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
+
+
+def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
+    """The best explanations, which all codes have verified."""
+    groups = _believed(_search(problem, at, plain), problem.x.size)
+    if at.size < problem.x.size:
+        groups = _believed(_verified(problem, at, groups[:3]), problem.x.size)
+    return groups
 
 
 def _believed(groups: list[_Group], size: int) -> list[_Group]:
@@ -275,16 +288,13 @@ def _believed(groups: list[_Group], size: int) -> list[_Group]:
 
 
 def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
-    """Explanations, where no convention is one: single mistakes, pairs, parameters by another rule,
-    a third mistake, a fit; each where those before leave something."""
-    size, ways = problem.x.size, _ways(problem)
-    singles = [*plain, *_with_one_more(plain, ways)]
-    groups = _verified(problem, at, _groups(problem, at, singles, plain))
+    """Explanations, where no convention is one, estimated at the positions `at`: single mistakes,
+    pairs, parameters by another rule, a third mistake, a fit; each where those before leave
+    something."""
+    size = problem.x.size
+    ways = [way for way in _ways(problem) if CATALOGUE[way[0]].key != "other_parameters"]
+    groups = _groups(problem, at, [*plain, *_with_one_more(plain, ways)], plain)
     missed = groups[0].left
-    if at.size < size and missed.size and not np.isin(missed, at).any():
-        at = np.union1d(at, missed)  # what the sample did not show
-        groups = _verified(problem, at, _groups(problem, at, singles, plain))
-        missed = groups[0].left
     kinds = np.unique(Points(problem, at).q).size
     if groups[0].matched == size or kinds < _KINDS:
         return groups
@@ -301,7 +311,7 @@ def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group
         best = _groups(problem, few, itertools.chain(*candidates), forms, 12)
         likely = {c.changes: c for g in best for c in g.members[:16]}
         found = [_on(p, changes) for p in plain for changes in likely]
-        more = _verified(problem, at, _groups(problem, at, found, plain))
+        more = _groups(problem, at, found, plain)
         more = [g for g in more if g.members[0].changes and g.matched >= least * size]
         return sorted([*groups, *more], key=lambda g: g.order)
 
@@ -318,8 +328,9 @@ def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group
         if sources is None:
             groups = tried(_with_one_more(pairs, ways))
             continue
-        problem.sources |= sources(problem, at)
-        others = [way for way in _ways(problem) if way not in ways]
+        found = sources(problem, at)
+        problem.sources |= found
+        others = [way for way in _ways(problem) if way[2] in found]
         more = usual if sources is _fitted.rules else one
         groups = tried(_with_one_more([*forms, *more], others), least=_ENOUGH)
         ways = [*ways, *others]
@@ -367,14 +378,29 @@ def _groups(
 ) -> list[_Group]:
     """The best `most` groups of candidates, by what they explain at some positions of the codes.
 
-    Mistakes that make no difference there are left out.
+    Mistakes that make no difference there are left out.  What a group explains of all codes is
+    estimated: by its shares of those that the parameters explain, and of the others, whose numbers
+    are known.
     """
     points = Points(problem, at)
     evaluation = Evaluation(problem, points)
+    own = evaluation.matches(evaluation.codes(_recipes.base(problem.params.convention)))
+    size, fine = problem.x.size, problem.matched
+    inside = int(np.count_nonzero(own))
+
+    def estimate(fits: Array) -> int:
+        found = int(np.count_nonzero(fits))
+        if at.size == size or found == at.size:
+            return found * size // max(at.size, 1)
+        both = int(np.count_nonzero(fits & own))
+        of_own = both / inside * fine if inside else 0
+        others = (found - both) / (at.size - inside) * (size - fine) if inside < at.size else 0
+        return min(size - 1, int(of_own + others))
+
     counts, as_it_is = [], {}
     for candidate in itertools.chain(plain, candidates):
         codes = evaluation.codes(candidate.recipe)
-        matched = int(np.count_nonzero(evaluation.matches(codes)))
+        matched = estimate(evaluation.matches(codes))
         if not candidate.changes:
             as_it_is[candidate.base] = matched, codes
         elif candidate.base in as_it_is:
@@ -398,10 +424,10 @@ def _groups(
 
 def _verified(problem: Problem, at: Array, groups: list[_Group]) -> list[_Group]:
     """The same groups with what they explain of all codes, the best first."""
-    if at.size == problem.x.size or not groups:
+    if at.size == problem.x.size:
         return groups
     # of the best group, which others are listed with it; one of each of the others
-    chosen = [[*g.members[: 1 if n else 8]] for n, g in enumerate(groups)]
+    chosen = [[*g.members[: 1 if n else 6]] for n, g in enumerate(groups)]
     flat = [(n, c) for n, members in enumerate(chosen) for c in members]
     matched, equal = [0] * len(flat), [True] * len(flat)
     left: list[list[Array]] = [[] for _ in flat]

@@ -22,6 +22,7 @@ _RULES: tuple[dict[str, Any], ...] = (
     {"convention": "tflite"},
 )
 _BLOCKS = (16, 32, 64, 128)
+_IN_BLOCKS = 1 << 22  # elements that are cut into blocks; of more there would be many parameters
 _CHANNELS = 1 << 8  # to which lines are fitted one by one
 _EACH = 1 << 8  # elements of a channel that a line is fitted to
 _LEAST = 12  # that a line needs
@@ -29,6 +30,9 @@ _LEAST = 12  # that a line needs
 
 def rules(problem: Problem, at: Array) -> dict[str, Source]:
     """The parameters that `choose_params` and common formulas have for these data, by name."""
+    known = {name: each for name, each in problem.sources.items() if name.startswith("rule: ")}
+    if known:
+        return known
     found: dict[str, Source] = {}
     params, x = problem.params, problem.x
     how: dict[str, Any] = {"dtype": params.dtype, "qmin": params.qmin, "qmax": params.qmax}
@@ -44,7 +48,7 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
                     name = f"zp.choose_params(x, {params.dtype.name!r}{text}{where})"
                     first, second = chosen._arrays
                     found[f"rule: {name}"] = Source(first, second, axis)
-                    for block in _BLOCKS if axis == x.ndim - 1 else ():
+                    for block in _BLOCKS if axis == x.ndim - 1 and x.size <= _IN_BLOCKS else ():
                         if rule in _RULES[:2] and block < x.shape[axis]:
                             ends = range_or_none(x, axis, block, skip_nan=True)
                             first, second = Choice(**how, **rule).params(*ends, axis, block)._arrays

@@ -719,6 +719,7 @@ class Problem:
             real = np.promote_types(real, params._arrays[0].dtype)
         self.real = real
         self.some_nan = True  #: until it is known that there are none
+        self.matched = 0  #: codes that `params` explain, once they are counted
 
     def variants(self, field: str, variant: str) -> list[str]:
         """Those of the recipe's field that a way of a mistake stands for here."""

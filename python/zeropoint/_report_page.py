@@ -13,9 +13,9 @@ from ._html import Html, escape, histogram_svg, page, strip_svg, table
 from ._reference import Array
 from .report import Report, TensorReport, Way
 
-_ROOM = 1_650_000  # characters of all sections: a page of 1,000 tensors stays below 2 MB
+_ROOM = 1_700_000  # characters of all sections: a page of 1,000 tensors stays below 2 MB
 _OPEN = 3  # sections
-_MANY, _BARS = 300, 32  # of more tensors pictures have fewer bars, and the ways are the best ones
+_MANY, _BARS = 300, 24  # of more tensors pictures have fewer bars, and the ways are the best ones
 
 _CSS = (
     "body{max-width:72rem;margin:auto;padding:1rem;overflow-wrap:anywhere}"
@@ -144,7 +144,8 @@ def _scroll(inner: Html, label: str) -> Html:
 
 
 def _section(i: int, each: TensorReport, found: Report) -> str:
-    head = f"{_name(each)} <span class=s>{escape(each.dtype)} {list(each.shape)}"
+    head = f"{_name(each, len(found.measured))} <span class=s>"
+    head += f"{escape(each.dtype)} {list(each.shape)}"
     if each.stats is not None:
         head += f", {_number(each.sqnr_db)} dB"
     is_open = " open" if i < _OPEN else ""
@@ -160,16 +161,17 @@ def _section(i: int, each: TensorReport, found: Report) -> str:
     pictures = []
     if each.codes:
         used = sum(1 for count in each.codes if count)
-        text = f"Elements by code: {used} of {len(each.codes)} codes in use"
+        text = f"{used} of {len(each.codes)} codes in use"
         low, high = each.clipped
         text += f"; clipped: {low:,} at the first, {high:,} at the last" if low or high else ""
-        svg = histogram_svg(_coarser(np.add, each.codes, found), text, clipped=each.clipped)
+        counts = _coarser(np.add, each.codes, found)
+        svg = histogram_svg(counts, "elements by code", clipped=each.clipped)
         pictures.append(_figure(svg, each.first_code, each.first_code + len(each.codes) - 1, text))
     if len(each.channels) > 1:
         worst = max(range(len(each.channels)), key=lambda at: _order(each.channels[at]))
         text = f"Error by channel of axis {each.axis}: {_percent(each.channels[worst])} at most, "
         text += f"in channel {worst}"
-        svg = strip_svg(_coarser(np.fmax, each.channels, found), text)
+        svg = strip_svg(_coarser(np.fmax, each.channels, found), "error by channel")
         pictures.append(_figure(svg, 0, len(each.channels) - 1, text))
     parts.append(f"<div class=p>{''.join(pictures)}</div>")
     if each.ways:
@@ -239,13 +241,13 @@ def _strong(text: str) -> Html:
 
 
 def _link(each: TensorReport, places: dict[str, int]) -> Html:
-    if each.name not in places:
-        return _name(each)
-    return Html(f"<a href=#t{places[each.name]}>{_name(each)}</a>")
+    name = _name(each, len(places))
+    return Html(f"<a href=#t{places[each.name]}>{name}</a>") if each.name in places else name
 
 
-def _name(each: TensorReport) -> Html:
-    return _breakable(printable(each.name, 200))
+def _name(each: TensorReport, tensors: int) -> Html:
+    name = printable(each.name, 200)
+    return _breakable(name) if tensors <= _MANY else escape(name)
 
 
 def _breakable(text: str) -> Html:

@@ -378,7 +378,7 @@ class _Job:
             clipped=seen.clipped,
             axis=axis,
             ways=ways,
-            advice=_advice(found.stats, ways),
+            advice=_advice(found.stats, ways, symmetric=self.scheme.choice.symmetric),
         )
         one = None if other is None else other.partner(self.tensor, self.container)
         if other is not None and one is not None:
@@ -461,7 +461,7 @@ def _in_slabs(x: Array, axis: int, block: int | None, signal: float, *, skip_nan
     )
 
 
-def _advice(stats: ErrorStats, ways: tuple[Way, ...]) -> str:
+def _advice(stats: ErrorStats, ways: tuple[Way, ...], *, symmetric: bool) -> str:
     """What would help this tensor, in a sentence: what is cheap first."""
     told, before = list[str](), stats.mse
     for kind in ("rule", "clipping", "channel", "block"):
@@ -472,7 +472,7 @@ def _advice(stats: ErrorStats, ways: tuple[Way, ...]) -> str:
         if 0 < before < math.inf and way.mse * 10 ** (_WORTH / 10) <= before:
             before, ratio = way.mse, stats.mse / way.mse if way.mse else math.inf
             less = "no error at all" if ratio == math.inf else f"{10 * math.log10(ratio):.1f} dB"
-            told.append(f"{less} with {_option(way)}")
+            told.append(f"{less} with {_option(way, symmetric=symmetric)}")
     helps = f"less error: {', '.join(told)}" if told else ""
     if stats.few_codes:
         if stats.channels > 1:
@@ -486,13 +486,18 @@ def _advice(stats: ErrorStats, ways: tuple[Way, ...]) -> str:
     return f"{helps[0].upper()}{helps[1:]}." if told else "Nothing that was tried gains 1 dB."
 
 
-def _option(way: Way) -> str:
+def _option(way: Way, *, symmetric: bool) -> str:
+    """The name of a way, and the options that give it in place of symmetric parameters or not."""
+    if way.kind == "clipping":
+        return f"clipping (HistogramObserver, {way.name})"
+    options = []
     if way.axis is not None:
-        axis = -1 if way.axis else 0  # the last one, by the name that fits most tensors
-        if way.block_size:
-            return f"blocks of {way.block_size} (--axis {axis} --block-size {way.block_size})"
-        return f"a scale per channel (--axis {axis})"
-    return way.name if way.kind == "rule" else f"clipping (HistogramObserver, {way.name})"
+        options.append(f"--axis {-1 if way.axis else 0}")  # the last one fits most tensors so
+        options += [f"--block-size {way.block_size}"] * (way.kind == "block")
+    options += ["without --symmetric"] * (symmetric and way.name != "symmetric")
+    names = {"channel": "a scale per channel", "block": f"blocks of {way.block_size}"}
+    shown = f" ({' '.join(options)})" if options else ""
+    return names.get(way.kind, way.name) + shown
 
 
 # ---------------------------------------------------------------------------------------------
