@@ -168,7 +168,7 @@ def test_costs_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_tensors_go_in_slabs(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = {"more": np.random.default_rng(3).normal(size=(4000, 64)).astype(F32)}
+    more = {"more": np.random.default_rng(3).normal(size=(4000, 64)).astype(np.float16)}
     safetensors.numpy.save_file(TENSORS | more, model)
     before = report.write(model, "report.html")
     monkeypatch.setattr(report, "_AT_ONCE", 1000)
