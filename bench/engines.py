@@ -393,7 +393,7 @@ def ask(engine: Engine) -> Answer:
             others[each.kind] = others.get(each.kind, 0) + each.count
     return Answer(
         conventions.pop(),
-        tuple(mistake.name for mistake in CATALOGUE if mistake.key in common),
+        tuple(sorted(mistake.name for mistake in CATALOGUE if mistake.key in common)),
         sum(found.size for found in probes),
         others,
     )

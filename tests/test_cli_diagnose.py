@@ -27,14 +27,14 @@ def test_the_mistake_is_named(capsys, x):
     printed = run(capsys, "diagnose", "x.npy", "q.npy", "--scale", "0.02", "--zero-point", "120")
     assert printed.err == ""
     assert printed.out == f"{zp.diagnose(x, np.load('q.npy'), PARAMS)}\n"
-    assert printed.out.startswith("truncated: ")
+    assert printed.out.startswith("truncated, or floored ")
 
 
 def test_json(capsys, x):
     arguments = ("diagnose", "x.npy", "q.npy", "--scale", "0.02", "--zero-point", "120", "--json")
     found = as_json(run(capsys, *arguments).out)
     assert found["explanations"][0]["mistakes"] == ["truncated"]
-    assert found["text"].startswith("truncated: ")
+    assert found["text"].startswith("truncated, or floored ")
     assert found["size"] == x.size
 
 

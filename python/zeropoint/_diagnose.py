@@ -22,10 +22,18 @@ from ._reference import Array, widen, working_dtype
 _SAMPLE = 1 << 14  # positions at which every recipe is tried
 _FEW = 1 << 10  # and pairs of mistakes
 _TILE = 1 << 16  # elements that are verified at a time: what fits a cache
-_ENOUGH = 0.9  # what a single mistake must explain, or pairs are tried
+_ENOUGH = 0.9  # what other parameters must explain to be believed
+_KINDS = 3  # distinct codes without which no more than a single mistake is sought
+#: mistakes that are tried with other parameters
+_WITH_RULES = (
+    *("truncated", "floored", "ties_away", "ties_half_up", "reciprocal", "wrapped", "not_clipped"),
+    *("clipped_127", "uint8_read_as_int8", "off_by_128", "transposed", "division_float16"),
+)
+_FIX = "q = zp.quantize(x, params)"
 _SHOWN = 10  # codes that are left over
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Remaining:
     """A code that the best explanation does not give."""
@@ -36,6 +44,7 @@ class Remaining:
     expected: float  #: by the best explanation
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Explanation:
     """How codes may have been made, and how many of them that explains."""
@@ -53,6 +62,7 @@ class Explanation:
         return asdict(self)
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Diagnosis:
     """What `diagnose` finds: explanations, the best first."""
@@ -62,7 +72,8 @@ class Diagnosis:
     same: tuple[str, ...]  #: conventions that give all codes
     remaining: tuple[Remaining, ...]  #: the first ten that the best explanation leaves
     correct: bool  #: whether these are the codes of `params`
-    notes: tuple[str, ...] = ()  #: what else is to be known
+    paragraph: str  #: that names the best
+    notes: tuple[str, ...]  #: what else is to be known
 
     @property
     def best(self) -> Explanation:
@@ -87,42 +98,22 @@ class Diagnosis:
             ]
             caption = f"The first of the {self.size - self.best.matched} codes that are left"
             shown += _html.table(left, ("index", "x", "code", "expected"), caption=caption)
-        more = (*self._also(), *self._advice())
+        more = (*self.notes, *self._also(), *self._fix())
         return "".join([_html.paragraph(summary), shown, *map(_html.paragraph, more)])
 
     def _summary(self) -> str:
-        best, size = self.best, self.size
-        if not size:
-            return "no codes: the array is empty, and nothing can be told apart"
-        if best.matched == size and not best.mistakes:
-            return f"equal to `{best.convention}` in all {size} codes"
-        shown = _of(best.matched, size)
-        if best.share < 0.5:
-            return (
-                f"no known mistake explains these codes; the nearest, {best.name} "
-                f"(of `{best.convention}`), explains {shown}"
-            )
-        if not best.mistakes:
-            return f"nearest to `{best.convention}`, which explains {shown}"
-        return f"{best.name}: {best.text}; of `{best.convention}`, this explains {shown}"
+        return self.paragraph
 
     def _details(self) -> Iterator[str]:
         best = self.best
-        if self.size:
-            yield f"Explained: {_of(best.matched, self.size)}."
-        left = self.size - best.matched
-        if left:
-            first = "; ".join(
-                f"{[*r.index]}: x = {r.value:.9g}, code {r.code:g}, expected {r.expected:g}"
-                for r in self.remaining[:3]
-            )
-            yield f"Left: {left} code{'s' * (left > 1)}, the first at {first}."
+        yield f"Explained: {_of(best.matched, self.size)}."
+        yield from self.notes
         yield from self._also()
         next = {f"{e.name} of `{e.convention}`": e.share for e in reversed(self.explanations[1:])}
         if next:
             shown = [f"{name} {_percent(share)}" for name, share in reversed(next.items())]
             yield f"Next: {'; '.join(shown[:3])}."
-        yield from self._advice()
+        yield from self._fix()
 
     def _also(self) -> Iterator[str]:
         also = self.best.also
@@ -130,8 +121,7 @@ class Diagnosis:
             more = f"; and {len(also) - 8} more" if len(also) > 8 else ""
             yield f"The same codes on these data: {'; '.join(also[:8])}{more}."
 
-    def _advice(self) -> Iterator[str]:
-        yield from self.notes
+    def _fix(self) -> Iterator[str]:
         if not self.correct and self.size:
             yield f"Fix: {self.best.fix}"
 
@@ -218,10 +208,14 @@ class _Candidate(NamedTuple):
         return tuple([i for i, _, _ in self.changes])
 
     @property
+    def size(self) -> int:
+        """How much is assumed; a fit has more free numbers than two mistakes."""
+        return len(self.changes) + 2 * self.recipe.source.startswith("fit")
+
+    @property
     def order(self) -> tuple[Any, ...]:
-        """The simplest first; a fit has more free numbers than two mistakes."""
-        n = len(self.changes) + 2 * self.recipe.source.startswith("fit")
-        return n, self.base, self.mistakes
+        """The simplest first, then the commonest, then those of the parameters' convention."""
+        return self.size, self.mistakes, self.base
 
     def and_also(self, way: _Way) -> _Candidate:
         changes = tuple(sorted([*self.changes, way]))
@@ -243,6 +237,9 @@ class _Group(NamedTuple):
 @ieee
 def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
     """`diagnose` of arrays that were checked."""
+    scalar = x.ndim == 0
+    if scalar:
+        x, q = x.reshape(1), q.reshape(1)
     problem = Problem(x, q, params)
     conventions = _recipes.bases(params)
     plain = [_Candidate(b, (), _recipes.base(name)) for b, name in enumerate(conventions)]
@@ -252,23 +249,54 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
     else:
         groups = _of_conventions(problem, plain)
         at = _sample(problem, groups)
-    if groups[0].matched < x.size:
-        groups = _search(problem, at, plain)
-    return _diagnosis(problem, conventions, groups)
+    problem.some_nan = bool(np.isnan(Points(problem, at).elements("same")).any())
+    own = next(g for g in groups if any(c.base == 0 for c in g.members))
+    problem.matched = own.matched
+    if groups[0].matched == x.size:
+        if own.matched < x.size:  # another convention: by which mistake with the meant one?
+            singles = [plain[0], *_with_one_more(plain[:1], _ways(problem))]
+            likely = _verified(problem, at, _groups(problem, at, singles))
+            more = [c for g in likely if g.matched == x.size for c in g.members]
+            groups[0].members.extend(more)
+        groups = groups[:1]
+    else:
+        groups = _best(problem, at, plain)
+        missed = groups[0].left
+        if at.size < x.size and missed.size and not np.isin(missed, at).any():
+            # what the sample did not show
+            groups = _best(problem, np.union1d(at, missed), plain)
+    return _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
+
+
+def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
+    """The best explanations, which all codes have verified."""
+    groups = _believed(_search(problem, at, plain), problem.x.size)
+    if at.size < problem.x.size:
+        groups = _believed(_verified(problem, at, groups[:3]), problem.x.size)
+    return groups
+
+
+def _believed(groups: list[_Group], size: int) -> list[_Group]:
+    """The best first: those whose every mistake halves, at least, what is left without it."""
+    best: list[_Group] = []
+    others: list[_Group] = []
+    for group in sorted(groups, key=lambda g: (g.members[0].size, g.order)):
+        left, n = size - group.matched, group.members[0].size
+        fewer = [size - g.matched for g in best if g.members[0].size < n]
+        (best if not fewer or 2 * left <= min(fewer) else others).append(group)
+    return [*sorted(best, key=lambda g: g.order), *sorted(others, key=lambda g: g.order)]
 
 
 def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
-    """The best explanations, where no convention is one: single mistakes, pairs, a third mistake,
-    other parameters, each where those before explain too little."""
-    size, ways = problem.x.size, _ways(problem)
-    singles = [*plain, *_with_one_more(plain, ways)]
-    groups = _verified(problem, at, _groups(problem, at, singles))
+    """Explanations, where no convention is one, estimated at the positions `at`: single mistakes,
+    pairs, parameters by another rule, a third mistake, a fit; each where those before leave
+    something."""
+    size = problem.x.size
+    ways = [way for way in _ways(problem) if CATALOGUE[way[0]].key != "other_parameters"]
+    groups = _groups(problem, at, [*plain, *_with_one_more(plain, ways)], plain)
     missed = groups[0].left
-    if at.size < size and missed.size and not np.isin(missed, at).any():
-        at = np.union1d(at, missed)  # what the sample did not show
-        groups = _verified(problem, at, _groups(problem, at, singles))
-        missed = groups[0].left
-    if groups[0].matched == size:
+    kinds = np.unique(Points(problem, at).q).size
+    if groups[0].matched == size or kinds < _KINDS:
         return groups
     few = at
     if at.size > _FEW:
@@ -278,33 +306,34 @@ def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group
     # of conventions that differ in ties alone, one is enough to see what is likely
     forms = [*{p.recipe.form: p for p in reversed(plain)}.values()]
 
-    def tried(candidates: Iterable[_Candidate], least: float = 0.0) -> list[_Group]:
-        """The groups and more candidates, if these explain far more."""
-        best = _groups(problem, few, candidates, forms, 16)
+    def tried(*candidates: Iterable[_Candidate], least: float = 0.0) -> list[_Group]:
+        """The groups so far, and the best of more candidates that explain enough."""
+        best = _groups(problem, few, itertools.chain(*candidates), forms, 12)
         likely = {c.changes: c for g in best for c in g.members[:16]}
         found = [_on(p, changes) for p in plain for changes in likely]
-        more = _verified(problem, at, _groups(problem, at, found, plain))
-        if not more or more[0].matched < least * size:
-            return groups
-        left = size - groups[0].matched
-        if groups[0].matched >= _ENOUGH * size and 10 * (size - more[0].matched) >= left:
-            return groups
+        more = _groups(problem, at, found, plain)
+        more = [g for g in more if g.members[0].changes and g.matched >= least * size]
         return sorted([*groups, *more], key=lambda g: g.order)
 
     one = [*_with_one_more(forms, ways)]
-    groups = tried(_with_one_more(one, ways))
-    pairs = [c for g in groups for c in g.members[:4] if len(c.changes) == 2]
-    for sources in (_fitted.rules, _fitted.fit, _fitted.fit_channels):
-        if groups[0].matched >= _ENOUGH * size:
-            return groups
-        problem.sources |= sources(problem, at)
-        others = [way for way in _ways(problem) if way not in ways]
-        groups = tried(_with_one_more(forms, others), _ENOUGH)
-        if groups[0].matched < size:
-            groups = tried(_with_one_more(one, others), _ENOUGH)
-        if sources is _fitted.rules and groups[0].matched < _ENOUGH * size:
-            groups = tried(_with_one_more(pairs, ways), _ENOUGH)
-        ways += others
+    cast = [c for c in one if c.recipe.rounding == "trunc"]  # and wrapped: what .astype does
+    cast = [*_with_one_more(cast, [way for way in ways if way[2] == "wrapped"])]
+    groups = tried(_with_one_more(one, ways), _with_one_more(cast, ways))
+    pairs = [c for g in groups for c in g.members[:4] if len(c.changes) == 2][:8]
+    usual = [c for c in one if CATALOGUE[c.mistakes[0]].key in _WITH_RULES]
+    for sources in (_fitted.rules, None, _fitted.fit, _fitted.fit_channels):
+        enough = groups[0].matched >= _ENOUGH * size
+        if groups[0].matched == size or (enough and sources is _fitted.fit_channels):
+            break
+        if sources is None:
+            groups = tried(_with_one_more(pairs, ways))
+            continue
+        found = sources(problem, at)
+        problem.sources |= found
+        others = [way for way in _ways(problem) if way[2] in found]
+        more = usual if sources is _fitted.rules else one
+        groups = tried(_with_one_more([*forms, *more], others), least=_ENOUGH)
+        ways = [*ways, *others]
     return groups
 
 
@@ -349,14 +378,29 @@ def _groups(
 ) -> list[_Group]:
     """The best `most` groups of candidates, by what they explain at some positions of the codes.
 
-    Mistakes that make no difference there are left out.
+    Mistakes that make no difference there are left out.  What a group explains of all codes is
+    estimated: by its shares of those that the parameters explain, and of the others, whose numbers
+    are known.
     """
     points = Points(problem, at)
     evaluation = Evaluation(problem, points)
+    own = evaluation.matches(evaluation.codes(_recipes.base(problem.params.convention)))
+    size, fine = problem.x.size, problem.matched
+    inside = int(np.count_nonzero(own))
+
+    def estimate(fits: Array) -> int:
+        found = int(np.count_nonzero(fits))
+        if at.size == size or found == at.size:
+            return found * size // max(at.size, 1)
+        both = int(np.count_nonzero(fits & own))
+        of_own = both / inside * fine if inside else 0
+        others = (found - both) / (at.size - inside) * (size - fine) if inside < at.size else 0
+        return min(size - 1, int(of_own + others))
+
     counts, as_it_is = [], {}
     for candidate in itertools.chain(plain, candidates):
         codes = evaluation.codes(candidate.recipe)
-        matched = int(np.count_nonzero(evaluation.matches(codes)))
+        matched = estimate(evaluation.matches(codes))
         if not candidate.changes:
             as_it_is[candidate.base] = matched, codes
         elif candidate.base in as_it_is:
@@ -380,10 +424,10 @@ def _groups(
 
 def _verified(problem: Problem, at: Array, groups: list[_Group]) -> list[_Group]:
     """The same groups with what they explain of all codes, the best first."""
-    if at.size == problem.x.size or not groups:
+    if at.size == problem.x.size:
         return groups
     # of the best group, which others are listed with it; one of each of the others
-    chosen = [[*g.members[: 1 if n else 8]] for n, g in enumerate(groups)]
+    chosen = [[*g.members[: 1 if n else 6]] for n, g in enumerate(groups)]
     flat = [(n, c) for n, members in enumerate(chosen) for c in members]
     matched, equal = [0] * len(flat), [True] * len(flat)
     left: list[list[Array]] = [[] for _ in flat]
@@ -475,69 +519,151 @@ def _sample(problem: Problem, groups: list[_Group]) -> Array:
 # The result
 
 
-def _diagnosis(problem: Problem, conventions: list[str], groups: list[_Group]) -> Diagnosis:
-    x, q, size = problem.x, problem.q, problem.x.size
-    best = groups[0]
+def _diagnosis(
+    problem: Problem, conventions: list[str], groups: list[_Group], differ: int, scalar: bool
+) -> Diagnosis:
+    """`differ` codes are not those of the parameters."""
+    size, best = problem.x.size, groups[0]
     same: tuple[str, ...] = ()
-    if best.matched == size and not best.members[0].changes:
+    if best.matched == size:
         same = tuple(conventions[c.base] for c in best.members if not c.changes)
-        groups = [best]
-    correct = problem.params.convention in same and q.shape == x.shape
+    explanations = tuple(_explanation(problem, conventions, g) for g in groups)
+    correct = problem.params.convention in same and problem.q.shape == problem.x.shape
+    notes = [*_notes(problem, same, correct)]
+    remaining = _remaining(problem, best, scalar) if size else ()
+    if remaining:
+        examples = (
+            f"{[*r.index]}: x = {r.value:.9g}, code {r.code:g}, expected {r.expected:g}"
+            for r in remaining[:3]
+        )
+        notes = [f"{_where(problem, best)}; for example {'; '.join(examples)}.", *notes]
     return Diagnosis(
-        explanations=tuple(_explanation(problem, conventions, g) for g in groups),
+        explanations=explanations,
         size=size,
         same=same,
-        remaining=_remaining(problem, best) if size else (),
+        remaining=remaining,
         correct=correct,
-        notes=tuple(_notes(problem, same, correct)),
+        paragraph=_paragraph(problem, best, explanations[0], same, differ),
+        notes=tuple(notes),
     )
+
+
+def _words(problem: Problem, text: str) -> str:
+    return text.replace("zero point", "offset") if problem.has_offset else text
+
+
+def _named(problem: Problem, candidate: _Candidate) -> str:
+    names = [_words(problem, CATALOGUE[i].name) for i in candidate.mistakes]
+    return " and ".join(names) or "no mistake"
+
+
+def _paragraph(
+    problem: Problem, group: _Group, best: Explanation, same: tuple[str, ...], differ: int
+) -> str:
+    size, params, convention = problem.x.size, problem.params, f"`{best.convention}`"
+    if not size:
+        return "no codes: the array is empty, and nothing can be told apart"
+    names = [
+        *dict.fromkeys(_named(problem, c) for c in group.members if c.size == group.members[0].size)
+    ]
+    listed = ", or ".join(names[:4]) + f", or {len(names) - 4} more" * (len(names) > 4)
+    if same:
+        text = f"equal to {convention} in all {size} codes"
+        if params.convention in same:
+            return text
+        others = dict.fromkeys(_named(problem, c) for c in group.members if c.changes)
+        how = f" ({', or '.join([*others][:3])})" if others else ""
+        return f"{text}; the parameters say `{params.convention}`, of which {differ} differ{how}"
+    shown = _of(best.matched, size)
+    q = problem.q
+    if bool((q == q.flat[0]).all()):
+        alone = f"all {size} codes are {q.flat[0]}, which tells little: "
+        return f"{alone}{listed} would give {'them' if best.matched == size else shown}"
+    if best.share < 0.5:
+        return (
+            f"no known mistake explains these codes; the nearest, {best.name} (of {convention}), "
+            f"explains {shown}"
+        )
+    if not best.mistakes:
+        return f"nearest to {convention}, which explains {shown}"
+    if len(names) > 1:
+        listed += " (the same codes on these data)"
+    return f"{listed}, of {convention}: this explains {shown}. {best.text}"
 
 
 def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Explanation:
     first = group.members[0]
     size = problem.x.size
     convention = conventions[first.base]
-
-    def words(text: str) -> str:
-        return text.replace("zero point", "offset") if problem.has_offset else text
-
-    def named(candidate: _Candidate) -> str:
-        names = [words(CATALOGUE[i].name) for i in candidate.mistakes]
-        return " and ".join(names) or "no mistake"
-
     also: dict[str, list[str]] = {}
     for other in group.members[1:]:
-        if len(other.changes) == len(first.changes):
-            also.setdefault(named(other), []).append(f"`{conventions[other.base]}`")
-    also[named(first)] = [c for c in also.get(named(first), []) if c != f"`{convention}`"]
+        if other.size == first.size or not first.changes:
+            also.setdefault(_named(problem, other), []).append(f"`{conventions[other.base]}`")
+    name = _named(problem, first)
+    also[name] = [c for c in also.get(name, []) if c != f"`{convention}`"]
     listed = [f"{name} of {', '.join(dict.fromkeys(of))}" for name, of in also.items() if of]
-    texts, fixes = [], []
-    for i, _, variant in first.changes:
-        detail = variant.partition(": ")[2]
-        text, fix = words(CATALOGUE[i].text), words(CATALOGUE[i].fix)
+    sentences, lines, hints = [], [], []
+    for i, field, variant in first.changes:
+        mistake, detail = CATALOGUE[i], variant.partition(": ")[2]
+        line = mistake.fix if (field, variant) == mistake.ways[0] else _FIX
         if variant.startswith("rule: zp."):
-            fix = f"params = {detail}"
+            line = f"params = {detail}"
         elif variant.startswith("fit: "):
             if "=" in detail and problem.sources[variant].second.dtype != np.float64:
-                fix = f"params = params.replace({detail})"
+                line = f"params = params.replace({detail})"
             detail += _guess(problem, first)
-        texts.append(f"{text} ({detail})" if detail else text)
-        fixes.append(fix)
+        sentence = _words(problem, mistake.text) + f" ({detail})" * bool(detail)
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+        lines.append(line)
+        hints += [_words(problem, mistake.hint)] * bool(mistake.hint)
     if not first.changes:
-        texts = [f"the convention `{convention}`"]
-        fixes = [f"params = params.replace(convention={convention!r})"]
-    elif group.matched == size and (q := problem.q).dtype.kind in "iu" and (q == q.flat[0]).all():
-        texts.append(f"but all codes are {q.flat[0]}, which tells little")
+        sentences = [f"The convention `{convention}`."]
+        lines = [_FIX if first.base == 0 else f"params = params.replace(convention={convention!r})"]
+    # what mends a single mistake does not mend two
+    line = lines[0] if len({*lines}) == 1 else _FIX
     return Explanation(
         mistakes=tuple(CATALOGUE[i].key for i in first.mistakes),
         convention=convention,
         matched=group.matched,
         share=group.matched / size if size else 1.0,
         also=tuple(listed),
-        name=named(first),
-        text="; and ".join(texts),
-        fix="; ".join(dict.fromkeys(fixes)),
+        name=name,
+        text=" ".join(sentences),
+        fix=f"{line}  # {'; '.join(dict.fromkeys(hints))}" if hints else line,
     )
+
+
+def _where(problem: Problem, group: _Group) -> str:
+    """How many codes the explanation leaves, in which part of the array, and how far they are."""
+    candidate = group.members[0]
+    layout = candidate.recipe.layout
+    x, q = problem.views[layout].arrays(problem.x, problem.q)
+    wrong = np.empty(x.shape, bool)
+    far = 0.0
+    for tile in chunks(x.shape, _TILE):
+        evaluation = Evaluation(problem, Tile(problem, layout, x, q, tile))
+        codes = evaluation.codes(candidate.recipe)
+        wrong[tile] = ~evaluation.matches(codes)
+        with np.errstate(all="ignore"):
+            off = np.abs(widen(q[tile]) - codes.astype(np.float64))
+        far = max(far, float(np.max(off, where=wrong[tile], initial=0)))
+    wrong = wrong.reshape(problem.q.shape)
+    count = int(np.count_nonzero(wrong))
+    text = f"Left: {count} code{'s' * (count > 1)}"
+    for axis, n in enumerate(wrong.shape):
+        places = np.flatnonzero(wrong.any(axis=tuple(k for k in range(wrong.ndim) if k != axis)))
+        first, last = int(places[0]), int(places[-1])
+        if count < 4 or places.size > 3 * n // 4:
+            continue
+        if places.size == 1:
+            text += f", all at index {first} of axis {axis}"
+        elif last - first + 1 == places.size:
+            text += f", all at {first} to {last} of axis {axis}"
+        elif places.size <= 5:
+            text += f", all at {', '.join(map(str, places))} of axis {axis}"
+    if far <= 1:
+        text += ", each within 1 of what is expected"
+    return text
 
 
 def _guess(problem: Problem, candidate: _Candidate) -> str:
@@ -550,14 +676,14 @@ def _guess(problem: Problem, candidate: _Candidate) -> str:
     return ": a guess, as so few codes fit other numbers too"
 
 
-def _remaining(problem: Problem, group: _Group) -> tuple[Remaining, ...]:
+def _remaining(problem: Problem, group: _Group, scalar: bool) -> tuple[Remaining, ...]:
     points = Points(problem, group.left[:_SHOWN])
     recipe = group.members[0].recipe
     codes = Evaluation(problem, points).codes(recipe)
     values = widen(points.elements(recipe.layout))
     places = zip(*np.unravel_index(points.at, problem.q.shape), strict=True)
     return tuple(
-        Remaining(tuple(map(int, place)), float(v), widen(code).item(), float(c))
+        Remaining(() if scalar else tuple(map(int, place)), float(v), widen(code).item(), float(c))
         for place, v, code, c in zip(places, values, points.q, codes, strict=True)
     )
 
@@ -568,8 +694,6 @@ def _notes(problem: Problem, same: tuple[str, ...], correct: bool) -> Iterator[s
     if others:
         names = ", ".join(f"`{name}`" for name in others)
         yield f"Not told apart by these data: the codes of {names} are the same."
-    if same and params.convention not in same:
-        yield f"The parameters are of `{params.convention}`, which gives other codes."
     if q.shape != problem.x.shape:
         yield f"q has shape {q.shape}, and x has shape {problem.x.shape}."
     if q.dtype != params.dtype:

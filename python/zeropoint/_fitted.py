@@ -21,13 +21,18 @@ _RULES: tuple[dict[str, Any], ...] = (
     {"convention": "torch"},
     {"convention": "tflite"},
 )
-_CHANNELS = 1 << 9  # to which lines are fitted one by one
-_EACH = 1 << 9  # elements of a channel that a line is fitted to
+_BLOCKS = (16, 32, 64, 128)
+_IN_BLOCKS = 1 << 22  # elements that are cut into blocks; of more there would be many parameters
+_CHANNELS = 1 << 8  # to which lines are fitted one by one
+_EACH = 1 << 8  # elements of a channel that a line is fitted to
 _LEAST = 12  # that a line needs
 
 
 def rules(problem: Problem, at: Array) -> dict[str, Source]:
     """The parameters that `choose_params` and common formulas have for these data, by name."""
+    known = {name: each for name, each in problem.sources.items() if name.startswith("rule: ")}
+    if known:
+        return known
     found: dict[str, Source] = {}
     params, x = problem.params, problem.x
     how: dict[str, Any] = {"dtype": params.dtype, "qmin": params.qmin, "qmax": params.qmax}
@@ -43,9 +48,19 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
                     name = f"zp.choose_params(x, {params.dtype.name!r}{text}{where})"
                     first, second = chosen._arrays
                     found[f"rule: {name}"] = Source(first, second, axis)
+                    for block in _BLOCKS if axis == x.ndim - 1 and x.size <= _IN_BLOCKS else ():
+                        if rule in _RULES[:2] and block < x.shape[axis]:
+                            ends = range_or_none(x, axis, block, skip_nan=True)
+                            first, second = Choice(**how, **rule).params(*ends, axis, block)._arrays
+                            name = f"zp.choose_params(x, {params.dtype.name!r}{text}{where}"
+                            name += f", block_size={block})"
+                            found[f"rule: {name}"] = Source(first, second, axis, block)
             if own:
                 found |= _formulas(low, high, axis, params.qmin, params.qmax)
-    return found
+    unlike = {
+        (s.first.tobytes(), s.second.tobytes(), s.axis): name for name, s in reversed(found.items())
+    }
+    return {name: found[name] for name in reversed(unlike.values())}
 
 
 def _formulas(low: Array, high: Array, axis: int | None, qmin: int, qmax: int) -> dict[str, Source]:
@@ -163,6 +178,8 @@ def _line(problem: Problem, at: Array, floors: bool) -> tuple[Any, Any] | None:
     )
     count, low, high, z = best
     if not 0 < low <= high < np.inf:
+        return None
+    if count < 0.5 * x.size and np.mean(np.abs(q + shift - a * x - b) < 1) < 0.5:
         return None
     if count < 0.9 * x.size:  # as by a zero point that was not rounded
         return real(1 / a), np.float64(b)

@@ -8,7 +8,7 @@ a mistake replaces a variant.  The recipes of the conventions give the codes of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -45,7 +45,8 @@ class Mistake(NamedTuple):
     name: str
     ways: tuple[tuple[str, str], ...]  #: field of the recipe, and the variant there
     text: str
-    fix: str = "q = zp.quantize(x, params)"
+    fix: str = "q = zp.quantize(x, params)"  #: a line of code
+    hint: str = ""  #: what else helps
 
 
 def base(convention: str) -> Recipe:
@@ -115,6 +116,7 @@ _NUMBERS: dict[str, Callable[[Array, Array, int], tuple[Array, Array]]] = {
     "zero_forgotten": lambda s, z, half: (s, z * 0),
     "zero_twice": lambda s, z, half: (s, z * 2),
     "zero_negative": lambda s, z, half: (s, -z),
+    "zero_in_steps": lambda s, z, half: (s, z * s),
     "zero_of_other": lambda s, z, half: (s, z + half),
     "inverted": lambda s, z, half: (1 / s, z),
     "unit": lambda s, z, half: (s / s, z * 0),
@@ -165,8 +167,16 @@ class Range(NamedTuple):
         return c if self.nan_code is None else np.asarray(np.where(np.isnan(x), self.nan_code, c))
 
 
-def _by_int32(r: Range, c: Array) -> Array:
-    return np.asarray(np.where(np.abs(c) < 2**31, c, -(2.0**31)), c.dtype)
+def _by_integer(r: Range, c: Array, bits: int) -> Array:
+    """As x86 converts to integers: of what they cannot hold, the least."""
+    most = 2.0 ** (bits - 1)
+    return np.asarray(np.where(np.abs(c) < most, c, -most), c.dtype)
+
+
+def _or_qmin(r: Range, c: Array, end: Callable[[Array, int], Array]) -> Array:
+    """Clipped at one end, NaN too."""
+    one = end(c, r.qmax if end is np.minimum else r.qmin)
+    return np.where(np.isnan(c), r.qmin, r.wrap(one))
 
 
 def _clipped_early(r: Range, c: Array, z: Array) -> Array:
@@ -180,12 +190,13 @@ _RANGE: dict[str, Callable[[Range, Array, Array, Array], Array]] = {
     "narrow": lambda r, c, x, z: r._replace(qmin=max(r.low + 1, r.qmin)).clip_as_marked(c, x),
     "127": lambda r, c, x, z: r._replace(qmin=r.low + 1, qmax=r.high).clip_as_marked(c, x),
     "wrapped": lambda r, c, x, z: r.wrap(c),
-    "int32": lambda r, c, x, z: r.clip_as_marked(_by_int32(r, c), x),
+    "int32": lambda r, c, x, z: r.clip_as_marked(_by_integer(r, c, 32), x),
+    "int64": lambda r, c, x, z: r.clip_as_marked(_by_integer(r, c, 64), x),
     "other": lambda r, c, x, z: r.wrap(np.clip(c, -128 - r.low, 127 - r.low)),
     "early": lambda r, c, x, z: r.wrap(_clipped_early(r, c, z)),
     "early_twice": lambda r, c, x, z: r.clip(_clipped_early(r, c, z)),
-    "above": lambda r, c, x, z: r.wrap(np.minimum(c, r.qmax)),
-    "below": lambda r, c, x, z: r.wrap(np.maximum(c, r.qmin)),
+    "above": lambda r, c, x, z: _or_qmin(r, c, np.minimum),
+    "below": lambda r, c, x, z: _or_qmin(r, c, np.maximum),
     "nan_0": lambda r, c, x, z: r.clip(c, 0),
     "nan_qmax": lambda r, c, x, z: r.clip(c, r.qmax),
     "nan_zero": lambda r, c, x, z: np.where(np.isnan(x), z, r.clip(c)),
@@ -214,13 +225,36 @@ _STORAGE: dict[str, Callable[[Range, Array], Array]] = {
 # The catalogue: commonest first
 
 CATALOGUE: tuple[Mistake, ...] = (
+    # what few data show comes first: where the codes are the same, it is what they show
+    Mistake("nan_to_0", "NaN to code 0", (("range", "nan_0"),), "NaN has become code 0"),
+    Mistake("nan_to_qmax", "NaN to qmax", (("range", "nan_qmax"),), "NaN has become qmax"),
+    Mistake(
+        "nan_to_zero_point",
+        "NaN taken for 0.0",
+        (("range", "nan_zero"),),
+        "NaN has become the code of 0.0",
+    ),
+    Mistake(
+        "nan_code_forgotten",
+        "nan_code forgotten",
+        (("range", "nan_qmin"),),
+        "NaN has become qmin in place of nan_code",
+    ),
+    Mistake(
+        "int32_before_clipping",
+        "converted to int32 before clipping",
+        (("range", "int32"), ("range", "int64")),
+        "quotients that an int32 (or int64) cannot hold overflow in the conversion, and are "
+        "clipped only then",
+        hint="np.clip before the cast",
+    ),
     Mistake(
         "truncated",
         "truncated",
         (("rounding", "trunc"), ("rounding", "trunc_sum")),
         "the fraction is cut off, as a cast to an integer does it, in place of rounding to the "
         "nearest code",
-        "np.rint(...) before the cast, or q = zp.quantize(x, params)",
+        hint="np.rint before the cast",
     ),
     Mistake(
         "zero_point_forgotten",
@@ -232,21 +266,21 @@ CATALOGUE: tuple[Mistake, ...] = (
         "wrapped",
         "wrapped instead of saturated",
         (("range", "wrapped"),),
-        "codes beyond the type keep their last 8 bits: the cast comes without a clip before it",
-        "np.clip(codes, qmin, qmax) before the cast, or q = zp.quantize(x, params)",
+        "codes beyond the type keep their last 8 bits, as a cast leaves them",
+        hint="np.clip before the cast",
     ),
     Mistake(
         "floored",
         "floored",
         (("rounding", "floor"),),
         "codes are rounded down in place of to the nearest",
-        "np.rint in place of np.floor or //, or q = zp.quantize(x, params)",
+        hint="np.rint in place of np.floor or //",
     ),
     Mistake(
         "uint8_read_as_int8",
         "uint8 read as int8",
-        (("storage", "viewed"),),
-        "the bytes are right, and read with the other sign",
+        (("storage", "viewed"), ("storage", "off_128_wrapped")),
+        "the bytes are those of the other 8-bit type, and are read with the wrong sign",
         "q = q.view(params.dtype)",
     ),
     Mistake(
@@ -261,14 +295,14 @@ CATALOGUE: tuple[Mistake, ...] = (
         "ties away from zero",
         (("rounding", "away"),),
         "halves are rounded away from zero, as C's round() does",
-        "np.rint, whose halves go to even, or q = zp.quantize(x, params)",
+        hint="np.rint, whose halves go to even",
     ),
     Mistake(
         "ties_half_up",
         "ties half up",
         (("rounding", "up"), ("rounding", "plus_half")),
         "halves are rounded up, as floor(y + 0.5) does",
-        "np.rint, whose halves go to even, or q = zp.quantize(x, params)",
+        hint="np.rint, whose halves go to even",
     ),
     Mistake(
         "ties_even",
@@ -281,34 +315,47 @@ CATALOGUE: tuple[Mistake, ...] = (
         "reciprocal instead of division",
         (("quotient", "reciprocal"),),
         "x is multiplied by 1 / scale, which is rounded, in place of divided by the scale",
-        "x / scale in place of x * (1 / scale), or q = zp.quantize(x, params)",
+        hint="x / scale in place of x * (1 / scale)",
+    ),
+    Mistake(
+        "division",
+        "division instead of reciprocal",
+        (("quotient", "divided"),),
+        "x is divided by the scale in place of multiplied by 1 / scale",
     ),
     Mistake(
         "fused",
         "fused multiply-add (torch's deprecated quantize_per_tensor)",
         (("quotient", "fused"),),
         "x * (1 / scale) + zero_point is rounded once and then to an integer",
-        "torch.fake_quantize_per_tensor_affine or zp.quantize(x, params)",
+        hint="or torch.fake_quantize_per_tensor_affine",
     ),
     Mistake(
         "scale_inverted",
         "scale inverted",
         (("quotient", "multiplied"), ("numbers", "inverted")),
         "x is multiplied by the scale in place of divided by it",
-        "x / scale in place of x * scale, or q = zp.quantize(x, params)",
+        hint="x / scale",
     ),
     Mistake(
         "zero_point_wrong_sign",
         "zero point with the wrong sign",
         (("numbers", "zero_negative"),),
         "the zero point is subtracted in place of added",
-        "x / scale + zero_point in place of - zero_point, or q = zp.quantize(x, params)",
+        hint="x / scale + zero_point",
     ),
     Mistake(
         "zero_point_twice",
         "zero point applied twice",
         (("numbers", "zero_twice"),),
         "the zero point is added twice",
+    ),
+    Mistake(
+        "offset_in_steps",
+        "offset subtracted after the division",
+        (("numbers", "zero_in_steps"),),
+        "the offset, which has the unit of the data, is subtracted from x / scale",
+        hint="(x - offset) / scale",
     ),
     Mistake(
         "zero_point_of_other_dtype",
@@ -321,35 +368,35 @@ CATALOGUE: tuple[Mistake, ...] = (
         "not clipped to [qmin, qmax]",
         (("range", "dtype"), ("range", "unclipped")),
         "codes beyond [qmin, qmax] are there",
-        "np.clip(codes, qmin, qmax), or q = zp.quantize(x, params)",
+        hint="np.clip(codes, qmin, qmax)",
     ),
     Mistake(
         "clipped_127",
         "clipped to +-127",
         (("range", "narrow"), ("range", "127")),
         "the first code of the type is left out, as in a narrow range",
-        "params = params.replace(qmin=-127)  # of uint8 qmin=1; if that is what is meant",
+        hint="if it is meant: params with qmin=-127, of uint8 qmin=1",
     ),
     Mistake(
         "clipped_to_other_dtype",
         "clipped to the range of the other 8-bit type",
         (("range", "other"), ("storage", "cast_clipped")),
-        "codes are clipped to [-128, 127] where they are uint8, or to [0, 255] where they are int8",
-        "np.clip(codes, qmin, qmax) with those of params.dtype, or q = zp.quantize(x, params)",
+        "uint8 codes are clipped to [-128, 127], or int8 codes to [0, 255]",
+        hint="np.clip(codes, qmin, qmax)",
     ),
     Mistake(
         "clipped_before_zero_point",
         "clipped before the zero point is added",
         (("range", "early"), ("range", "early_twice")),
         "x / scale is clipped to the range of the codes, and the zero point is added after that",
-        "np.clip(np.rint(x / scale) + zero_point, qmin, qmax), or q = zp.quantize(x, params)",
+        hint="np.clip(np.rint(x / scale) + zero_point, qmin, qmax)",
     ),
     Mistake(
         "clipped_on_one_side",
         "clipped on one side alone",
         (("range", "above"), ("range", "below")),
         "codes are clipped at one end of the range and wrap at the other",
-        "np.clip(codes, qmin, qmax), or q = zp.quantize(x, params)",
+        hint="np.clip(codes, qmin, qmax)",
     ),
     Mistake(
         "missing_255",
@@ -357,6 +404,7 @@ CATALOGUE: tuple[Mistake, ...] = (
         (("values", "times_255"),),
         "the data were 0..255 where the parameters are for 0..1",
         "q = zp.quantize(pixels.astype(np.float32) / 255, params)",
+        "pixels / 255",
     ),
     Mistake(
         "doubled_255",
@@ -390,14 +438,13 @@ CATALOGUE: tuple[Mistake, ...] = (
         "scale and zero point swapped",
         (("numbers", "swapped"), ("numbers", "swapped_int")),
         "x is divided by the zero point, and the scale is added",
-        "zp.QuantParams(scale, zero_point)  # in this order",
+        hint="zp.QuantParams(scale, zero_point), in this order",
     ),
     Mistake(
         "wrong_axis",
         "wrong axis",
         (("source", "axis"),),
         "the parameters of the channels are taken along another axis",
-        "params.replace(axis=...), or scale.reshape so that it broadcasts along the axis",
     ),
     Mistake(
         "other_channel_order",
@@ -412,6 +459,13 @@ CATALOGUE: tuple[Mistake, ...] = (
         "all channels got the parameters of a single one",
     ),
     Mistake(
+        "scale_rounded",
+        "scale rounded to few digits",
+        (("source", "rounded"),),
+        "the scale was printed or stored with few digits, and read back",
+        hint="keep all digits: repr(scale), or params.to_dict()",
+    ),
+    Mistake(
         "transposed",
         "transposed layout (NHWC / NCHW)",
         (("layout", "transposed"),),
@@ -420,105 +474,81 @@ CATALOGUE: tuple[Mistake, ...] = (
     Mistake(
         "channels_reversed",
         "channels reversed (RGB / BGR)",
-        (("layout", "reversed"),),
+        (("layout", "channels"),),
         "the channels of the data are in reverse order",
-        "x = x[..., ::-1]  # the axis of the channels, before they are quantized",
+    ),
+    Mistake(
+        "reversed",
+        "data in reverse order",
+        (("layout", "reversed"),),
+        "the data are in reverse order along an axis",
     ),
     Mistake(
         "division_bfloat16",
         "division in bfloat16",
-        (("quotient", "bfloat16"), ("quotient", "bfloat16_x"), ("quotient", "bfloat16_only")),
+        tuple(("quotient", f"bfloat16{how}") for how in ("", "_x", "_only")),
         "the quotient is computed in bfloat16, which has 8 bits",
-        "x.float() before it is divided, or q = zp.quantize(x, params)",
+        hint="x as float32 before it is divided",
     ),
     Mistake(
         "division_float16",
         "division in float16",
-        (("quotient", "float16"), ("quotient", "float16_x"), ("quotient", "float16_only")),
+        tuple(("quotient", f"float16{how}") for how in ("", "_x", "_only")),
         "the quotient is computed in float16, which has 11 bits",
-        "x.astype(np.float32) before it is divided, or q = zp.quantize(x, params)",
+        hint="x as float32 before it is divided",
     ),
     Mistake(
         "computed_float64",
         "computed in float64",
         (("quotient", "float64"), ("quotient", "decimal")),
         "the quotient is computed in float64 where the convention has float32",
-        "np.float32(scale) and x of float32, or q = zp.quantize(x.astype(np.float64), params)",
+        hint="np.float32(scale), and x of float32",
     ),
     Mistake(
         "scale_float16",
         "scale rounded to float16",
         (("numbers", "float16"),),
         "the scale was stored as float16",
-        "params = params.replace(scale=np.float16(params.scale))  # if it is kept so",
+        hint="keep the scale in float32",
     ),
     Mistake(
         "scale_bfloat16",
         "scale rounded to bfloat16",
         (("numbers", "bfloat16"),),
         "the scale was stored as bfloat16",
-        "keep the scale in float32",
-    ),
-    Mistake(
-        "data_bfloat16",
-        "data rounded to bfloat16",
-        (("values", "bfloat16"),),
-        "the data were rounded to bfloat16 before they were quantized",
-        "q = zp.quantize(x.astype(ml_dtypes.bfloat16), params)  # the same, if it is meant",
+        hint="keep the scale in float32",
     ),
     Mistake(
         "data_float16",
         "data rounded to float16",
         (("values", "float16"),),
         "the data were rounded to float16 before they were quantized",
-        "q = zp.quantize(x.astype(np.float16), params)  # the same, if it is meant",
+    ),
+    Mistake(
+        "data_bfloat16",
+        "data rounded to bfloat16",
+        (("values", "bfloat16"),),
+        "the data were rounded to bfloat16 before they were quantized",
     ),
     Mistake("ceiled", "ceiled", (("rounding", "ceil"),), "codes are rounded up"),
-    Mistake(
-        "int32_before_clipping",
-        "converted to int32 before clipping",
-        (("range", "int32"),),
-        "quotients beyond int32 overflow in the conversion, and are clipped only then",
-        "np.clip(codes, qmin, qmax) before the cast, or q = zp.quantize(x, params)",
-    ),
-    Mistake("nan_to_qmax", "NaN to qmax", (("range", "nan_qmax"),), "NaN has become qmax"),
-    Mistake("nan_to_0", "NaN to code 0", (("range", "nan_0"),), "NaN has become code 0"),
-    Mistake(
-        "nan_to_zero_point",
-        "NaN taken for 0.0",
-        (("range", "nan_zero"),),
-        "NaN has become the code of 0.0",
-    ),
-    Mistake(
-        "nan_code_forgotten",
-        "nan_code forgotten",
-        (("range", "nan_qmin"),),
-        "NaN has become qmin in place of nan_code",
-    ),
     Mistake(
         "not_rounded",
         "not rounded",
         (("rounding", "none"),),
         "these are quotients, no integers",
-        "np.rint(q), or q = zp.quantize(x, params)",
+        hint="np.rint",
     ),
     Mistake(
         "dequantized",
         "dequantized values passed as codes",
-        (
-            ("storage", "dequantized"),
-            ("storage", "dequantized_cast"),
-            ("storage", "dequantized_rint"),
-        ),
+        tuple(("storage", f"dequantized{how}") for how in ("", "_cast", "_rint")),
         "these are real values again, (q - zero_point) * scale, and no codes",
-        "q = zp.quantize(q, params)  # of float values; of integers: of the data",
     ),
     Mistake(
         "quantized_twice",
         "quantized twice",
         (("storage", "twice"),),
         "the codes were quantized once more, as if they were data",
-        "q = zp.quantize(x, params)  # once",
     ),
     Mistake(
         "off_by_1",
@@ -533,7 +563,6 @@ CATALOGUE: tuple[Mistake, ...] = (
         "the codes were made with other parameters, as of other data or of a stale file",
     ),
 )
-
 
 # ---------------------------------------------------------------------------------------------
 # Recipes on data
@@ -626,19 +655,21 @@ def _views(x: Array, q: Array) -> dict[str, View]:
             found[name] = View("memory", x.shape, axes)
     if q.shape == x.shape:
         for k in long:
-            if x.shape[k] == 3:
-                cut = ", ".join([*[":"] * k, "::-1"])
-                found[f"reversed: x[{cut}]"] = View("reversed", x.shape, (k,))
+            kind = "channels" if x.shape[k] == 3 else "reversed"
+            cut = ", ".join([*[":"] * k, "::-1"])
+            found[f"{kind}: x[{cut}]"] = View("reversed", x.shape, (k,))
     return found
 
 
 def _sources(x: Array, params: Params) -> dict[str, Source]:
     """The parameters as they are, and as they are confused, by name."""
     (first, second), axis, block = params._arrays, params.axis, params.block_size
-    if axis is None:
-        return {"given": Source(first, second, None)}
-    axis %= x.ndim
+    axis = None if axis is None else axis % x.ndim
     found = {"given": Source(first, second, axis, block)}
+    for name, scale in _rounded_scales(first):
+        found[f"rounded: {name}"] = Source(scale, second, axis, block)
+    if axis is None:
+        return found
     for other in range(x.ndim):
         layout = Layout(x.shape, other, block)
         if other != axis and layout.params_shape == first.shape:
@@ -657,6 +688,22 @@ def _sources(x: Array, params: Params) -> dict[str, Source]:
     return found
 
 
+def _rounded_scales(s: Array) -> Iterator[tuple[str, Array]]:
+    """The scales as they are printed with few digits."""
+    if s.size > 1 << 12:
+        return
+    few, place = np.unique(s, return_inverse=True)
+    seen = {s.tobytes()}
+    for style, what in (("e", "digits"), ("f", "decimals")):
+        for k in range(1, 9):
+            n = k - (style == "e")
+            short = np.array([float(f"{v:.{n}{style}}") for v in few], s.dtype)[place]
+            short = short.reshape(s.shape)
+            if short.tobytes() not in seen and (short > 0).all():
+                seen.add(short.tobytes())
+                yield f"{k} {what}" + f" ({short})" * (s.size == 1), short
+
+
 class Problem:
     """Data, codes and parameters, and what may have been done with them."""
 
@@ -671,6 +718,8 @@ class Problem:
         if self.has_offset:
             real = np.promote_types(real, params._arrays[0].dtype)
         self.real = real
+        self.some_nan = True  #: until it is known that there are none
+        self.matched = 0  #: codes that `params` explain, once they are counted
 
     def variants(self, field: str, variant: str) -> list[str]:
         """Those of the recipe's field that a way of a mistake stands for here."""
@@ -690,7 +739,9 @@ class Problem:
             "nan_qmin": self.params.nan_code is None,
             "decimal": self.params._arrays[0].dtype != np.float32,
         }
-        never["trunc_sum"] = not self.has_offset
+        never |= dict.fromkeys(("trunc_sum", "zero_in_steps"), not self.has_offset)
+        if not self.some_nan:
+            never |= dict.fromkeys(("nan_0", "nan_qmax", "nan_zero", "nan_qmin"), True)
         if self.has_offset:
             never |= dict.fromkeys(
                 ("fused", "zero_of_other", "early", "early_twice", "swapped_int"), True

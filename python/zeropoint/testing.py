@@ -62,6 +62,7 @@ class Vectors(NamedTuple):
     kinds: Array  #: str in the shape of `x`: which of `KINDS` each input is
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Difference:
     """Codes that differ, of one kind of input; ``str()`` is a line."""
