@@ -21,6 +21,7 @@ import numpy as np
 import zeropoint as zp
 from zeropoint._probe import Probe
 from zeropoint._recipes import CATALOGUE
+from zeropoint.testing import KINDS
 
 from . import report
 from .machine import ROOT
@@ -216,7 +217,7 @@ class Engine(NamedTuple):
     convention: str = "torch"  #: of the parameters that it gets; what it has where it has no recipe
     axes: tuple[int | None, ...] = (None,)
     dtypes: tuple[str, ...] = BOTH
-    more: str = ""  #: the name for it in zeropoint
+    alias: str = ""  #: or the function of zeropoint
 
 
 class Answer(NamedTuple):
@@ -227,13 +228,13 @@ class Answer(NamedTuple):
     asked: int
     others: dict[str, int]  #: codes that are not the convention's, by kind
 
-    def cells(self) -> tuple[str, str]:
-        name = ", but ".join(
-            [f"`{self.convention}`", " and ".join(self.mistakes)][: 1 + bool(self.mistakes)]
-        )
-        kinds = ", ".join(f"{kind} {count}" for kind, count in self.others.items())
-        count = f"{sum(self.others.values()):,}" if kinds else "none"
-        return name, f"{count} of {self.asked:,}{f': {kinds}' if kinds else ''}"
+    def cells(self, alias: str) -> tuple[str, str]:
+        name = f"`{self.convention}`{f' ({alias})' if alias else ''}"
+        if self.mistakes:
+            name += f", but {' and '.join(self.mistakes)}"
+        kinds = ", ".join(f"{kind} {self.others[kind]}" for kind in KINDS if kind in self.others)
+        count = f"{sum(self.others.values()):,} of {self.asked:,}: {kinds}"
+        return name, count if kinds else f"none of {self.asked:,}"
 
 
 ENGINES = (
@@ -255,7 +256,7 @@ ENGINES = (
         "ONNX Runtime 1.32",
         "1,886,927 codes, 10,096 scales and zero points",
         convention="onnx",
-        more="`quantize_dynamic`",
+        alias="`quantize_dynamic`",
     ),
     Engine(
         "torch `fake_quantize_per_tensor_affine`",
@@ -281,28 +282,28 @@ ENGINES = (
         "torch `MinMaxObserver`, `PerChannelMinMaxObserver`",
         "torch 2.13",
         "8,096 and 1,200 each",
-        more="`choose_params`",
+        alias="`choose_params`",
     ),
     Engine(
         "LiteRT `QUANTIZE`, default kernels: XNNPACK",
         "LiteRT 2.3",
         "1,313,280 per dtype",
         partial(litert, kernels="AUTO"),
-        more="`litert`",
+        alias="`litert`",
     ),
     Engine(
         "LiteRT `QUANTIZE`, default kernels without a delegate",
         "LiteRT 2.3",
         "1,313,280 per dtype, within 2^30 steps",
         partial(litert, kernels="BUILTIN_WITHOUT_DEFAULT_DELEGATES"),
-        more="`litert`",
+        alias="`litert`",
     ),
     Engine(
         "LiteRT `QUANTIZE`, reference kernels",
         "LiteRT 2.3",
         "1,313,280 per dtype, within 2^30 steps",
         partial(litert, kernels="BUILTIN_REF"),
-        more="`litert_reference`",
+        alias="`litert_reference`",
     ),
     Engine(
         "LiteRT `QUANTIZE`, **per channel**, any kernels",
@@ -310,14 +311,14 @@ ENGINES = (
         "48,640 per dtype and axis, within 2^30 steps",
         partial(litert, kernels="AUTO"),
         axes=(0, 1),
-        more="`litert_reference`",
+        alias="`litert_reference`",
     ),
     Engine(
         "llama.cpp's Q8_0, `gguf.quants`",
         "gguf 0.19: half steps, real weights, every float16",
         "9,606,432 elements in blocks",
         convention="ggml",
-        more="`interop.gguf`",
+        alias="`interop.gguf`",
     ),
     Engine(
         "compressed-tensors, W8A8 and W8A16, in float32",
@@ -325,21 +326,21 @@ ENGINES = (
         "9,371,648 in each scheme",
         compressed_tensors,
         dtypes=INT8,
-        more="`files.quantize_checkpoint`",
+        alias="`files.quantize_checkpoint`",
     ),
     Engine(
         "ComfyUI `int8_tensorwise`",
         "its formula, and comfy-kitchen 0.2.40 for float32",
         "138,752",
         convention="numpy",
-        more="`files.quantize_checkpoint`",
+        alias="`files.quantize_checkpoint`",
     ),
     Engine(
         "TFLite's `ChooseQuantizationParams`",
         "its formula, written again in float64",
         "3,048 ranges each",
         convention="tflite",
-        more="`choose_params`",
+        alias="`choose_params`",
     ),
     Engine(
         "xarray, netCDF4; h5netcdf, Zarr and Dask through xarray",
@@ -348,12 +349,12 @@ ENGINES = (
         "more than 1,000,000 codes and values",
         xarray,
         "cf",
-        more="`zeropoint.xarray`",
+        alias="`zeropoint.xarray`",
     ),
     Engine(
         "faiss, QT_8bit and QT_8bit_uniform, 1 to 385 dimensions",
         "faiss-cpu 1.15: half steps, all codes, every way of training",
-        "8,800,000 codes, 9,400,000 values, 2,480 trained vectors",
+        "4,370,000 codes, 4,650,000 values, 2,480 trained vectors",
         faiss,
         "faiss",
         (None, 1),
@@ -367,7 +368,7 @@ ENGINES = (
         sentence_transformers,
         "sentence-transformers",
         (1,),
-        more="`zeropoint.embeddings`",
+        alias="`zeropoint.embeddings`",
     ),
 )
 
@@ -392,7 +393,7 @@ def ask(engine: Engine) -> Answer:
             others[each.kind] = others.get(each.kind, 0) + each.count
     return Answer(
         conventions.pop(),
-        tuple(mistake.name for mistake in CATALOGUE if mistake.key in common),
+        tuple(sorted(mistake.name for mistake in CATALOGUE if mistake.key in common)),
         sum(found.size for found in probes),
         others,
     )
@@ -420,16 +421,17 @@ def _made(convention: str, dtype: str, axis: int | None, scale: Any, zero: Any) 
 def table(engines: Sequence[Engine] = ENGINES) -> str:
     """Markdown."""
     titles = (
-        *("you run", "convention", "other codes, of those that the probe asked for"),
-        *("compared in `tests/parity`, without a difference", "how much, each backend"),
+        *("you run", "convention", "other codes, of those probed"),
+        *("compared with", "how much, each backend"),
     )
     rows = [titles, ["---"] * len(titles)]
     for engine in engines:
-        name, others = ask(engine).cells() if engine.recipe else (f"`{engine.convention}`", "")
-        name = ", ".join([name, engine.more] if engine.more else [name])
-        rows.append((engine.title, name, others, engine.beside, engine.compared))
+        cells = (f"`{engine.convention}` ({engine.alias})", "")
+        if engine.recipe:
+            cells = ask(engine).cells(engine.alias)
+        rows.append((engine.title, *cells, engine.beside, engine.compared))
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return text.replace("|  |", "| |").replace("|  |", "| |")
+    return text.replace("|  |", "| |").replace("|  |", "| |").replace(" --- ", "---")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -236,6 +236,30 @@ def test_comparison(x: np.ndarray) -> None:
     assert (f"Warning: {comparison.warning}." in found.texts) == (comparison.warning is not None)
 
 
+def test_diagnosis() -> None:
+    params = zp.choose_params(X, "int8", convention="onnx")
+    q = zp.quantize(X, params)
+    right = zp.diagnose(X, q, params)
+    found = Parsed(right._repr_html_())
+    assert f"equal to `onnx` in all {X.size} codes" in found.texts
+    assert found.rows[0] == ["explanation", "of", "codes", "share"]
+    assert found.rows[1][1:] == ["onnx", str(X.size), "100 %"]
+    assert "Fix" not in right._repr_html_()
+
+    cut = (X / params.scale + params.zero_point).astype(np.int8)
+    cut[0, :3] += 1
+    wrong = zp.diagnose(X, cut, params)
+    found = Parsed(wrong._repr_html_())
+    assert str(wrong).split("\n")[0] in found.texts
+    assert found.rows[1][0] == "truncated"
+    assert found.rows[1][2] == str(X.size - 3)
+    assert "The first of the 3 codes that are left" in found.texts
+    first = wrong.remaining[0]
+    figures = [f"{first.value:.9g}", f"{first.code:g}", f"{first.expected:g}"]
+    assert found.rows[-3] == ["[0, 0]", *figures]
+    assert f"Fix: {wrong.best.fix}" in found.texts
+
+
 def test_observers() -> None:
     known = {"axis": "None", "skip_nan": "False"}
     assert shown(zp.MinMaxObserver()) == known | {"seen": "no data yet"}

@@ -493,7 +493,8 @@ def _inspect(options: argparse.Namespace) -> None:
         if measured:
             of = measured.get(name)
             cells += _figures(of)
-            note = ", ".join(filter(None, [note, printable(of.note or "", 200) if of else ""]))
+            why = of.note if of and dtype in REALS.values() else None
+            note = ", ".join(filter(None, [note, printable(why or "", 200)]))
         rows.append([*cells, note])
     print(table([header, *rows]))
     in_codes = sum(sizes[name] for name in parts)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from . import _cli_files
 from ._checks import CODE_DTYPES, printable
-from ._cli_output import print_json
+from ._cli_output import print_json, print_pairs
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -54,8 +55,14 @@ def _report(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
     elif not options.quiet:
-        measured = f"{len(found.measured):,} of {len(found.tensors):,} tensors measured"
-        print(f"{printable(options.output)}: {measured}, {found.how}")
+        source, target, size = options.file, options.output, os.stat(options.output).st_size
+        print_pairs(
+            {
+                "source": f"{printable(source)} ({found.bytes_in:,} bytes of tensors)",
+                "target": f"{printable(target)} ({size:,} bytes)",
+            }
+        )
+        print(f"{len(found.measured):,} of {len(found.tensors):,} tensors measured: {found.how}")
         for each in found.costly:
             print(
                 f"{printable(each.name, 200)}: SQNR {each.sqnr_db:.2f} dB, "

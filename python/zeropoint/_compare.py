@@ -337,8 +337,8 @@ def _values_of_most(x: Array) -> tuple[Array, Array, Array]:
 #: figures that differ by less of themselves are the same: the rounding of the arithmetic, 2^-14 of
 #: a step at most, is 2^-13 of an error of half a step, and 2^-12 of its square
 _ROUNDING = 2.0**-12
-_IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
-_BLOCK = 32  # elements of a block, as in GGUF's Q8_0
+IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
+BLOCK = 32  # elements of a block, as in GGUF's Q8_0
 _CLIPPED = 256  # channels at most for which ranges are searched: each takes some ms
 _TAILS = (1e-4, 1e-3, 1e-2)  # clipped at each end: the first that leaves many codes in use
 
@@ -597,9 +597,10 @@ def compared(
     axis: int | None = None,
     block_size: int | None = None,
     skip_nan: bool = False,
+    finer: bool = True,
     step: Callable[[], object] = lambda: None,
 ) -> Comparison:
-    """`compare`, which calls `step` after each way."""
+    """`compare`, which calls `step` for each way; with those of another granularity if `finer`."""
     array = _checks.real_array(x)
     skip_nan = _checks.flag(skip_nan, "skip_nan")
     size = elements(array) if skip_nan else array.size
@@ -609,18 +610,18 @@ def compared(
             rows.add(rule=rule, include_zero=include_zero)
     channels = 1 if axis is None else array.shape[axis]
     n = size // channels
-    if block_size is None and n >= _IN_A_CHANNEL and channels <= _CLIPPED:
+    if block_size is None and n >= IN_A_CHANNEL and channels <= _CLIPPED:
         rows.add(method="mse")
         for tail in sorted({max(tail, 1.5 / n) for tail in _TAILS}):  # an element at least
             rows.add(method="percentile", percentile=100 * (1 - tail))
             if not (rows[0].few and rows[-1].few):
                 break
-    if axis is None and array.ndim > 1:
+    if finer and axis is None and array.ndim > 1:
         for each in sorted({0, array.ndim - 1}):
-            if size // array.shape[each] >= _IN_A_CHANNEL:
+            if size // array.shape[each] >= IN_A_CHANNEL:
                 rows.add(axis=each)
-        if array.shape[-1] > _BLOCK:
-            rows.add(axis=array.ndim - 1, block_size=_BLOCK)
+        if array.shape[-1] > BLOCK:
+            rows.add(axis=array.ndim - 1, block_size=BLOCK)
     return Comparison(tuple(rows))
 
 

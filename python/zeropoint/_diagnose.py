@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _checks, _fitted, _recipes
+from . import _checks, _fitted, _html, _recipes
 from ._backend import ieee
 from ._chunks import chunks
 from ._params import Params, QuantParams, checked, quantize
@@ -33,6 +33,7 @@ _FIX = "q = zp.quantize(x, params)"
 _SHOWN = 10  # codes that are left over
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Remaining:
     """A code that the best explanation does not give."""
@@ -43,6 +44,7 @@ class Remaining:
     expected: float  #: by the best explanation
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Explanation:
     """How codes may have been made, and how many of them that explains."""
@@ -60,6 +62,7 @@ class Explanation:
         return asdict(self)
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Diagnosis:
     """What `diagnose` finds: explanations, the best first."""
@@ -83,6 +86,21 @@ class Diagnosis:
     def __str__(self) -> str:
         return "\n".join([self._summary(), "", *self._details()])
 
+    def _repr_html_(self) -> str:
+        """The same, its figures in tables."""
+        summary = _html.Html(f"<b>{_html.escape(self._summary())}</b>")
+        ways = [(e.name, e.convention, e.matched, _percent(e.share)) for e in self.explanations]
+        shown: str = _html.table(ways, ("explanation", "of", "codes", "share"), left=(1,))
+        if self.remaining:
+            left = [
+                ([*r.index], f"{r.value:.9g}", f"{r.code:g}", f"{r.expected:g}")
+                for r in self.remaining
+            ]
+            caption = f"The first of the {self.size - self.best.matched} codes that are left"
+            shown += _html.table(left, ("index", "x", "code", "expected"), caption=caption)
+        more = (*self.notes, *self._also(), *self._fix())
+        return "".join([_html.paragraph(summary), shown, *map(_html.paragraph, more)])
+
     def _summary(self) -> str:
         return self.paragraph
 
@@ -90,15 +108,22 @@ class Diagnosis:
         best = self.best
         yield f"Explained: {_of(best.matched, self.size)}."
         yield from self.notes
-        if best.also and best.mistakes:
-            more = f"; and {len(best.also) - 8} more" if len(best.also) > 8 else ""
-            yield f"The same codes on these data: {'; '.join(best.also[:8])}{more}."
+        yield from self._also()
         next = {f"{e.name} of `{e.convention}`": e.share for e in reversed(self.explanations[1:])}
         if next:
             shown = [f"{name} {_percent(share)}" for name, share in reversed(next.items())]
             yield f"Next: {'; '.join(shown[:3])}."
+        yield from self._fix()
+
+    def _also(self) -> Iterator[str]:
+        also = self.best.also
+        if also and self.best.mistakes:
+            more = f"; and {len(also) - 8} more" if len(also) > 8 else ""
+            yield f"The same codes on these data: {'; '.join(also[:8])}{more}."
+
+    def _fix(self) -> Iterator[str]:
         if not self.correct and self.size:
-            yield f"Fix: {best.fix}"
+            yield f"Fix: {self.best.fix}"
 
 
 def _percent(share: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import testing
+from . import _checks, testing
 from ._backend import ieee
 from ._diagnose import Diagnosis, ranked
 from ._params import Params, checked
@@ -17,6 +17,7 @@ from ._reference import Array
 from .testing import Difference
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Probe(Diagnosis):
     """What `probe` finds: a `Diagnosis` of the codes that a quantizer gave.
@@ -32,12 +33,11 @@ class Probe(Diagnosis):
             names = " or ".join(f"`{name}`" for name in self.same)
             more = ", which these parameters do not tell apart" if len(self.same) > 1 else ""
             return f"This is {names}{more}: equal in all {size} codes."
-        if best.share < 0.5:
-            return f"This is no known recipe: {super()._summary()}."
-        found = f"all {size}" if best.matched == size else f"{best.matched} of {size}"
         if not best.mistakes:
-            return f"This is nearest to `{best.convention}`: equal in {found} codes."
-        return f"This is `{best.convention}`, but {best.name}: {found} codes. {best.text}"
+            return f"Nearest is `{best.convention}`: equal in {best.matched} of {size} codes."
+        if best.matched == size:
+            return f"This is `{best.convention}`, but {best.name}: all {size} codes. {best.text}"
+        return f"{self.paragraph[0].upper()}{self.paragraph[1:]}"
 
     def _details(self) -> Iterator[str]:
         if self.differences:

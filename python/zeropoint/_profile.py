@@ -14,6 +14,8 @@ from ._layout import Layout
 from ._params import Params
 from ._reference import Array, widen, working_dtype
 
+_TILE = 1 << 15  # elements: what fits a cache
+
 
 class Profile:
     """Sums over an array and its values after a round trip, in float64; NaN count for nothing."""
@@ -27,10 +29,11 @@ class Profile:
     @property
     def sqnr_db(self) -> float:
         """10 log10(sum x^2 / sum (x' - x)^2), as in `ErrorStats` but for the order of the sums."""
-        signal, noise = float(self.signal.sum()), float(self.noise.sum())
-        if noise == 0:
-            return math.inf
-        return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
+        return float(_decibels(self.signal.sum(), self.noise.sum()))
+
+    @property
+    def sqnr_db_by_channel(self) -> Array:
+        return _decibels(self.signal, self.noise)
 
     @property
     def relative(self) -> Array:
@@ -38,20 +41,31 @@ class Profile:
         with np.errstate(all="ignore"):
             return np.where(self.noise == 0, 0, np.sqrt(self.noise / self.signal))
 
-    def add(self, x: Array, back: Array, channels: slice, axis: int | None) -> None:
-        """Take in a tile, whose axis has these channels."""
-        values = widen(x).astype(np.float64)
-        error = back - values
-        if (missing := np.isnan(values)).any():
-            values, error = np.where(missing, 0, values), np.where(missing, 0, error)
-        others = tuple(i for i in range(x.ndim) if i != axis)
+    def add(self, x: Array, back: Array, channels: slice, axis: int | None) -> Array | None:
+        """Take in a tile, whose axis has these channels; returns where it is not NaN, if any is."""
+        values = widen(x).astype(np.float64, order="C")
+        error, present = np.asarray(back - values), None
+        signal = _squares(values, axis)
+        if np.isnan(signal).any():
+            present = ~np.isnan(values)
+            values, error = np.where(present, values, 0), np.where(present, error, 0)
+            signal = _squares(values, axis)
+        self.signal[channels] += signal
+        self.noise[channels] += _squares(error, axis)
         self.worst = max(self.worst, float(np.abs(error).max()))
-        self.signal[channels] += (values * values).sum(axis=others)
-        self.noise[channels] += (error * error).sum(axis=others)
+        return present
 
     def count(self, codes: Array) -> None:
         counts = np.bincount(codes.reshape(-1).view(np.uint8), minlength=256)
         self.counts += np.roll(counts, 128) if codes.dtype == np.int8 else counts
+
+
+def _decibels(signal: Array, noise: Array) -> Array:
+    """Inf where nothing is lost, and -Inf where there is no signal, or a value that became Inf."""
+    with np.errstate(all="ignore"):
+        ratio = 10 * np.log10(signal / noise)
+    lost = (signal == 0) | ~np.isfinite(noise)
+    return np.asarray(np.where(noise == 0, np.inf, np.where(lost, -np.inf, ratio)))
 
 
 @ieee
@@ -76,15 +90,14 @@ def profile(
         else:  # a block may be cut
             codes = params._codes(tile, first, second)
             back = params._decoded(codes, first, second, finer)
-        found.add(tile, back, channels, axis)
-        present = ~np.isnan(widen(tile))
-        found.count(codes if present.all() else codes[present])
+        present = found.add(tile, back, channels, axis)
+        found.count(codes if present is None else codes[present])
         if saturated != 0:
             low, high = (
                 params._unclipped(
                     tile[at], *(np.broadcast_to(each, tile.shape)[at] for each in (first, second))
                 )
-                for at in (present & (codes == end) for end in (params.qmin, params.qmax))
+                for at in (codes == params.qmin, codes == params.qmax)
             )
             below, above = found.clipped
             below += int(np.count_nonzero(low < params.qmin))
@@ -105,6 +118,14 @@ def difference(x: Array, y: Array, axis: int | None = None) -> Profile:
     return found
 
 
+def _squares(x: Array, axis: int | None) -> Array:
+    """The sum of squares of each channel; `x` is C-contiguous."""
+    if axis is None:
+        return np.asarray([np.vdot(x, x)])
+    x = x.reshape(math.prod(x.shape[:axis]), x.shape[axis], -1)
+    return np.asarray(np.einsum("oci,oci->c", x, x))
+
+
 def _axis(axis: int | None, x: Array) -> int | None:
     return None if axis is None else _checks.normal_axis(axis, x.ndim)
 
@@ -116,7 +137,7 @@ def _over(params: Params, layout: Layout, part: Chunk) -> Params:
 
 def _parts(shape: tuple[int, ...], axis: int | None) -> Iterator[tuple[Chunk, slice]]:
     """Chunks, and the channels that each has."""
-    for part in chunks(shape):
+    for part in chunks(shape, _TILE):
         cuts = [cut for cut in part if isinstance(cut, slice)]
         whole = axis is None or axis >= len(cuts)
         yield part, slice(None) if whole else cuts[axis or 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 
 import numpy as np
@@ -12,9 +13,9 @@ from ._html import Html, escape, histogram_svg, page, strip_svg, table
 from ._reference import Array
 from .report import Report, TensorReport, Way
 
-_SECTIONS = 1000  # at most: of more tensors those that are not so bad have a row of the table alone
+_ROOM = 1_700_000  # characters of all sections: a page of 1,000 tensors stays below 2 MB
 _OPEN = 3  # sections
-_MANY, _BARS = 300, 32  # of more tensors pictures have fewer bars, and the ways are the best ones
+_MANY, _BARS = 300, 24  # of more tensors pictures have fewer bars, and the ways are the best ones
 
 _CSS = (
     "body{max-width:72rem;margin:auto;padding:1rem;overflow-wrap:anywhere}"
@@ -23,9 +24,11 @@ _CSS = (
     ".x th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:9rem}"
     ".n{display:flex;flex-wrap:wrap;gap:.5rem;margin:1rem 0}"
     ".n div{flex:1 1 9rem;background:var(--panel);padding:.5rem .8rem}"
-    "dt,.s,figcaption{color:var(--soft)}dd{margin:0;font-size:1.3rem}"
+    "dt,.s,figcaption{color:var(--soft)}dd{margin:0 0 .4em}.n dd{font-size:1.3rem}"
     "details{border-top:1px solid var(--line)}summary{padding:.5rem 0;cursor:pointer}"
-    ".p{display:flex;flex-wrap:wrap;gap:1rem 2rem}figure{margin:0}figcaption{font-size:.85rem}"
+    ".p{display:flex;flex-wrap:wrap;gap:1rem 2rem;margin:.5rem 0}"
+    "figure{margin:0;max-width:256px}figcaption,.e{font-size:.85rem}"
+    ".e{display:flex;justify-content:space-between}"
     ".b{font-weight:600}.w{color:var(--warn)}details>div{padding:0 0 1rem}p{margin:.4em 0}"
 )
 
@@ -36,9 +39,14 @@ def html(found: Report) -> str:
     measured = found.measured
     of_codes = [each for each in found.tensors if each.stats is None and each.codes]
     kept = [each for each in found.tensors if each.stats is None and not each.codes]
-    shown = (measured + of_codes)[:_SECTIONS]
-    places = {each.name: i for i, each in enumerate(shown)}
-    parts = [page(title, _CSS), f"<main><h1>{escape(title)}</h1>", _summary(found, places)]
+    sections, places, room = list[str](), dict[str, int](), _ROOM
+    for i, each in enumerate(measured + of_codes):
+        sections.append(_section(i, each, found))
+        if (room := room - len(sections[-1])) < 0:
+            sections.pop()
+            break
+        places[each.name] = i
+    parts = [page(title, _CSS), f"<main><h1>{_breakable(title)}</h1>", _summary(found, places)]
     if found.costly:
         parts.append("<h2>What costs most</h2><ol>")
         for each in found.costly:
@@ -49,21 +57,18 @@ def html(found: Report) -> str:
         parts.append("</ol>")
     if measured:
         parts += ["<h2>All tensors, worst first</h2>", _overview(found, places)]
-    if shown:
-        parts.append("<h2>Tensor by tensor</h2>")
-        parts += [_section(i, each, found) for i, each in enumerate(shown)]
-    if len(measured) > len(shown):
-        parts.append(f"<p>The other {len(measured) - len(shown):,} tensors have less error.")
+    if sections:
+        parts += ["<h2>Tensor by tensor</h2>", *sections]
+    if hidden := len(measured) + len(of_codes) - len(sections):
+        parts.append(f"<p>The other {hidden:,} tensors are left out, to keep the page small.")
     if kept:
-        rows = [
-            (_name(each), each.dtype, str(list(each.shape)), printable(each.note or "", 300))
-            for each in kept
-        ]
-        head = "tensor", "dtype", "shape", "why"
-        parts += [
-            "<h2>Not measured</h2>",
-            _scroll(table(rows, head, left=(1, 2, 3), inline=False), "not measured"),
-        ]
+        reasons: dict[str, list[TensorReport]] = {}
+        for each in kept:
+            reasons.setdefault(each.note or "", []).append(each)
+        parts.append("<h2>Not measured</h2><ul>")
+        for why, some in reasons.items():
+            parts.append(f"<li>{escape(printable(why, 300))}: {_names(some, places, 10)}")
+        parts.append("</ul>")
     parts += ["<h2>What the figures mean</h2>", _WORDS]
     return "".join(parts) + "\n"
 
@@ -89,7 +94,7 @@ def _summary(found: Report, places: dict[str, int]) -> str:
         "median SQNR": f"{_number(statistics.median(ratios or [math.nan]))} dB",
     }
     cells = "".join(f"<div><dt>{name}<dd>{text}</div>" for name, text in figures.items())
-    few = [each for each in found.measured if each.stats and each.stats.few_codes]
+    few = [each for each in found.measured if each.few]
     absent = [each for each in found.tensors if each.note and "NaN" in each.note]
     return "".join(
         [
@@ -103,9 +108,14 @@ def _summary(found: Report, places: dict[str, int]) -> str:
 def _warning(what: str, tensors: list[TensorReport], places: dict[str, int]) -> str:
     if not tensors:
         return ""
-    links = ", ".join(_link(each, places) for each in tensors[:5])
-    more = f" and {len(tensors) - 5:,} more" if len(tensors) > 5 else ""
-    return f"<p><span class=w>{what[0].upper()}{what[1:]}</span>: {links}{more}."
+    text = f"{what[0].upper()}{what[1:]}"
+    return f"<p><span class=w>{text}</span>: {_names(tensors, places, 5)}."
+
+
+def _names(tensors: list[TensorReport], places: dict[str, int], n: int) -> str:
+    """The first `n`, as links where they have a section."""
+    more = f" and {len(tensors) - n:,} more" if len(tensors) > n else ""
+    return ", ".join(_link(each, places) for each in tensors[:n]) + more
 
 
 def _overview(found: Report, places: dict[str, int]) -> Html:
@@ -115,8 +125,8 @@ def _overview(found: Report, places: dict[str, int]) -> Html:
             _number(each.sqnr_db),
             _percent(each.cost),
             f"{each.max_abs_error:.4g}",
-            f"{each.stats.saturated:,}",
-            each.stats.codes_used,
+            "" if each.against else f"{each.stats.saturated:,}",
+            _codes_used(each),
             f"{each.bytes_in:,}",
             each.dtype,
             str(list(each.shape)),
@@ -134,7 +144,8 @@ def _scroll(inner: Html, label: str) -> Html:
 
 
 def _section(i: int, each: TensorReport, found: Report) -> str:
-    head = f"{_name(each)} <span class=s>{escape(each.dtype)} {list(each.shape)}"
+    head = f"{_name(each, len(found.measured))} <span class=s>"
+    head += f"{escape(each.dtype)} {list(each.shape)}"
     if each.stats is not None:
         head += f", {_number(each.sqnr_db)} dB"
     is_open = " open" if i < _OPEN else ""
@@ -143,27 +154,35 @@ def _section(i: int, each: TensorReport, found: Report) -> str:
     if each.note is not None:
         parts.append(f"<p>{escape(printable(each.note, 300))}.")
     if each.advice is not None and each.stats is not None:
-        warn = " class=w" if each.stats.few_codes else ""
+        warn = " class=w" if each.few else ""
         parts.append(f"<p{warn}>{escape(each.advice)}")
     if each.minimum is not None:
         parts.append(f"<p class=s>Range {each.minimum:.6g} to {each.maximum:.6g}.")
     pictures = []
     if each.codes:
         used = sum(1 for count in each.codes if count)
-        text = f"Elements by code: {used} of {len(each.codes)} codes in use"
-        text += f"; {sum(each.clipped):,} elements clipped" * (sum(each.clipped) > 0)
+        text = f"{used} of {len(each.codes)} codes in use"
+        low, high = each.clipped
+        text += f"; clipped: {low:,} at the first, {high:,} at the last" if low or high else ""
         counts = _coarser(np.add, each.codes, found)
-        pictures.append((histogram_svg(counts, text, clipped=each.clipped), text))
+        svg = histogram_svg(counts, "elements by code", clipped=each.clipped)
+        pictures.append(_figure(svg, each.first_code, each.first_code + len(each.codes) - 1, text))
     if len(each.channels) > 1:
         worst = max(range(len(each.channels)), key=lambda at: _order(each.channels[at]))
         text = f"Error by channel of axis {each.axis}: {_percent(each.channels[worst])} at most, "
         text += f"in channel {worst}"
-        pictures.append((strip_svg(_coarser(np.fmax, each.channels, found), text), text))
-    figures = "".join(f"<figure>{svg}<figcaption>{escape(text)}</figure>" for svg, text in pictures)
-    parts.append(f"<div class=p>{figures}</div>")
+        svg = strip_svg(_coarser(np.fmax, each.channels, found), "error by channel")
+        pictures.append(_figure(svg, 0, len(each.channels) - 1, text))
+    parts.append(f"<div class=p>{''.join(pictures)}</div>")
     if each.ways:
         parts.append(_scroll(_ways(each, found), "ways"))
     return "".join(parts) + "</div></details>"
+
+
+def _figure(svg: Html, first: int, last: int, text: str) -> str:
+    """A picture with the numbers of its first and its last bar."""
+    ends = f"<div class=e><span>{first}</span><span>{last}</span></div>"
+    return f"<figure>{svg}{ends}<figcaption>{escape(text)}</figcaption></figure>"
 
 
 def _coarser(join: np.ufunc, values: tuple[float, ...], found: Report) -> Array:
@@ -176,40 +195,45 @@ def _coarser(join: np.ufunc, values: tuple[float, ...], found: Report) -> Array:
 
 def _ways(each: TensorReport, found: Report) -> Html:
     rows: list[tuple[object, ...]] = []
-    if each.against is not None:
-        one = each.against
+    if (one := each.against) is not None:
         name = f"{printable(found.against or '', 60)}: {one.stored}"
-        used = "" if one.codes_used is None else one.codes_used
         error = _number(one.sqnr_db), f"{one.max_abs_error:.6g}"
-        rows.append((_strong(name), *error, "", used, f"{one.bytes:,}"))
-    if each.stats is not None:
-        s = each.stats
-        error = _number(s.sqnr_db), f"{s.max_abs_error:.6g}"
-        size = f"{each.bytes_out:,}"
-        rows.append((_strong(found.how), *error, f"{s.saturated:,}", s.codes_used, size))
+        rows.append((_strong(name), *error, "", _codes_used(each), f"{one.bytes:,}"))
+    some = each.ways if len(found.measured) <= _MANY else _best(each.ways)
+    if (s := each.stats) is not None:
+        figures = _number(s.sqnr_db), f"{s.max_abs_error:.6g}", f"{s.saturated:,}", s.codes_used
+        twins = [way for way in some if _figures(way) == figures and way.bytes == each.bytes_out]
+        some = [way for way in some if way not in twins]
+        name = _marked(found.how, is_best=any(way.best for way in twins))
+        rows.append((_strong(name), *figures, f"{each.bytes_out:,}"))
     rows += [
-        (
-            f"{way.name} (least error)" if way.best else way.name,
-            _number(way.sqnr_db),
-            f"{way.max_abs_error:.6g}",
-            f"{way.saturated:,}",
-            way.codes_used,
-            f"{way.bytes:,}",
-        )
-        for way in (each.ways if len(found.measured) <= _MANY else _best(each))
+        (_marked(way.name, is_best=way.best), *_figures(way), f"{way.bytes:,}") for way in some
     ]
     head = "way", "SQNR dB", "max error", "saturated", "codes", "bytes"
     return table(rows, head, inline=False)
 
 
-def _best(each: TensorReport) -> list[Way]:
-    """The way with the least error of each kind, in their order, unless it is the one reported."""
+def _best(ways: tuple[Way, ...]) -> list[Way]:
+    """The way with the least error of each kind, in their order."""
     least: dict[str, Way] = {}
-    for way in each.ways:
-        if way.kind not in least or way.sqnr_db > least[way.kind].sqnr_db:
+    for way in ways:
+        if way.kind not in least or way.mse < least[way.kind].mse:
             least[way.kind] = way
-    same = None if each.stats is None else _number(each.stats.sqnr_db)
-    return [way for way in least.values() if way.best or _number(way.sqnr_db) != same]
+    return [*least.values()]
+
+
+def _figures(way: Way) -> tuple[object, ...]:
+    error = _number(way.sqnr_db), f"{way.max_abs_error:.6g}"
+    return *error, f"{way.saturated:,}", way.codes_used
+
+
+def _marked(name: str, *, is_best: bool) -> str:
+    return f"{name} (least error)" if is_best else name
+
+
+def _codes_used(each: TensorReport) -> object:
+    found = each.against or each.stats
+    return "" if found is None or found.codes_used is None else found.codes_used
 
 
 def _strong(text: str) -> Html:
@@ -217,13 +241,18 @@ def _strong(text: str) -> Html:
 
 
 def _link(each: TensorReport, places: dict[str, int]) -> Html:
-    if each.name not in places:
-        return _name(each)
-    return Html(f"<a href=#t{places[each.name]}>{_name(each)}</a>")
+    name = _name(each, len(places))
+    return Html(f"<a href=#t{places[each.name]}>{name}</a>") if each.name in places else name
 
 
-def _name(each: TensorReport) -> Html:
-    return escape(printable(each.name, 200))
+def _name(each: TensorReport, tensors: int) -> Html:
+    name = printable(each.name, 200)
+    return _breakable(name) if tensors <= _MANY else escape(name)
+
+
+def _breakable(text: str) -> Html:
+    """With places where a line may end, as names are long."""
+    return Html(re.sub(r"([._/-])(?=\w)", r"\1<wbr>", escape(text)))
 
 
 def _order(value: float) -> float:

@@ -13,7 +13,8 @@ the extra ``plot``.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,14 @@ from ._compare import Comparison, error_stats
 from ._extras import missing
 from ._layout import Layout
 from ._params import Params, checked
+from ._profile import profile
 from ._reference import Array, widen, working_dtype
 
 try:
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
+    from matplotlib.axes import Axes
 except ImportError as error:
     raise missing("plot", "zeropoint.plot") from error
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["compare", "error_by_channel", "histogram"]
 
@@ -73,6 +74,7 @@ def histogram(x: Any, params: Params, *, ax: Axes | None = None) -> Axes:
 
     ax = _axes(ax)
     edges = np.arange(params.qmin - more, params.qmax + more + 2) - 0.5
+    edges[[0, -1]] += -more / 8, more / 8  # to be seen
     colour = pyplot.rcParams["text.color"]
     ax.axvspan(params.qmin - 0.5, params.qmax + 0.5, color=colour, alpha=0.06, linewidth=0)
     ax.stairs(inside, edges[more : more + codes + 1], fill=True, color=_html.BAR)
@@ -83,10 +85,11 @@ def histogram(x: Any, params: Params, *, ax: Axes | None = None) -> Axes:
         if count:
             part = counts[start : start + more], edges[start : start + more + 1]
             ax.stairs(*part, fill=True, color=_html.CLIPPED)
-            text = f"{count} clipped to {code}\n({100 * count / total:.2g} %)"
+            text = f"{count} clipped to {code}\n({100 * count / total:.4g} %)"
             ax.text(place, 0.98, text, transform=ax.transAxes, ha=side, va="top", fontsize="small")
-    room = [more if count else 2 for count in ends]
-    ax.set_xlim(edges[more] - room[0], edges[more + codes] + room[1])
+    ax.set_xlim(
+        edges[0] if ends[0] else params.qmin - 2.5, edges[-1] if ends[1] else params.qmax + 2.5
+    )
     ax.margins(y=0.15)  # for the words at the ends
     if params.axis is None:
         _label_values(ax, params)
@@ -156,19 +159,12 @@ def error_by_channel(
     """
     params = checked(params, call="zeropoint.plot.error_by_channel(x, ")
     x = _checks.real_array(x)
-    layout = params._check_fits(x.shape)
     axis = params.axis if axis is None else _checks.axis(axis)
     if axis is None:
         raise ValueError("axis is None, and so is that of the parameters; pass for example axis=0")
     axis = _checks.normal_axis(axis, x.ndim)
     whole = error_stats(x, params, skip_nan=skip_nan).sqnr_db
-    found = []
-    for channel in range(x.shape[axis]):
-        tile = (*[slice(None)] * axis, slice(channel, channel + 1))
-        where = layout.params_index(tile)
-        some = params._over(*(each[where] for each in params._arrays))
-        found.append(error_stats(x[tile], some, skip_nan=skip_nan).sqnr_db)
-    ratios = np.array(found)
+    ratios = profile(x, params, axis, saturated=0).sqnr_db_by_channel
     shown = np.where(np.isfinite(ratios), ratios, 0)
     worst = int(np.argmin(ratios))
 
@@ -196,6 +192,7 @@ def error_by_channel(
             ax.plot(places, np.zeros(places.size), mark, **how)
     ax.legend(fontsize="small", loc="lower right")
     ax.set_xlim(edges[0], edges[-1])
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.set_xlabel(f"channel, along axis {axis}")
     ax.set_ylabel("SQNR (dB)")
     ax.set_title(f"Error of {ratios.size} channels, {params.dtype.name}")
@@ -229,22 +226,27 @@ def compare(x: Any, *, ax: Axes | None = None, **keywords: Any) -> Axes:
         colour = _html.BAR if row is best else _OTHERS
         ax.barh(place, length, color=colour, hatch="//" * row.few)
         text = _db(stats.sqnr_db) + ", few codes" * row.few
-        if row is best:  # others may be better, with more scales than were asked for
-            text += ", the best with one scale" if row.axis is None else ", the best"
         ax.annotate(text, (max(length, 0), place), (4, 0), textcoords="offset points", va="center")
-    ax.set_yticks(range(len(rows)), [comparison._title(row) for row, _ in rows])
+    names = [textwrap.fill(comparison._title(row), 36) for row, _ in rows]
+    ax.set_yticks(range(len(rows)), names)
     ax.invert_yaxis()
     ax.margins(x=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xlabel("SQNR (dB), more is better")
+    # others may be better, with more scales than were asked for
+    what = "with one scale" if best.axis is None else "with so many scales"
+    ax.set_xlabel(f"SQNR (dB), more is better; in blue the best {what}")
     ax.set_title("Ways to choose scale and zero point, 8 bits")
     return ax
 
 
 def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    _, ax = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    if ax is None:
+        _, ax = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    if not isinstance(ax, Axes):
+        raise TypeError(
+            f"ax must be an Axes of matplotlib, not {type(ax).__name__}; pass one of those that "
+            "pyplot.subplots() gives"
+        )
     return ax
 
 

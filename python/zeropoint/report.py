@@ -19,7 +19,16 @@ import numpy as np
 
 from . import _checks, _profile, files
 from ._choice import Choice, ParamsKeywords, _layout_of, choose_params, min_max, shows
-from ._compare import Comparison, ComparisonRow, ErrorStats, compared, error_stats
+from ._compare import (
+    BLOCK,
+    IN_A_CHANNEL,
+    Comparison,
+    ComparisonRow,
+    ErrorStats,
+    compared,
+    elements,
+    error_stats,
+)
 from ._files import jobs, mapped, open_container, own, tiles
 from ._files.container import Container
 from ._files.formats import readable, taken
@@ -27,14 +36,15 @@ from ._files.jobs import Progress
 from ._files.quantized import Quantized
 from ._files.source import NUMPY, REALS, Tensor, fault
 from ._files.target import replacing
+from ._layout import Layout
 from ._params import Params
 from ._profile import Profile
-from ._reference import Array
+from ._reference import MOST, Array, working_dtype
 
 __all__ = ["Report", "TensorReport", "Way", "write"]
 
 _PASSES = 16  # over a tensor, about
-_KINDS = "rule", "clipping", "channel", "block"  # of ways, what is cheap first
+_AT_ONCE = 1 << 26  # elements, whose scales in blocks of 32 take some 100 MB
 _WORTH = 1.0  # dB: what a way must gain to be advised
 
 
@@ -45,12 +55,16 @@ class Way:
 
     name: str
     kind: str  #: "rule", "clipping", "channel" or "block"
+    axis: int | None
+    block_size: int | None
     sqnr_db: float
+    mse: float
     max_abs_error: float
     saturated: int
-    codes_used: int
+    codes_used: int  #: of a large tensor that is quantized in slabs: in one of them at most
+    few: bool  #: whether few codes are in use, so that most of the data are lost
     bytes: int  #: of codes and parameters
-    best: bool  #: whether its error is the least
+    best: bool = False  #: whether its error is the least
 
 
 @_checks.initialised_once
@@ -83,7 +97,8 @@ class TensorReport:
     advice: str | None = None
     against: Against | None = None
     cost: float = 0.0  #: its part of the file's error, see `docs/report.md`
-    #: how many elements have each code, from qmin on; of these ends how many were clipped
+    first_code: int = 0
+    #: how many elements have each code, from the first on; of these ends how many were clipped
     codes: tuple[int, ...] = ()
     clipped: tuple[int, int] = (0, 0)
     #: the channels of the axis: the root mean square error, as a part of that of the values
@@ -96,10 +111,17 @@ class TensorReport:
         found = self.against or self.stats
         return math.inf if found is None else found.sqnr_db
 
+    @property
+    def few(self) -> bool:
+        """Whether few codes are in use in so many channels that the data are ruined."""
+        return bool(
+            self.stats and not self.against and _is_few(self.stats.few_codes, self.stats.channels)
+        )
+
+    @property
     def _rank(self) -> tuple[bool, float]:
         """Worst first: what is lost in few codes, which SQNR does not show."""
-        lost = self.stats and not self.against and self.stats.few_codes > self.stats.channels / 10
-        return not lost, self.sqnr_db
+        return not self.few, self.sqnr_db
 
     @property
     def max_abs_error(self) -> float:
@@ -133,7 +155,7 @@ class Report:
         """A dictionary that `json.dumps` takes, without what the pictures show."""
         found = asdict(self)
         for tensor in found["tensors"]:
-            for name in ("codes", "clipped", "axis", "channels"):
+            for name in ("codes", "clipped", "axis", "channels", "first_code"):
                 del tensor[name]
         return found
 
@@ -241,7 +263,7 @@ def measure(
             how=_in_words(choice, axis, block, skip_nan=skip_nan),
             bytes_in=sum(each.bytes_in for each in found),
             bytes_out=sum(each.bytes_out for each in found),
-            tensors=tuple(sorted(_with_costs(found), key=TensorReport._rank)),
+            tensors=tuple(sorted(_with_costs(found), key=lambda each: each._rank)),
             against=None if other is None else other.container.path.name,
         )
 
@@ -347,15 +369,16 @@ class _Job:
         axis = None if axis is None else axis % x.ndim
         seen = _profile.profile(x, params, axis, saturated=found.stats.saturated)
         step()
-        comparison = compared(x, skip_nan=bool(self.scheme.skip_nan), step=step)
-        ways = _ways(comparison, x)
+        skip_nan = bool(self.scheme.skip_nan)
+        ways = _ways(x, float(seen.signal.sum()), skip_nan=skip_nan, step=step)
         found = replace(
             found,
+            first_code=params.qmin,
             codes=tuple(seen.counts.tolist()),
             clipped=seen.clipped,
             axis=axis,
             ways=ways,
-            advice=_advice(found.stats, comparison),
+            advice=_advice(found.stats, ways, symmetric=self.scheme.choice.symmetric),
         )
         one = None if other is None else other.partner(self.tensor, self.container)
         if other is not None and one is not None:
@@ -365,54 +388,97 @@ class _Job:
         return replace(found, channels=tuple(seen.relative.tolist()) if axis is not None else ())
 
 
-def _kind(row: ComparisonRow) -> str:
+def _ways(x: Array, signal: float, *, skip_nan: bool, step: Callable[[], None]) -> tuple[Way, ...]:
+    """Those of `compare`; those of a large `x`, with the sum of squares `signal`, slab by slab."""
+    at_once = x.size <= _AT_ONCE or x.ndim < 2
+    comparison = compared(x, skip_nan=skip_nan, finer=at_once, step=step)
+    found = [_way(comparison, row, x) for row in comparison.rows if row.stats is not None]
+    for axis, block in () if at_once else ((0, None), (x.ndim - 1, None), (x.ndim - 1, BLOCK)):
+        step()
+        fits = x.shape[-1] > BLOCK if block else x.size // x.shape[axis] >= IN_A_CHANNEL
+        if fits:
+            with contextlib.suppress(ValueError):  # nothing but NaN in a channel or a block
+                found.append(_in_slabs(x, axis, block, signal, skip_nan=skip_nan))
+    fine = [way for way in found if not way.few] or found
+    best = min(fine, key=lambda way: way.mse)
+    return tuple(replace(way, best=way is best) for way in found)
+
+
+def _is_few(channels: int, of: int) -> bool:
+    """As `ComparisonRow.few`."""
+    return channels / of > 1 - MOST
+
+
+def _way(comparison: Comparison, row: ComparisonRow, x: Array) -> Way:
+    assert row.stats is not None
+    kind = "rule" if row.method == "minmax" else "clipping"
     if row.axis is not None:
-        return "block" if row.block_size else "channel"
-    return "rule" if row.method == "minmax" else "clipping"
-
-
-def _ways(comparison: Comparison, x: Array) -> tuple[Way, ...]:
-    rows = [row for row in comparison.rows if row.stats is not None]
-    fine = [row for row in rows if not row.few] or rows
-    best = min(fine, key=lambda row: row.stats.mse if row.stats else math.inf)
-    return tuple(
-        Way(
-            comparison._title(row),
-            _kind(row),
-            row.stats.sqnr_db,
-            row.stats.max_abs_error,
-            row.stats.saturated,
-            row.stats.codes_used,
-            x.size + sum(each.nbytes for each in row.params._arrays),
-            row is best,
-        )
-        for row in rows
-        if row.stats is not None and row.params is not None
+        kind = "block" if row.block_size else "channel"
+    return Way(
+        comparison._title(row),
+        kind,
+        row.axis,
+        row.block_size,
+        row.stats.sqnr_db,
+        row.stats.mse,
+        row.stats.max_abs_error,
+        row.stats.saturated,
+        row.stats.codes_used,
+        row.few,
+        _bytes(x, row.axis, row.block_size),
     )
 
 
-def _advice(stats: ErrorStats, comparison: Comparison) -> str:
+def _bytes(x: Array, axis: int | None, block: int | None) -> int:
+    """Of codes and parameters, as `files.quantize_file` stores them."""
+    return x.size + math.prod(Layout(x.shape, axis, block).params_shape) * (
+        4 + working_dtype(x.dtype).itemsize
+    )
+
+
+def _in_slabs(x: Array, axis: int, block: int | None, signal: float, *, skip_nan: bool) -> Way:
+    """A way whose scales each belong to one slab, or which has few of them."""
+    rows = max(1, _AT_ONCE // 4 // x[0].size) if axis == 0 or block else len(x)
+    stats, sizes = [], []
+    for first in range(0, len(x), rows):
+        slab = x[first : first + rows]
+        how: dict[str, Any] = {"axis": axis, "block_size": block, "skip_nan": skip_nan}
+        stats.append(error_stats(slab, choose_params(slab, **how), skip_nan=skip_nan))
+        sizes.append(elements(slab) if skip_nan else slab.size)
+    noise = sum(one.mse * size for one, size in zip(stats, sizes, strict=True))
+    return Way(
+        f"blocks of {block}, axis {axis}" if block else f"per channel, axis {axis}",
+        "block" if block else "channel",
+        axis,
+        block,
+        10 * math.log10(signal / noise) if signal and noise else math.inf,
+        noise / sum(sizes),
+        max(one.max_abs_error for one in stats),
+        sum(one.saturated for one in stats),
+        max(one.codes_used for one in stats),
+        _is_few(sum(one.few_codes for one in stats), sum(one.channels for one in stats)),
+        _bytes(x, axis, block),
+    )
+
+
+def _advice(stats: ErrorStats, ways: tuple[Way, ...], *, symmetric: bool) -> str:
     """What would help this tensor, in a sentence: what is cheap first."""
-    groups = {kind: list[tuple[float, ComparisonRow]]() for kind in _KINDS}
-    for row in comparison.rows:
-        if row.stats is not None and not row.few:
-            groups[_kind(row)].append((row.stats.mse, row))
     told, before = list[str](), stats.mse
-    for mse, row in (min(some, key=lambda pair: pair[0]) for some in groups.values() if some):
-        if 0 < before < math.inf and mse * 10 ** (_WORTH / 10) <= before:
-            before = mse
-            if mse == 0:
-                told.append(f"{_option(comparison, row)} loses nothing")
-                continue
-            less = f"{10 * math.log10(stats.mse / mse):.1f} dB"
-            less = less if told else f"has {less} less error"
-            told.append(f"{_option(comparison, row)} {less}")
-    helps = ", ".join(told)
+    for kind in ("rule", "clipping", "channel", "block"):
+        some = [way for way in ways if way.kind == kind and not way.few]
+        if not some:
+            continue
+        way = min(some, key=lambda way: way.mse)
+        if 0 < before < math.inf and way.mse * 10 ** (_WORTH / 10) <= before:
+            before, ratio = way.mse, stats.mse / way.mse if way.mse else math.inf
+            less = "no error at all" if ratio == math.inf else f"{10 * math.log10(ratio):.1f} dB"
+            told.append(f"{less} with {_option(way, symmetric=symmetric)}")
+    helps = f"less error: {', '.join(told)}" if told else ""
     if stats.few_codes:
-        text = "Few codes are in use: 90 % of the nonzero elements "
         if stats.channels > 1:
-            text += f"of {stats.few_codes:,} of {stats.channels:,} channels share a few"
+            text = f"In {stats.few_codes:,} of {stats.channels:,} channels few codes are in use"
         else:
+            text = "Few codes are in use: 90 % of the nonzero elements "
             text += f"share {stats.codes_of_most:,}"
         return f"{text}; {helps or 'nothing that was tried helps'}."
     if stats.mse == 0:
@@ -420,14 +486,18 @@ def _advice(stats: ErrorStats, comparison: Comparison) -> str:
     return f"{helps[0].upper()}{helps[1:]}." if told else "Nothing that was tried gains 1 dB."
 
 
-def _option(comparison: Comparison, row: ComparisonRow) -> str:
-    if row.axis is not None:
-        axis = -1 if row.axis else 0  # the last one, by the name that fits most tensors
-        if row.block_size:
-            return f"blocks of {row.block_size} (--axis {axis} --block-size {row.block_size})"
-        return f"a scale per channel (--axis {axis})"
-    name = comparison._title(row)
-    return name if row.method == "minmax" else f"clipping (HistogramObserver, {row.name})"
+def _option(way: Way, *, symmetric: bool) -> str:
+    """The name of a way, and the options that give it in place of symmetric parameters or not."""
+    if way.kind == "clipping":
+        return f"clipping (HistogramObserver, {way.name})"
+    options = []
+    if way.axis is not None:
+        options.append(f"--axis {-1 if way.axis else 0}")  # the last one fits most tensors so
+        options += [f"--block-size {way.block_size}"] * (way.kind == "block")
+    options += ["without --symmetric"] * (symmetric and way.name != "symmetric")
+    names = {"channel": "a scale per channel", "block": f"blocks of {way.block_size}"}
+    shown = f" ({' '.join(options)})" if options else ""
+    return names.get(way.kind, way.name) + shown
 
 
 # ---------------------------------------------------------------------------------------------
@@ -464,6 +534,7 @@ def _of_codes(container: Container, one: Quantized) -> TensorReport:
         one.bytes,
         note=f"it is quantized already ({_stored(one)}): {np.count_nonzero(counts)} codes are in "
         "use; for its error report the file of the floats, against this one",
+        first_code=one.fields["qmin"],
         codes=tuple(counts.tolist()),
     )
 
@@ -521,4 +592,6 @@ class _Other:
         used = None if counts is None else int(np.count_nonzero(counts))
         codes = () if counts is None else tuple(counts.tolist())
         against = Against(stored, one.bytes, seen.sqnr_db, seen.worst, used)
-        return replace(found, against=against, codes=codes, clipped=(0, 0)), seen
+        first = found.first_code if isinstance(one, Tensor) else one.fields["qmin"]
+        found = replace(found, against=against, first_code=first, codes=codes, clipped=(0, 0))
+        return found, seen

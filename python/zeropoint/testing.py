@@ -13,6 +13,7 @@ docs/vectors.md.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
@@ -61,6 +62,7 @@ class Vectors(NamedTuple):
     kinds: Array  #: str in the shape of `x`: which of `KINDS` each input is
 
 
+@_checks.initialised_once
 @dataclass(frozen=True)
 class Difference:
     """Codes that differ, of one kind of input; ``str()`` is a line."""
@@ -203,18 +205,14 @@ def inputs(params: Params) -> Inputs:
     numbers = params._arrays[0]
     if numbers.size == 0:
         raise ValueError("params hold no scale; pass parameters of at least one channel")
-    first, second = (each.reshape(-1, 1).astype(np.float64) for each in params._arrays)
-    names = _sites(params, first[:1], second[:1])[1]
-    block = params.block_size or 1
-    length = max(1, min(names.size, _MOST // numbers.size))
+    plan = _plan(params.qmin, params.qmax, params.convention in BY_SPAN)
+    size, block = plan.kinds.size, params.block_size or 1
+    length = max(1, min(size, _MOST // numbers.size))
     length = -(-length // block) * block
     channels = np.arange(numbers.size)[:, None]
-    begin = channels * length if length < names.size else channels * 0
-    at = (begin + np.arange(length)) % names.size
-    kinds, rows = names[at], np.empty(at.shape, np.float32)
-    for start in range(0, len(rows), 256):  # so that this wants little memory
-        some = slice(start, start + 256)
-        rows[some] = np.take_along_axis(_sites(params, first[some], second[some])[0], at[some], 1)
+    begin = channels * length if length < size else channels * 0
+    at = (begin + np.arange(length)) % size
+    kinds, rows = plan.kinds[at], _made(plan, at, params)
     axis = params.axis
     if axis is None:
         return Inputs(params, rows[0], kinds[0], 1, 0)
@@ -239,54 +237,72 @@ def inputs(params: Params) -> Inputs:
     return Inputs(params._over(*many), x, kinds, calls, axis)
 
 
-@np.errstate(all="ignore")
-def _sites(params: Params, first: Array, second: Array) -> tuple[Array, Array]:
-    """float32 [channels, inputs] for columns of parameters in float64, and the kind of each input.
+class _Plan(NamedTuple):
+    """The inputs of all parameters with the same range of codes, by what makes them."""
 
-    The last of them are those in which recipes differ most: there a loop's tail is.
+    kinds: Array  #: str, of each input
+    code: Array  #: float64: the code whose value it is, whole or not
+    toward: Array  #: float32: -Inf or Inf, where the next float from there is meant, or NaN
+    value: Array  #: float32: of the first inputs, whatever the parameters; there is no code
+
+
+@functools.cache
+def _plan(low: int, high: int, floors: bool) -> _Plan:
+    """For codes in [low, high]; with `floors` they change at whole steps, else half way between.
+
+    The last inputs are those in which recipes differ most, as a loop's tail is there.
     """
-    low, high = params.qmin, params.qmax
-
-    def at(code: Array) -> Array:
-        """The values of codes, whole or not, as near as float32 comes."""
-        if isinstance(params, QuantParams):
-            x = (code - second) * first
-        elif params.convention in BY_SPAN:
-            x = (code - low) * (first / (high - low)) + second
-        else:
-            x = code * first + second
-        return np.asarray(x.astype(np.float32))
-
-    def everywhere(*values: float) -> Array:
-        return np.broadcast_to(np.array(values, np.float32), (len(first), len(values)))
-
-    inf, largest = np.float32(np.inf), float(np.finfo(np.float32).max)
-    steps, halves = np.arange(low - 2.0, high + 3), np.arange(low - 1.5, high + 2)
-    outside = [(each < low) | (each > high) for each in (steps, halves)]
-    outer, inner = ([at(steps[o]), at(halves[p])] for o, p in (outside, [~o for o in outside]))
-    ends = np.concatenate(outer, axis=1)
-    step, half = inner
-    edges = step if params.convention in BY_SPAN else half  # where codes change
-    beside = [np.nextafter(edges, -inf), np.nextafter(edges, inf)]
-    random = low - 2 + (high - low + 4) * (np.arange(1, 98) * _GOLDEN % 1)
-    far = np.concatenate([low - np.array(_BEYOND), high + np.array(_BEYOND)])
-    huge = np.array(_HUGE)
-    parts = {
-        "zero": [everywhere(0.0, -0.0)],
-        "subnormal": [everywhere(*_TINY), -everywhere(*_TINY)],
-        "nan": [everywhere(np.nan, -np.nan)],
-        "inf": [everywhere(np.inf, -np.inf)],
-        "huge": [at(huge), at(-huge), everywhere(1e30, -1e30, largest, -largest)],
-        "beyond": [at(far)],
-        "end": [np.nextafter(ends, -inf), ends, np.nextafter(ends, inf)],
-        "random": [at(random)],
-        "step": [step],
-        "half step": [half],
-        f"beside a {'step' if edges is step else 'half step'}": beside,
+    largest = float(np.finfo(np.float32).max)
+    fixed = {
+        "zero": (0.0, -0.0),
+        "subnormal": (*_TINY, *(-each for each in _TINY)),
+        "nan": (np.nan, -np.nan),
+        "inf": (np.inf, -np.inf),
+        "huge": (1e30, -1e30, largest, -largest),
     }
-    sizes = [sum(each.shape[1] for each in part) for part in parts.values()]
-    x = np.concatenate([*itertools.chain(*parts.values())], axis=1)
-    return x, np.repeat([*parts], sizes)
+    steps, halves = np.arange(low - 2.0, high + 3), np.arange(low - 1.5, high + 2)
+    step, half = (each[(each >= low) & (each <= high)] for each in (steps, halves))
+    ends = np.setdiff1d(np.concatenate([steps, halves]), np.concatenate([step, half]))
+    huge, far, stay = np.array(_HUGE), np.array(_BEYOND), np.nan
+    edges, beside = (step, "beside a step") if floors else (half, "beside a half step")
+    found = (
+        ("huge", huge, stay),
+        ("huge", -huge, stay),
+        ("beyond", low - far, stay),
+        ("beyond", high + far, stay),
+        ("end", ends, -np.inf),
+        ("end", ends, stay),
+        ("end", ends, np.inf),
+        ("random", low - 2 + (high - low + 4) * (np.arange(1, 98) * _GOLDEN % 1), stay),
+        ("step", step, stay),
+        ("half step", half, stay),
+        (beside, edges, -np.inf),
+        (beside, edges, np.inf),
+    )
+    value = np.array([*itertools.chain(*fixed.values())], np.float32)
+    sizes = [*map(len, fixed.values()), *(codes.size for _, codes, _ in found)]
+    return _Plan(
+        np.repeat([*fixed, *(kind for kind, _, _ in found)], sizes),
+        np.concatenate([np.zeros(value.size), *(codes for _, codes, _ in found)]),
+        np.repeat([*[stay] * len(fixed), *(toward for _, _, toward in found)], sizes).astype("f4"),
+        value,
+    )
+
+
+@np.errstate(all="ignore")
+def _made(plan: _Plan, at: Array, params: Params) -> Array:
+    """float32 in the shape of `at`, a row for each channel: its inputs at these places."""
+    first, second = (each.reshape(-1, 1).astype(np.float64) for each in params._arrays)
+    code, toward = plan.code[at], plan.toward[at]
+    if isinstance(params, QuantParams):
+        x = (code - second) * first
+    elif params.convention in BY_SPAN:
+        x = (code - params.qmin) * (first / (params.qmax - params.qmin)) + second
+    else:
+        x = code * first + second
+    x = x.astype(np.float32)  # the nearest
+    x = np.where(np.isnan(toward), x, np.nextafter(x, toward))
+    return np.where(at < plan.value.size, plan.value[np.minimum(at, plan.value.size - 1)], x)
 
 
 # ---------------------------------------------------------------------------------------------
