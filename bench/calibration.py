@@ -57,14 +57,14 @@ class Tensor(NamedTuple):
 def real_tensors() -> Iterator[Tensor]:
     """Weights and activations of the networks; ImportError names a package that is not there."""
     table = files.read_tensor(
-        _inside("wordllama", "weights/l2_supercat_256.safetensors"), "embedding.weight"
+        inside("wordllama", "weights/l2_supercat_256.safetensors"), "embedding.weight"
     )
     yield Tensor("wordllama embeddings", True, [table.astype(np.float32)])
     yield from _magika()
     yield from _silero()
 
 
-def _inside(package: str, path: str) -> Path:
+def inside(package: str, path: str) -> Path:
     """A file of a package, which is found and not imported: its dependencies play no part."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -147,7 +147,7 @@ def _voice(n: int) -> Array:
 
 
 def _load(package: str, path: str) -> Any:
-    return module("onnx").load(_inside(package, path))
+    return module("onnx").load(inside(package, path))
 
 
 def _weights(model: Any, titles: dict[str, str]) -> Iterator[Tensor]:

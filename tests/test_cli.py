@@ -148,7 +148,10 @@ def test_alone_it_shows_its_help(capsys):
     assert codes == ["0", "1", "2", "130"]
 
 
-COMMANDS = ("demo", "info", "verify", "quantize", "dequantize", "inspect", "compare")
+COMMANDS = (
+    *("demo", "info", "verify", "quantize", "dequantize", "inspect", "compare", "report"),
+    "diagnose",
+)
 
 
 @pytest.mark.slow("runs every command")
@@ -156,6 +159,7 @@ def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, b
     monkeypatch.setattr(_demo, "_embedding_table", lambda: (weights, "0"))
     tensors = {"fc.weight": weights, "fc.bias": weights[0]}
     safetensors.numpy.save_file(tensors, "model.safetensors")
+    np.save("codes.npy", zp.quantize(weights, zp.QuantParams(0.02, 128)))
     assert re.findall(r"^    (\w+)(?:  |$)", run(capsys, "--help").out, re.MULTILINE) == [*COMMANDS]
     for command in COMMANDS:
         [example] = run(capsys, command, "--help").out.split("\nexample:\n  zeropoint ")[1:]

@@ -74,9 +74,19 @@ def test_rows_and_best(backend: str) -> None:
     names = [each.name for row in comparison.rows for each in (row, *row.same)]
     rules = ["max", "min", "least_error", "symmetric"]
     rules += [f"{rule}, zero not included" for rule in ("max", "min", "least_error")]
-    assert sorted(names) == sorted([*rules, "mse", "percentile 99.925", "min", "min"])
-    assert comparison.best.stats.mse == min(row.stats.mse for row in comparison.rows[:-2])
-    assert [row.axis for row in comparison.rows[-2:]] == [0, 1]
+    assert sorted(names) == sorted([*rules, "mse", "percentile 99.925", "min", "min", "min"])
+    assert comparison.best.stats.mse == min(row.stats.mse for row in comparison.rows[:-3])
+    assert [(row.axis, row.block_size) for row in comparison.rows[-3:]] == [
+        (0, None),
+        (1, None),
+        (1, 32),
+    ]
+    assert "blocks of 32, axis 1  " in str(comparison)
+    *_, rows, _, blocks = (row.stats.mse for row in comparison.rows)
+    best = comparison.best.stats.mse
+    for name, mse in (("per channel, axis 0", rows), ("blocks of 32, axis 1", blocks)):
+        gain = 10 * math.log10(best / mse)
+        assert f"; {name} is {gain:.2f} dB better" in comparison.advice
     text = str(comparison)
     assert text.count("<- best") == 1
     assert comparison.advice in text
@@ -246,19 +256,20 @@ def test_compare_shows_what_helps(backend: str) -> None:
         ("symmetric", True),
         ("mse", True),
     ]
-    assert [(row.method, row.axis) for row in others] == [
-        ("percentile", None),
-        ("minmax", 0),
-        ("minmax", 1),
+    assert [(row.method, row.axis, row.block_size) for row in others] == [
+        ("percentile", None, None),
+        ("minmax", 0, None),
+        ("minmax", 1, None),
+        ("minmax", 1, 32),
     ]
     assert comparison.warning is not None
-    assert comparison.warning.endswith("; what helps: rows 4, 5, 6")
+    assert comparison.warning.endswith("; what helps: rows 4, 5, 6, 7")
     text = str(comparison)
     assert text.startswith(f"Warning: {comparison.warning}.\n\n#")
-    assert len(re.findall(r"^\d ", text, re.MULTILINE)) == 6
+    assert len(re.findall(r"^\d ", text, re.MULTILINE)) == 7
     assert "few codes in 1 of 50 channels" in text
     assert not comparison.best.few
-    assert comparison.best.axis == 0  # one row is lost there, and the error of the others least
+    assert comparison.best.block_size == 32  # one block is lost there
     assert "the rules leave few codes in use" in comparison.advice
     assert "no difference" not in text
     # the range is that of the others, though a histogram of all has them in one bin
@@ -307,7 +318,29 @@ def test_the_best_is_not_the_best_by_the_seventh_digit() -> None:
 
 def test_rows_of_another_granularity_stay_apart() -> None:
     rows = zp.compare((RNG.random((40, 40)) > 0.5).astype(np.float32)).rows
-    assert [row.axis for row in rows] == [None, 0, 1]
+    assert [(row.axis, row.block_size) for row in rows] == [
+        (None, None),
+        (0, None),
+        (1, None),
+        (1, 32),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "blocks"),
+    [
+        ((64, 33), None, 1),
+        ((64, 32), None, 0),
+        ((9, 4, 65), None, 1),
+        ((2112,), None, 0),
+        ((64, 33), 0, 0),
+    ],
+)
+def test_blocks_where_they_are_another_granularity(
+    shape: tuple[int, ...], axis: int | None, blocks: int
+) -> None:
+    rows = zp.compare(RNG.random(shape), axis=axis).rows
+    assert sum(row.block_size == 32 for row in rows) == blocks
 
 
 def test_int8_has_the_same_figures_and_a_zero_point_128_less() -> None:
@@ -324,6 +357,7 @@ def test_int8_has_the_same_figures_and_a_zero_point_128_less() -> None:
                 symmetric=symmetric,
                 include_zero=each.include_zero,
                 axis=each.axis,
+                block_size=each.block_size,
             )
             np.testing.assert_array_equal(other.scale, each.params.scale)
             np.testing.assert_array_equal(

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = tensors["layer.0.weight"].astype("<f2")
     content = made([], [info("layer.0.weight", weight.shape, 1)], weight.tobytes())
     Path("model-f16.gguf").write_bytes(content)
+    shutil.copy(ROOT / "docs/vectors.json", ".")
 
 
 @pytest.mark.usefixtures("models")
@@ -245,8 +247,12 @@ def test_examples_of_docstrings_run(
             exec(example.source, names)
 
 
-#: what is built and run by the test below
-BUILT = {("cpp.md: C++", "cpp"), ("cpp.md: C++", "cmake")}
+#: what is built and run by the test below, by test_testing.py and by test_probe.py
+BUILT = {
+    *(("cpp.md: C++", language) for language in ("cpp", "cmake")),
+    *(("vectors.md: C", "c"), ("vectors.md: Rust", "rust"), ("vectors.md: JavaScript", "js")),
+    *(("vectors.md: A conformance kit", ""), ("conventions.md: Ask your engine", "")),  # printed
+}
 
 
 @pytest.mark.slow("a build")

@@ -66,6 +66,7 @@ def test_publishing_changes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 GUARDED = {  # modules, and the extra of each
     "zeropoint.arrow": "arrow",
     "zeropoint.dask": "dask",
+    "zeropoint.plot": "plot",
     "zeropoint.xarray": "xarray",
     "zeropoint.zarr": "zarr",
     "zeropoint.interop.onnx": "onnx",
@@ -75,7 +76,7 @@ WITHOUT = """
 import importlib, sys
 for name in sys.argv[1:]:
     package = name.split(".")[-1]
-    sys.modules[{"arrow": "pyarrow"}.get(package, package)] = None
+    sys.modules[{"arrow": "pyarrow", "plot": "matplotlib"}.get(package, package)] = None
     try:
         importlib.import_module(name)
     except ImportError as error:

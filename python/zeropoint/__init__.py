@@ -10,6 +10,8 @@ over uint8 and int8, in C++ kernels that equal the NumPy reference bit for bit.
 array([  0,  30, 254], dtype=uint8)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._api import (
     choose_params,
     dequantize,
@@ -37,12 +39,20 @@ from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._params import OffsetParams, QuantParams
 from .observers import HistogramObserver, MinMaxObserver
 
+if TYPE_CHECKING:
+    from ._diagnose import Diagnosis, diagnose
+    from ._probe import probe
+
 __version__ = "0.1.0"
+
+#: what is imported when it is first used, and where it is
+_LAZY = {"Diagnosis": "_diagnose", "diagnose": "_diagnose", "probe": "_probe"}
 
 __all__ = [
     "CONVENTIONS",
     "OFFSET_CONVENTIONS",
     "Comparison",
+    "Diagnosis",
     "ErrorStats",
     "HistogramObserver",
     "MinMaxObserver",
@@ -54,11 +64,13 @@ __all__ = [
     "choose_params",
     "compare",
     "dequantize",
+    "diagnose",
     "error_stats",
     "fake_quantize",
     "flip_signedness",
     "get_num_threads",
     "min_max",
+    "probe",
     "quantize",
     "quantize_dynamic",
     "requantize",
@@ -69,3 +81,17 @@ __all__ = [
     "use_backend",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ import zeropoint as zp
 from ._checks import CODE_DTYPES, printable
 from ._choice import RULES, Choice, ParamsKeywords
 from ._cli_output import Progress, WrongUsage, print_json, print_pairs
-from ._compare import table
+from ._compare import stats_cells, table
 from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._files.formats import MODELS
 from ._files.source import NUMPY, REALS
@@ -26,6 +26,7 @@ from ._reference import BY_SPAN
 
 if TYPE_CHECKING:
     from .files import FileInfo, FileSummary, TensorSummary
+    from .report import TensorReport
 
     _Found = TypeVar("_Found", FileInfo, FileSummary)
 
@@ -35,7 +36,7 @@ _FEW = 10  # names on one line
 _NUMBER = re.compile(r"(?<![^._/-])(\d+)(?![^._/-])")  # in a name: of a layer, of an expert
 
 # The keywords of `choose_params` as options: all of them, by their types
-_KEYWORDS = get_type_hints(ParamsKeywords)
+KEYWORDS = get_type_hints(ParamsKeywords)
 _CHOICES = {
     "zero_point_from": RULES,
     "convention": [
@@ -60,7 +61,7 @@ _HELP = {
 
 #: the options that each format takes
 _FORMATS = {
-    "zeropoint": ("dtype", *_KEYWORDS, "include", "exclude"),
+    "zeropoint": ("dtype", *KEYWORDS, "include", "exclude"),
     **{
         name: (*form.options, "include", "ignore")
         for name, form in MODELS.items()
@@ -68,7 +69,7 @@ _FORMATS = {
     },
     "gguf": ("include", "exclude"),
     "parquet": (
-        *("dtype", *(name for name in _KEYWORDS if name != "block_size")),
+        *("dtype", *(name for name in KEYWORDS if name != "block_size")),
         *("column", "fit"),
     ),
 }
@@ -128,7 +129,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         choices=[dtype.name for dtype in CODE_DTYPES],
         help="of the codes; default: uint8",
     )
-    _add_keywords(own, *_KEYWORDS)
+    add_keywords(own, *KEYWORDS)
     parquet = quantize.add_argument_group("options of --format parquet")
     _add(
         parquet,
@@ -206,6 +207,12 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         "inspect model.safetensors",
     )
     inspect.add_argument("file", metavar="MODEL", help=_SOURCE)
+    inspect.add_argument(
+        "--stats",
+        action="store_true",
+        help="SQNR, largest error, saturated elements and codes in use of each float tensor, if it "
+        "is quantized per tensor (not of .parquet files)",
+    )
 
     compare = command(
         _compare,
@@ -219,7 +226,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         help="a .npy, .npz, .safetensors or .gguf file, or the folder of a model",
     )
     compare.add_argument("--tensor", metavar="NAME", help="which, if there are several")
-    _add_keywords(compare, "axis", "block_size", "skip_nan")
+    add_keywords(compare, "axis", "block_size", "skip_nan")
 
 
 def _add(group: Any, flag: str, **how: Any) -> None:
@@ -227,14 +234,14 @@ def _add(group: Any, flag: str, **how: Any) -> None:
     group.add_argument(flag, default=argparse.SUPPRESS, **how)
 
 
-def _add_keywords(parser: Any, *names: str) -> None:
+def add_keywords(parser: Any, *names: str) -> None:
     exclusive = parser.add_mutually_exclusive_group() if "symmetric" in names else parser
     for name in names:
         group = exclusive if name in ("zero_point_from", "symmetric") else parser
         how = dict[str, Any](type=int, metavar="N")
         if name in _CHOICES:
             how = {"choices": _CHOICES[name]}
-        elif _KEYWORDS[name] is bool:
+        elif KEYWORDS[name] is bool:
             how = {"action": "store_false" if _is_on(name) else "store_true"}
         _add(group, _flag(name), dest=name, help=_HELP.get(name), **how)
 
@@ -246,10 +253,10 @@ def _flag(name: str) -> str:
 
 def _is_on(name: str) -> bool:
     """Whether it is a keyword that is True unless it is given."""
-    return _KEYWORDS.get(name) is bool and bool(getattr(Choice, name, False))
+    return KEYWORDS.get(name) is bool and bool(getattr(Choice, name, False))
 
 
-def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name in names}
 
 
@@ -261,7 +268,7 @@ def _quantize(options: argparse.Namespace) -> None:
     from . import files
     from ._files import linear
 
-    keywords = _given(options, {name for names in _FORMATS.values() for name in names})
+    keywords = given(options, {name for names in _FORMATS.values() for name in names})
     chosen = _format(options)
     _check_belong(chosen, keywords, is_default="format" not in options)
     if "dtype" in keywords and keywords.get("fit", "all") != "all":
@@ -303,22 +310,28 @@ def _check_belong(chosen: str, given: Iterable[str], *, is_default: bool) -> Non
 def _dequantize(options: argparse.Namespace) -> None:
     from . import files
 
-    _convert(functools.partial(files.dequantize_file, **_given(options, ["dtype"])), options)
+    _convert(functools.partial(files.dequantize_file, **given(options, ["dtype"])), options)
 
 
 def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) -> None:
     """Do it with a progress bar on a terminal, and print the summary."""
     command = options.run.__name__.strip("_")
-    bar: contextlib.AbstractContextManager[Progress | None] = contextlib.nullcontext()
-    if not options.quiet and sys.stderr.isatty():
-        bar = Progress(f"{command} {printable(options.file)}", of_bytes=True)
-    with bar as progress:
+    with bar(command, options.file, quiet=options.quiet) as progress:
         done = function(options.file, options.output, progress=progress)
     done = _with_dtypes(done)
     if options.json:
         print_json(done.to_dict())
     elif not options.quiet:
         _print_summary(done, f"{command}d", options)
+
+
+def bar(
+    command: str, file: str, *, quiet: bool = False
+) -> contextlib.AbstractContextManager[Progress | None]:
+    """A progress bar, on a terminal alone."""
+    if quiet or not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    return Progress(f"{command} {printable(file)}", of_bytes=True)
 
 
 def _print_summary(done: FileSummary, verb: str, options: argparse.Namespace) -> None:
@@ -449,8 +462,13 @@ def _inspect(options: argparse.Namespace) -> None:
     from . import files
 
     info = _with_dtypes(files.inspect_file(options.file))
+    measured = _measured(options.file) if options.stats else {}
     if options.json:
-        print_json(info.to_dict())
+        found = info.to_dict()
+        for each in found["tensors"] if options.stats else ():
+            stats = measured[each["name"]].stats if each["name"] in measured else None
+            each["stats"] = stats and stats.to_dict()
+        print_json(found)
         return
     shards = {tensor.file for tensor in info.tensors}
     several = f", {len(shards)} files" * (len(shards) > 1)
@@ -458,7 +476,8 @@ def _inspect(options: argparse.Namespace) -> None:
     sizes = {each.name: each.bytes for each in info.tensors}
     quantized = [each.quantized for each in info.tensors if each.quantized]
     parts = {name for one in quantized for name in one["parts"]}
-    header = ["tensor", "dtype", "shape", "bytes", *(["file"] if several else []), ""]
+    header = ["tensor", "dtype", "shape", "bytes", *(["file"] if several else [])]
+    header += ["SQNR dB", "max error", "saturated", "codes", ""] if measured else [""]
     rows = []
     for tensor in info.tensors:
         one = tensor.quantized
@@ -470,13 +489,35 @@ def _inspect(options: argparse.Namespace) -> None:
             name, dtype, shape = one["name"], one["params"]["dtype"], one["shape"]
             size, note = sum(sizes[part] for part in one["parts"]), _note(one)
         cells = [printable(name, 200), dtype, str(list(shape)), f"{size:,}"]
-        rows.append([*cells, *([printable(tensor.file, 200)] if several else []), note])
+        cells += [printable(tensor.file, 200)] if several else []
+        if measured:
+            of = measured.get(name)
+            cells += _figures(of)
+            why = of.note if of and dtype in REALS.values() else None
+            note = ", ".join(filter(None, [note, printable(why or "", 200)]))
+        rows.append([*cells, note])
     print(table([header, *rows]))
     in_codes = sum(sizes[name] for name in parts)
     print(
         f"{len(rows):,} tensor{'s' * (len(rows) != 1)}, {sum(sizes.values()):,} bytes; "
         f"{len(quantized):,} quantized, {in_codes:,} bytes"
     )
+
+
+def _measured(file: str) -> dict[str, TensorReport]:
+    """The figures of its tensors, as `zeropoint quantize` has them without options."""
+    from .report import measure
+
+    with bar("inspect", file) as progress:
+        found = measure(file, "uint8", {}, progress=progress, figures_alone=True)
+    return {each.name: each for each in found.tensors}
+
+
+def _figures(of: TensorReport | None) -> list[str]:
+    if of is None or of.stats is None:
+        return [""] * 4
+    error, _, sqnr, saturated, used, _ = stats_cells(of.stats)
+    return [sqnr, error, saturated, used]
 
 
 def _note(one: dict[str, Any]) -> str:
@@ -519,7 +560,7 @@ def _compare(options: argparse.Namespace) -> None:
                 f"{printable(options.file)} has no float tensors; pass a file that has"
             )
         [name] = names
-    comparison = zp.compare(files.read_tensor(options.file, name), **_given(options, _KEYWORDS))
+    comparison = zp.compare(files.read_tensor(options.file, name), **given(options, KEYWORDS))
     if options.json:
         print_json(comparison.to_dict())
     else:

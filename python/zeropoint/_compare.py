@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _backend, _checks, _reference
+from . import _backend, _checks, _html, _reference
 from ._backend import Errors, ieee
 from ._choice import RULES, Choice, min_max, range_of
 from ._chunks import chunks
@@ -76,6 +76,16 @@ class ErrorStats:
             f"(90 % of the nonzero elements in {self.codes_of_most})"
         )
         return text if self.warning is None else f"{text}\nWarning: {self.warning}"
+
+    def _repr_html_(self) -> str:
+        *cells, most = stats_cells(self)
+        figures = [
+            *zip(STATS_HEAD[:-1], cells, strict=True),
+            ("codes of 90 % of the nonzero elements", most),
+            ("mean error", f"{self.mean_abs_error:.6g}"),
+            ("cosine", f"{self.cosine:.7g}"),
+        ]
+        return _html.table(figures, caption="ErrorStats") + _html.warning(self.warning)
 
 
 @ieee
@@ -327,7 +337,8 @@ def _values_of_most(x: Array) -> tuple[Array, Array, Array]:
 #: figures that differ by less of themselves are the same: the rounding of the arithmetic, 2^-14 of
 #: a step at most, is 2^-13 of an error of half a step, and 2^-12 of its square
 _ROUNDING = 2.0**-12
-_IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
+IN_A_CHANNEL = 32  # elements at least, or the scales would weigh more than an eighth of the data
+BLOCK = 32  # elements of a block, as in GGUF's Q8_0
 _CLIPPED = 256  # channels at most for which ranges are searched: each takes some ms
 _TAILS = (1e-4, 1e-3, 1e-2)  # clipped at each end: the first that leaves many codes in use
 
@@ -441,8 +452,10 @@ class Comparison:
             if loss := _decibels(safe, best):
                 text += f", {loss:.2f} dB behind"
         finer = [row for row in self.rows if row.axis != self.rows[0].axis and not row.few]
-        if finer and (gain := _decibels(best, min(finer, key=_mse))) >= 1:
-            text += f"; {self._title(min(finer, key=_mse))} is {gain:.2f} dB better"
+        for in_blocks in (False, True):
+            some = [row for row in finer if (row.block_size is not None) == in_blocks]
+            if some and (gain := _decibels(best, min(some, key=_mse))) >= 1:
+                text += f"; {self._title(min(some, key=_mse))} is {gain:.2f} dB better"
         return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -453,9 +466,9 @@ class Comparison:
             "advice": self.advice,
         }
 
-    def __str__(self) -> str:
-        head = ["#", "rule", "scale", "zero point", "max error", "MSE", "SQNR dB", "saturated"]
-        lines = [[*head, "codes", "90 % in", ""]]
+    def _lines(self) -> list[list[str]]:
+        """The table."""
+        lines = [["#", "rule", "scale", "zero point", *STATS_HEAD, ""]]
         best = self.best
         for i, row in enumerate(self.rows, 1):
             first = [str(i), self._title(row)]
@@ -467,8 +480,16 @@ class Comparison:
                 notes = [f"few codes in {row.stats.few_codes} of {row.stats.channels} channels"]
             notes += ["<- best"] if row is best else []
             lines.append([*first, *_parameters(row), *stats_cells(row.stats), ", ".join(notes)])
-        text = f"{table(lines)}\n\nuint8; for int8 the zero point is 128 less.  {self.advice}"
+        return lines
+
+    def __str__(self) -> str:
+        text = f"{table(self._lines())}\n\n{_NOTE}  {self.advice}"
         return text if self.warning is None else f"Warning: {self.warning}.\n\n{text}"
+
+    def _repr_html_(self) -> str:
+        head, *lines = self._lines()
+        shown = _html.table(lines, head, caption=_NOTE, left=(1, len(head) - 1))
+        return f"{_html.warning(self.warning)}{shown}{_html.paragraph(self.advice)}"
 
     def _title(self, row: ComparisonRow) -> str:
         """The names of a row and of those with the same figures."""
@@ -481,7 +502,8 @@ class Comparison:
         else:
             names = [*with_zero, *names, *without, *["zero not included"][: len(without)]]
         if row.axis != self.rows[0].axis:
-            names = [f"per channel, axis {row.axis}"]
+            of_what = f"blocks of {row.block_size}" if row.block_size else "per channel"
+            names = [f"{of_what}, axis {row.axis}"]
         return ", ".join(names)
 
     def _numbers(self, rows: list[ComparisonRow]) -> str:
@@ -511,8 +533,13 @@ def _parameters(row: ComparisonRow) -> list[str]:
     return [span("scale"), span("zero_point")]
 
 
+_NOTE = "uint8; for int8 the zero point is 128 less."
+#: what `stats_cells` gives
+STATS_HEAD = ("max error", "MSE", "SQNR dB", "saturated", "codes", "90 % in")
+
+
 def stats_cells(stats: ErrorStats) -> list[str]:
-    """The figures of a table row: max error, MSE, SQNR, saturated, codes used, codes of most."""
+    """The figures of a table row, under `STATS_HEAD`."""
     return [
         f"{stats.max_abs_error:.6g}",
         f"{stats.mse:.4g}",
@@ -536,7 +563,6 @@ def table(lines: list[list[str]], left: int = 2) -> str:
     )
 
 
-@ieee
 def compare(
     x: Any, *, axis: int | None = None, block_size: int | None = None, skip_nan: bool = False
 ) -> Comparison:
@@ -557,28 +583,45 @@ def compare(
     Comparison
         A row for each rule (max, min, least_error with and without include_zero, symmetric), for
         the methods of `HistogramObserver` that clip (mse, percentile), and, if no axis is given,
-        for parameters per channel along the first and the last axis.  Rows with the same figures
-        are one; a rule that does not work for this data says why.  Where a rule leaves few codes
-        in use, `warning` says so.
+        for parameters per channel along the first and the last axis, and in blocks of 32 along
+        the last.  Rows with the same figures are one; a rule that does not work for this data says
+        why.  Where a rule leaves few codes in use, `warning` says so.
     """
+    return compared(x, axis=axis, block_size=block_size, skip_nan=skip_nan)
+
+
+@ieee
+def compared(
+    x: Any,
+    *,
+    axis: int | None = None,
+    block_size: int | None = None,
+    skip_nan: bool = False,
+    finer: bool = True,
+    step: Callable[[], object] = lambda: None,
+) -> Comparison:
+    """`compare`, which calls `step` for each way; with those of another granularity if `finer`."""
     array = _checks.real_array(x)
     skip_nan = _checks.flag(skip_nan, "skip_nan")
     size = elements(array) if skip_nan else array.size
-    rows = _Rows(array, axis, block_size, skip_nan, size)
+    rows = _Rows(array, axis, block_size, skip_nan, size, step)
     for include_zero in (True, False):
         for rule in (*RULES, "symmetric") if include_zero else RULES:
             rows.add(rule=rule, include_zero=include_zero)
     channels = 1 if axis is None else array.shape[axis]
     n = size // channels
-    if block_size is None and n >= _IN_A_CHANNEL and channels <= _CLIPPED:
+    if block_size is None and n >= IN_A_CHANNEL and channels <= _CLIPPED:
         rows.add(method="mse")
         for tail in sorted({max(tail, 1.5 / n) for tail in _TAILS}):  # an element at least
             rows.add(method="percentile", percentile=100 * (1 - tail))
             if not (rows[0].few and rows[-1].few):
                 break
-    for each in sorted({0, array.ndim - 1}) if axis is None and array.ndim > 1 else ():
-        if size // array.shape[each] >= _IN_A_CHANNEL:
-            rows.add(axis=each)
+    if finer and axis is None and array.ndim > 1:
+        for each in sorted({0, array.ndim - 1}):
+            if size // array.shape[each] >= IN_A_CHANNEL:
+                rows.add(axis=each)
+        if array.shape[-1] > BLOCK:
+            rows.add(axis=array.ndim - 1, block_size=BLOCK)
     return Comparison(tuple(rows))
 
 
@@ -586,8 +629,15 @@ class _Rows(list[ComparisonRow]):
     """The rows of a comparison so far."""
 
     def __init__(
-        self, x: Array, axis: int | None, block_size: int | None, skip_nan: bool, size: int
+        self,
+        x: Array,
+        axis: int | None,
+        block_size: int | None,
+        skip_nan: bool,
+        size: int,
+        step: Callable[[], object],
     ) -> None:
+        self.step = step
         self.x, self.axis, self.block_size = x, axis, block_size
         self.size = size  #: elements that count
         self.known: dict[Any, ErrorStats] = {}
@@ -599,6 +649,7 @@ class _Rows(list[ComparisonRow]):
 
     def add(self, **how: Any) -> None:
         """Another row, or another name of one that has the same figures."""
+        self.step()
         row = ComparisonRow(**{"axis": self.axis, "block_size": self.block_size} | how)
         try:
             params = self._chosen(row)
@@ -607,7 +658,8 @@ class _Rows(list[ComparisonRow]):
                 raise
             row = replace(row, problem=str(error))
         else:
-            key = *(np.asarray(p).tobytes() for p in (params.scale, params.zero_point)), row.axis
+            numbers = (np.asarray(p).tobytes() for p in (params.scale, params.zero_point))
+            key = *numbers, row.axis, row.block_size
             stats = self.known.get(key)
             if stats is None:
                 layout = params._check_fits(self.x.shape)
@@ -616,7 +668,8 @@ class _Rows(list[ComparisonRow]):
                 )
             row = replace(row, params=params, stats=stats)
         for i, other in enumerate(self):
-            if other.axis == row.axis and _alike(other, row):
+            same = (other.axis, other.block_size) == (row.axis, row.block_size)
+            if same and _alike(other, row):
                 self[i] = replace(other, same=(*other.same, row))
                 return
         self.append(row)

@@ -16,6 +16,7 @@ EXTRAS = {
     "xarray": ["xarray>=2025.7"],
     "bfloat16": ["ml_dtypes>=0.5"],
     "arrow": ["pyarrow>=18"],
+    "plot": ["matplotlib>=3.9"],
     "demo": ["wordllama==0.4.0.post1"],
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 
 import numpy as np
 
-from . import _backend, _cf, _checks, _conventions, _reference
+from . import _backend, _cf, _checks, _conventions, _html, _reference
 from ._checks import INT32
 from ._layout import Layout
 from ._reference import BY_SPAN, Array, working_dtype
@@ -114,6 +114,24 @@ class Params:
             if value != defaults.get(name):
                 text += f", {name}={value!r}"
         return text + ")"
+
+    @_backend.ieee
+    def _repr_html_(self) -> str:
+        """The same as a table, and the values that the codes stand for."""
+        first, second = self._arrays
+        rows: list[tuple[str, object]] = []
+        for name, each in zip(self._names, (first, second), strict=True):
+            of = " (float64)" if each.dtype == np.float64 else ""
+            rows.append((name + of, _shown(_number_or_array(each), self.block_size)))
+        if first.size:
+            ends = (
+                self._decoded(np.full(first.shape, code, self.dtype), first, second, first.dtype)
+                for code in (self.qmin, self.qmax)
+            )
+            low, high = (np.asarray(end) for end in ends)
+            rows.append(("values", f"{low.min()!s}..{high.max()!s}"))
+        rows += [(name, value) for name, value in self._recipe().items() if value is not None]
+        return _html.table(rows, caption=type(self).__name__, left=(1,))
 
     @_backend.ieee
     def to_dict(self) -> dict[str, Any]:

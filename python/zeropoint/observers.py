@@ -16,7 +16,7 @@ from typing import Any, Never, Self, Unpack
 
 import numpy as np
 
-from . import _backend, _checks, _clipping, _reference
+from . import _backend, _checks, _clipping, _html, _reference
 from ._choice import OBSERVE, SKIP, Choice, ChoiceKeywords, min_max, range_or_none, shows
 from ._chunks import channel_copies
 from ._params import QuantParams
@@ -216,6 +216,25 @@ class _Observer(abc.ABC):
             if without == np.size(self._low):
                 return channels[:-2]
         return f"{channels}min {np.min(self._low)}, max {np.max(self._high)}"
+
+    def _repr_html_(self) -> str:
+        """The same as a table."""
+        return _html.table(self._facts(), caption=type(self).__name__, left=(1,))
+
+    def _facts(self) -> list[tuple[str, object]]:
+        facts: list[tuple[str, object]] = [("axis", self._axis), ("skip_nan", self._skip_nan)]
+        if self._empty:
+            return [*facts, ("seen", "no data yet")]
+        if self._axis is not None:
+            facts.append(("channels", self._low.size))
+        if without := int(np.count_nonzero(self._low > self._high)):
+            facts.append(("channels without data", without))
+        if without < np.size(self._low):
+            low, high = np.min(self._low), np.max(self._high)
+            facts += [
+                (name, self._precision.type(end)) for name, end in (("min", low), ("max", high))
+            ]
+        return facts
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact."""
@@ -626,6 +645,18 @@ class HistogramObserver(_Observer):
 
     def _seen(self) -> str:
         return f"{self._table[:, 1:].sum()} elements, {super()._seen()}"
+
+    def _facts(self) -> list[tuple[str, object]]:
+        return [*super()._facts(), ("elements", self._table[:, 1:].sum())]
+
+    def _repr_html_(self) -> str:
+        shown = super()._repr_html_()
+        if self._axis is not None or self._empty:
+            return shown
+        (first,), (last,) = self._bins()
+        counts = self._table[0, 1 + np.arange(first, last + 1) % BINS]
+        label = f"Histogram of {counts.sum()} elements from {self._low} to {self._high}"
+        return shown + _html.histogram_svg(counts, label)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": self._table.copy()}  # which copies do not share

@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import zeropoint as zp
+from zeropoint import testing
+
 from ..exact import half_steps
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DTYPES = ("uint8", "int8")
-SIZE = 1536  #: elements of a case: room for all edges of 256 codes, the rest is random
+SIZE = 1216  #: elements of a case: room for all inputs of 256 codes
 
 #: Scales with a history: powers of two (half steps are exact), a float32 whose reciprocal is
 #: awkward, common image scales.
@@ -58,22 +61,15 @@ def values(
     rng: np.random.Generator,
     reach: float = np.inf,
 ) -> Array:
-    """SIZE float32 values for one scale and zero point, without NaN.
+    """SIZE float32 values for one scale and zero point, those of `zeropoint.testing`, without NaN.
 
-    All half steps from two codes below qmin to two above qmax, each with both float neighbours,
-    the whole steps, zeros and subnormals, saturating values up to Inf, and random values.
-    `reach` bounds abs(x / scale), for an engine that wraps beyond it.
+    Mixed, so that bodies of vectors and tails alike meet all kinds.  `reach` bounds abs(x / scale),
+    for an engine that wraps beyond it.
     """
-    steps = np.arange(qmin - zero_point - 2, qmax - zero_point + 3)
-    whole = (steps * np.float64(scale)).astype(np.float32)
-    tiny = np.array([0.0, 1e-45, 1e-39, 1.1754944e-38], np.float32)
-    huge = np.array([1e3, 1e6, 3e9, 1e19, np.inf]) * np.float64(scale)
-    huge = np.append(huge, [1e30, np.finfo(np.float32).max]).astype(np.float32)
-    edges = np.concatenate([half_steps(steps, scale), whole, tiny, -tiny, huge, -huge])
-    random = rng.uniform(1.05 * (steps[0] - 1), 1.05 * (steps[-1] + 1), SIZE - edges.size)
-    x = np.concatenate([edges, (random * np.float64(scale)).astype(np.float32)])
+    code = "int8" if qmin < 0 else "uint8"
+    x = testing.inputs(zp.QuantParams(scale, zero_point, code, qmin=qmin, qmax=qmax)).x
     bound = np.float32(min(reach * float(scale), np.inf))
-    return rng.permutation(np.clip(x, -bound, bound))
+    return rng.permutation(np.resize(np.clip(x[~np.isnan(x)], -bound, bound), SIZE))
 
 
 def cases(

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import testing
 from zeropoint.embeddings import EmbeddingQuantizer
 
-from ..exact import neighbours
 from . import data
 
 faiss = pytest.importorskip("faiss")
@@ -62,22 +62,6 @@ def trained_ranges(dimensions: int, uniform: bool) -> tuple[data.Array, data.Arr
     return (low[0], span[0]) if uniform else (low, span)
 
 
-def hard(low: data.Array, span: data.Array, dimensions: int, rows: int = 3000) -> data.Array:
-    """The steps of every code with their neighbours, what saturates, subnormals, zeros, Inf."""
-    with np.errstate(all="ignore"):
-        steps = np.arange(-2, 259)[:, None] / 255 * np.float64(span) + np.float64(low)
-        edges = neighbours(steps)
-        halves = neighbours((np.arange(-2, 258)[:, None] + 0.5) / 255 * np.float64(span) + low)
-        shape = edges.shape[1]
-        special = [0, -0.0, 1e-45, -1e-45, 1e-39, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan]
-        special = np.repeat(np.float32(special)[:, None], shape, axis=1)
-        rng = np.random.default_rng(shape)
-        free = rows - len(edges) - len(halves) - len(special)
-        inside = (rng.uniform(-0.1, 1.1, (free, shape)) * span + low).astype(np.float32)
-    x = np.concatenate([edges, halves, special, inside])
-    return np.ascontiguousarray(np.broadcast_to(x, (rows, dimensions)))
-
-
 def offset_params(low: Any, span: Any, dimensions: int, uniform: bool) -> zp.OffsetParams:
     return zp.OffsetParams(
         None,
@@ -94,7 +78,8 @@ def offset_params(low: Any, span: Any, dimensions: int, uniform: bool) -> zp.Off
 def answers(dimensions: int, uniform: bool) -> tuple[Any, ...]:
     """faiss's codes of hard inputs, and its values of all codes, for ranges of many sizes."""
     low, span = trained_ranges(dimensions, uniform)
-    x = hard(low, span, dimensions)
+    x = testing.inputs(offset_params(low, span, dimensions, uniform)).x
+    x = np.ascontiguousarray(np.broadcast_to(x.reshape(len(x), -1), (len(x), dimensions)))
     ends = [np.atleast_1d(low), np.atleast_1d(span)]
     theirs = quantizer(dimensions, uniform, np.concatenate(ends))
     every = np.ascontiguousarray(np.broadcast_to(CODES[:, None], (256, dimensions)))

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from bench.engines import litert_model
 
 from . import data
 
-flatbuffers = pytest.importorskip("flatbuffers")
+pytest.importorskip("flatbuffers")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 ENGINE = "LiteRT"
 # name: which kernels, and the convention of QUANTIZE per tensor
@@ -36,46 +36,6 @@ INT32 = 2.0**30
 WRAPPING = ("default kernels without delegates", "reference kernels")
 # and without the delegate the default kernels have an arithmetic of their own for DEQUANTIZE
 DEQUANTIZING = ("default kernels", "reference kernels")
-TYPES = {
-    "float32": schema.TensorType.FLOAT32,
-    "uint8": schema.TensorType.UINT8,
-    "int8": schema.TensorType.INT8,
-}
-
-
-def tensor(name: str, dtype: str, shape: tuple[int, ...], quantization: Any = None) -> Any:
-    made = schema.TensorT()
-    made.name, made.type, made.shape = name, TYPES[dtype], list(shape)
-    made.buffer = 0  # the empty one: not a constant
-    made.quantization = quantization
-    return made
-
-
-def model(
-    operator: str, code: str, shape: tuple[int, ...], scale: Any, zero_point: Any, axis: int
-) -> bytes:
-    """A model of one QUANTIZE or DEQUANTIZE."""
-    quantization = schema.QuantizationParametersT()
-    quantization.scale = np.atleast_1d(scale).tolist()
-    quantization.zeroPoint = np.atleast_1d(zero_point).tolist()
-    quantization.quantizedDimension = axis
-    tensors = [tensor("x", "float32", shape), tensor("q", code, shape, quantization)]
-    if operator == "DEQUANTIZE":
-        tensors.reverse()
-
-    operator_code = schema.OperatorCodeT()
-    operator_code.builtinCode = getattr(schema.BuiltinOperator, operator)
-    operator_code.deprecatedBuiltinCode = operator_code.builtinCode
-    call = schema.OperatorT()
-    call.opcodeIndex, call.inputs, call.outputs = 0, [0], [1]
-    graph = schema.SubGraphT()
-    graph.tensors, graph.inputs, graph.outputs, graph.operators = tensors, [0], [1], [call]
-    whole = schema.ModelT()
-    whole.version, whole.operatorCodes, whole.subgraphs = 3, [operator_code], [graph]
-    whole.buffers = [schema.BufferT()]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(whole.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def run(
@@ -88,7 +48,7 @@ def run(
     axis: int = 0,
 ) -> data.Array:
     engine = interpreter.Interpreter(
-        model_content=model(operator, code, x.shape, scale, zero_point, axis),
+        model_content=litert_model(operator, code, x.shape, scale, zero_point, axis),
         experimental_op_resolver_type=KERNELS[kernels][0],
         num_threads=1,
     )

@@ -160,6 +160,16 @@ def _no_reals(tensor: Tensor) -> str | None:
     return "it has no elements" if tensor.size == 0 else None
 
 
+def planned_size(container: Container, scheme: Scheme, tensor: Tensor) -> tuple[int, str | None]:
+    """How many bytes `quantize` would write for a tensor of values, and why it would keep it."""
+    kept = _no_reals(tensor) or scheme.reason_to_keep(tensor)
+    if kept is None:
+        plan = scheme.plan(container, tensor)
+        planned = _quantize_job(container, tensor, plan, None, "").summary
+        kept = _reason_not_worth_it(planned)
+    return (planned.bytes_out, None) if kept is None else (tensor.bytes, kept)
+
+
 def _reason_not_worth_it(planned: TensorSummary) -> str | None:
     """Why codes and scales save nothing, or None; one scale per tensor is always taken."""
     if planned.axis is None or planned.bytes_out < planned.bytes_in:

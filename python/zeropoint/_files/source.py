@@ -208,6 +208,11 @@ class Source:
         self.state = state_of(file)
         self.bytes = size_of(file)
 
+    @property
+    def plain(self) -> BinaryIO | None:
+        """The file, where tensors lie in it as in memory; None for an archive."""
+        return self._file if self._member is None else None
+
     def check_unchanged(self) -> None:
         """ValueError if the file was written to: two passes may then have seen two tensors."""
         if state_of(self._file) != self.state:
