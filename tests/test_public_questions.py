@@ -213,6 +213,13 @@ def calibrated_on_one_row() -> Case:
     return x, q, zp.OffsetParams(None, low, span=high - low, **recipe)
 
 
+def one_scale_for_all_embeddings() -> Case:
+    x = np.float32(rng().normal(size=(300, 256)))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    params = zp.choose_params(x, "int8", axis=0, symmetric=True, convention="ggml")
+    return x, saturated(np.rint(x * 127), params), params
+
+
 # ---------------------------------------------------------------------------------------------
 # The table
 
@@ -357,6 +364,14 @@ QUESTIONS = [
         "a range needs many rows",
         ("scale_inverted",),
         "told: constant codes tell little",
+    ),
+    Question(
+        one_scale_for_all_embeddings,
+        "namidb/namidb/pull/101",
+        "Why is recall low with 8 bits?",
+        "`np.rint(x * 127)`, x of length 1",
+        "the components of a unit vector are small, so few codes are used; a scale for each vector",
+        ("other_parameters",),
     ),
     Question(
         narrowed_before_the_zero_point,
