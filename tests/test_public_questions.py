@@ -458,6 +458,14 @@ def test_what_is_named(answers: list[zp.Diagnosis]) -> None:
     assert named == {q.made.__name__: q.mistakes for q in QUESTIONS}
 
 
+def test_the_line_that_repairs_it(answers: list[zp.Diagnosis]) -> None:
+    for question, found in zip(QUESTIONS, answers, strict=True):
+        x, q, params = question.made()
+        scope: dict[str, Any] = {"zp": zp, "x": x, "q": q, "params": params}
+        exec(found.best.fix, scope)
+        assert np.array_equal(scope["q"], zp.quantize(x, scope["params"])), found.best.fix
+
+
 def test_the_table_of_the_page(answers: list[zp.Diagnosis]) -> None:
     rows = []
     for question, found in zip(QUESTIONS, answers, strict=True):
