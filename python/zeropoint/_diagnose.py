@@ -271,8 +271,11 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
 def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
     """The best explanations, which all codes have verified."""
     groups = _believed(_search(problem, at, plain), problem.x.size)
-    if at.size < problem.x.size:
-        groups = _believed(_verified(problem, at, groups[:3]), problem.x.size)
+    size = problem.x.size
+    if at.size < size:
+        if groups[0].matched < 0.05 * size:  # what is worth no look at all others
+            groups = [groups[0]._replace(members=groups[0].members[:1])]
+        groups = _believed(_verified(problem, at, groups[:3]), size)
     return groups
 
 

@@ -32,13 +32,10 @@ def squares() -> Iterator[tuple[str, Array]]:
     path = mistakes.packaged("magika", "models/standard_v3_3/model.onnx")
     if path is not None:
         onnx = pytest.importorskip("onnx")
-        for node in onnx.load(path).graph.node:
-            for attribute in node.attribute:
-                if not attribute.HasField("t") or attribute.t.data_type != 1:
-                    continue
-                weights = onnx.numpy_helper.to_array(attribute.t)
-                if weights.size >= 1 << 15:
-                    yield f"magika {weights.shape}", weights.ravel()[: _SIDE**2].reshape(-1, _SIDE)
+        for tensor in onnx.load(path).graph.initializer:
+            weights = onnx.numpy_helper.to_array(tensor)
+            if weights.dtype == np.float32 and weights.size >= _SIDE**2:
+                yield f"magika {weights.shape}", weights.ravel()[: _SIDE**2].reshape(-1, _SIDE)
     rng = np.random.default_rng(0)
     spread = rng.uniform(0.3, 2, (_SIDE, 1))
     yield "random", (rng.standard_normal((_SIDE, _SIDE)) * spread).astype(np.float32)
