@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import ml_dtypes
@@ -238,6 +239,11 @@ def test_other_parameters():
     found = zp.diagnose(x, zp.quantize(x, own), zp.QuantParams(0.02, 0, "int8"))
     assert found.best.mistakes == ("other_parameters",)
     assert found.best.fix == "params = zp.choose_params(x, 'int8', symmetric=True, axis=1)"
+    names: dict[str, Any] = {"params": own}
+    line = zp.diagnose(x, (x * 93).astype(np.int8), own).best.fix.partition("  #")[0]
+    assert line == "q = zp.quantize(x, params)"  # of two mistakes
+    exec(zp.diagnose(x, np.rint(x * 37).astype(np.int8), own).best.fix, names)
+    assert (names["params"].axis, names["params"].zero_point) == (None, 0)
     blocks = zp.choose_params(x, "int8", axis=1, block_size=16)
     found = zp.diagnose(x, zp.quantize(x, blocks), own)
     assert found.best.fix == "params = zp.choose_params(x, 'int8', axis=1, block_size=16)"
@@ -335,6 +341,20 @@ def test_other_parameters_of_many():
     found = zp.diagnose(LARGE, clip(np.rint(LARGE / np.float32(0.0137)) + 91), PARAMS)
     assert found.best.mistakes == ("other_parameters",)
     assert found.best.share > 0.999
+
+
+def test_memory():
+    """The longest search, of codes that nothing explains, wants less than the data have."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(1 << 21, np.float32)
+    q = rng.integers(0, 256, x.shape, np.uint8)
+    zp.diagnose(x[:100], q[:100], PARAMS)  # what is imported and built once
+    tracemalloc.start()
+    found = zp.diagnose(x, q, PARAMS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.best.share < 0.05
+    assert peak < 3 * x.nbytes + 100e6
 
 
 # ---------------------------------------------------------------------------------------------

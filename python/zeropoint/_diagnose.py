@@ -16,10 +16,10 @@ from . import _checks, _fitted, _html, _recipes
 from ._backend import ieee
 from ._chunks import chunks
 from ._params import Params, QuantParams, checked, quantize
-from ._recipes import CATALOGUE, Evaluation, Points, Problem, Recipe, Tile
+from ._recipes import CATALOGUE, Evaluation, Points, Problem, Recipe, Source, Tile
 from ._reference import Array, widen, working_dtype
 
-_SAMPLE = 1 << 14  # positions at which every recipe is tried
+_SAMPLE = 1 << 13  # positions at which every recipe is tried
 _FEW = 1 << 10  # and pairs of mistakes
 _TILE = 1 << 16  # elements that are verified at a time: what fits a cache
 _ENOUGH = 0.9  # what other parameters must explain to be believed
@@ -611,9 +611,9 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
         line = mistake.fix if (field, variant) == mistake.ways[0] else _FIX
         if variant.startswith("rule: zp."):
             line = f"params = {detail}"
-        elif variant.startswith("fit: "):
-            if "=" in detail and problem.sources[variant].second.dtype != np.float64:
-                line = f"params = params.replace({detail})"
+        elif mistake.key == "other_parameters":
+            line = _replaced(problem, problem.sources[variant]) or line
+        if variant.startswith("fit: "):
             detail += _guess(problem, first)
         sentence = _words(problem, mistake.text) + f" ({detail})" * bool(detail)
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
@@ -634,6 +634,17 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
         text=" ".join(sentences),
         fix=f"{line}  # {'; '.join(dict.fromkeys(hints))}" if hints else line,
     )
+
+
+def _replaced(problem: Problem, source: Source) -> str:
+    """The line that puts the numbers of a source into the parameters, if they take them."""
+    params = problem.params
+    if source.axis is not None or (source.second.dtype.kind == "f" and not problem.has_offset):
+        return ""
+    pairs = zip(params._names, source[:2], strict=False)
+    numbers = ", ".join(f"{name}={value[()]!s}" for name, value in pairs)
+    alone = "" if params.axis is None else ", axis=None, block_size=None"
+    return f"params = params.replace({numbers}{alone})"
 
 
 def _where(problem: Problem, group: _Group) -> str:

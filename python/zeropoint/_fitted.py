@@ -22,6 +22,7 @@ _RULES: tuple[dict[str, Any], ...] = (
     {"convention": "torch"},
     {"convention": "tflite"},
 )
+_MANY = 1 << 20  # channels that get parameters of their own
 _BLOCKS = (16, 32, 64, 128)
 _IN_BLOCKS = 1 << 22  # elements that are cut into blocks; of more there would be many parameters
 _CHANNELS = 1 << 8  # to which lines are fitted one by one
@@ -41,7 +42,8 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
     params, x = problem.params, problem.x
     how: dict[str, Any] = {"dtype": params.dtype, "qmin": params.qmin, "qmax": params.qmax}
     own = () if problem.has_offset else _RULES
-    for axis in (None, *(k for k in range(x.ndim) if x.shape[k] > 1)):
+    # not so many channels that they have as many numbers as the data
+    for axis in (None, *(k for k, n in enumerate(x.shape) if 1 < n <= min(x.size // 8, _MANY))):
         with contextlib.suppress(ValueError):  # a range that is not finite has no parameters
             low, high = range_or_none(x, axis, None, skip_nan=True)
             where = "" if axis is None else f", axis={axis}"
@@ -70,7 +72,7 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
 def _fixed(params: Params) -> Iterator[tuple[str, Source]]:
     """Scales of data in [-1, 1] or [0, 1] that are written into the code."""
     real = params._arrays[0].dtype.type
-    for name, step in (("1/127", 127), ("1/128", 128), ("1/255", 255), ("1/256", 256)):
+    for name, step in (("1/127", 127), ("1/128", 128), ("1/255", 255), ("2/255", 127.5)):
         for zero in {0, -128 if params.dtype == np.int8 else 128}:
             scale = np.asarray(real(1) / real(step))
             yield f"rule: scale {name}, zero point {zero}", Source(scale, np.asarray(zero), None)
