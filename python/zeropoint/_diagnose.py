@@ -674,7 +674,7 @@ def _where(problem: Problem, group: _Group) -> str:
     count = int(np.count_nonzero(wrong))
     text = f"Left: {count} code{'s' * (count > 1)}"
     for axis, n in enumerate(wrong.shape):
-        some = wrong.any(axis=tuple(k for k in range(wrong.ndim) if k != axis))
+        some = np.asarray(wrong.any(axis=tuple(k for k in range(wrong.ndim) if k != axis)))
         places, first = int(np.count_nonzero(some)), int(np.argmax(some))
         last = n - 1 - int(np.argmax(some[::-1]))
         if count < 4 or places > 3 * n // 4:
