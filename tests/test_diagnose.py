@@ -378,6 +378,8 @@ def test_little_data(shape):
 def test_constants():
     found = zp.diagnose(DATA, np.full(DATA.shape, 120, np.uint8), PARAMS)
     assert str(found).startswith("all 576 codes are 120, which tells little: ")
+    found = zp.diagnose(DATA, np.full(DATA.shape, 3, np.uint8), PARAMS.replace(qmin=9))
+    assert str(found).startswith("all 576 codes are 3, which tells little: no known mistake ")
     found = zp.diagnose(np.ones(50, np.float32), np.full(50, 170, np.uint8), PARAMS)
     assert found.correct
     assert "All codes are 170, which tells little." in str(found)
@@ -426,6 +428,20 @@ def test_nan_among_the_data():
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         zp.diagnose(*arguments)
+
+
+def test_off_by_one_that_wraps():
+    q = zp.quantize(DATA * 4, PARAMS)
+    found = zp.diagnose(DATA * 4, q + 1, PARAMS)
+    assert (found.best.mistakes, found.best.share) == (("off_by_1",), 1)
+
+
+def test_no_parameters_at_all():
+    x = DATA * 300
+    found = zp.diagnose(x, x.astype(np.int32), PARAMS)
+    assert {*found.best.mistakes} == {"parameters_forgotten", "truncated", "not_clipped"}
+    found = zp.diagnose(x, wrapped(np.trunc(x)), PARAMS)
+    assert {*found.best.mistakes} == {"parameters_forgotten", "truncated", "wrapped"}
 
 
 def test_fixes_are_code():

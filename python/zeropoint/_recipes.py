@@ -219,6 +219,8 @@ _STORAGE: dict[str, Callable[[Range, Array], Array]] = {
     "cast_clipped": lambda r, c: np.clip(c, -128 - r.low, 127 - r.low),
     "off_1": lambda r, c: r.clip(c + 1),
     "off_minus_1": lambda r, c: r.clip(c - 1),
+    "off_1_wrapped": lambda r, c: r.wrap(c + 1),
+    "off_minus_1_wrapped": lambda r, c: r.wrap(c - 1),
 }
 
 
@@ -561,7 +563,7 @@ CATALOGUE: tuple[Mistake, ...] = (
     Mistake(
         "off_by_1",
         "off by 1",
-        (("storage", "off_1"), ("storage", "off_minus_1")),
+        tuple(("storage", f"off_{by}1{end}") for by in ("", "minus_") for end in ("", "_wrapped")),
         "all codes are one beside, as by a zero point that was rounded otherwise",
     ),
     Mistake(
