@@ -342,6 +342,38 @@ def test_against_floats_and_blocks_and_other_shapes(
     assert (each.first_code, len(each.codes)) == (-127, 255)
 
 
+def test_advice_is_for_the_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = (RNG.normal(size=(32, 64)) * 4.0 ** np.arange(-16, 16)[:, None]).astype(F32)
+    np.save("x.npy", x)
+    [each] = report.write("x.npy", "r.html").tensors
+    assert each.advice is not None
+    assert "a scale per channel (--axis 0)" in each.advice
+    files.quantize_file("x.npy", "q.safetensors", dtype="int8", axis=0)
+    [each] = report.write("x.npy", "r.html", against="q.safetensors").tensors
+    assert each.advice is not None
+    assert "a scale per channel" not in each.advice  # it has one
+    [each] = report.write("x.npy", "r.html", against="x.npy").tensors
+    assert each.advice == "Nothing is lost."
+    y = x.copy()
+    y[3, 5] = np.nan
+    np.save("y.npy", y)
+    [each] = report.write("x.npy", "r.html", against="y.npy").tensors
+    assert each.advice == "Values have become NaN or Inf."
+    assert math.isnan(each.max_abs_error)
+    assert each.sqnr_db == -math.inf
+    with pytest.raises(ValueError, match="has no float or quantized tensor that q.safetensors has"):
+        report.write("q.safetensors", "r.html", against="x.npy")
+
+
+def test_nothing_measured(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    text = run(capsys, "report", model, "-o", "r.html", "--axis", "7").splitlines()
+    assert text[2] == "0 of 6 tensors measured: int8, axis 7"
+    assert len(text) == 3 + 3
+    assert all(line.endswith("none of them 7") for line in text[3:])
+    assert "nan" not in Page("r.html").source
+
+
 def test_codes_alone(model: str) -> None:
     files.quantize_file(model, "q.safetensors", dtype="int8", axis=0)
     found = report.write("q.safetensors", "report.html")

@@ -90,9 +90,10 @@ def _summary(found: Report, places: dict[str, int]) -> str:
     figures = {
         "tensors measured": f"{len(ratios):,} of {len(found.tensors):,}",
         "size": f"{_size(found.bytes_in)} → {_size(after)}",
-        "worst SQNR": f"{_number(min(ratios, default=math.nan))} dB",
-        "median SQNR": f"{_number(statistics.median(ratios or [math.nan]))} dB",
     }
+    if ratios:
+        figures["worst SQNR"] = f"{_number(min(ratios))} dB"
+        figures["median SQNR"] = f"{_number(statistics.median(ratios))} dB"
     cells = "".join(f"<div><dt>{name}<dd>{text}</div>" for name, text in figures.items())
     few = [each for each in found.measured if each.few]
     absent = [each for each in found.tensors if each.note and "NaN" in each.note]
