@@ -90,7 +90,7 @@ class TensorReport:
     shape: tuple[int, ...]
     bytes_in: int
     bytes_out: int  #: as `files.quantize_file` would store it
-    note: str | None = None  #: why it has no `stats`, or no `against`
+    note: str | None = None  #: why it has no `stats`
     stats: ErrorStats | None = None  #: of the parameters that `files.quantize_file` would choose
     minimum: float | None = None
     maximum: float | None = None
@@ -338,6 +338,11 @@ class _Job:
         found = replace(found, bytes_out=size, note=kept)
         if kept is not None:
             return found
+        one = None if other is None else other.partner(tensor.name)
+        if other is not None and (one is None or one.shape != tensor.shape):
+            has = "no such tensor" if one is None else f"it with shape {list(one.shape)}"
+            note = f"{other.container.path.name} has {has}"
+            return replace(found, note=note, bytes_out=tensor.bytes)
         with mapped.view(self.container, tensor, self.scratch) as x:
             try:
                 params = choose_params(x, self.dtype, **self.keywords)
@@ -379,11 +384,8 @@ class _Job:
             axis=axis,
             ways=ways,
         )
-        one = None if other is None else other.partner(self.tensor.name)
-        if other is not None and one is not None:
-            found, seen = other.compared(found, x, one, axis, seen, self.scratch)
-        elif other is not None:
-            found = replace(found, note=f"{other.container.path.name} has no such tensor")
+        if other is not None:
+            found, seen = other.compared(found, x, axis, self.scratch)
         return replace(
             found,
             channels=tuple(seen.relative.tolist()) if axis is not None else (),
@@ -581,15 +583,12 @@ class _Other:
         self,
         found: TensorReport,
         x: Array,
-        one: Quantized | Tensor,
         axis: int | None,
-        seen: Profile,
         scratch: Path | None,
     ) -> tuple[TensorReport, Profile]:
         """The report with the error of the other's values, and where that sits."""
-        if one.shape != x.shape:
-            note = f"{self.container.path.name} has it with shape {list(one.shape)}"
-            return replace(found, note=note), seen
+        one = self.partner(found.name)
+        assert one is not None
         read: Any = mapped.view if isinstance(one, Tensor) else mapped.values
         with read(self.container, one, scratch) as y:
             seen = _profile.difference(x, y, axis)
