@@ -205,7 +205,7 @@ def xarray(params: Any) -> Quantizer:
 # The table
 
 #: scale, and zero point counted from the first code: by these all conventions differ
-NUMBERS = ((0.1, 13), (1.96185386, 200), (0.0078, 127))
+NUMBERS = ((0.1, 13), (1.96185386, 200))
 INT8, BOTH = ("int8",), ("uint8", "int8")
 
 

@@ -272,6 +272,17 @@ def harmless(x: Array, q: Array, params: zp.QuantParams) -> bool:
     )
 
 
+def check(key: str, x: Array, params: zp.QuantParams, q: Array) -> bool:
+    """Assert that the answer is right; whether there is a mistake to be seen."""
+    found = zp.diagnose(x, q, params)
+    assert found.best.share == 1, (key, params.convention, found.best)
+    if harmless(x, q, params):
+        assert found.best.mistakes == (), (key, params.convention, found.best)
+        return False
+    assert named(found, key), (key, params.convention, str(params.dtype), found.best)
+    return True
+
+
 def packaged(package: str, path: str) -> Path | None:
     """A file of a package, which is found and not imported."""
     spec = importlib.util.find_spec(package)

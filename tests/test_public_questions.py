@@ -242,8 +242,7 @@ QUESTIONS = [
         "Poses of the int8 model are near, but off",
         "`(pixels / s + z).astype(np.int8)`, pixels 0..255",
         "ours: three at once, not divided by 255, cut off, wrapped",
-        ("scale_inverted",),
-        "no",
+        ("truncated", "wrapped", "missing_255"),
     ),
     Question(
         cast_without_parameters,
@@ -259,7 +258,7 @@ QUESTIONS = [
         "Grey pictures work, coloured ones do not",
         "`pixels.view(np.int8)`",
         "the camera's bytes are unsigned, the model's are signed",
-        ("off_by_128",),
+        ("uint8_read_as_int8",),
     ),
     Question(
         the_bytes_themselves,
@@ -357,7 +356,7 @@ QUESTIONS = [
         "the range of one row, of each column",
         "a range needs many rows",
         ("scale_inverted",),
-        "no: constant codes",
+        "told: constant codes tell little",
     ),
     Question(
         narrowed_before_the_zero_point,

@@ -157,10 +157,24 @@ def test_sizes_are_those_of_quantize_file(model: str) -> None:
             assert (each.stats is None) == (tensor.kept is not None)
 
 
+def test_costs_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error counts against the tensor's own values, and by its elements."""
+    monkeypatch.chdir(tmp_path)
+    steps = np.array([0, 255, 100.25, 0], F32)  # a scale of 1: an error of 0.25
+    np.savez("x.npz", a=steps, b=np.tile(steps / 4, 3), c=steps[:2])
+    found = {each.name: each for each in report.write("x.npz", "r.html", dtype="uint8").tensors}
+    assert [found[name].cost for name in "abc"] == [0.25, 0.75, 0.0]
+    assert found["a"].sqnr_db == pytest.approx(10 * math.log10((255**2 + 100.25**2) / 0.25**2))
+
+
 def test_large_tensors_go_in_slabs(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"more": np.random.default_rng(3).normal(size=(4000, 64)).astype(np.float16)}
+    safetensors.numpy.save_file(TENSORS | more, model)
     before = report.write(model, "report.html")
     monkeypatch.setattr(report, "_AT_ONCE", 1000)
     after = report.write(model, "report.html")
+    [one] = [each for each in before.measured if each.name == "more"]
+    assert max(way.saturated for way in one.ways if way.axis is not None) > 0
     for one, other in zip(before.measured, after.measured, strict=True):
         assert other.stats == one.stats
         assert other.advice == one.advice
@@ -277,7 +291,11 @@ def test_tensors_as_arrays(
     np.savez(tmp_path / "stored.npz", w=x)
     np.savez_compressed(tmp_path / "deflated.npz", w=np.asfortranarray(x))
     # behind one byte of another tensor, so that it lies at an odd place
-    safetensors.numpy.save_file({"a": np.ones(1, bool), "w": x}, tmp_path / "odd.safetensors")
+    entries = {"a": ("BOOL", [1], [0, 1]), "w": ("F32", [*x.shape], [1, 1 + x.nbytes])}
+    keys = "dtype", "shape", "data_offsets"
+    head = json.dumps({name: dict(zip(keys, one, strict=True)) for name, one in entries.items()})
+    start = len(head).to_bytes(8, "little") + head.encode() + b"\1"
+    (tmp_path / "odd.safetensors").write_bytes(start + x.tobytes())
     (tmp_path / "w.gguf").write_bytes(gguf_of(x))
     seen = 0
     for path in sorted(tmp_path.iterdir()):
@@ -437,10 +455,12 @@ def test_a_page_of_many_tensors_is_small(model: str, monkeypatch: pytest.MonkeyP
     some = report.write(model, "report.html", axis=0).measured[:3]
     layer = "model.layers.%d.self_attention.query_projection.weight"
     many = [dataclasses.replace(some[i % 3], name=layer % i) for i in range(1000)]
+    many[7] = dataclasses.replace(many[7], name="<script>")
     one = report.Report("model", "int8, per tensor", 1, 1, tuple(many))
     page = _report_page.html(one)
     assert len(page.encode()) < 2_000_000
     assert page.count("<details") == page.count("<a href=#t") - 3 == 1000
+    assert "<script>" not in page
     monkeypatch.setattr(_report_page, "_ROOM", 20_000)
     page = _report_page.html(one)
     assert 5 < page.count("<details") == page.count("<a href=#t") - 3 < 15

@@ -262,6 +262,13 @@ def test_many_channels_share_the_inputs() -> None:
     assert {*found.x.view("u4").flat} == {*alone.x.view("u4")}
 
 
+def test_a_float64_scale_is_that_of_float32_data() -> None:
+    one, other = (testing.inputs(zp.QuantParams(np.float64(s), 3)) for s in (0.1, np.float32(0.1)))
+    np.testing.assert_array_equal(one.x, other.x)
+    with pytest.raises(ValueError, match="scale, cast to float32 as the data is, is 0.0"):
+        testing.inputs(zp.QuantParams(np.float64(1e-60), 3))
+
+
 def test_no_channels() -> None:
     with pytest.raises(ValueError, match="params hold no scale; pass"):
         testing.inputs(zp.QuantParams(np.ones(0, np.float32), 0, axis=0))

@@ -21,7 +21,7 @@ _CSS = (
     "body{max-width:72rem;margin:auto;padding:1rem;overflow-wrap:anywhere}"
     "h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.15rem;margin:2em 0 .5em}"
     ".x{overflow-x:auto;overflow-wrap:normal}.x td,.x th{white-space:nowrap}"
-    ".x th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:9rem}"
+    ".x th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:11rem}"
     ".n{display:flex;flex-wrap:wrap;gap:.5rem;margin:1rem 0}"
     ".n div{flex:1 1 9rem;background:var(--panel);padding:.5rem .8rem}"
     "dt,.s,figcaption{color:var(--soft)}dd{margin:0 0 .4em}.n dd{font-size:1.3rem}"
@@ -153,7 +153,8 @@ def _section(i: int, each: TensorReport, found: Report) -> str:
     # the place is inside, so that a browser opens the section for a link to it
     parts = [f"<details{is_open}><summary>{head}</span></summary><div id=t{i}>"]
     if each.note is not None:
-        parts.append(f"<p>{escape(printable(each.note, 300))}.")
+        note = printable(each.note, 300)
+        parts.append(f"<p>{escape(note[0].upper() + note[1:])}.")
     if each.advice is not None and each.stats is not None:
         warn = " class=w" if each.few else ""
         parts.append(f"<p{warn}>{escape(each.advice)}")

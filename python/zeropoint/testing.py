@@ -45,6 +45,7 @@ KINDS = {
     "beside a half step": "its neighbours among the floats",
 }
 
+_NAMES = np.array([*KINDS])
 _TINY = (1e-45, 1e-39, 1.1754942e-38, 1.1754944e-38)
 _HUGE = (2**15, 2**16, 2**24, 2**31 - 128, 2**31, 2**32, 2**53, 2**63, 2**64, 1e30)
 _BEYOND = (5, 50, 127, 128, 129, 200, 255, 256, 257, 300, 511, 512, 700, 1000)
@@ -87,7 +88,7 @@ class Inputs(NamedTuple):
 
     params: Params  #: those of `x`: with blocks, the ones that were given, as often as `calls`
     x: Array  #: float32
-    kinds: Array  #: str in the shape of `x`
+    kinds: Array  #: uint8 in the shape of `x`: places in `KINDS`
     calls: int
     axis: int
 
@@ -112,12 +113,15 @@ def vectors(convention: str, dtype: Any = "uint8") -> list[Vectors]:
     TypeError, ValueError
         An unknown convention; another dtype.
     """
+    return [each._replace(kinds=_NAMES[each.kinds]) for each in _vectors(convention, dtype)]
+
+
+def _vectors(convention: str, dtype: Any) -> Iterator[Vectors]:
+    """The same with places in `KINDS`."""
     known = (canonical_offset if has_offset(convention) else canonical)(convention)
-    found = []
     for params in _params_of(known, _checks.code_dtype(dtype)):
-        _, x, kinds, _, _ = inputs(params)
-        found.append(Vectors(params, x, codes(x, params), kinds))
-    return found
+        given = inputs(params)
+        yield Vectors(params, given.x, codes(given.x, params), given.kinds)
 
 
 def assert_conforms(
@@ -143,7 +147,7 @@ def assert_conforms(
         What it raises itself gets a note of what it was given.
     """
     wrong, total, parts = 0, 0, list[str]()
-    for params, x, expected, kinds in vectors(convention, dtype):
+    for params, x, expected, kinds in _vectors(convention, dtype):
         q = called(function, x, params)
         what = f"for {params!r}"
         if q.dtype != params.dtype:
@@ -184,13 +188,14 @@ def called(function: Callable[..., Any], x: Array, *more: object) -> Array:
 
 
 def differences(x: Array, q: Array, expected: Array, kinds: Array) -> list[Difference]:
-    """In which codes `q` and `expected` differ, kind by kind."""
+    """In which codes `q` and `expected` differ, by kind; `kinds` are places in `KINDS`."""
     differs, found = q != expected, []
-    for kind in KINDS:
-        here = differs & (kinds == kind)
+    for place, kind in enumerate(KINDS):
+        mine = kinds == place
+        here = differs & mine
         if here.any():
             some = (each[here][:_SHOWN].tolist() for each in (x, q, expected))
-            size, count = (int(np.count_nonzero(each)) for each in (kinds == kind, here))
+            size, count = (int(np.count_nonzero(each)) for each in (mine, here))
             found.append(Difference(kind, size, count, tuple(zip(*some, strict=True))))
     return found
 
@@ -210,6 +215,7 @@ def inputs(params: Params) -> Inputs:
     numbers = params._arrays[0]
     if numbers.size == 0:
         raise ValueError("params hold no scale; pass parameters of at least one channel")
+    params._check_precision(np.dtype(np.float32))
     plan = _plan(params.qmin, params.qmax, params.convention in BY_SPAN)
     size, block = plan.kinds.size, params.block_size or 1
     length = max(1, min(size, _MOST // numbers.size))
@@ -245,7 +251,7 @@ def inputs(params: Params) -> Inputs:
 class _Plan(NamedTuple):
     """The inputs of all parameters with the same range of codes, by what makes them."""
 
-    kinds: Array  #: str, of each input
+    kinds: Array  #: uint8: places in `KINDS`
     code: Array  #: float64: the code whose value it is, whole or not
     toward: Array  #: float32: -Inf or Inf, where the next float from there is meant, or NaN
     value: Array  #: float32: of the first inputs, whatever the parameters; there is no code
@@ -284,10 +290,12 @@ def _plan(low: int, high: int, floors: bool) -> _Plan:
         (beside, edges, -np.inf),
         (beside, edges, np.inf),
     )
+    places = [*KINDS]
+    kinds = [places.index(kind) for kind in (*fixed, *(kind for kind, _, _ in found))]
     value = np.array([*itertools.chain(*fixed.values())], np.float32)
     sizes = [*map(len, fixed.values()), *(codes.size for _, codes, _ in found)]
     return _Plan(
-        np.repeat([*fixed, *(kind for kind, _, _ in found)], sizes),
+        np.repeat(kinds, sizes).astype(np.uint8),
         np.concatenate([np.zeros(value.size), *(codes for _, codes, _ in found)]),
         np.repeat([*[stay] * len(fixed), *(toward for _, _, toward in found)], sizes).astype("f4"),
         value,
@@ -299,8 +307,8 @@ def _made(plan: _Plan, at: Array, params: Params) -> Array:
     """float32 in the shape of `at`, a row for each channel: its inputs at these places."""
     first, second = (each.reshape(-1, 1).astype(np.float64) for each in params._arrays)
     code, toward = plan.code[at], plan.toward[at]
-    if isinstance(params, QuantParams):
-        x = (code - second) * first
+    if isinstance(params, QuantParams):  # with float32 data the scale is float32
+        x = (code - second) * first.astype(np.float32)
     elif params.convention in BY_SPAN:
         x = (code - params.qmin) * (first / (params.qmax - params.qmin)) + second
     else:
