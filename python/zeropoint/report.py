@@ -315,7 +315,8 @@ def dtype_of(tensor: Tensor) -> str:
 # One tensor
 
 
-@dataclass
+@_checks.initialised_once
+@dataclass(frozen=True)
 class _Job:
     container: Container
     tensor: Tensor
