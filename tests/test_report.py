@@ -384,6 +384,20 @@ def test_advice_is_for_the_other_file(tmp_path: Path, monkeypatch: pytest.Monkey
         report.write("q.safetensors", "r.html", against="x.npy")
 
 
+def test_advice_names_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", (100 + np.linspace(0, 1, 500)).astype(F32))
+    [each] = report.write("x.npy", "r.html", symmetric=True).tensors
+    assert each.advice is not None
+    assert "zero not included (without --symmetric --no-include-zero)" in each.advice
+    [each] = report.write("x.npy", "r.html", include_zero=False).tensors
+    assert each.advice == "Nothing that was tried gains 1 dB."
+    np.save("x.npy", np.linspace(-1, 1, 500, dtype=F32))
+    [each] = report.write("x.npy", "r.html", qmin=0, qmax=15).tensors
+    assert each.advice is not None
+    assert each.advice.endswith("all 256 codes).")
+
+
 def test_nothing_measured(capsys: pytest.CaptureFixture[str], model: str) -> None:
     text = run(capsys, "report", model, "-o", "r.html", "--axis", "7").splitlines()
     assert text[2] == "0 of 6 tensors measured: int8, axis 7"

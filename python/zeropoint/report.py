@@ -390,7 +390,7 @@ class _Job:
         return replace(
             found,
             channels=tuple(seen.relative.tolist()) if axis is not None else (),
-            advice=_advice(found, symmetric=self.scheme.choice.symmetric),
+            advice=_advice(found, self.scheme.choice),
         )
 
 
@@ -467,7 +467,7 @@ def _in_slabs(x: Array, axis: int, block: int | None, signal: float, *, skip_nan
     )
 
 
-def _advice(found: TensorReport, *, symmetric: bool) -> str:
+def _advice(found: TensorReport, choice: Choice) -> str:
     """What would help this tensor, in a sentence: what is cheap first."""
     assert found.stats is not None
     stats, mse = found.stats, (found.against or found.stats).mse
@@ -480,7 +480,7 @@ def _advice(found: TensorReport, *, symmetric: bool) -> str:
         if 0 < before < math.inf and way.mse * 10 ** (_WORTH / 10) <= before:
             before, ratio = way.mse, mse / way.mse if way.mse else math.inf
             less = "no error at all" if ratio == math.inf else f"{10 * math.log10(ratio):.1f} dB"
-            told.append(f"{less} with {_option(way, symmetric=symmetric)}")
+            told.append(f"{less} with {_option(way, choice)}")
     helps = f"less error: {', '.join(told)}" if told else ""
     if stats.few_codes and not found.against:
         if stats.channels > 1:
@@ -496,15 +496,19 @@ def _advice(found: TensorReport, *, symmetric: bool) -> str:
     return f"{helps[0].upper()}{helps[1:]}." if told else "Nothing that was tried gains 1 dB."
 
 
-def _option(way: Way, *, symmetric: bool) -> str:
-    """The name of a way, and the options that give it in place of symmetric parameters or not."""
+def _option(way: Way, choice: Choice) -> str:
+    """The name of a way, and the options that give it in place of those of `choice`."""
     if way.kind == "clipping":
         return f"clipping (HistogramObserver, {way.name})"
     options = []
     if way.axis is not None:
         options.append(f"--axis {-1 if way.axis else 0}")  # the last one fits most tensors so
         options += [f"--block-size {way.block_size}"] * (way.kind == "block")
-    options += ["without --symmetric"] * (symmetric and way.name != "symmetric")
+    is_symmetric = way.name == "symmetric"
+    if is_symmetric != choice.symmetric:
+        options.append("--symmetric" if is_symmetric else "without --symmetric")
+    options += ["--no-include-zero"] * way.name.endswith("zero not included")
+    options += ["all 256 codes"] * (choice.qmax - choice.qmin < 255)
     names = {"channel": "a scale per channel", "block": f"blocks of {way.block_size}"}
     shown = f" ({' '.join(options)})" if options else ""
     return names.get(way.kind, way.name) + shown
