@@ -264,8 +264,8 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
         groups = groups[:1]
     else:
         groups = _best(problem, at, plain)
-        missed = groups[0].left
-        if at.size < x.size and missed.size and not np.isin(missed, at).any():
+        missed, fit = groups[0].left, groups[0].members[0].recipe.source.startswith("fit")
+        if at.size < x.size and missed.size and not fit and not np.isin(missed, at).any():
             # what the sample did not show
             groups = _best(problem, np.union1d(at, missed), plain)
     return _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
