@@ -629,6 +629,8 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
     for i, field, variant in first.changes:
         mistake, detail = CATALOGUE[i], variant.partition(": ")[2]
         line = mistake.fix if (field, variant) == mistake.ways[0] else _FIX
+        if variant == "viewed" and problem.q.itemsize > 1:
+            line = "q = q.astype(params.dtype)"
         if variant.startswith("rule: zp."):
             line = f"params = {detail}"
         elif mistake.key == "other_parameters":
@@ -674,7 +676,7 @@ def _where(problem: Problem, group: _Group) -> str:
     layout = candidate.recipe.layout
     x, q = problem.views[layout].arrays(problem.x, problem.q)
     wrong = np.empty(x.shape, bool)
-    far = 0.0
+    far, kinds = 0.0, widen(np.empty(0, q.dtype))
     for tile in chunks(x.shape, _TILE):
         evaluation = Evaluation(problem, Tile(problem, layout, x, q, tile))
         codes = evaluation.codes(candidate.recipe)
@@ -683,6 +685,8 @@ def _where(problem: Problem, group: _Group) -> str:
             off = np.abs(widen(q[tile]) - codes.astype(np.float64))
             off = np.where(np.isnan(off), np.inf, off)
         far = max(far, float(np.max(off, where=wrong[tile], initial=0)))
+        if kinds.size < 3:
+            kinds = np.union1d(kinds, widen(q[tile][wrong[tile]]))
     wrong = wrong.reshape(problem.q.shape)
     count = int(np.count_nonzero(wrong))
     text = f"Left: {count} code{'s' * (count > 1)}"
@@ -698,6 +702,8 @@ def _where(problem: Problem, group: _Group) -> str:
             text += f", all at {', '.join(map(str, np.flatnonzero(some)))} of axis {axis}"
         elif last - first < 3 * n // 4:
             text += f", all at {first} to {last} of axis {axis}"
+    if count >= 8 and kinds.size < 3:
+        text += f", all with code {' or '.join(map(str, kinds))}"
     if far <= 1:
         text += ", each within 1 of what is expected"
     return text
@@ -720,7 +726,9 @@ def _remaining(problem: Problem, group: _Group, scalar: bool) -> tuple[Remaining
     values = widen(points.elements(recipe.layout))
     places = zip(*np.unravel_index(points.at, problem.q.shape), strict=True)
     return tuple(
-        Remaining(() if scalar else tuple(map(int, place)), float(v), widen(code).item(), float(c))
+        Remaining(
+            () if scalar else tuple(map(int, place)), float(v), widen(code).item(), float(c) + 0.0
+        )
         for place, v, code, c in zip(places, values, points.q, codes, strict=True)
     )
 
