@@ -98,6 +98,7 @@ _VALUES: dict[str, Callable[[Array], Array]] = {
     "bfloat16": lambda x: _bfloat16(x).astype(x.dtype),
     "float16": lambda x: _float16(x).astype(x.dtype),
     "negated": lambda x: -x,
+    "relu": lambda x: np.maximum(x, 0),
     "to_unit": lambda x: (x + 1) / 2,
     "from_unit": lambda x: x * 2 - 1,
     "trunc": np.trunc,
@@ -439,6 +440,12 @@ CATALOGUE: tuple[Mistake, ...] = (
         "data cast to integers before the division",
         (("values", "trunc"), ("values", "rint")),
         "the fraction of the data was lost before they were quantized",
+    ),
+    Mistake(
+        "relu",
+        "negative data lost (ReLU)",
+        (("values", "relu"),),
+        "negative data had become 0 before they were quantized",
     ),
     Mistake(
         "negated", "data with the wrong sign", (("values", "negated"),), "-x took the place of x"
