@@ -750,6 +750,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     params = zp.choose_params(x, "int8", axis=-1)
     np.testing.assert_array_equal(numbers(pq.read_table(target)["e"], "i1"), params.quantize(x))
     assert _cli.main(["inspect", str(target)]) == 0
+    assert _cli.main(["inspect", "--stats", str(target)]) == 2
     text = capsys.readouterr().out
     assert "codes of float32, zeropoint, numpy convention, along axis -1, scales [8]" in text
     assert "struct<a: list<element: int8>, b: timestamp[ns]>" in text

@@ -344,7 +344,7 @@ def test_against_floats_and_blocks_and_other_shapes(
     assert against.sqnr_db == pytest.approx(10 * np.log10(ratio))
     assert (against.stored, against.codes_used) == ("float16, not quantized", None)
     assert found["other"].note == "half.npz has it with shape [5, 96]"
-    assert found["other"].against is None
+    assert found["other"].stats is None  # so that all figures are of the same file
     # one tensor each: they belong together, whatever their names are
     Path("w.gguf").write_bytes(gguf_of(x))
     np.save("x.npy", x)
@@ -358,6 +358,52 @@ def test_against_floats_and_blocks_and_other_shapes(
     assert each.against.stored == "int8 along axis 1 in blocks of 32, gguf"
     assert each.against.bytes == blocks.nbytes
     assert (each.first_code, len(each.codes)) == (-127, 255)
+
+
+def test_advice_is_for_the_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = (RNG.normal(size=(32, 64)) * 4.0 ** np.arange(-16, 16)[:, None]).astype(F32)
+    np.save("x.npy", x)
+    [each] = report.write("x.npy", "r.html").tensors
+    assert each.advice is not None
+    assert "a scale per channel (--axis 0)" in each.advice
+    files.quantize_file("x.npy", "q.safetensors", dtype="int8", axis=0)
+    [each] = report.write("x.npy", "r.html", against="q.safetensors").tensors
+    assert each.advice is not None
+    assert "a scale per channel" not in each.advice  # it has one
+    [each] = report.write("x.npy", "r.html", against="x.npy").tensors
+    assert each.advice == "Nothing is lost."
+    y = x.copy()
+    y[3, 5] = np.nan
+    np.save("y.npy", y)
+    [each] = report.write("x.npy", "r.html", against="y.npy").tensors
+    assert each.advice == "Values have become NaN or Inf."
+    assert math.isnan(each.max_abs_error)
+    assert each.sqnr_db == -math.inf
+    with pytest.raises(ValueError, match="has no float or quantized tensor that q.safetensors has"):
+        report.write("q.safetensors", "r.html", against="x.npy")
+
+
+def test_advice_names_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", (100 + np.linspace(0, 1, 500)).astype(F32))
+    [each] = report.write("x.npy", "r.html", symmetric=True).tensors
+    assert each.advice is not None
+    assert "zero not included (without --symmetric --no-include-zero)" in each.advice
+    [each] = report.write("x.npy", "r.html", include_zero=False).tensors
+    assert each.advice == "Nothing that was tried gains 1 dB."
+    np.save("x.npy", np.linspace(-1, 1, 500, dtype=F32))
+    [each] = report.write("x.npy", "r.html", qmin=0, qmax=15).tensors
+    assert each.advice is not None
+    assert each.advice.endswith("all 256 codes).")
+
+
+def test_nothing_measured(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    text = run(capsys, "report", model, "-o", "r.html", "--axis", "7").splitlines()
+    assert text[2] == "0 of 6 tensors measured: int8, axis 7"
+    assert len(text) == 3 + 3
+    assert all(line.endswith("none of them 7") for line in text[3:])
+    assert "nan" not in Page("r.html").source
 
 
 def test_codes_alone(model: str) -> None:

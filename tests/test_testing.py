@@ -181,6 +181,8 @@ def test_what_is_no_quantizer() -> None:
         testing.assert_conforms(lambda x, params: x, "onnx")
     with pytest.raises(TypeError, match=r"function\(x\) has dtype object"):
         testing.assert_conforms(lambda x, params: None, "onnx")
+    with pytest.raises(TypeError, match="function must be callable and return codes, not int"):
+        testing.assert_conforms(3, "onnx")  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError) as caught:
         testing.assert_conforms(lambda x, params: 1 // 0, "faiss")
     note = "function was given x, float32 of shape (1210,), OffsetParams("

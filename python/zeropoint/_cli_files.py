@@ -462,6 +462,8 @@ def _inspect(options: argparse.Namespace) -> None:
     from . import files
 
     info = _with_dtypes(files.inspect_file(options.file))
+    if options.stats and info.format == "parquet":
+        raise WrongUsage("--stats measures no .parquet file; leave it out")
     measured = _measured(options.file) if options.stats else {}
     if options.json:
         found = info.to_dict()

@@ -63,6 +63,8 @@ def _report(options: argparse.Namespace) -> None:
             }
         )
         print(f"{len(found.measured):,} of {len(found.tensors):,} tensors measured: {found.how}")
+        for each in () if found.measured else found.tensors[:3]:
+            print(f"{printable(each.name, 200)}: {printable(each.note or '', 300)}")
         for each in found.costly:
             print(
                 f"{printable(each.name, 200)}: SQNR {each.sqnr_db:.2f} dB, "

@@ -290,7 +290,8 @@ def _believed(groups: list[_Group], size: int) -> list[_Group]:
         left, n = size - group.matched, group.members[0].size
         fewer = [size - g.matched for g in best if g.members[0].size < n]
         (best if not fewer or 2 * left <= min(fewer) else others).append(group)
-    return [*sorted(best, key=lambda g: g.order), *sorted(others, key=lambda g: g.order)]
+    best.sort(key=lambda g: g.order)
+    return [best[0], *sorted([*best[1:], *others], key=lambda g: g.order)]
 
 
 def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
@@ -584,8 +585,12 @@ def _paragraph(
         return f"{text}; the parameters say `{params.convention}`, of which {differ} differ{how}"
     shown = _of(best.matched, size)
     q = problem.q
-    if bool((q == q.flat[0]).all()):
-        alone = f"all {size} codes are {q.flat[0]}, which tells little: "
+    kinds = np.unique(Points(problem, _sampled(size)).q).size
+    if bool((q == q.flat[0]).all()) or (kinds < _KINDS and size > 16):
+        alone = (
+            f"all {size} codes are {q.flat[0]}" if kinds == 1 else f"only {kinds} different codes"
+        )
+        alone += ", which tells little: "
         if best.share < 0.5:
             return f"{alone}no known mistake gives them"
         return f"{alone}{listed} would give {'them' if best.matched == size else shown}"
@@ -681,10 +686,10 @@ def _where(problem: Problem, group: _Group) -> str:
             continue
         if places == 1:
             text += f", all at index {first} of axis {axis}"
-        elif last - first + 1 == places:
-            text += f", all at {first} to {last} of axis {axis}"
-        elif places <= 5:
+        elif places <= 5 and last - first >= places:
             text += f", all at {', '.join(map(str, np.flatnonzero(some)))} of axis {axis}"
+        elif last - first < 3 * n // 4:
+            text += f", all at {first} to {last} of axis {axis}"
     if far <= 1:
         text += ", each within 1 of what is expected"
     return text

@@ -82,11 +82,6 @@ def probe(function: Callable[[Array], Any], params: Params) -> Diagnosis:
     ('torch',)
     """
     params = checked(params, call="zp.probe(function, ")
-    if not callable(function):
-        raise TypeError(
-            f"function must be callable, function(x) -> codes, not {type(function).__name__}; of "
-            "codes that there are, zp.diagnose(x, q, params) says how they were made"
-        )
     given, x, kinds, calls, axis = testing.inputs(params)
     parts = [testing.called(function, part) for part in np.split(x, calls, axis)]
     q = np.concatenate(parts, axis=axis)

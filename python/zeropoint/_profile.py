@@ -22,7 +22,7 @@ class Profile:
 
     def __init__(self, channels: int = 1) -> None:
         self.signal, self.noise = np.zeros((2, channels))  #: of x^2 and (x' - x)^2, by channel
-        self.worst = 0.0  #: the largest |x' - x|
+        self.worst = 0.0  #: the largest |x' - x|; NaN where only x' is
         self.counts = np.zeros(256, np.int64)  #: elements of each code, the lowest first
         self.clipped = 0, 0  #: how many of those of the first and the last were clipped
 
@@ -52,7 +52,7 @@ class Profile:
             signal = _squares(values, axis)
         self.signal[channels] += signal
         self.noise[channels] += _squares(error, axis)
-        self.worst = max(self.worst, float(np.abs(error).max()))
+        self.worst = float(np.maximum(self.worst, np.abs(error).max()))  # NaN stays
         return present
 
     def count(self, codes: Array) -> None:

@@ -549,6 +549,12 @@ CATALOGUE: tuple[Mistake, ...] = (
         hint="np.rint",
     ),
     Mistake(
+        "not_quantized",
+        "not quantized",
+        (("storage", "data"),),
+        "these are the data themselves",
+    ),
+    Mistake(
         "dequantized",
         "dequantized values passed as codes",
         tuple(("storage", f"dequantized{how}") for how in ("", "_cast", "_rint")),
@@ -711,7 +717,7 @@ def _rounded_scales(s: Array) -> Iterator[tuple[str, Array]]:
             short = short.reshape(s.shape)
             if short.tobytes() not in seen and (short > 0).all():
                 seen.add(short.tobytes())
-                yield f"{k} {what}" + f" ({short.flat[0]})" * (s.size == 1), short
+                yield f"{k} {what}" + f" ({short.flat[0]!s})" * (s.size == 1), short
 
 
 class Problem:
@@ -742,6 +748,7 @@ class Problem:
             "unclipped": not wide,
             "none": not floats,
             "dequantized": not floats,
+            "data": not floats,
             "dequantized_cast": floats,
             "dequantized_rint": floats,
             "viewed": same,
@@ -804,6 +811,8 @@ class Evaluation:
     @np.errstate(all="ignore")
     def codes(self, r: Recipe) -> Array:
         """In floats: integers but where the recipe does not round, or dequantizes."""
+        if r.storage == "data":
+            return self._values_of(r)
         c = self._keep(r[:8], self._ranged, r)
         if r.storage == "same":
             return c

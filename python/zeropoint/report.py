@@ -75,7 +75,8 @@ class Against:
     stored: str  #: how it stores them
     bytes: int
     sqnr_db: float
-    max_abs_error: float
+    mse: float
+    max_abs_error: float  #: NaN where a value has become NaN
     codes_used: int | None  #: None for floats
 
 
@@ -89,7 +90,7 @@ class TensorReport:
     shape: tuple[int, ...]
     bytes_in: int
     bytes_out: int  #: as `files.quantize_file` would store it
-    note: str | None = None  #: why it has no `stats`, or no `against`
+    note: str | None = None  #: why it has no `stats`
     stats: ErrorStats | None = None  #: of the parameters that `files.quantize_file` would choose
     minimum: float | None = None
     maximum: float | None = None
@@ -240,8 +241,7 @@ def measure(
         container = stack.enter_context(open_container(Path(source), lambda _: True))
         other = None
         if against is not None:
-            other = _Other(stack.enter_context(open_container(Path(against))))
-            other.check_shared(container)
+            other = _Other(stack.enter_context(open_container(Path(against))), container)
         quantized = {one.parts[0].name: one for one in readable(container).values()}
         parts = taken(quantized.values())
         found: list[TensorReport] = []
@@ -315,7 +315,8 @@ def dtype_of(tensor: Tensor) -> str:
 # One tensor
 
 
-@dataclass
+@_checks.initialised_once
+@dataclass(frozen=True)
 class _Job:
     container: Container
     tensor: Tensor
@@ -338,6 +339,11 @@ class _Job:
         found = replace(found, bytes_out=size, note=kept)
         if kept is not None:
             return found
+        one = None if other is None else other.partner(tensor.name)
+        if other is not None and (one is None or one.shape != tensor.shape):
+            has = "no such tensor" if one is None else f"it with shape {list(one.shape)}"
+            note = f"{other.container.path.name} has {has}"
+            return replace(found, note=note, bytes_out=tensor.bytes)
         with mapped.view(self.container, tensor, self.scratch) as x:
             try:
                 params = choose_params(x, self.dtype, **self.keywords)
@@ -378,14 +384,14 @@ class _Job:
             clipped=seen.clipped,
             axis=axis,
             ways=ways,
-            advice=_advice(found.stats, ways, symmetric=self.scheme.choice.symmetric),
         )
-        one = None if other is None else other.partner(self.tensor, self.container)
-        if other is not None and one is not None:
-            found, seen = other.compared(found, x, one, axis, seen, self.scratch)
-        elif other is not None:
-            found = replace(found, note=f"{other.container.path.name} has no such tensor")
-        return replace(found, channels=tuple(seen.relative.tolist()) if axis is not None else ())
+        if other is not None:
+            found, seen = other.compared(found, x, axis, self.scratch)
+        return replace(
+            found,
+            channels=tuple(seen.relative.tolist()) if axis is not None else (),
+            advice=_advice(found, self.scheme.choice),
+        )
 
 
 def _ways(x: Array, signal: float, *, skip_nan: bool, step: Callable[[], None]) -> tuple[Way, ...]:
@@ -461,40 +467,48 @@ def _in_slabs(x: Array, axis: int, block: int | None, signal: float, *, skip_nan
     )
 
 
-def _advice(stats: ErrorStats, ways: tuple[Way, ...], *, symmetric: bool) -> str:
+def _advice(found: TensorReport, choice: Choice) -> str:
     """What would help this tensor, in a sentence: what is cheap first."""
-    told, before = list[str](), stats.mse
+    assert found.stats is not None
+    stats, mse = found.stats, (found.against or found.stats).mse
+    told, before = list[str](), mse
     for kind in ("rule", "clipping", "channel", "block"):
-        some = [way for way in ways if way.kind == kind and not way.few]
+        some = [way for way in found.ways if way.kind == kind and not way.few]
         if not some:
             continue
         way = min(some, key=lambda way: way.mse)
         if 0 < before < math.inf and way.mse * 10 ** (_WORTH / 10) <= before:
-            before, ratio = way.mse, stats.mse / way.mse if way.mse else math.inf
+            before, ratio = way.mse, mse / way.mse if way.mse else math.inf
             less = "no error at all" if ratio == math.inf else f"{10 * math.log10(ratio):.1f} dB"
-            told.append(f"{less} with {_option(way, symmetric=symmetric)}")
+            told.append(f"{less} with {_option(way, choice)}")
     helps = f"less error: {', '.join(told)}" if told else ""
-    if stats.few_codes:
+    if stats.few_codes and not found.against:
         if stats.channels > 1:
             text = f"In {stats.few_codes:,} of {stats.channels:,} channels few codes are in use"
         else:
             text = "Few codes are in use: 90 % of the nonzero elements "
             text += f"share {stats.codes_of_most:,}"
         return f"{text}; {helps or 'nothing that was tried helps'}."
-    if stats.mse == 0:
+    if found.max_abs_error == 0:
         return "Nothing is lost."
+    if not math.isfinite(found.max_abs_error):
+        return "Values have become NaN or Inf."
     return f"{helps[0].upper()}{helps[1:]}." if told else "Nothing that was tried gains 1 dB."
 
 
-def _option(way: Way, *, symmetric: bool) -> str:
-    """The name of a way, and the options that give it in place of symmetric parameters or not."""
+def _option(way: Way, choice: Choice) -> str:
+    """The name of a way, and the options that give it in place of those of `choice`."""
     if way.kind == "clipping":
         return f"clipping (HistogramObserver, {way.name})"
     options = []
     if way.axis is not None:
         options.append(f"--axis {-1 if way.axis else 0}")  # the last one fits most tensors so
         options += [f"--block-size {way.block_size}"] * (way.kind == "block")
-    options += ["without --symmetric"] * (symmetric and way.name != "symmetric")
+    is_symmetric = way.name == "symmetric"
+    if is_symmetric != choice.symmetric:
+        options.append("--symmetric" if is_symmetric else "without --symmetric")
+    options += ["--no-include-zero"] * way.name.endswith("zero not included")
+    options += ["all 256 codes"] * (choice.qmax - choice.qmin < 255)
     names = {"channel": "a scale per channel", "block": f"blocks of {way.block_size}"}
     shown = f" ({' '.join(options)})" if options else ""
     return names.get(way.kind, way.name) + shown
@@ -539,51 +553,47 @@ def _of_codes(container: Container, one: Quantized) -> TensorReport:
     )
 
 
+def _floats(container: Container) -> dict[str, Tensor]:
+    """Its tensors of floats that are no part of a quantized one."""
+    parts = taken(readable(container).values())
+    return {
+        name: tensor
+        for name, tensor in container.tensors.items()
+        if tensor.word in REALS and name not in parts
+    }
+
+
 class _Other:
-    """The file whose values stand for those of the source."""
+    """The file whose values stand for those of the floats of `source`."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, source: Container) -> None:
         self.container = container
-        self.quantized = readable(container)
-        parts = taken(self.quantized.values())
-        self.floats = {
-            name: tensor
-            for name, tensor in container.tensors.items()
-            if tensor.word in REALS and name not in parts
-        }
-        self.names = [*self.quantized, *self.floats]
-
-    def partner(self, tensor: Tensor, container: Container) -> Quantized | Tensor | None:
-        name = tensor.name
-        floats = [each for each in container.tensors.values() if each.word in REALS]
-        if len(self.names) == 1 and len(floats) == 1:
-            [name] = self.names
-        return self.quantized.get(name) or self.floats.get(name)
-
-    def check_shared(self, container: Container) -> None:
-        floats = [each for each in container.tensors.values() if each.word in REALS]
-        if not any(self.partner(each, container) for each in floats):
-            few = ", ".join(map(repr, self.names[:3])) or "none"
+        self._tensors: dict[str, Quantized | Tensor] = {**_floats(container), **readable(container)}
+        floats = _floats(source)
+        self._alone = len(self._tensors) == len(floats) == 1
+        if not any(map(self.partner, floats)):
+            few = ", ".join(map(repr, [*self._tensors][:3])) or "none"
             raise fault(
-                self.container.path,
-                f"against has no float or quantized tensor that {container.path.name} has as "
-                f"floats (it has {few})",
+                container.path,
+                f"against has no float or quantized tensor that {source.path.name} has as floats "
+                f"(it has {few})",
                 "pass the file of the floats as source, and one with the same names as against",
             )
+
+    def partner(self, name: str) -> Quantized | Tensor | None:
+        """What it has for a tensor of the source."""
+        return next(iter(self._tensors.values())) if self._alone else self._tensors.get(name)
 
     def compared(
         self,
         found: TensorReport,
         x: Array,
-        one: Quantized | Tensor,
         axis: int | None,
-        seen: Profile,
         scratch: Path | None,
     ) -> tuple[TensorReport, Profile]:
         """The report with the error of the other's values, and where that sits."""
-        if one.shape != x.shape:
-            note = f"{self.container.path.name} has it with shape {list(one.shape)}"
-            return replace(found, note=note), seen
+        one = self.partner(found.name)
+        assert one is not None
         read: Any = mapped.view if isinstance(one, Tensor) else mapped.values
         with read(self.container, one, scratch) as y:
             seen = _profile.difference(x, y, axis)
@@ -591,7 +601,8 @@ class _Other:
         stored = f"{dtype_of(one)}, not quantized" if isinstance(one, Tensor) else _stored(one)
         used = None if counts is None else int(np.count_nonzero(counts))
         codes = () if counts is None else tuple(counts.tolist())
-        against = Against(stored, one.bytes, seen.sqnr_db, seen.worst, used)
+        mse = float(seen.noise.sum()) / max(1, sum(found.codes))
+        against = Against(stored, one.bytes, seen.sqnr_db, mse, seen.worst, used)
         first = found.first_code if isinstance(one, Tensor) else one.fields["qmin"]
         found = replace(found, against=against, first_code=first, codes=codes, clipped=(0, 0))
         return found, seen

@@ -143,8 +143,8 @@ def assert_conforms(
     AssertionError
         Other codes, of which it lists some by their kind, or codes of another dtype.
     TypeError, ValueError
-        What `vectors` raises; no array in the shape of `x`.  What `function` itself raises gets a
-        note of what it was given.
+        What `vectors` raises; `function` is not callable, or returns no array in the shape of `x`.
+        What it raises itself gets a note of what it was given.
     """
     wrong, total, parts = 0, 0, list[str]()
     for params, x, expected, kinds in _vectors(convention, dtype):
@@ -166,6 +166,11 @@ def assert_conforms(
 
 def called(function: Callable[..., Any], x: Array, *more: object) -> Array:
     """What a user's quantizer makes of a copy of `x`: an array in the shape of `x`."""
+    if not callable(function):
+        raise TypeError(
+            f"function must be callable and return codes, not {type(function).__name__}; of codes "
+            "that there are, zp.diagnose(x, q, params) says how they were made"
+        )
     try:
         with np.errstate(all="ignore"):
             found = function(x.copy(), *more)
