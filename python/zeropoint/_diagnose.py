@@ -264,8 +264,8 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
         groups = groups[:1]
     else:
         groups = _best(problem, at, plain)
-        missed = groups[0].left
-        if at.size < x.size and missed.size and not np.isin(missed, at).any():
+        missed, fit = groups[0].left, groups[0].members[0].recipe.source.startswith("fit")
+        if at.size < x.size and missed.size and not fit and not np.isin(missed, at).any():
             # what the sample did not show
             groups = _best(problem, np.union1d(at, missed), plain)
     return _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
@@ -278,7 +278,10 @@ def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
     if at.size < size:
         if groups[0].matched < 0.05 * size:  # what is worth no look at all others
             groups = [groups[0]._replace(members=groups[0].members[:1])]
-        groups = _believed(_verified(problem, at, groups[:3]), size)
+        found = _verified(problem, at, groups[:1])
+        if found[0].matched < size:
+            found += _verified(problem, at, groups[1:3])
+        groups = _believed(found, size)
     return groups
 
 
@@ -313,9 +316,14 @@ def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group
     # of conventions that differ in ties alone, one is enough to see what is likely
     forms = [*{p.recipe.form: p for p in reversed(plain)}.values()]
 
+    def depends(candidate: _Candidate) -> bool:
+        """Whether it matters when the zero point is added: where codes are not the nearest."""
+        return problem.has_offset or candidate.recipe.rounding not in ("even", "away")
+
     def tried(*candidates: Iterable[_Candidate], least: float = 0.0) -> list[_Group]:
         """The groups so far, and the best of more candidates that explain enough."""
-        best = _groups(problem, few, itertools.chain(*candidates), forms, 12)
+        some = (c for c in itertools.chain(*candidates) if c.base == 0 or depends(c))
+        best = _groups(problem, few, some, forms, 12)
         likely = {c.changes: c for g in best for c in g.members[:16]}
         found = [_on(p, changes) for p in plain for changes in likely]
         more = _groups(problem, at, found, plain)
@@ -431,10 +439,10 @@ def _groups(
 
 def _verified(problem: Problem, at: Array, groups: list[_Group]) -> list[_Group]:
     """The same groups with what they explain of all codes, the best first."""
-    if at.size == problem.x.size:
+    if at.size == problem.x.size or not groups:
         return groups
-    # of the best group, which others are listed with it; one of each of the others
-    chosen = [[*g.members[: 1 if n else 6]] for n, g in enumerate(groups)]
+    # of the first group, which others are listed with it; one of each of the others
+    chosen = [[*g.members[: 1 if n else 4]] for n, g in enumerate(groups)]
     flat = [(n, c) for n, members in enumerate(chosen) for c in members]
     matched, equal = [0] * len(flat), [True] * len(flat)
     left: list[list[Array]] = [[] for _ in flat]
