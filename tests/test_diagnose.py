@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import ml_dtypes
@@ -238,6 +239,11 @@ def test_other_parameters():
     found = zp.diagnose(x, zp.quantize(x, own), zp.QuantParams(0.02, 0, "int8"))
     assert found.best.mistakes == ("other_parameters",)
     assert found.best.fix == "params = zp.choose_params(x, 'int8', symmetric=True, axis=1)"
+    names: dict[str, Any] = {"params": own}
+    line = zp.diagnose(x, (x * 93).astype(np.int8), own).best.fix.partition("  #")[0]
+    assert line == "q = zp.quantize(x, params)"  # of two mistakes
+    exec(zp.diagnose(x, np.rint(x * 37).astype(np.int8), own).best.fix, names)
+    assert (names["params"].axis, names["params"].zero_point) == (None, 0)
     blocks = zp.choose_params(x, "int8", axis=1, block_size=16)
     found = zp.diagnose(x, zp.quantize(x, blocks), own)
     assert found.best.fix == "params = zp.choose_params(x, 'int8', axis=1, block_size=16)"
@@ -337,6 +343,20 @@ def test_other_parameters_of_many():
     assert found.best.share > 0.999
 
 
+def test_memory():
+    """The longest search, of codes that nothing explains, wants less than the data have."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(1 << 21, np.float32)
+    q = rng.integers(0, 256, x.shape, np.uint8)
+    zp.diagnose(x[:100], q[:100], PARAMS)  # what is imported and built once
+    tracemalloc.start()
+    found = zp.diagnose(x, q, PARAMS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.best.share < 0.05
+    assert peak < 3 * x.nbytes + 100e6
+
+
 # ---------------------------------------------------------------------------------------------
 # Little data, other dtypes, errors
 
@@ -358,6 +378,8 @@ def test_little_data(shape):
 def test_constants():
     found = zp.diagnose(DATA, np.full(DATA.shape, 120, np.uint8), PARAMS)
     assert str(found).startswith("all 576 codes are 120, which tells little: ")
+    found = zp.diagnose(DATA, np.full(DATA.shape, 3, np.uint8), PARAMS.replace(qmin=9))
+    assert str(found).startswith("all 576 codes are 3, which tells little: no known mistake ")
     found = zp.diagnose(np.ones(50, np.float32), np.full(50, 170, np.uint8), PARAMS)
     assert found.correct
     assert "All codes are 170, which tells little." in str(found)
@@ -406,6 +428,20 @@ def test_nan_among_the_data():
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         zp.diagnose(*arguments)
+
+
+def test_off_by_one_that_wraps():
+    q = zp.quantize(DATA * 4, PARAMS)
+    found = zp.diagnose(DATA * 4, q + 1, PARAMS)
+    assert (found.best.mistakes, found.best.share) == (("off_by_1",), 1)
+
+
+def test_no_parameters_at_all():
+    x = DATA * 300
+    found = zp.diagnose(x, x.astype(np.int32), PARAMS)
+    assert {*found.best.mistakes} == {"parameters_forgotten", "truncated", "not_clipped"}
+    found = zp.diagnose(x, wrapped(np.trunc(x)), PARAMS)
+    assert {*found.best.mistakes} == {"parameters_forgotten", "truncated", "wrapped"}
 
 
 def test_fixes_are_code():

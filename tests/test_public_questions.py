@@ -213,6 +213,13 @@ def calibrated_on_one_row() -> Case:
     return x, q, zp.OffsetParams(None, low, span=high - low, **recipe)
 
 
+def one_scale_for_all_embeddings() -> Case:
+    x = np.float32(rng().normal(size=(300, 256)))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    params = zp.choose_params(x, "int8", axis=0, symmetric=True, convention="ggml")
+    return x, saturated(np.rint(x * 127), params), params
+
+
 # ---------------------------------------------------------------------------------------------
 # The table
 
@@ -359,6 +366,14 @@ QUESTIONS = [
         "told: constant codes tell little",
     ),
     Question(
+        one_scale_for_all_embeddings,
+        "namidb/namidb/pull/101",
+        "Why is recall low with 8 bits?",
+        "`np.rint(x * 127)`, x of length 1",
+        "the components of a unit vector are small, so few codes are used; a scale for each vector",
+        ("other_parameters",),
+    ),
+    Question(
         narrowed_before_the_zero_point,
         "llvm/torch-mlir/pull/4487",
         "231 becomes -1, and should be 103",
@@ -441,6 +456,14 @@ def answers() -> list[zp.Diagnosis]:
 def test_what_is_named(answers: list[zp.Diagnosis]) -> None:
     named = {q.made.__name__: a.best.mistakes for q, a in zip(QUESTIONS, answers, strict=True)}
     assert named == {q.made.__name__: q.mistakes for q in QUESTIONS}
+
+
+def test_the_line_that_repairs_it(answers: list[zp.Diagnosis]) -> None:
+    for question, found in zip(QUESTIONS, answers, strict=True):
+        x, q, params = question.made()
+        scope: dict[str, Any] = {"zp": zp, "x": x, "q": q, "params": params}
+        exec(found.best.fix, scope)
+        assert np.array_equal(scope["q"], zp.quantize(x, scope["params"])), found.best.fix
 
 
 def test_the_table_of_the_page(answers: list[zp.Diagnosis]) -> None:

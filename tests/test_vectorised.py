@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import os
 import platform
 import re
 import subprocess
@@ -41,7 +42,7 @@ HOMES = {
     "histogram": [r"histogram_(row|columns)<{a}, {b}>"],
     "quantize": [
         r"(short_rows|long_row)<RowsOf<Coder, {b}, {a}>",
-        r"(fill|plain)_run<.*CodeOf<{a}, {b}>",
+        r"(fill|plain)_run<.*quantize_plainly<{a}, {b}>",
         r"quantize_plainly<{a}, {b}>",
     ],
     "quantize_runs": [r"(short_rows|long_row)<CertifiedRow<{b}>"],
@@ -70,7 +71,7 @@ HOMES = {
         r"(short_rows|long_row)<ValuesOfRows<{a}>",
         r"(fill|plain)_run<.*ValueOf<{a}, {b}>",
     ],
-    "transpose": [r"transpose_block<{a}>"],
+    "transpose": [r"transpose_blocks?<{a}>"],
 }
 #: what has no vector form, and why
 SCALAR = {
@@ -104,10 +105,17 @@ def kernels(isa: str) -> list[tuple[str, str, str]]:
 @functools.cache
 def disassembled() -> dict[str, str]:
     """The instructions of each ISA's object, which is known by the table that it defines."""
-    library = str(importlib.resources.files("zeropoint").joinpath("lib", "libzeropoint.a"))
+    built = os.environ.get("SKBUILD_BUILD_DIR")  # of the installed wheel, whose own is stripped
+    home = Path(built) if built else importlib.resources.files("zeropoint").joinpath("lib")
+    library = str(home.joinpath("libzeropoint.a"))
     options = "--syms", "--disassemble", "--no-show-raw-insn", "--demangle"
     command = [tool("objdump"), *options, library]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "<void (anonymous namespace)::" not in shown:
+        pytest.skip(
+            "a wheel's library has no names of its loops: install with -e, or set "
+            "SKBUILD_BUILD_DIR for the installation and for this test"
+        )
     objects = shown.split("\nloops.")[1:]
     # the table that it shares kernels of is undefined there
     own = re.compile(r"^(?!.*\*UND\*).*table_(\w+)$", re.MULTILINE)

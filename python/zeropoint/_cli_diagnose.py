@@ -93,7 +93,10 @@ def _params(options: argparse.Namespace, dtype: Any) -> Params:
     recipe.setdefault("dtype", dtype if dtype in CODE_DTYPES else "uint8")
     if "offset" in numbers or "span" in numbers or has_offset(recipe.get("convention")):
         if "zero_point" in numbers:
-            raise WrongUsage("--zero-point and a real offset exclude each other; leave one out")
+            raise WrongUsage(
+                "a real offset, as of the conventions cf, faiss and sentence-transformers, and "
+                "--zero-point exclude each other; pass --offset alone"
+            )
         return OffsetParams(**{"scale": None, "offset": 0.0} | numbers, **recipe)
     return QuantParams(**{"zero_point": 0} | numbers, **recipe)
 

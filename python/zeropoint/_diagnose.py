@@ -16,10 +16,10 @@ from . import _checks, _fitted, _html, _recipes
 from ._backend import ieee
 from ._chunks import chunks
 from ._params import Params, QuantParams, checked, quantize
-from ._recipes import CATALOGUE, Evaluation, Points, Problem, Recipe, Tile
+from ._recipes import CATALOGUE, Evaluation, Points, Problem, Recipe, Source, Tile
 from ._reference import Array, widen, working_dtype
 
-_SAMPLE = 1 << 14  # positions at which every recipe is tried
+_SAMPLE = 1 << 13  # positions at which every recipe is tried
 _FEW = 1 << 10  # and pairs of mistakes
 _TILE = 1 << 16  # elements that are verified at a time: what fits a cache
 _ENOUGH = 0.9  # what other parameters must explain to be believed
@@ -109,7 +109,8 @@ class Diagnosis:
         yield f"Explained: {_of(best.matched, self.size)}."
         yield from self.notes
         yield from self._also()
-        next = {f"{e.name} of `{e.convention}`": e.share for e in reversed(self.explanations[1:])}
+        some = [e for e in reversed(self.explanations[1:]) if e.share >= 0.01]
+        next = {f"{e.name} of `{e.convention}`": e.share for e in some}
         if next:
             shown = [f"{name} {_percent(share)}" for name, share in reversed(next.items())]
             yield f"Next: {'; '.join(shown[:3])}."
@@ -145,7 +146,8 @@ def diagnose(x: Any, q: Any, params: Params) -> Diagnosis:
     x
         float16, bfloat16, float32 or float64, any shape: the data as they should be quantized.
     q
-        The codes that somebody's program made of them: integers, or floats where it did not round.
+        The codes that somebody's program made of them: integers, floats where it did not round, or
+        a quantized tensor of torch.
         Its shape is that of `x`, or has the same lengths in another order.
     params
         The parameters that were meant.
@@ -180,6 +182,7 @@ def diagnose(x: Any, q: Any, params: Params) -> Diagnosis:
     """
     params = checked(params, call="zp.diagnose(x, q, ")
     x = _checks.real_array(x)
+    q = q.int_repr() if getattr(q, "is_quantized", None) is True else q  # of torch
     q = _checks.number_array(q, "q")
     if sorted(q.shape) != sorted(x.shape):
         raise ValueError(
@@ -271,8 +274,11 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
 def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
     """The best explanations, which all codes have verified."""
     groups = _believed(_search(problem, at, plain), problem.x.size)
-    if at.size < problem.x.size:
-        groups = _believed(_verified(problem, at, groups[:3]), problem.x.size)
+    size = problem.x.size
+    if at.size < size:
+        if groups[0].matched < 0.05 * size:  # what is worth no look at all others
+            groups = [groups[0]._replace(members=groups[0].members[:1])]
+        groups = _believed(_verified(problem, at, groups[:3]), size)
     return groups
 
 
@@ -284,7 +290,8 @@ def _believed(groups: list[_Group], size: int) -> list[_Group]:
         left, n = size - group.matched, group.members[0].size
         fewer = [size - g.matched for g in best if g.members[0].size < n]
         (best if not fewer or 2 * left <= min(fewer) else others).append(group)
-    return [*sorted(best, key=lambda g: g.order), *sorted(others, key=lambda g: g.order)]
+    best.sort(key=lambda g: g.order)
+    return [best[0], *sorted([*best[1:], *others], key=lambda g: g.order)]
 
 
 def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
@@ -317,7 +324,7 @@ def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group
 
     one = [*_with_one_more(forms, ways)]
     cast = [c for c in one if c.recipe.rounding == "trunc"]  # and wrapped: what .astype does
-    cast = [*_with_one_more(cast, [way for way in ways if way[2] == "wrapped"])]
+    cast = [*_with_one_more(cast, [way for way in ways if way[2] in ("wrapped", "unclipped")])]
     groups = tried(_with_one_more(one, ways), _with_one_more(cast, ways))
     pairs = [c for g in groups for c in g.members[:4] if len(c.changes) == 2][:8]
     usual = [c for c in one if CATALOGUE[c.mistakes[0]].key in _WITH_RULES]
@@ -549,7 +556,9 @@ def _diagnosis(
 
 
 def _words(problem: Problem, text: str) -> str:
-    return text.replace("zero point", "offset") if problem.has_offset else text
+    if not problem.has_offset:
+        return text
+    return text.replace("a zero point", "an offset").replace("zero point", "offset")
 
 
 def _named(problem: Problem, candidate: _Candidate) -> str:
@@ -576,8 +585,14 @@ def _paragraph(
         return f"{text}; the parameters say `{params.convention}`, of which {differ} differ{how}"
     shown = _of(best.matched, size)
     q = problem.q
-    if bool((q == q.flat[0]).all()):
-        alone = f"all {size} codes are {q.flat[0]}, which tells little: "
+    kinds = np.unique(Points(problem, _sampled(size)).q).size
+    if bool((q == q.flat[0]).all()) or (kinds < _KINDS and size > 16):
+        alone = (
+            f"all {size} codes are {q.flat[0]}" if kinds == 1 else f"only {kinds} different codes"
+        )
+        alone += ", which tells little: "
+        if best.share < 0.5:
+            return f"{alone}no known mistake gives them"
         return f"{alone}{listed} would give {'them' if best.matched == size else shown}"
     if best.share < 0.5:
         return (
@@ -608,12 +623,13 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
         line = mistake.fix if (field, variant) == mistake.ways[0] else _FIX
         if variant.startswith("rule: zp."):
             line = f"params = {detail}"
-        elif variant.startswith("fit: "):
-            if "=" in detail and problem.sources[variant].second.dtype != np.float64:
-                line = f"params = params.replace({detail})"
+        elif mistake.key == "other_parameters":
+            line = _replaced(problem, problem.sources[variant]) or line
+        if variant.startswith("fit: "):
             detail += _guess(problem, first)
         sentence = _words(problem, mistake.text) + f" ({detail})" * bool(detail)
-        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+        begins = sentence[0] if sentence.startswith("x ") else sentence[0].upper()
+        sentences.append(f"{begins}{sentence[1:]}.")
         lines.append(line)
         hints += [_words(problem, mistake.hint)] * bool(mistake.hint)
     if not first.changes:
@@ -633,6 +649,17 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
     )
 
 
+def _replaced(problem: Problem, source: Source) -> str:
+    """The line that puts the numbers of a source into the parameters, if they take them."""
+    params = problem.params
+    if source.axis is not None or (source.second.dtype.kind == "f" and not problem.has_offset):
+        return ""
+    pairs = zip(params._names, source[:2], strict=False)
+    numbers = ", ".join(f"{name}={value[()]!s}" for name, value in pairs)
+    alone = "" if params.axis is None else ", axis=None, block_size=None"
+    return f"params = params.replace({numbers}{alone})"
+
+
 def _where(problem: Problem, group: _Group) -> str:
     """How many codes the explanation leaves, in which part of the array, and how far they are."""
     candidate = group.members[0]
@@ -646,21 +673,23 @@ def _where(problem: Problem, group: _Group) -> str:
         wrong[tile] = ~evaluation.matches(codes)
         with np.errstate(all="ignore"):
             off = np.abs(widen(q[tile]) - codes.astype(np.float64))
+            off = np.where(np.isnan(off), np.inf, off)
         far = max(far, float(np.max(off, where=wrong[tile], initial=0)))
     wrong = wrong.reshape(problem.q.shape)
     count = int(np.count_nonzero(wrong))
     text = f"Left: {count} code{'s' * (count > 1)}"
     for axis, n in enumerate(wrong.shape):
-        places = np.flatnonzero(wrong.any(axis=tuple(k for k in range(wrong.ndim) if k != axis)))
-        first, last = int(places[0]), int(places[-1])
-        if count < 4 or places.size > 3 * n // 4:
+        some = np.asarray(wrong.any(axis=tuple(k for k in range(wrong.ndim) if k != axis)))
+        places, first = int(np.count_nonzero(some)), int(np.argmax(some))
+        last = n - 1 - int(np.argmax(some[::-1]))
+        if count < 4 or places > 3 * n // 4:
             continue
-        if places.size == 1:
+        if places == 1:
             text += f", all at index {first} of axis {axis}"
-        elif last - first + 1 == places.size:
+        elif places <= 5 and last - first >= places:
+            text += f", all at {', '.join(map(str, np.flatnonzero(some)))} of axis {axis}"
+        elif last - first < 3 * n // 4:
             text += f", all at {first} to {last} of axis {axis}"
-        elif places.size <= 5:
-            text += f", all at {', '.join(map(str, places))} of axis {axis}"
     if far <= 1:
         text += ", each within 1 of what is expected"
     return text
@@ -698,7 +727,7 @@ def _notes(problem: Problem, same: tuple[str, ...], correct: bool) -> Iterator[s
         yield f"q has shape {q.shape}, and x has shape {problem.x.shape}."
     if q.dtype != params.dtype:
         yield f"q is {q.dtype}, and params.dtype is {params.dtype}."
-    if q.size and bool((q == q.flat[0]).all()):
+    if same and q.size and bool((q == q.flat[0]).all()):
         yield f"All codes are {q.flat[0]}, which tells little."
     elif 0 < q.size < 16:
         yield "So few codes tell little."

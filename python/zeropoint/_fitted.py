@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ._choice import Choice, range_or_none
-from ._params import OffsetParams
+from ._params import OffsetParams, Params
 from ._recipes import Points, Problem, Source
 from ._reference import BY_SPAN, Array, widen
 
@@ -21,10 +22,14 @@ _RULES: tuple[dict[str, Any], ...] = (
     {"convention": "torch"},
     {"convention": "tflite"},
 )
+_MANY = 1 << 20  # channels that get parameters of their own
 _BLOCKS = (16, 32, 64, 128)
 _IN_BLOCKS = 1 << 22  # elements that are cut into blocks; of more there would be many parameters
 _CHANNELS = 1 << 8  # to which lines are fitted one by one
 _EACH = 1 << 8  # elements of a channel that a line is fitted to
+_HOW = ("rounded", "floored", "truncated")
+_NEAR = 2.0**-22
+_FEW = 1 << 6  # of which it is seen whose parameters they have
 _LEAST = 12  # that a line needs
 
 
@@ -37,7 +42,8 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
     params, x = problem.params, problem.x
     how: dict[str, Any] = {"dtype": params.dtype, "qmin": params.qmin, "qmax": params.qmax}
     own = () if problem.has_offset else _RULES
-    for axis in (None, *(k for k in range(x.ndim) if x.shape[k] > 1)):
+    # not so many channels that they have as many numbers as the data
+    for axis in (None, *(k for k, n in enumerate(x.shape) if 1 < n <= min(x.size // 8, _MANY))):
         with contextlib.suppress(ValueError):  # a range that is not finite has no parameters
             low, high = range_or_none(x, axis, None, skip_nan=True)
             where = "" if axis is None else f", axis={axis}"
@@ -61,6 +67,15 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
         (s.first.tobytes(), s.second.tobytes(), s.axis): name for name, s in reversed(found.items())
     }
     return {name: found[name] for name in reversed(unlike.values())}
+
+
+def _fixed(params: Params) -> Iterator[tuple[str, Source]]:
+    """Scales of data in [-1, 1] or [0, 1] that are written into the code."""
+    real = params._arrays[0].dtype.type
+    for name, step in (("1/127", 127), ("1/128", 128), ("1/255", 255), ("2/255", 127.5)):
+        for zero in {0, -128 if params.dtype == np.int8 else 128}:
+            scale = np.asarray(real(1) / real(step))
+            yield f"rule: scale {name}, zero point {zero}", Source(scale, np.asarray(zero), None)
 
 
 def _formulas(low: Array, high: Array, axis: int | None, qmin: int, qmax: int) -> dict[str, Source]:
@@ -89,8 +104,8 @@ def fit(problem: Problem, at: Array) -> dict[str, Source]:
     found: dict[str, Source] = {}
     if not _whole(problem, at):
         return found
-    for floors in (False, True):
-        line = _line(problem, at, floors)
+    for how in _HOW:
+        line = _line(problem, at, how)
         if line is not None:
             text = ", ".join(f"{a}={v!s}" for a, v in zip(problem.params._names, line, strict=True))
             found[f"fit: {text}"] = Source(np.asarray(line[0]), np.asarray(line[1]), None)
@@ -99,28 +114,42 @@ def fit(problem: Problem, at: Array) -> dict[str, Source]:
 
 def fit_channels(problem: Problem, at: Array) -> dict[str, Source]:
     """The same for each index along each axis."""
-    found: dict[str, Source] = {}
     x, rng = problem.x, np.random.default_rng(2)
     if not _whole(problem, at):
-        return found
+        return {}
+    found = _in_other_order(problem, rng)
     for axis in range(x.ndim):
         n = x.shape[axis]
         if not 1 < n <= _CHANNELS or x.size // n < _LEAST:
             continue
-        for floors in (False, True):
+        for how in _HOW:
             pairs = []
             for k in range(n):
-                line = _line(problem, _of_channel(x.shape, axis, k, rng), floors)
+                line = _line(problem, _of_channel(x.shape, axis, k, rng), how)
                 if line is None:
                     break
                 pairs.append(line)
             else:
                 first, second = (np.array(each) for each in zip(*pairs, strict=True))
-                how = "codes rounded down" if floors else "codes rounded"
-                found[f"fit: one for each index of axis {axis}, {how}"] = Source(
-                    first, second, axis
-                )
+                name = f"fit: one for each index of axis {axis}, codes {how}"
+                found[name] = Source(first, second, axis)
     return found
+
+
+def _in_other_order(problem: Problem, rng: Any) -> dict[str, Source]:
+    """The parameters that there are, each where it explains most."""
+    given, x = problem.sources["given"], problem.x
+    if given.axis is None or given.block is not None or not 1 < given.first.size <= _CHANNELS:
+        return {}
+    pairs = given.first[:, None], given.second[:, None]
+    best = []
+    for k in range(given.first.size):
+        points = Points(problem, _of_channel(x.shape, given.axis, k, rng)[:_FEW])
+        codes = problem.params._codes(points.elements("same"), *pairs)
+        best.append(int(np.argmax((codes == points.q).sum(axis=1))))
+    shown = ", ".join(map(str, best[:8])) + ", ..." * (len(best) > 8)
+    source = Source(given.first[best], given.second[best], given.axis)
+    return {f"order: those of channels {shown}": source}
 
 
 def _whole(problem: Problem, at: Array) -> bool:
@@ -138,10 +167,10 @@ def _of_channel(shape: tuple[int, ...], axis: int, k: int, rng: Any) -> Array:
     return np.asarray(others // inner * inner * shape[axis] + k * inner + others % inner)
 
 
-def _line(problem: Problem, at: Array, floors: bool) -> tuple[Any, Any] | None:
+def _line(problem: Problem, at: Array, how: str) -> tuple[Any, Any] | None:
     """Scale and zero point (or span and offset) by which most codes come of the values.
 
-    Codes are the nearest integers to the quotients, or with `floors` the ones below.
+    Codes are the quotients "rounded", "floored", or "truncated" before the zero point is added.
     """
     points = Points(problem, at)
     x, q = widen(points.elements("same")).astype(np.float64), widen(points.q).astype(np.float64)
@@ -159,27 +188,29 @@ def _line(problem: Problem, at: Array, floors: bool) -> tuple[Any, Any] | None:
     a = float(np.median(slopes)) if slopes.size else 0.0
     if not a > 0:
         return None
-    shift = 0.5 if floors else 0.0
-    b = float(np.median(q + shift - a * x))
+    shift: Any = 0.5 * (how == "floored")
+    if how == "truncated":
+        shift = 0.5 * np.sign(q - round(float(np.median(q - a * x))))
+    y = q + shift
+    b = float(np.median(y - a * x))
     for _ in range(3):  # least squares of what lies near the line
-        near = np.abs(q + shift - a * x - b) < 1
+        near = np.abs(y - a * x - b) < 1
         if near.sum() < _LEAST:
             return None
-        a, b = map(float, np.polyfit(x[near], q[near] + shift, 1))
+        a, b = map(float, np.polyfit(x[near], y[near], 1))
     if not a > 0:
         return None
     if isinstance(problem.params, OffsetParams):
         return _with_offset(problem.params, a, b)
     real = problem.params._arrays[0].dtype.type
-    half = 0.0 if floors else 0.5
     best = max(
-        ((*_most(x, q - z, half), z) for z in range(round(b) - 2, round(b) + 3)),
+        ((*_most(x, q - z, how), z) for z in range(round(b) - 2, round(b) + 3)),
         key=lambda found: found[0],
     )
     count, low, high, z = best
     if not 0 < low <= high < np.inf:
         return None
-    if count < 0.5 * x.size and np.mean(np.abs(q + shift - a * x - b) < 1) < 0.5:
+    if count < 0.5 * x.size and np.mean(np.abs(y - a * x - b) < 1) < 0.5:
         return None
     if count < 0.9 * x.size:  # as by a zero point that was not rounded
         return real(1 / a), np.float64(b)
@@ -188,13 +219,15 @@ def _line(problem: Problem, at: Array, floors: bool) -> tuple[Any, Any] | None:
     return short if low <= short <= high else real((low + high) / 2), zero
 
 
-def _most(x: Array, k: Array, half: float) -> tuple[int, float, float]:
+def _most(x: Array, k: Array, how: str) -> tuple[int, float, float]:
     """How many of x have the code k by one scale, and the scales between which that holds."""
+    # a quotient lies in [k - half, k + 1 - half]
+    half = {"rounded": 0.5, "floored": 0.0}.get(how, np.where(x > 0, 0.0, 1.0))
     with np.errstate(all="ignore"):
         low = np.abs(x) / np.where(x > 0, k + 1 - half, -(k - half))
         high = np.abs(x) / np.where(x > 0, k - half, -(k + 1 - half))
-    # a bound that is not positive is none
-    high = np.where(high > 0, high, np.inf)
+    # a bound that is not positive is none; the quotients themselves are rounded
+    low, high = low * (1 - _NEAR), np.where(high > 0, high * (1 + _NEAR), np.inf)
     some = (low > 0) & (low <= high) & np.isfinite(low)
     low, high = low[some], high[some]
     if not low.size:

@@ -137,8 +137,8 @@ def strip_svg(values: Any, label: str, *, bars: int = BARS) -> Html:
     finite is as high as the largest that is.
     """
     values = np.asarray(values, np.float64)
-    finite = values[np.isfinite(values)]
-    values = np.nan_to_num(values, nan=0, posinf=finite.max(initial=0) or 1)
+    highest = values[np.isfinite(values)].max(initial=0) or 1
+    values = np.where(np.isnan(values), 0, np.minimum(values, highest))
     return _svg(_heights(np.maximum.reduceat(values, _starts(values.size, bars)))[0], label)
 
 

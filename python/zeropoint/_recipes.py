@@ -94,6 +94,7 @@ _VALUES: dict[str, Callable[[Array], Array]] = {
     "same": lambda x: x,
     "times_255": _pixels,
     "by_255": lambda x: x / x.dtype.type(255),
+    "by_256": lambda x: x * x.dtype.type(255 / 256),
     "bfloat16": lambda x: _bfloat16(x).astype(x.dtype),
     "float16": lambda x: _float16(x).astype(x.dtype),
     "negated": lambda x: -x,
@@ -218,6 +219,8 @@ _STORAGE: dict[str, Callable[[Range, Array], Array]] = {
     "cast_clipped": lambda r, c: np.clip(c, -128 - r.low, 127 - r.low),
     "off_1": lambda r, c: r.clip(c + 1),
     "off_minus_1": lambda r, c: r.clip(c - 1),
+    "off_1_wrapped": lambda r, c: r.wrap(c + 1),
+    "off_minus_1_wrapped": lambda r, c: r.wrap(c - 1),
 }
 
 
@@ -226,6 +229,12 @@ _STORAGE: dict[str, Callable[[Range, Array], Array]] = {
 
 CATALOGUE: tuple[Mistake, ...] = (
     # what few data show comes first: where the codes are the same, it is what they show
+    Mistake(
+        "nan_code_forgotten",
+        "nan_code forgotten",
+        (("range", "nan_qmin"), ("range", "nan_0")),
+        "NaN has become a code that data have, in place of nan_code",
+    ),
     Mistake("nan_to_0", "NaN to code 0", (("range", "nan_0"),), "NaN has become code 0"),
     Mistake("nan_to_qmax", "NaN to qmax", (("range", "nan_qmax"),), "NaN has become qmax"),
     Mistake(
@@ -233,12 +242,6 @@ CATALOGUE: tuple[Mistake, ...] = (
         "NaN taken for 0.0",
         (("range", "nan_zero"),),
         "NaN has become the code of 0.0",
-    ),
-    Mistake(
-        "nan_code_forgotten",
-        "nan_code forgotten",
-        (("range", "nan_qmin"),),
-        "NaN has become qmin in place of nan_code",
     ),
     Mistake(
         "int32_before_clipping",
@@ -279,7 +282,7 @@ CATALOGUE: tuple[Mistake, ...] = (
     Mistake(
         "uint8_read_as_int8",
         "uint8 read as int8",
-        (("storage", "viewed"), ("storage", "off_128_wrapped")),
+        tuple(("storage", how) for how in ("viewed", "off_128_wrapped", "viewed_wide")),
         "the bytes are those of the other 8-bit type, and are read with the wrong sign",
         "q = q.view(params.dtype)",
     ),
@@ -413,6 +416,13 @@ CATALOGUE: tuple[Mistake, ...] = (
         "the data, which are in range already, were divided by 255 once more",
     ),
     Mistake(
+        "by_256",
+        "/256 instead of /255",
+        (("values", "by_256"),),
+        "the data were divided by 256 where the parameters are for 0..1",
+        hint="pixels / 255",
+    ),
+    Mistake(
         "other_range_of_data",
         "data scaled to [-1, 1] instead of [0, 1], or the reverse",
         (("values", "from_unit"), ("values", "to_unit")),
@@ -539,6 +549,12 @@ CATALOGUE: tuple[Mistake, ...] = (
         hint="np.rint",
     ),
     Mistake(
+        "not_quantized",
+        "not quantized",
+        (("storage", "data"),),
+        "these are the data themselves",
+    ),
+    Mistake(
         "dequantized",
         "dequantized values passed as codes",
         tuple(("storage", f"dequantized{how}") for how in ("", "_cast", "_rint")),
@@ -553,7 +569,7 @@ CATALOGUE: tuple[Mistake, ...] = (
     Mistake(
         "off_by_1",
         "off by 1",
-        (("storage", "off_1"), ("storage", "off_minus_1")),
+        tuple(("storage", f"off_{by}1{end}") for by in ("", "minus_") for end in ("", "_wrapped")),
         "all codes are one beside, as by a zero point that was rounded otherwise",
     ),
     Mistake(
@@ -701,7 +717,7 @@ def _rounded_scales(s: Array) -> Iterator[tuple[str, Array]]:
             short = short.reshape(s.shape)
             if short.tobytes() not in seen and (short > 0).all():
                 seen.add(short.tobytes())
-                yield f"{k} {what}" + f" ({short})" * (s.size == 1), short
+                yield f"{k} {what}" + f" ({short.flat[0]!s})" * (s.size == 1), short
 
 
 class Problem:
@@ -732,11 +748,13 @@ class Problem:
             "unclipped": not wide,
             "none": not floats,
             "dequantized": not floats,
+            "data": not floats,
             "dequantized_cast": floats,
             "dequantized_rint": floats,
             "viewed": same,
             "off_128": same,
             "nan_qmin": self.params.nan_code is None,
+            "viewed_wide": not (wide and self.q.dtype.kind == "u"),
             "decimal": self.params._arrays[0].dtype != np.float32,
         }
         never |= dict.fromkeys(("trunc_sum", "zero_in_steps"), not self.has_offset)
@@ -793,9 +811,13 @@ class Evaluation:
     @np.errstate(all="ignore")
     def codes(self, r: Recipe) -> Array:
         """In floats: integers but where the recipe does not round, or dequantizes."""
+        if r.storage == "data":
+            return self._values_of(r)
         c = self._keep(r[:8], self._ranged, r)
         if r.storage == "same":
             return c
+        if r.storage == "viewed_wide":
+            return np.where(c < 0, c + 2.0 ** (8 * self.elements.q.itemsize), c)
         if r.storage in _STORAGE:
             return _STORAGE[r.storage](self.problem.range, c)
         if r.storage == "twice":

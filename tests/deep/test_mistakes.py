@@ -32,13 +32,10 @@ def squares() -> Iterator[tuple[str, Array]]:
     path = mistakes.packaged("magika", "models/standard_v3_3/model.onnx")
     if path is not None:
         onnx = pytest.importorskip("onnx")
-        for node in onnx.load(path).graph.node:
-            for attribute in node.attribute:
-                if not attribute.HasField("t") or attribute.t.data_type != 1:
-                    continue
-                weights = onnx.numpy_helper.to_array(attribute.t)
-                if weights.size >= 1 << 15:
-                    yield f"magika {weights.shape}", weights.ravel()[: _SIDE**2].reshape(-1, _SIDE)
+        for tensor in onnx.load(path).graph.initializer:
+            weights = onnx.numpy_helper.to_array(tensor)
+            if weights.dtype == np.float32 and weights.size >= _SIDE**2:
+                yield f"magika {weights.shape}", weights.ravel()[: _SIDE**2].reshape(-1, _SIDE)
     rng = np.random.default_rng(0)
     spread = rng.uniform(0.3, 2, (_SIDE, 1))
     yield "random", (rng.standard_normal((_SIDE, _SIDE)) * spread).astype(np.float32)
@@ -76,13 +73,16 @@ def test_a_hundred_million() -> None:
     wrong = np.empty_like(right)
     for k in range(0, len(x), 1000):
         wrong[k : k + 1000] = x[k : k + 1000] / params.scale + params.zero_point
-    for codes, expected in ((right, ()), (wrong, ("truncated",))):
+    few = right.copy()
+    few[::7919, 7] ^= 1
+    noise = rng.integers(0, 256, x.size, np.uint8)
+    for codes, expected in ((right, ()), (wrong, ("truncated",)), (few, ()), (noise, None)):
         tracemalloc.start()
-        start = time.perf_counter()
-        found = zp.diagnose(x, codes, params)
-        seconds = time.perf_counter() - start
+        start = time.process_time()
+        found = zp.diagnose(x.reshape(codes.shape), codes, params)  # noise in one axis
+        seconds = time.process_time() - start
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        print(f"{found.best.name}: {seconds:.1f} s, {peak / x.nbytes:.2f} of the data")
-        assert (found.best.mistakes, found.best.share) == (expected, 1)
+        print(f"{found.best.name}: {seconds:.1f} s of CPU, {peak / x.nbytes:.2f} of the data")
+        assert expected is None or found.best.mistakes == expected
         assert peak < x.nbytes

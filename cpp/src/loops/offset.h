@@ -18,32 +18,11 @@ struct Truth {
 
 // ---- plain loops -----------------------------------------------------------------------------
 
-// y[i] = f(x[i], scale, offset), each element's own or that of the row; no more code than that,
-// because where the division or an old CPU decides the time, stores past the caches gain little.
-template <class X, class T, class Y, class F>
-inline void over_elements(const Job& job, Y*, const F& f) {
-    const X* x = static_cast<const X*>(job.in);
-    Y* y = static_cast<Y*>(job.out);
-    const T* scale = static_cast<const T*>(job.scale);
-    const T* offset = static_cast<const T*>(job.zero);
-    const size_t n = job.cols;
-    for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
-        if (job.per_column) {
-            const auto each = [=](size_t i) { return f(x[i], scale[i], offset[i]); };
-            plain_run<X>(each, y, 0, n);
-        } else {
-            const T s = scale[row], o = offset[row];
-            const auto each = [=](size_t i) { return f(x[i], s, o); };
-            plain_run<X>(each, y, 0, n);
-        }
-    }
-}
-
 template <class T>
 ZP_APART void quantize_offset_plainly(const Job& job) noexcept {
     const ByOffset<T> by(form_of(job));
-    over_elements<T, T>(job, static_cast<u8*>(nullptr),
-                        [by](T x, T s, T o) { return by.code(x, s, o); });
+    over_elements<false, T, T>(job, static_cast<u8*>(nullptr),
+                               [by](T x, T s, T o) { return by.code(x, s, o); });
 }
 
 // Calls f with two constants: whether there is a division, and whether to round once.
@@ -62,7 +41,7 @@ ZP_APART void dequantize_offset_plainly(const Job& job, bool is_signed) noexcept
     const T shift = is_signed ? by.shift + 128 : by.shift;
     const u8 flip = is_signed ? 128 : 0;
     by_kind(by, [&](auto divides, auto once) {
-        over_elements<u8, T>(job, static_cast<T*>(nullptr), [=](u8 q, T s, T o) {
+        over_elements<false, u8, T>(job, static_cast<T*>(nullptr), [=](u8 q, T s, T o) {
             const T counted = static_cast<T>(static_cast<u8>(q ^ flip)) - shift;
             return by.template value<decltype(divides)::value, decltype(once)::value>(counted, s,
                                                                                       o);

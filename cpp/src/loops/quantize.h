@@ -35,30 +35,38 @@ constexpr bool plainly = true;
 
 // ---- plain loops -----------------------------------------------------------------------------
 
-template <class X, class Convention>
-struct CodeOf {
-    const X* x;
-    X s, z, low, high;
-    u8 operator()(size_t i) const { return code_of<Convention>(x[i], s, z, low, high); }
-};
+// y[i] = f(x[i], scale, zero point), each element's own or that of the row.  Without `by_lines`
+// there is no more code than that: in float64 the division decides the time, and stores past the
+// caches gain little.
+template <bool by_lines, class X, class T, class Y, class F>
+inline void over_elements(const Job& job, Y*, const F& f) {
+    const X* x = static_cast<const X*>(job.in);
+    Y* y = static_cast<Y*>(job.out);
+    const T* scale = static_cast<const T*>(job.scale);
+    const T* zero = static_cast<const T*>(job.zero);
+    const size_t n = job.cols;
+    const auto run = [&](const auto& each) {
+        if constexpr (by_lines)
+            fill_run(x, y, n, job.non_temporal, each);
+        else
+            plain_run<X>(each, y, 0, n);
+    };
+    for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
+        if (job.per_column) {
+            run([=](size_t i) { return f(x[i], scale[i], zero[i]); });
+        } else {
+            const T s = scale[row], z = zero[row];
+            run([=](size_t i) { return f(x[i], s, z); });
+        }
+    }
+}
 
 template <class X, class Convention>
 ZP_APART void quantize_plainly(const Job& job) noexcept {
-    const X* x = static_cast<const X*>(job.in);
-    u8* q = static_cast<u8*>(job.out);
-    const X* scale = static_cast<const X*>(job.scale);
-    const X* zero = static_cast<const X*>(job.zero);
     const X low = static_cast<X>(job.low), high = static_cast<X>(job.high);
-    const size_t n = job.cols;
-    for (size_t row = 0; row < job.rows; ++row, x += n, q += n) {
-        if (job.per_column)
-            fill_run(x, q, n, job.non_temporal, [=](size_t i) {
-                return code_of<Convention>(x[i], scale[i], zero[i], low, high);
-            });
-        else
-            fill_run(x, q, n, job.non_temporal,
-                     CodeOf<X, Convention>{x, scale[row], zero[row], low, high});
-    }
+    over_elements<sizeof(X) == 4, X, X>(job, static_cast<u8*>(nullptr), [=](X x, X s, X z) {
+        return code_of<Convention>(x, s, z, low, high);
+    });
 }
 
 // A kernel of float32 for data in another type: `rows` at a time, or columns, through L1.
@@ -272,10 +280,11 @@ ZP_APART bool are_ordinary(const Job& job) {
 template <bool by_reciprocal>
 ZP_APART void prepare(size_t n, const f32* scale, const f32* zero, f32 high, bool inverted,
                       f32* inverse, f32* top) {
-    for (size_t i = 0; i < n; ++i) {
-        inverse[i] = inverted ? scale[i] : 1 / scale[i];
-        top[i] = highest<by_reciprocal>(scale[i], zero[i], high);
-    }
+    if (inverted)
+        for (size_t i = 0; i < n; ++i) inverse[i] = scale[i];
+    else
+        for (size_t i = 0; i < n; ++i) inverse[i] = 1 / scale[i];
+    for (size_t i = 0; i < n; ++i) top[i] = highest<by_reciprocal>(scale[i], zero[i], high);
 }
 
 template <template <class, class, class> class Made, class Convention, class Y>
@@ -473,26 +482,11 @@ void dequantize(const Job& job) noexcept {
 // fake_quantize in float32, narrower data too; scale and zero point as dequantize has them.
 template <class Convention>
 ZP_APART void fake_quantize_plainly(const Job& job) noexcept {
-    const f32* x = static_cast<const f32*>(job.in);
-    f32* y = static_cast<f32*>(job.out);
-    const f32* scale = static_cast<const f32*>(job.scale);
-    const f32* zero = static_cast<const f32*>(job.zero);
     const f32 low = static_cast<f32>(job.low), high = static_cast<f32>(job.high);
-    const size_t n = job.cols;
-    for (size_t row = 0; row < job.rows; ++row, x += n, y += n) {
-        if (job.per_column) {
-            fill_run(x, y, n, job.non_temporal, [=](size_t i) {
-                const f32 s = scale[i];
-                const f32 divisor = Convention::by_reciprocal ? 1 / s : s;
-                return faked<Convention>(x[i], divisor, s, zero[i], low, high);
-            });
-        } else {
-            const f32 s = scale[row], z = zero[row],
-                      divisor = Convention::by_reciprocal ? 1 / s : s;
-            fill_run(x, y, n, job.non_temporal,
-                     [=](size_t i) { return faked<Convention>(x[i], divisor, s, z, low, high); });
-        }
-    }
+    over_elements<true, f32, f32>(job, static_cast<f32*>(nullptr), [=](f32 x, f32 s, f32 z) {
+        const f32 divisor = Convention::by_reciprocal ? 1 / s : s;
+        return faked<Convention>(x, divisor, s, z, low, high);
+    });
 }
 
 template <class X, class Convention>

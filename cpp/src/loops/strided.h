@@ -209,18 +209,22 @@ inline void transpose_blocks(const char* from, i64 from_row, size_t rows, char* 
                              size_t cols) {
     constexpr size_t n = vector / sizeof(T);
     // the last block goes over some of what the one before it has done
-    for (size_t c = 0; c < cols; c += n) {
-        const size_t col = cols < n ? 0 : c + n <= cols ? c : cols - n;
-        for (size_t r = 0; r < rows; r += n) {
-            const size_t row = rows < n ? 0 : r + n <= rows ? r : rows - n;
-            const char* block = from + static_cast<i64>(row) * from_row + col * sizeof(T);
-            char* done = to + static_cast<i64>(col) * to_row + row * sizeof(T);
-            if (rows >= n && cols >= n)
-                transpose_block<T>(block, from_row, n, done, to_row, n);
-            else
-                transpose_block<T>(block, from_row, rows, done, to_row, cols);
+    const auto all = [=](auto height, auto width) {
+        for (size_t c = 0; c < cols; c += n) {
+            const size_t col = cols < n ? 0 : c + n <= cols ? c : cols - n;
+            for (size_t r = 0; r < rows; r += n) {
+                const size_t row = rows < n ? 0 : r + n <= rows ? r : rows - n;
+                const char* block = from + static_cast<i64>(row) * from_row + col * sizeof(T);
+                char* done = to + static_cast<i64>(col) * to_row + row * sizeof(T);
+                transpose_block<T>(block, from_row, static_cast<size_t>(height), done, to_row,
+                                   static_cast<size_t>(width));
+            }
         }
-    }
+    };
+    if (rows >= n && cols >= n)
+        all(Constant<n>(), Constant<n>());
+    else
+        all(rows, cols);
 }
 #else
 template <class T>
