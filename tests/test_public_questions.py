@@ -6,7 +6,9 @@ The lines that make the codes are ours: the arithmetic that a thread describes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -466,36 +468,51 @@ def test_the_line_that_repairs_it(answers: list[zp.Diagnosis]) -> None:
         assert np.array_equal(scope["q"], zp.quantize(x, scope["params"])), found.best.fix
 
 
-def test_the_table_of_the_page(answers: list[zp.Diagnosis]) -> None:
-    rows = []
-    for question, found in zip(QUESTIONS, answers, strict=True):
-        link, place = question.thread, question.thread.split("/")[2]
-        if not link.startswith("https:"):
-            _, place, _, number = link.split("/")
-            link, place = f"https://github.com/{link}", f"{place} {number}"
-        answer = found.best.name if found.best.mistakes else f"equal to `{found.best.convention}`"
-        if found.best.matched < found.size:
-            answer += f", {found.best.share:.1%}"
-        cells = [f"[{place}]({link})", question.asked, question.wrong, question.cause]
-        rows.append(f"| {' | '.join([*cells, answer, question.verdict])} |")
-    assert table("questions") == rows
+PAGE = Path(__file__).resolve().parents[1] / "docs/diagnose.md"
 
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs/diagnose.md").read_text()
+def written(page: str, answers: list[zp.Diagnosis]) -> str:
+    """The page with what its code prints, and with the tables of mistakes and of questions."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(page.split("```python\n")[1].split("```")[0], {})
+    shown = "\n".join(f"    {line}".rstrip() for line in out.getvalue().splitlines())
+    page = between(page, "answer", f"\n{shown}\n")
+    mistakes = [[f"`{m.key}`", m.name, m.text] for m in CATALOGUE]
+    page = between(page, "mistakes", table("key", "mistake", "what happened", rows=mistakes))
+    head = "question", "asked", "what was done", "cause", "the answer", "right?"
+    return between(page, "questions", table(*head, rows=map(cells, QUESTIONS, answers)))
 
 
-def table(name: str) -> list[str]:
-    inside = PAGE.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
-    return inside.strip().splitlines()[2:]
+def cells(question: Question, found: zp.Diagnosis) -> list[str]:
+    link, place = question.thread, question.thread.split("/")[2]
+    if not link.startswith("https:"):
+        _, place, _, number = link.split("/")
+        link, place = f"https://github.com/{link}", f"{place} {number}"
+    answer = found.best.name if found.best.mistakes else f"equal to `{found.best.convention}`"
+    if found.best.matched < found.size:
+        answer += f", {found.best.share:.1%}"
+    asked = [f"[{place}]({link})", question.asked, question.wrong, question.cause]
+    return [*asked, answer, question.verdict]
 
 
-def test_the_table_of_mistakes() -> None:
-    rows = [f"| `{m.key}` | {m.name} | {m.text} |" for m in CATALOGUE]
-    assert table("mistakes") == rows
+def table(*head: str, rows: Iterable[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |\n" for row in (head, *rows)]
+    return "".join([lines[0], f"|{'---|' * len(head)}\n", *lines[1:]])
 
 
-def test_the_answer_that_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    block = PAGE.split("```python\n")[1].split("```")[0]
-    exec(block, {})
-    lines = capsys.readouterr().out.splitlines()
-    assert "\n".join(f"    {line}".rstrip() for line in lines) in PAGE
+def between(page: str, name: str, text: str) -> str:
+    """The page with `text` between the markers of that name."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, _, rest = page.partition(begin)
+    return before + begin + text + end + rest.partition(end)[2]
+
+
+def test_the_page(answers: list[zp.Diagnosis]) -> None:
+    page = PAGE.read_text()
+    assert written(page, answers) == page  # python -m tests.test_public_questions writes it anew
+
+
+if __name__ == "__main__":
+    diagnoses = [zp.diagnose(*each.made()) for each in QUESTIONS]
+    PAGE.write_text(written(PAGE.read_text(), diagnoses))
