@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import zeropoint as zp
-from zeropoint._probe import Probe
 from zeropoint._recipes import CATALOGUE
 from zeropoint.testing import KINDS
 
@@ -386,9 +385,7 @@ def ask(engine: Engine) -> Answer:
     for params in _params(engine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = zp.probe(engine.recipe(params), params)
-        assert isinstance(found, Probe)
-        probes.append(found)
+            probes.append(zp.probe(engine.recipe(params), params))
     conventions = {found.best.convention for found in probes}
     if len(conventions) > 1:
         raise ValueError(f"{engine.title} has several conventions: {', '.join(conventions)}")
