@@ -414,7 +414,12 @@ def test_nan_among_the_data():
         assert zp.diagnose(x, zp.quantize(x, params), params).correct
     found = zp.diagnose(x, np.where(np.isnan(x), 0, zp.quantize(x, marked)), marked)
     assert found.best.share == 1
-    assert "NaN to code 0" in str(found).split("\n\n")[0]
+    assert str(found).startswith("nan_code forgotten, or NaN to code 0 (the same codes")
+    found = zp.diagnose(x, np.where(np.isnan(x), 0, zp.quantize(x, PARAMS)), PARAMS)
+    assert found.correct
+    narrow = PARAMS.replace(qmin=5)
+    found = zp.diagnose(x, np.where(np.isnan(x), 0, zp.quantize(x, narrow)), narrow)
+    assert found.best.mistakes == ("nan_to_0",)
 
 
 @pytest.mark.parametrize(
