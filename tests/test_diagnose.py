@@ -325,6 +325,11 @@ def test_one_code_of_many():
     assert (found.best.mistakes, found.best.share) == (("nan_to_qmax",), 1)
 
 
+def test_mistakes_of_many_with_the_same_codes():
+    found = zp.diagnose(LARGE, zp.quantize(LARGE, PARAMS) ^ np.uint8(128), PARAMS)
+    assert str(found).startswith("uint8 read as int8, or off by 128 (the same codes on these data)")
+
+
 def test_large_transposed():
     params = zp.choose_params(LARGE, "int8", axis=0)
     q = zp.quantize(LARGE, params)
