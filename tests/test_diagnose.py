@@ -325,6 +325,11 @@ def test_one_code_of_many():
     assert (found.best.mistakes, found.best.share) == (("nan_to_qmax",), 1)
 
 
+def test_mistakes_of_many_with_the_same_codes():
+    found = zp.diagnose(LARGE, zp.quantize(LARGE, PARAMS) ^ np.uint8(128), PARAMS)
+    assert str(found).startswith("uint8 read as int8, or off by 128 (the same codes on these data)")
+
+
 def test_large_transposed():
     params = zp.choose_params(LARGE, "int8", axis=0)
     q = zp.quantize(LARGE, params)
@@ -414,7 +419,12 @@ def test_nan_among_the_data():
         assert zp.diagnose(x, zp.quantize(x, params), params).correct
     found = zp.diagnose(x, np.where(np.isnan(x), 0, zp.quantize(x, marked)), marked)
     assert found.best.share == 1
-    assert "NaN to code 0" in str(found).split("\n\n")[0]
+    assert str(found).startswith("nan_code forgotten, or NaN to code 0 (the same codes")
+    found = zp.diagnose(x, np.where(np.isnan(x), 0, zp.quantize(x, PARAMS)), PARAMS)
+    assert found.correct
+    narrow = PARAMS.replace(qmin=5)
+    found = zp.diagnose(x, np.where(np.isnan(x), 0, zp.quantize(x, narrow)), narrow)
+    assert found.best.mistakes == ("nan_to_0",)
 
 
 @pytest.mark.parametrize(

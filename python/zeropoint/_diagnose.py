@@ -441,8 +441,11 @@ def _verified(problem: Problem, at: Array, groups: list[_Group]) -> list[_Group]
     """The same groups with what they explain of all codes, the best first."""
     if at.size == problem.x.size or not groups:
         return groups
-    # of the first group, which others are listed with it; one of each of the others
-    chosen = [[*g.members[: 1 if n else 4]] for n, g in enumerate(groups)]
+    # of the first group, which others are listed with it, other mistakes before other conventions;
+    # one of each of the others
+    chosen = [g.members[:1] for g in groups]
+    unlike = {c.mistakes: c for c in reversed(groups[0].members)}
+    chosen[0] = [*dict.fromkeys([*reversed(unlike.values()), *groups[0].members])][:5]
     flat = [(n, c) for n, members in enumerate(chosen) for c in members]
     matched, equal = [0] * len(flat), [True] * len(flat)
     left: list[list[Array]] = [[] for _ in flat]
