@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import zeropoint as zp
-from zeropoint._probe import Probe
 from zeropoint._recipes import CATALOGUE
 from zeropoint.testing import KINDS
 
@@ -126,6 +125,15 @@ def litert(params: Any, kernels: str) -> Quantizer:
     return quantize
 
 
+def litert_tensor(name: str, dtype: str, shape: tuple[int, ...], quantization: Any = None) -> Any:
+    schema = module("ai_edge_litert.schema_py_generated")
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.quantization = name, list(shape), quantization
+    tensor.type = getattr(schema.TensorType, dtype.upper())
+    tensor.buffer = 0  # the empty one: not a constant
+    return tensor
+
+
 def litert_model(
     operator: str, code: str, shape: tuple[int, ...], scale: Any, zero_point: Any, axis: int
 ) -> bytes:
@@ -136,13 +144,10 @@ def litert_model(
     numbers.zeroPoint = np.atleast_1d(zero_point).tolist()
     numbers.quantizedDimension = axis
     graph = schema.SubGraphT()
-    graph.tensors = []
-    for name, kind, quantization in (("x", "float32", None), ("q", code, numbers)):
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.quantization = name, list(shape), quantization
-        tensor.type = getattr(schema.TensorType, kind.upper())
-        tensor.buffer = 0  # the empty one: not a constant
-        graph.tensors.append(tensor)
+    graph.tensors = [
+        litert_tensor("x", "float32", shape),
+        litert_tensor("q", code, shape, numbers),
+    ]
     if operator == "DEQUANTIZE":
         graph.tensors.reverse()
     operator_code = schema.OperatorCodeT()
@@ -380,9 +385,7 @@ def ask(engine: Engine) -> Answer:
     for params in _params(engine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = zp.probe(engine.recipe(params), params)
-        assert isinstance(found, Probe)
-        probes.append(found)
+            probes.append(zp.probe(engine.recipe(params), params))
     conventions = {found.best.convention for found in probes}
     if len(conventions) > 1:
         raise ValueError(f"{engine.title} has several conventions: {', '.join(conventions)}")

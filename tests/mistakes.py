@@ -186,6 +186,7 @@ PER_TENSOR: dict[str, Callable[[Case], Array]] = {
     "parameters_forgotten": lambda c: c.codes(s=np.float32(1), z=np.float32(0)),
     "missing_255": _pixels,
     "doubled_255": lambda c: c.codes(x=c.x / np.float32(255)),
+    "relu": lambda c: c.codes(x=np.maximum(c.x, 0)),
     "negated": lambda c: c.codes(x=-c.x),
     "data_integers": lambda c: c.codes(x=np.trunc(c.x)),
     "data_float16": lambda c: c.codes(x=c.x.astype(np.float16).astype(np.float32)),

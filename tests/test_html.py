@@ -105,6 +105,7 @@ def test_histogram() -> None:
     assert drawn(_html.histogram_svg([7], "x")) == [30]
     assert drawn(_html.histogram_svg([0, 0], "x")) == [0, 0]
     assert drawn(_html.histogram_svg([], "x")) == []
+    assert drawn(_html.histogram_svg(np.ones(256), "x", bars=24)) == [30] * 24
 
 
 @pytest.mark.parametrize("n", [65, 127, 128, 255, 256])

@@ -23,6 +23,8 @@ flatbuffers = pytest.importorskip("flatbuffers")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
 
+from bench import engines  # noqa: E402
+
 from .exact import half_steps  # noqa: E402
 from .parity import data  # noqa: E402
 from .parity import test_litert as engine  # noqa: E402
@@ -346,9 +348,9 @@ def test_blocks_of_a_real_interpreter(count):
     quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
     graph, whole = schema.SubGraphT(), schema.ModelT()
     graph.tensors = [
-        engine.tensor("w", "int8", (2, 8), quantization),
-        engine.tensor("scales", "float32", (count,)),
-        engine.tensor("zeros", "int8", (count,)),
+        engines.litert_tensor("w", "int8", (2, 8), quantization),
+        engines.litert_tensor("scales", "float32", (count,)),
+        engines.litert_tensor("zeros", "int8", (count,)),
     ]
     graph.tensors[1].type = schema.TensorType.FLOAT16
     graph.inputs, graph.outputs, graph.operators, whole.operatorCodes = [], [0], [], []
@@ -383,7 +385,7 @@ def test_interpreters_without_block_size():
 
 def test_compressed_zero_points():
     """An option of the interpreter makes one of many equal zero points."""
-    content = engine.model("QUANTIZE", "int8", (2, 8), [0.5, 0.25], [3, 3], 0)
+    content = engines.litert_model("QUANTIZE", "int8", (2, 8), [0.5, 0.25], [3, 3], 0)
     interpreter = Interpreter(
         model_content=content, experimental_compress_quantization_zero_points=True
     )
@@ -412,7 +414,9 @@ def with_real_ends(content: bytes) -> bytes:
 
     (given,), (taken,), n = graph.inputs, graph.outputs, len(graph.tensors)
     for i in (given, taken):
-        graph.tensors.append(engine.tensor(f"real {i}", "float32", tuple(graph.tensors[i].shape)))
+        graph.tensors.append(
+            engines.litert_tensor(f"real {i}", "float32", tuple(graph.tensors[i].shape))
+        )
     before, behind = operator("QUANTIZE", n, given), operator("DEQUANTIZE", taken, n + 1)
     graph.operators = [before, *graph.operators, behind]
     graph.inputs, graph.outputs, whole.signatureDefs = [n], [n + 1], []
@@ -476,10 +480,10 @@ def two_by_two() -> bytes:
 
     graph, whole = schema.SubGraphT(), schema.ModelT()
     graph.tensors = [
-        engine.tensor("codes", "int8", (2, 3), scaled(0.1, -5)),
-        engine.tensor("real", "float32", (4,)),
-        engine.tensor("back", "float32", (2, 3)),
-        engine.tensor("q", "uint8", (4,), scaled(0.3, 100)),
+        engines.litert_tensor("codes", "int8", (2, 3), scaled(0.1, -5)),
+        engines.litert_tensor("real", "float32", (4,)),
+        engines.litert_tensor("back", "float32", (2, 3)),
+        engines.litert_tensor("q", "uint8", (4,), scaled(0.3, 100)),
     ]
     graph.inputs, graph.outputs, graph.operators, whole.operatorCodes = [0, 1], [2, 3], [], []
     for i, name in enumerate(("DEQUANTIZE", "QUANTIZE")):
@@ -556,7 +560,7 @@ def test_interpreter_that_is_not_allocated():
 
 def test_codes_that_are_not_8_bit():
     """int16 activations would come out as codes that look like values."""
-    content = engine.model("QUANTIZE", "int8", (4,), 0.5, 0, 0)
+    content = engines.litert_model("QUANTIZE", "int8", (4,), 0.5, 0, 0)
     whole = schema.ModelT.InitFromPackedBuf(content, 0)
     whole.subgraphs[0].tensors[1].type = schema.TensorType.INT16
     with pytest.raises(ValueError, match="tensor 'q' is int16"):
@@ -565,7 +569,7 @@ def test_codes_that_are_not_8_bit():
 
 def test_convention_of_the_runner():
     x = np.float32([[0.25]])  # half a step: to even it is 0, away from 0 it is 1
-    content = engine.model("DEQUANTIZE", "int8", (1, 1), 0.5, 0, 0)
+    content = engines.litert_model("DEQUANTIZE", "int8", (1, 1), 0.5, 0, 0)
     assert litert.Runner(opened(content))(x)[0] == 0
     assert litert.Runner(opened(content), convention="litert_reference")(x)[0] == 0.5
 

@@ -200,6 +200,13 @@ def test_many_channels() -> None:
     assert zp.probe(params.quantize, params).same == ("torch",)
 
 
+def test_the_paragraph_is_said_once() -> None:
+    params = made("onnx")
+    found = zp.probe(params.quantize, params)
+    assert found.paragraph == str(found).split("\n\n")[0]
+    assert found.to_dict()["paragraph"] == found.paragraph
+
+
 def test_errors() -> None:
     params = made("onnx")
     with pytest.raises(TypeError, match=r"function must be callable .*, not ndarray; of codes"):

@@ -475,9 +475,13 @@ def test_a_page_of_many_tensors_is_small(model: str, monkeypatch: pytest.MonkeyP
     assert len(page.encode()) < 2_000_000
     assert page.count("<details") == page.count("<a href=#t") - 3 == 1000
     assert "<script>" not in page
-    monkeypatch.setattr(_report_page, "_ROOM", 20_000)
+    long = [dataclasses.replace(each, name=f"{i}{'重' * 190}") for i, each in enumerate(many)]
+    page = _report_page.html(dataclasses.replace(one, tensors=tuple(long)))
+    assert len(page.encode()) < 2_000_000
+    monkeypatch.setattr(_report_page, "_ROOM", 300_000)
     page = _report_page.html(one)
-    assert 5 < page.count("<details") == page.count("<a href=#t") - 3 < 15
+    assert 20 < page.count("<details") == page.count("<a href=#t") - 3 < 100
+    assert 270_000 < len(page.encode()) < 310_000
     assert f"The other {1000 - page.count('<details')} tensors are left out" in page
 
 

@@ -264,8 +264,8 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
         groups = groups[:1]
     else:
         groups = _best(problem, at, plain)
-        missed = groups[0].left
-        if at.size < x.size and missed.size and not np.isin(missed, at).any():
+        missed, fit = groups[0].left, groups[0].members[0].recipe.source.startswith("fit")
+        if at.size < x.size and missed.size and not fit and not np.isin(missed, at).any():
             # what the sample did not show
             groups = _best(problem, np.union1d(at, missed), plain)
     return _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
@@ -278,7 +278,10 @@ def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:
     if at.size < size:
         if groups[0].matched < 0.05 * size:  # what is worth no look at all others
             groups = [groups[0]._replace(members=groups[0].members[:1])]
-        groups = _believed(_verified(problem, at, groups[:3]), size)
+        found = _verified(problem, at, groups[:1])
+        if found[0].matched < size:
+            found += _verified(problem, at, groups[1:3])
+        groups = _believed(found, size)
     return groups
 
 
@@ -313,9 +316,14 @@ def _search(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group
     # of conventions that differ in ties alone, one is enough to see what is likely
     forms = [*{p.recipe.form: p for p in reversed(plain)}.values()]
 
+    def depends(candidate: _Candidate) -> bool:
+        """Whether it matters when the zero point is added: where codes are not the nearest."""
+        return problem.has_offset or candidate.recipe.rounding not in ("even", "away")
+
     def tried(*candidates: Iterable[_Candidate], least: float = 0.0) -> list[_Group]:
         """The groups so far, and the best of more candidates that explain enough."""
-        best = _groups(problem, few, itertools.chain(*candidates), forms, 12)
+        some = (c for c in itertools.chain(*candidates) if c.base == 0 or depends(c))
+        best = _groups(problem, few, some, forms, 12)
         likely = {c.changes: c for g in best for c in g.members[:16]}
         found = [_on(p, changes) for p in plain for changes in likely]
         more = _groups(problem, at, found, plain)
@@ -431,10 +439,13 @@ def _groups(
 
 def _verified(problem: Problem, at: Array, groups: list[_Group]) -> list[_Group]:
     """The same groups with what they explain of all codes, the best first."""
-    if at.size == problem.x.size:
+    if at.size == problem.x.size or not groups:
         return groups
-    # of the best group, which others are listed with it; one of each of the others
-    chosen = [[*g.members[: 1 if n else 6]] for n, g in enumerate(groups)]
+    # of the first group, which others are listed with it, other mistakes before other conventions;
+    # one of each of the others
+    chosen = [g.members[:1] for g in groups]
+    unlike = {c.mistakes: c for c in reversed(groups[0].members)}
+    chosen[0] = [*dict.fromkeys([*reversed(unlike.values()), *groups[0].members])][:5]
     flat = [(n, c) for n, members in enumerate(chosen) for c in members]
     matched, equal = [0] * len(flat), [True] * len(flat)
     left: list[list[Array]] = [[] for _ in flat]
@@ -621,6 +632,8 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
     for i, field, variant in first.changes:
         mistake, detail = CATALOGUE[i], variant.partition(": ")[2]
         line = mistake.fix if (field, variant) == mistake.ways[0] else _FIX
+        if variant == "viewed" and problem.q.itemsize > 1:
+            line = "q = q.astype(params.dtype)"
         if variant.startswith("rule: zp."):
             line = f"params = {detail}"
         elif mistake.key == "other_parameters":
@@ -666,7 +679,7 @@ def _where(problem: Problem, group: _Group) -> str:
     layout = candidate.recipe.layout
     x, q = problem.views[layout].arrays(problem.x, problem.q)
     wrong = np.empty(x.shape, bool)
-    far = 0.0
+    far, kinds = 0.0, widen(np.empty(0, q.dtype))
     for tile in chunks(x.shape, _TILE):
         evaluation = Evaluation(problem, Tile(problem, layout, x, q, tile))
         codes = evaluation.codes(candidate.recipe)
@@ -675,6 +688,8 @@ def _where(problem: Problem, group: _Group) -> str:
             off = np.abs(widen(q[tile]) - codes.astype(np.float64))
             off = np.where(np.isnan(off), np.inf, off)
         far = max(far, float(np.max(off, where=wrong[tile], initial=0)))
+        if kinds.size < 3:
+            kinds = np.union1d(kinds, widen(q[tile][wrong[tile]]))
     wrong = wrong.reshape(problem.q.shape)
     count = int(np.count_nonzero(wrong))
     text = f"Left: {count} code{'s' * (count > 1)}"
@@ -690,6 +705,8 @@ def _where(problem: Problem, group: _Group) -> str:
             text += f", all at {', '.join(map(str, np.flatnonzero(some)))} of axis {axis}"
         elif last - first < 3 * n // 4:
             text += f", all at {first} to {last} of axis {axis}"
+    if count >= 8 and kinds.size < 3:
+        text += f", all with code {' or '.join(map(str, kinds))}"
     if far <= 1:
         text += ", each within 1 of what is expected"
     return text
@@ -712,7 +729,9 @@ def _remaining(problem: Problem, group: _Group, scalar: bool) -> tuple[Remaining
     values = widen(points.elements(recipe.layout))
     places = zip(*np.unravel_index(points.at, problem.q.shape), strict=True)
     return tuple(
-        Remaining(() if scalar else tuple(map(int, place)), float(v), widen(code).item(), float(c))
+        Remaining(
+            () if scalar else tuple(map(int, place)), float(v), widen(code).item(), float(c) + 0.0
+        )
         for place, v, code, c in zip(places, values, points.q, codes, strict=True)
     )
 

@@ -11,7 +11,7 @@ from ._reference import Array
 
 #: a contrast of 3 at least with white and with the dark background below, so one colour serves both
 BAR, CLIPPED = "#3987c9", "#d55e00"
-_BARS, _TOP = 64, 30  # the most bars of a picture; the highest one, in units of the picture
+BARS, _TOP = 64, 30  # the most bars of a picture; the highest one, in units of the picture
 
 #: the colours of a page, light and dark, and how tables and pictures of this module look on it
 CSS = (
@@ -101,7 +101,9 @@ def table(
     return Html("".join(parts) + "</table>")
 
 
-def histogram_svg(counts: Any, label: str, *, clipped: tuple[int, int] = (0, 0)) -> Html:
+def histogram_svg(
+    counts: Any, label: str, *, clipped: tuple[int, int] = (0, 0), bars: int = BARS
+) -> Html:
     """How often each code occurs, from the first to the last.
 
     Parameters
@@ -112,9 +114,11 @@ def histogram_svg(counts: Any, label: str, *, clipped: tuple[int, int] = (0, 0))
         What the picture shows, for those who do not see it.
     clipped
         How many of the first and of the last code have been clipped: these parts stand out.
+    bars
+        The most there may be.
     """
     counts = np.asarray(counts)
-    starts = _starts(counts.size)
+    starts = _starts(counts.size, bars)
     widths = np.diff(starts, append=counts.size)
     density = np.add.reduceat(counts.astype(np.float64), starts) / widths
     heights, peak = _heights(density)
@@ -126,7 +130,7 @@ def histogram_svg(counts: Any, label: str, *, clipped: tuple[int, int] = (0, 0))
     return _svg(heights, label, ends)
 
 
-def strip_svg(values: Any, label: str) -> Html:
+def strip_svg(values: Any, label: str, *, bars: int = BARS) -> Html:
     """A bar for each channel, 0 or more, from 0 up to the largest.
 
     Where channels are many, neighbours share a bar, as high as the largest of them.  What is not
@@ -135,12 +139,12 @@ def strip_svg(values: Any, label: str) -> Html:
     values = np.asarray(values, np.float64)
     highest = values[np.isfinite(values)].max(initial=0) or 1
     values = np.where(np.isnan(values), 0, np.minimum(values, highest))
-    return _svg(_heights(np.maximum.reduceat(values, _starts(values.size)))[0], label)
+    return _svg(_heights(np.maximum.reduceat(values, _starts(values.size, bars)))[0], label)
 
 
-def _starts(n: int) -> Array:
+def _starts(n: int, bars: int) -> Array:
     """Where each bar begins: all have as many columns, or one more."""
-    bars = min(n, _BARS)
+    bars = min(n, bars)
     return np.arange(bars) * n // max(bars, 1)
 
 

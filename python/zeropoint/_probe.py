@@ -27,18 +27,6 @@ class Probe(Diagnosis):
 
     differences: tuple[Difference, ...] = ()
 
-    def _summary(self) -> str:
-        best, size = self.best, self.size
-        if self.same:
-            names = " or ".join(f"`{name}`" for name in self.same)
-            more = ", which these parameters do not tell apart" if len(self.same) > 1 else ""
-            return f"This is {names}{more}: equal in all {size} codes."
-        if not best.mistakes:
-            return f"Nearest is `{best.convention}`: equal in {best.matched} of {size} codes."
-        if best.matched == size:
-            return f"This is `{best.convention}`, but {best.name}: all {size} codes. {best.text}"
-        return f"{self.paragraph[0].upper()}{self.paragraph[1:]}"
-
     def _details(self) -> Iterator[str]:
         if self.differences:
             yield f"Beside `{self.best.convention}`:"
@@ -46,7 +34,7 @@ class Probe(Diagnosis):
         yield from super()._details()
 
 
-def probe(function: Callable[[Array], Any], params: Params) -> Diagnosis:
+def probe(function: Callable[[Array], Any], params: Params) -> Probe:
     """Which convention a quantizer has, or how its codes differ from the nearest.
 
     Parameters
@@ -61,9 +49,10 @@ def probe(function: Callable[[Array], Any], params: Params) -> Diagnosis:
 
     Returns
     -------
-    Diagnosis
-        Of its codes, as by `diagnose`; ``str()`` says first which convention it is, then how it
-        differs, by the kinds of inputs (`zeropoint.testing.KINDS`), with examples.
+    Probe
+        A `Diagnosis` of its codes, as by `diagnose`, with the `differences` by kinds of inputs
+        (`zeropoint.testing.KINDS`).  ``str()`` says first which convention it is, then how it
+        differs, with examples.
 
     Raises
     ------
@@ -88,10 +77,22 @@ def probe(function: Callable[[Array], Any], params: Params) -> Diagnosis:
     found = ranked(x, q, given)
     expected = _as_it_is(x, q, given, found.best.convention)
     differences = testing.differences(x, q, expected, kinds)
-    return Probe(
-        **{name: getattr(found, name) for name in Diagnosis.__dataclass_fields__},
-        differences=tuple(differences),
-    )
+    fields = {name: getattr(found, name) for name in Diagnosis.__dataclass_fields__}
+    fields |= {"paragraph": _paragraph(found), "differences": tuple(differences)}
+    return Probe(**fields)
+
+
+def _paragraph(found: Diagnosis) -> str:
+    best, size = found.best, found.size
+    if found.same:
+        names = " or ".join(f"`{name}`" for name in found.same)
+        more = ", which these parameters do not tell apart" if len(found.same) > 1 else ""
+        return f"This is {names}{more}: equal in all {size} codes."
+    if not best.mistakes:
+        return f"Nearest is `{best.convention}`: equal in {best.matched} of {size} codes."
+    if best.matched == size:
+        return f"This is `{best.convention}`, but {best.name}: all {size} codes. {best.text}"
+    return f"{found.paragraph[0].upper()}{found.paragraph[1:]}"
 
 
 @ieee

@@ -98,6 +98,7 @@ _VALUES: dict[str, Callable[[Array], Array]] = {
     "bfloat16": lambda x: _bfloat16(x).astype(x.dtype),
     "float16": lambda x: _float16(x).astype(x.dtype),
     "negated": lambda x: -x,
+    "relu": lambda x: np.maximum(x, 0),
     "to_unit": lambda x: (x + 1) / 2,
     "from_unit": lambda x: x * 2 - 1,
     "trunc": np.trunc,
@@ -202,6 +203,7 @@ _RANGE: dict[str, Callable[[Range, Array, Array, Array], Array]] = {
     "nan_qmax": lambda r, c, x, z: r.clip(c, r.qmax),
     "nan_zero": lambda r, c, x, z: np.where(np.isnan(x), z, r.clip(c)),
     "nan_qmin": lambda r, c, x, z: r.clip(c),
+    "nan_code_0": lambda r, c, x, z: r.clip(c, 0),
 }
 
 
@@ -232,7 +234,7 @@ CATALOGUE: tuple[Mistake, ...] = (
     Mistake(
         "nan_code_forgotten",
         "nan_code forgotten",
-        (("range", "nan_qmin"), ("range", "nan_0")),
+        (("range", "nan_qmin"), ("range", "nan_code_0")),
         "NaN has become a code that data have, in place of nan_code",
     ),
     Mistake("nan_to_0", "NaN to code 0", (("range", "nan_0"),), "NaN has become code 0"),
@@ -439,6 +441,12 @@ CATALOGUE: tuple[Mistake, ...] = (
         "data cast to integers before the division",
         (("values", "trunc"), ("values", "rint")),
         "the fraction of the data was lost before they were quantized",
+    ),
+    Mistake(
+        "relu",
+        "negative data lost (ReLU)",
+        (("values", "relu"),),
+        "negative data had become 0 before they were quantized",
     ),
     Mistake(
         "negated", "data with the wrong sign", (("values", "negated"),), "-x took the place of x"
@@ -754,12 +762,13 @@ class Problem:
             "viewed": same,
             "off_128": same,
             "nan_qmin": self.params.nan_code is None,
+            "nan_code_0": self.params.nan_code is None,
             "viewed_wide": not (wide and self.q.dtype.kind == "u"),
             "decimal": self.params._arrays[0].dtype != np.float32,
         }
         never |= dict.fromkeys(("trunc_sum", "zero_in_steps"), not self.has_offset)
         if not self.some_nan:
-            never |= dict.fromkeys(("nan_0", "nan_qmax", "nan_zero", "nan_qmin"), True)
+            never |= dict.fromkeys((name for name in _RANGE if name.startswith("nan_")), True)
         if self.has_offset:
             never |= dict.fromkeys(
                 ("fused", "zero_of_other", "early", "early_twice", "swapped_int"), True

@@ -6,16 +6,13 @@ import math
 import re
 import statistics
 
-import numpy as np
-
 from ._checks import printable
-from ._html import Html, escape, histogram_svg, page, strip_svg, table
-from ._reference import Array
+from ._html import BARS, Html, escape, histogram_svg, page, strip_svg, table
 from .report import Report, TensorReport, Way
 
-_ROOM = 1_700_000  # characters of all sections: a page of 1,000 tensors stays below 2 MB
+_ROOM = 1_950_000  # bytes of the table and the sections: a page of 1,000 tensors stays below 2 MB
 _OPEN = 3  # sections
-_MANY, _BARS = 300, 24  # of more tensors pictures have fewer bars, and the ways are the best ones
+_MANY, _FEW_BARS = 300, 24  # of more tensors pictures have fewer bars, and few ways are shown
 
 _CSS = (
     "body{max-width:72rem;margin:auto;padding:1rem;overflow-wrap:anywhere}"
@@ -39,12 +36,14 @@ def html(found: Report) -> str:
     measured = found.measured
     of_codes = [each for each in found.tensors if each.stats is None and each.codes]
     kept = [each for each in found.tensors if each.stats is None and not each.codes]
-    sections, places, room = list[str](), dict[str, int](), _ROOM
-    for i, each in enumerate(measured + of_codes):
-        sections.append(_section(i, each, found))
-        if (room := room - len(sections[-1])) < 0:
-            sections.pop()
+    shown = measured + of_codes
+    room = _ROOM - len(_overview(found, {each.name: i for i, each in enumerate(shown)}).encode())
+    sections, places = list[str](), dict[str, int]()
+    for i, each in enumerate(shown):
+        section = _section(i, each, found)
+        if (room := room - len(section.encode())) < 0:
             break
+        sections.append(section)
         places[each.name] = i
     parts = [page(title, _CSS), f"<main><h1>{_breakable(title)}</h1>", _summary(found, places)]
     if found.costly:
@@ -59,7 +58,7 @@ def html(found: Report) -> str:
         parts += ["<h2>All tensors, worst first</h2>", _overview(found, places)]
     if sections:
         parts += ["<h2>Tensor by tensor</h2>", *sections]
-    if hidden := len(measured) + len(of_codes) - len(sections):
+    if hidden := len(shown) - len(sections):
         parts.append(f"<p>The other {hidden:,} tensors are left out, to keep the page small.")
     if kept:
         reasons: dict[str, list[TensorReport]] = {}
@@ -145,7 +144,7 @@ def _scroll(inner: Html, label: str) -> Html:
 
 
 def _section(i: int, each: TensorReport, found: Report) -> str:
-    head = f"{_name(each, len(found.measured))} <span class=s>"
+    head = f"{_name(each)} <span class=s>"
     head += f"{escape(each.dtype)} {list(each.shape)}"
     if each.stats is not None:
         head += f", {_number(each.sqnr_db)} dB"
@@ -160,20 +159,19 @@ def _section(i: int, each: TensorReport, found: Report) -> str:
         parts.append(f"<p{warn}>{escape(each.advice)}")
     if each.minimum is not None:
         parts.append(f"<p class=s>Range {each.minimum:.6g} to {each.maximum:.6g}.")
-    pictures = []
+    pictures, bars = [], BARS if len(found.measured) <= _MANY else _FEW_BARS
     if each.codes:
         used = sum(1 for count in each.codes if count)
         text = f"{used} of {len(each.codes)} codes in use"
         low, high = each.clipped
         text += f"; clipped: {low:,} at the first, {high:,} at the last" if low or high else ""
-        counts = _coarser(np.add, each.codes, found)
-        svg = histogram_svg(counts, "elements by code", clipped=each.clipped)
+        svg = histogram_svg(each.codes, "elements by code", clipped=each.clipped, bars=bars)
         pictures.append(_figure(svg, each.first_code, each.first_code + len(each.codes) - 1, text))
     if len(each.channels) > 1:
         worst = max(range(len(each.channels)), key=lambda at: _order(each.channels[at]))
         text = f"Error by channel of axis {each.axis}: {_percent(each.channels[worst])} at most, "
         text += f"in channel {worst}"
-        svg = strip_svg(_coarser(np.fmax, each.channels, found), "error by channel")
+        svg = strip_svg(each.channels, "error by channel", bars=bars)
         pictures.append(_figure(svg, 0, len(each.channels) - 1, text))
     parts.append(f"<div class=p>{''.join(pictures)}</div>")
     if each.ways:
@@ -185,14 +183,6 @@ def _figure(svg: Html, first: int, last: int, text: str) -> str:
     """A picture with the numbers of its first and its last bar."""
     ends = f"<div class=e><span>{first}</span><span>{last}</span></div>"
     return f"<figure>{svg}{ends}<figcaption>{escape(text)}</figcaption></figure>"
-
-
-def _coarser(join: np.ufunc, values: tuple[float, ...], found: Report) -> Array:
-    """What a picture shows of the values: of many tensors neighbours as one."""
-    array = np.asarray(values)
-    if len(found.measured) <= _MANY:
-        return array
-    return np.asarray(join.reduceat(array, np.arange(0, array.size, -(-array.size // _BARS))))
 
 
 def _ways(each: TensorReport, found: Report) -> Html:
@@ -243,13 +233,12 @@ def _strong(text: str) -> Html:
 
 
 def _link(each: TensorReport, places: dict[str, int]) -> Html:
-    name = _name(each, len(places))
+    name = _name(each)
     return Html(f"<a href=#t{places[each.name]}>{name}</a>") if each.name in places else name
 
 
-def _name(each: TensorReport, tensors: int) -> Html:
-    name = printable(each.name, 200)
-    return _breakable(name) if tensors <= _MANY else escape(name)
+def _name(each: TensorReport) -> Html:
+    return _breakable(printable(each.name, 200))
 
 
 def _breakable(text: str) -> Html:

@@ -96,7 +96,7 @@ def histogram(x: Any, params: Params, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel(f"code ({params.dtype.name})" + ", of each channel" * (params.axis is not None))
     ax.set_ylabel("elements")
     absent = f", {x.size - total} NaN left out" if total < x.size else ""
-    used = np.count_nonzero(inside)
+    used = np.count_nonzero(inside[1:-1]) + np.count_nonzero(inside[[0, -1]] + ends)
     ax.set_title(f"{total} elements, {used} of {codes} codes in use{absent}")
     return ax
 
