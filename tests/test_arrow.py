@@ -98,7 +98,7 @@ def check(codes: arrow.Column, x: np.ndarray, valid: np.ndarray, params: Any) ->
 )
 def test_codes_are_those_of_numpy(kind: str, dtype: str, params: Any) -> None:
     rng = np.random.default_rng(0)
-    for count in (*range(12), 100):
+    for count in (0, 1, 2, 7, 8, 9, 100):  # validity is bits, eight a byte
         for nulls in (0, 0.3, 1):
             x = rng.normal(0, 3, (count, N)).astype(dtype)
             valid = rng.random(count) >= nulls

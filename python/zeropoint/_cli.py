@@ -238,6 +238,7 @@ def _verify(options: argparse.Namespace) -> int:
             for row in _selfcheck.run():
                 rows.append(row)
                 progress(len(rows), len(backends) * len(_selfcheck.OPERATIONS))
+            rows.sort(key=lambda row: backends.index(row.backend))
     differences = sum(row.differences for row in rows)
     if not rows:
         what = []

@@ -218,7 +218,7 @@ def observed(code: str, reduce_range: bool) -> tuple[int, int, list[tuple[Any, A
     """The observer's qmin and qmax; data with its scale and zero point."""
     kind = {"uint8": torch.quint8, "int8": torch.qint8}[code]
     answers = []
-    for x in data.ranges(3000):
+    for x in data.ranges(1000):
         o = observer(
             "MinMaxObserver",
             dtype=kind,
