@@ -606,10 +606,8 @@ def _paragraph(
             return f"{alone}no known mistake gives them"
         return f"{alone}{listed} would give {'them' if best.matched == size else shown}"
     if best.share < 0.5:
-        return (
-            f"no known mistake explains these codes; the nearest, {best.name} (of {convention}), "
-            f"explains {shown}"
-        )
+        nearest = f"{best.name} (of {convention})" if best.mistakes else convention
+        return f"no known mistake explains these codes; the nearest, {nearest}, explains {shown}"
     if not best.mistakes:
         return f"nearest to {convention}, which explains {shown}"
     if len(names) > 1:
