@@ -84,11 +84,11 @@ class Diagnosis:
         return asdict(self) | {"text": str(self)}
 
     def __str__(self) -> str:
-        return "\n".join([self._summary(), "", *self._details()])
+        return "\n".join([self.paragraph, "", *self._details()])
 
     def _repr_html_(self) -> str:
         """The same, its figures in tables."""
-        summary = _html.Html(f"<b>{_html.escape(self._summary())}</b>")
+        summary = _html.Html(f"<b>{_html.escape(self.paragraph)}</b>")
         ways = [(e.name, e.convention, e.matched, _percent(e.share)) for e in self.explanations]
         shown: str = _html.table(ways, ("explanation", "of", "codes", "share"), left=(1,))
         if self.remaining:
@@ -100,9 +100,6 @@ class Diagnosis:
             shown += _html.table(left, ("index", "x", "code", "expected"), caption=caption)
         more = (*self.notes, *self._also(), *self._fix())
         return "".join([_html.paragraph(summary), shown, *map(_html.paragraph, more)])
-
-    def _summary(self) -> str:
-        return self.paragraph
 
     def _details(self) -> Iterator[str]:
         best = self.best
@@ -646,7 +643,7 @@ def _explanation(problem: Problem, conventions: list[str], group: _Group) -> Exp
     if not first.changes:
         sentences = [f"The convention `{convention}`."]
         lines = [_FIX if first.base == 0 else f"params = params.replace(convention={convention!r})"]
-    # what mends a single mistake does not mend two
+    # the line that fixes a single mistake does not fix two
     line = lines[0] if len({*lines}) == 1 else _FIX
     return Explanation(
         mistakes=tuple(CATALOGUE[i].key for i in first.mistakes),
