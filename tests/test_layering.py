@@ -34,10 +34,12 @@ ALLOWED = {
     "src/loops/mark.h": {"loops/run.h"},
     "src/loops/min_max.h": {"loops/elements.h", "loops/lanes.h"},
     "src/loops/strided.h": {"loops/run.h"},
+    "src/loops/lookup.h": {"loops/run.h"},
     "src/loops/errors.h": {"loops/lanes.h", "loops/offset.h"},
     "src/loops/histogram.h": {"loops/elements.h", "loops/min_max.h"},
     "src/loops.cpp": {
         *("loops/elements.h", "loops/errors.h", "loops/histogram.h"),
+        "loops/lookup.h",
         *("loops/mark.h", "loops/min_max.h", "loops/offset.h"),
         *("loops/q8_0.h", "loops/quantize.h", "loops/strided.h"),
         *("kernels.def", "zeropoint/conventions.def"),

@@ -314,6 +314,16 @@ bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away
     return pipeline.run(poll);
 }
 
+bool lookup(std::size_t isa, Input q, Output r, const Layout& layout, const Tables& tables,
+            Poll poll) {
+    Pipeline pipeline(isa, layout, input(q, DType::u8), output(r, DType::u8));
+    Stage& stage = pipeline.add(Op::lookup, DType::u8, DType::u8, Tag::u8, Tag::u8);
+    stage.scale = tables.bytes();
+    stage.parameter_size = Tables::entries;
+    stage.unrepeatable = true;  // they are large, and the loop knows columns
+    return pipeline.run(poll);
+}
+
 bool to_q8_0(std::size_t isa, ConstView x, void* blocks, std::size_t n, bool& finite, Poll poll) {
     Pipeline pipeline(isa, Layout::tensor(n), input(x), output(blocks, DType::u8));
     return pipeline.run_blocks(pipeline.add(Op::to_q8_0, x.dtype, DType::u8, tag(x.dtype), Tag::u8),

@@ -4,6 +4,7 @@
 #include "loops/elements.h"
 #include "loops/errors.h"
 #include "loops/histogram.h"
+#include "loops/lookup.h"
 #include "loops/mark.h"
 #include "loops/min_max.h"
 #include "loops/offset.h"

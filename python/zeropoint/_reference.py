@@ -399,6 +399,20 @@ def from_q8_0(blocks: Array, dtype: np.dtype[Any]) -> Array:
     return narrow(fields["codes"].astype(np.float32) * scale[:, None], dtype)
 
 
+def lookup(q: Array, table: Array, axis: int | None) -> Array:
+    """What each code becomes: ``table[i]``, or of its channel ``table[channel, i]``.
+
+    `i` is the code minus the least one of q's dtype, so that a table has 256 entries.
+    """
+    index = q.astype(np.intp) - np.iinfo(q.dtype).min
+    if axis is None:
+        return np.asarray(table[index])
+    shape = [1] * q.ndim
+    shape[axis] = -1
+    channel = np.arange(len(table)).reshape(shape)
+    return np.asarray(table[channel, index])
+
+
 def saturate(x: Array, qmin: int, qmax: int) -> Array:
     """clip(x, qmin, qmax) in x's dtype; NaN passes through."""
     return narrow(np.asarray(np.clip(widen(x), qmin, qmax)), x.dtype)
