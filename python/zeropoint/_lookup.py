@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,7 +111,8 @@ class Lookup:
             Parameters that do not fit the shape; `out` of a wrong shape, read-only, or with
             elements that share memory.
         """
-        return _look_up(q, self, self._native, out)
+        found: Array = _look_up(q, self, self._native, out)
+        return found
 
     @property
     def table(self) -> Array:
@@ -215,22 +217,21 @@ def _channels(source: object, target: object) -> tuple[int, ...]:
     return max(shapes, key=len)
 
 
-def _columns(params: Params, real: Any = None) -> list[Array]:
+def _columns(params: Params, real: np.dtype[Any] | None = None) -> tuple[Array, Array]:
     """The two arrays so that they broadcast against a table; real numbers perhaps as `real`."""
-    found = []
-    for each in params._arrays:
-        each = each.astype(real) if real is not None and each.dtype.kind == "f" else each
-        found.append(each.reshape(*each.shape, 1))
-    return found
+    first, second = (
+        each.astype(real or each.dtype) if each.dtype.kind == "f" else each
+        for each in params._arrays
+    )
+    return first.reshape(*first.shape, 1), second.reshape(*second.shape, 1)
 
 
 def _in_float64(params: Params) -> Params:
-    """Parameters that compute in float64, for which faiss does not fuse."""
-    wide = isinstance(params, OffsetParams) and params.fused
-    if not wide:
+    """Parameters that compute in float64, in which faiss does not fuse."""
+    if not isinstance(params, OffsetParams) or not params.fused:
         return params
-    numbers = {name: each.astype(_FLOAT64) for name, each in zip(params._names, params._arrays)}
-    return params.replace(**numbers, fused=False)
+    span, offset = (each.astype(_FLOAT64) for each in params._arrays)
+    return params.replace(span=span, offset=offset, fused=False)
 
 
 def _decoded(codes: Array, params: Params) -> Array:
@@ -354,17 +355,22 @@ def _rescaling(source: Params, target: Params, arithmetic: str) -> Lookup:
 
 
 def _exact(codes: Array, source: Params, target: Params) -> Array:
-    lines = [
-        _reference.line(
-            *params._arrays, qmin=params.qmin, qmax=params.qmax, convention=params.convention
-        )
-        for params in (source, target)
-    ]
     n = codes.size // 256
-    per_channel = (found if len(found) == n else found * n for found in lines)
-    how = {name: getattr(target, name) for name in ("qmin", "qmax", "convention")}
-    second = np.broadcast_to(target._arrays[1], n)
-    return _reference.exact_codes(codes.reshape(n, 256), *per_channel, second, **how)
+
+    def lines(params: Params) -> list[tuple[Fraction, Fraction]]:
+        how = {name: getattr(params, name) for name in ("qmin", "qmax", "convention")}
+        found = _reference.line(*params._arrays, **how)
+        return found if params.axis is not None else found * n
+
+    return _reference.exact_codes(
+        codes.reshape(n, 256),
+        lines(source),
+        lines(target),
+        np.broadcast_to(target._arrays[1] if isinstance(target, QuantParams) else 0, n),
+        qmin=target.qmin,
+        qmax=target.qmax,
+        convention=target.convention,
+    )
 
 
 def _through_float(codes: Array, source: Params, target: Params) -> Array:
@@ -388,7 +394,7 @@ def _as_litert(codes: Array, source: Params, target: Params, reference: bool) ->
                 f"the zero_point of {name} must lie in [qmin, qmax] = [{params.qmin}, "
                 f"{params.qmax}] for LiteRT's arithmetic; use arithmetic='exact'"
             )
-        scales.append(_columns(params, np.float32)[0])
+        scales.append(_columns(params, np.dtype(np.float32))[0])
     with np.errstate(all="ignore"):
         ratio = np.divide(*scales, dtype=np.float64)
     if ratio.size and ratio.max() >= 2.0**_reference.LITERT_SHIFTS:
@@ -398,7 +404,8 @@ def _as_litert(codes: Array, source: Params, target: Params, reference: bool) ->
         )
     found = _reference.litert_codes(
         codes.astype(np.int64) - _columns(source)[1],
-        *scales,
+        scales[0],
+        scales[1],
         _columns(target)[1],
         xnnpack=not reference and source.dtype == target.dtype,
         reference=reference,

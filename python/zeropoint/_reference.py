@@ -327,12 +327,12 @@ def exact_codes(
         rows.append((int(ratio * c), int(rest * c), c))
     small = all(512 * abs(a) + 2 * abs(b) + c < 2**62 for a, b, c in rows)
     kind = np.int64 if small else object  # Python's integers have no bounds
-    a, b, c = np.array(rows, kind).reshape(-1, 3, 1).transpose(1, 0, 2)
-    raised = 2 * (a * codes.astype(kind) + b) + c
-    up = raised // (2 * c)
-    half = up * (2 * c) == raised
+    table = np.array(rows, kind).reshape(-1, 3)
+    a, b, whole = table[:, :1], table[:, 1:2], 2 * table[:, 2:]
+    raised = 2 * (a * codes.astype(kind) + b) + whole // 2
+    up = np.asarray(raised // whole)
     down = HALF_GOES_DOWN[convention](up, zero_point.astype(kind).reshape(-1, 1))
-    return np.clip(up - (half & down), qmin, qmax)
+    return np.asarray(np.clip(up - ((up * whole == raised) & down), qmin, qmax))
 
 
 LITERT_SHIFTS = 31  #: the largest shift to the left for which LiteRT's multiplication is defined
@@ -366,9 +366,9 @@ def litert_codes(
     found = (high + ((1 << right) >> 1) - away) >> right
     if xnnpack:
         with np.errstate(over="ignore", under="ignore"):
-            ratio = scale / into
-        inside = (ratio >= 2.0**-8) & (ratio <= 2.0**7)
-        parts = np.rint(np.where(inside, ratio, 0) * np.float32(256)).astype(np.int64)
+            narrow_ratio = scale / into
+        inside = (narrow_ratio >= 2.0**-8) & (narrow_ratio <= 2.0**7)
+        parts = np.rint(np.where(inside, narrow_ratio, 0) * np.float32(256)).astype(np.int64)
         found = np.where(inside, (steps * parts + 128) >> 8, found)
     return (found + zero_point).astype(np.int32)
 
