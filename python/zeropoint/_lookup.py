@@ -478,8 +478,7 @@ def image_lookup(
             "channel, or one for all"
         )
     channels = max(numbers, key=np.ndim).shape
-    pixels = QuantParams(
-        np.ones(channels, np.float32), 0, axis=_checks.axis(channel_axis) if channels else None
-    )
+    axis = _checks.axis(channel_axis, "channel_axis") if channels else None
+    pixels = QuantParams(np.ones(channels, np.float32), 0, axis=axis)
     of_mean, of_std, by = (each.reshape(*each.shape, 1) for each in numbers)
     return Lookup(lambda x: (x / by - of_mean) / of_std, pixels, params)
