@@ -6,27 +6,15 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <locale>
-#include <sstream>
-#include <stdexcept>
 
 #include "fpstate.h"
+#include "refuse.h"
 
 namespace zeropoint {
 
 using core::FpGuard;
 
 namespace {
-
-// The error for "argument value": all words in a row, numbers in full.
-template <class... Words>
-[[noreturn]] void refuse(const Words&... words) {
-    std::ostringstream text;
-    text.imbue(std::locale::classic());
-    text.precision(std::numeric_limits<float>::max_digits10);
-    (text << ... << words);
-    throw std::invalid_argument(text.str());
-}
 
 template <class Names>
 std::string joined(const Names& names) {
