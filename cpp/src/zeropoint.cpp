@@ -6,6 +6,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <locale>
+#include <sstream>
+#include <stdexcept>
 
 #include "fpstate.h"
 #include "refuse.h"
@@ -13,6 +16,26 @@
 namespace zeropoint {
 
 using core::FpGuard;
+
+[[noreturn]] void refuse_in(const Word* words, const Word* end) {
+    std::ostringstream text;
+    text.imbue(std::locale::classic());
+    text.precision(std::numeric_limits<float>::max_digits10);
+    for (; words != end; ++words) switch (words->kind) {
+            case Word::Kind::text:
+                text << words->text;
+                break;
+            case Word::Kind::real:
+                text << words->real;
+                break;
+            case Word::Kind::integer:
+                text << static_cast<std::int64_t>(words->natural);
+                break;
+            case Word::Kind::natural:
+                text << words->natural;
+        }
+    throw std::invalid_argument(text.str());
+}
 
 namespace {
 
@@ -245,6 +268,9 @@ core::Params checked(const AxisParams& p, DType code) {
     return prepared(p.scale, std::move(zeros), p.qmin, p.qmax, code, p.convention);
 }
 
+core::Layout layout(const Shape& shape, std::size_t axis, std::size_t block_size) {
+    return layout_of(shape, axis, block_size);
+}
 core::Layout layout(const Shape& shape, const AxisParams& p) {
     const core::Layout found = layout_of(shape, p.axis, p.block_size);
     if (found.parameters() != p.scale.size())
