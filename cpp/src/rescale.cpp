@@ -16,82 +16,91 @@ namespace {
 
 constexpr std::size_t entries = core::Tables::entries;
 
-// Parameters of as many channels, checked.
-struct Side {
-    Side(const char* name, AxisParams given, core::DType dtype, std::size_t channels)
-        : params(with(name, std::move(given), channels)),
-          dtype(dtype),
-          core(detail::checked(params, dtype)) {}
+// Of numbers for each channel, or one for all.
+template <class T>
+T at(const std::vector<T>& numbers, std::size_t channel) {
+    return numbers[numbers.size() == 1 ? 0 : channel];
+}
 
-    static AxisParams with(const char* name, AxisParams p, std::size_t channels) {
-        if (p.block_size != 0)
-            refuse(name, " has block_size ", p.block_size,
+// Parameters, checked: of a number of channels, or one for all.
+struct Side {
+    Side(const char* name, const AxisParams& params, core::DType dtype, std::size_t channels)
+        : params(params), dtype(dtype), core(detail::checked(params, dtype)) {
+        if (params.block_size != 0)
+            refuse(name, " has block_size ", params.block_size,
                    ": tables work per tensor or per channel");
-        if (p.scale.size() == 1) p.scale.assign(channels, float{p.scale[0]});
-        if (p.zero_point.size() == 1) p.zero_point.assign(channels, std::int32_t{p.zero_point[0]});
-        if (p.scale.size() != channels)
-            refuse("the scale of ", name, " has ", p.scale.size(), " elements; it needs ", channels,
+        const std::size_t n = params.scale.size();
+        if (n != 1 && n != channels)
+            refuse("the scale of ", name, " has ", n, " elements; it needs ", channels,
                    ", or one for all");
-        return p;
     }
 
-    // q - z of a byte, and the value that it stands for
+    float scale(std::size_t channel) const { return at(params.scale, channel); }
+    std::int32_t zero_point(std::size_t channel) const { return at(params.zero_point, channel); }
+    int code(std::uint8_t byte) const {
+        return dtype == core::DType::u8 ? byte : static_cast<std::int8_t>(byte);
+    }
     std::int64_t steps(std::uint8_t byte, std::size_t channel) const {
-        const int code = dtype == core::DType::u8 ? byte : static_cast<std::int8_t>(byte);
-        return std::int64_t{code} - params.zero_point[channel];
+        return std::int64_t{code(byte)} - zero_point(channel);
     }
     double value(std::uint8_t byte, std::size_t channel) const {
-        return static_cast<double>(steps(byte, channel)) * double{params.scale[channel]};
+        return static_cast<double>(steps(byte, channel)) * double{scale(channel)};
     }
-    bool uses(std::uint8_t byte) const {
-        const int code = dtype == core::DType::u8 ? byte : static_cast<std::int8_t>(byte);
-        return params.qmin <= code && code <= params.qmax;
-    }
-    std::uint8_t clipped(std::int64_t code) const {
-        return static_cast<std::uint8_t>(std::clamp<std::int64_t>(code, params.qmin, params.qmax));
+    // of `n` bytes, all codes of each channel
+    core::Layout layout(std::size_t n) const {
+        const std::size_t shape[] = {n / entries, entries};
+        return params.scale.size() == 1 ? core::Layout::tensor(n)
+                                        : *core::Layout::along(shape, 2, 0, 0);
     }
 
-    AxisParams params;
+    const AxisParams& params;
     core::DType dtype;
     core::Params core;
 };
 
-// What bytes become, and the values that they should stand for.
-struct Bytes {
-    explicit Bytes(std::size_t channels) : channels(channels), codes(channels * entries) {}
-
-    core::Layout layout() const {
-        const std::size_t shape[] = {channels, entries};
-        return *core::Layout::along(shape, 2, 0, 0);
-    }
-    // `each` is told the byte and the channel.
-    template <class Each>
-    void fill(const Each& each) {
-        for (std::size_t i = 0; i < codes.size(); ++i)
-            codes[i] = each(static_cast<std::uint8_t>(i % entries), i / entries);
-    }
-
-    std::size_t channels;
+// What all bytes of a source become, byte after byte for each channel.
+struct Work {
+    const Side &source, &target;
     std::vector<std::uint8_t> codes;
+    std::vector<double>
+        wanted;  // the values that the codes should stand for; at first the source's
+
+    void quantize(const void* x, core::DType dtype) {
+        core::quantize(detail::isa(), core::ConstView{x, dtype}, codes.data(),
+                       target.layout(codes.size()), target.core);
+    }
+    void quantize_wanted() { quantize(wanted.data(), core::DType::f64); }
+    // `code` is told the steps of the source and the channel.
+    template <class Code>
+    void fill(const Code& code) {
+        for (std::size_t i = 0; i < codes.size(); ++i) {
+            const std::size_t channel = i / entries;
+            const std::int64_t steps = source.steps(static_cast<std::uint8_t>(i), channel);
+            codes[i] = static_cast<std::uint8_t>(std::clamp<std::int64_t>(
+                code(steps, channel), target.params.qmin, target.params.qmax));
+        }
+    }
 };
 
-detail::Table finished(const Bytes& bytes, const Side& source, const Side& target,
-                       const std::vector<double>& wanted) {
+// `fill` has the codes from the wanted values, which it may change.
+detail::Table table_of(const AxisParams& from, core::DType p, const AxisParams& to, core::DType q,
+                       std::size_t channels, void (*fill)(Work&, const void*),
+                       const void* context) {
+    const FpGuard guard;
+    const Side source("source", from, p, channels), target("target", to, q, channels);
+    const std::size_t n = channels * entries;
+    Work work{source, target, std::vector<std::uint8_t>(n), std::vector<double>(n)};
+    for (std::size_t i = 0; i < n; ++i)
+        work.wanted[i] = source.value(static_cast<std::uint8_t>(i), i / entries);
+    fill(work, context);
     double worst = 0;
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-        const double error = std::abs(wanted[i] - target.value(bytes.codes[i], i / entries));
-        if (source.uses(static_cast<std::uint8_t>(i % entries)) && std::isfinite(error))
+    for (std::size_t i = 0; i < n; ++i) {
+        const int code = source.code(static_cast<std::uint8_t>(i));
+        const double error = std::abs(work.wanted[i] - target.value(work.codes[i], i / entries));
+        if (source.params.qmin <= code && code <= source.params.qmax && std::isfinite(error))
             worst = std::max(worst, error);
     }
-    return {core::Tables(bytes.codes.data(), bytes.channels), worst};
-}
-
-// The values of all bytes of all channels.
-std::vector<double> values_of(const Side& side, std::size_t channels) {
-    std::vector<double> found(channels * entries);
-    for (std::size_t i = 0; i < found.size(); ++i)
-        found[i] = side.value(static_cast<std::uint8_t>(i % entries), i / entries);
-    return found;
+    return {core::Tables(work.codes.data(), channels), worst};
 }
 
 int bits_of(std::uint64_t n) {
@@ -182,128 +191,106 @@ struct FixedPoint {
     int shift = 0;
 };
 
-void check_for_litert(const char* name, const AxisParams& p) {
-    for (const std::int32_t zero : p.zero_point)
-        if (zero < p.qmin || zero > p.qmax)
-            refuse("zero_point ", zero, " of ", name, " must lie in [", p.qmin, ", ", p.qmax,
-                   "] for LiteRT's arithmetic; use Arithmetic::exact");
+void rescale_exactly(Work& work) {
+    work.fill([&](std::int64_t steps, std::size_t i) {
+        return nearest(steps, work.source.scale(i), work.target.scale(i), work.target.zero_point(i),
+                       work.target.params.convention);
+    });
 }
 
-// Codes by `wanted`, the values that they should stand for.
-detail::Table quantized(const Side& source, const Side& target, const std::vector<double>& wanted) {
-    Bytes bytes(wanted.size() / entries);
-    core::quantize(detail::isa(), {wanted.data(), core::DType::f64}, bytes.codes.data(),
-                   bytes.layout(), target.core);
-    return finished(bytes, source, target, wanted);
+void rescale_in_float(Work& work) {
+    const std::size_t n = work.codes.size();
+    std::vector<float> x(n);
+    for (std::size_t i = 0; i < n; ++i) work.codes[i] = static_cast<std::uint8_t>(i);
+    core::dequantize(detail::isa(), work.codes.data(), core::View{x.data(), core::DType::f32},
+                     work.source.layout(n), work.source.core);
+    work.quantize(x.data(), core::DType::f32);
 }
 
-void check_numbers(const char* name, const std::vector<double>& numbers, std::size_t channels) {
-    const bool zero_too = name[0] == 'm';  // the mean
-    if (numbers.size() != 1 && numbers.size() != channels)
-        refuse(name, " has ", numbers.size(), " elements; it needs ", channels,
-               ", as many as there are channels, or one for all");
-    for (const double number : numbers)
-        if (!std::isfinite(number) || (number == 0 && !zero_too))
-            refuse(name, " ", number, " must be finite", zero_too ? "" : " and not 0");
+void rescale_as_litert(Work& work, bool reference) {
+    for (const Side* side : {&work.source, &work.target})
+        for (const std::int32_t zero : side->params.zero_point)
+            if (zero < side->params.qmin || zero > side->params.qmax)
+                refuse("zero_point ", zero, " must lie in [", side->params.qmin, ", ",
+                       side->params.qmax, "] for LiteRT's arithmetic; use Arithmetic::exact");
+    const bool xnnpack = !reference && work.source.dtype == work.target.dtype;
+    work.fill([&](std::int64_t steps, std::size_t i) {
+        const FixedPoint multiply(work.source.scale(i), work.target.scale(i), xnnpack, reference);
+        return wrapped(multiply(steps) + work.target.zero_point(i));
+    });
+}
+
+void rescale(Work& work, const void* context) {
+    const auto arithmetic = *static_cast<const Arithmetic*>(context);
+    switch (arithmetic) {
+        case Arithmetic::exact:
+            return rescale_exactly(work);
+        case Arithmetic::in_float:
+            return rescale_in_float(work);
+        case Arithmetic::litert:
+        case Arithmetic::litert_reference:
+            return rescale_as_litert(work, arithmetic == Arithmetic::litert_reference);
+    }
+    refuse("arithmetic ", static_cast<int>(arithmetic),
+           " is unknown; choose one of exact, litert, litert_reference, in_float");
+}
+
+struct Called {
+    detail::Function function;
+    void* context;
+};
+void tabulate(Work& work, const void* context) {
+    const auto& called = *static_cast<const Called*>(context);
+    for (double& x : work.wanted) x = called.function(x, called.context);
+    work.quantize_wanted();
+}
+
+struct Image {
+    const std::vector<double>&mean, &std;
+    double scale;
+};
+void normalize(Work& work, const void* context) {
+    const auto& image = *static_cast<const Image*>(context);
+    const std::size_t n = work.wanted.size(), channels = n / entries;
+    const auto check = [&](const char* name, const double* numbers, std::size_t size) {
+        if (size != 1 && size != channels)
+            refuse(name, " has ", size, " elements; it needs ", channels,
+                   ", as many as there are channels, or one for all");
+        const bool divides = *name == 's';
+        for (const double* x = numbers; x != numbers + size; ++x)
+            if (!std::isfinite(*x) || (*x == 0 && divides))
+                refuse(name, " ", *x, " must be finite", divides ? " and not 0" : "");
+    };
+    check("mean", image.mean.data(), image.mean.size());
+    check("std", image.std.data(), image.std.size());
+    check("scale", &image.scale, 1);
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t channel = i / entries;
+        double& x = work.wanted[i];
+        x = (x / image.scale - at(image.mean, channel)) / at(image.std, channel);
+    }
+    work.quantize_wanted();
 }
 
 }  // namespace
 
 namespace detail {
 
-AxisParams along(const Params& p) {
-    AxisParams found;
-    found.scale = {p.scale};
-    found.zero_point = {p.zero_point};
-    found.qmin = p.qmin;
-    found.qmax = p.qmax;
-    found.convention = p.convention;
-    found.include_zero = p.include_zero;
-    return found;
+Table rescaling(const AxisParams& source, DType from, const AxisParams& target, DType to,
+                std::size_t channels, Arithmetic arithmetic) {
+    return table_of(source, from, target, to, channels, &rescale, &arithmetic);
 }
 
-core::Layout layout(const Shape& shape, const AxisParams& source, const AxisParams& target) {
-    const bool several = source.scale.size() != 1;
-    if (several && target.scale.size() != 1 && source.axis != target.axis)
-        refuse("source has axis ", source.axis, " and target axis ", target.axis,
-               "; they must be the same");
-    AxisParams one = several ? source : target;
-    one.block_size = 0;  // which Side refuses
-    if (one.scale.size() == 1 && one.axis < shape.size()) one.scale.resize(shape[one.axis]);
-    return layout(shape, one);
-}
-
-Table rescaling(const AxisParams& source_params, DType from, const AxisParams& target_params,
-                DType to, std::size_t channels, Arithmetic arithmetic) {
-    const FpGuard guard;
-    const Side source("source", source_params, from, channels);
-    const Side target("target", target_params, to, channels);
-    const auto &s = source.params.scale, &into = target.params.scale;
-    Bytes bytes(channels);
-    switch (arithmetic) {
-        case Arithmetic::exact:
-            bytes.fill([&](std::uint8_t byte, std::size_t i) {
-                return target.clipped(nearest(source.steps(byte, i), s[i], into[i],
-                                              target.params.zero_point[i],
-                                              target.params.convention));
-            });
-            break;
-        case Arithmetic::in_float: {
-            Bytes every(channels);
-            every.fill([](std::uint8_t byte, std::size_t) { return byte; });
-            std::vector<float> x(every.codes.size());
-            core::dequantize(isa(), every.codes.data(), view(x.data()), every.layout(),
-                             source.core);
-            const float* values = x.data();
-            core::quantize(isa(), view(values), bytes.codes.data(), bytes.layout(), target.core);
-            break;
-        }
-        case Arithmetic::litert:
-        case Arithmetic::litert_reference: {
-            check_for_litert("source", source.params);
-            check_for_litert("target", target.params);
-            const bool reference = arithmetic == Arithmetic::litert_reference;
-            std::vector<FixedPoint> multiply;
-            for (std::size_t i = 0; i < channels; ++i)
-                multiply.emplace_back(s[i], into[i], !reference && from == to, reference);
-            bytes.fill([&](std::uint8_t byte, std::size_t i) {
-                return target.clipped(
-                    wrapped(multiply[i](source.steps(byte, i)) + target.params.zero_point[i]));
-            });
-            break;
-        }
-        default:
-            refuse("arithmetic ", static_cast<int>(arithmetic),
-                   " is unknown; choose one of exact, litert, litert_reference, in_float");
-    }
-    return finished(bytes, source, target, values_of(source, channels));
-}
-
-Table tabulated(Function function, void* context, const AxisParams& source_params, DType from,
-                const AxisParams& target_params, DType to, std::size_t channels) {
-    const FpGuard guard;
-    const Side source("source", source_params, from, channels);
-    const Side target("target", target_params, to, channels);
-    std::vector<double> x = values_of(source, channels);
-    for (double& value : x) value = function(value, context);
-    return quantized(source, target, x);
+Table tabulated(Function function, void* context, const AxisParams& source, DType from,
+                const AxisParams& target, DType to, std::size_t channels) {
+    const Called called{function, context};
+    return table_of(source, from, target, to, channels, &tabulate, &called);
 }
 
 Table tabulated(const std::vector<double>& mean, const std::vector<double>& std, double scale,
                 const AxisParams& params, DType to, std::size_t channels) {
-    const FpGuard guard;
-    check_numbers("mean", mean, channels);
-    check_numbers("std", std, channels);
-    check_numbers("scale", {scale}, channels);
-    const Side pixels("pixels", along(Params{}), DType::u8, channels);
-    const Side target("params", params, to, channels);
-    std::vector<double> x = values_of(pixels, channels);
-    for (std::size_t i = 0; i < x.size(); ++i) {
-        const std::size_t channel = i / entries;
-        x[i] = (x[i] / scale - mean[mean.size() == 1 ? 0 : channel]) /
-               std[std.size() == 1 ? 0 : channel];
-    }
-    return quantized(pixels, target, x);
+    const Image image{mean, std, scale};
+    return table_of(along(Params{}), DType::u8, params, to, channels, &normalize, &image);
 }
 
 }  // namespace detail

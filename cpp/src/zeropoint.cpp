@@ -279,6 +279,18 @@ core::Layout layout(const Shape& shape, const AxisParams& p) {
     return found;
 }
 
+AxisParams along(const Params& p) {
+    return {{p.scale}, {p.zero_point}, p.qmin, p.qmax, 0, 0, p.convention, p.include_zero};
+}
+
+core::Layout layout(const Shape& shape, const AxisParams& source, const AxisParams& target) {
+    const bool several = source.scale.size() != 1;
+    if (several && target.scale.size() != 1 && source.axis != target.axis)
+        refuse("source has axis ", source.axis, " and target axis ", target.axis,
+               "; they must be the same");
+    return layout_of(shape, several ? source.axis : target.axis, 0);
+}
+
 core::Requantization requantization(const std::vector<double>& acc_scale, const Params& p,
                                     DType code) {
     return {checked(p, code), multipliers(acc_scale, {p.scale}, p.include_zero)};

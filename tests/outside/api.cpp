@@ -331,7 +331,7 @@ void errors() {
         [&] {
             zp::rescale(q, q, 4, {1, 300, 0, 255, Convention::numpy, false}, u, Arithmetic::litert);
         },
-        "zero_point 300 of source", "exact");
+        "zero_point 300", "exact");
     refused(
         [&] {
             zp::rescale(q, q, 4, {0x1p31f, 0, 0, 255}, u, Arithmetic::litert);
