@@ -323,7 +323,7 @@ void errors() {
         [&] {
             rescaled(along({1}, {0}, 0), along({1, 1, 1}, {0}, 1));
         },
-        "scale has 3", "needs 2");
+        "scale of target has 3", "needs 2");
     refused([&] { rescaled(along({1}, {0}, 0), along({1}, {0}, 1, 2)); }, "target has block_size 2",
             "per channel");
     refused([&] { rescaled(along({1}, {0}, 2), along({1}, {0}, 2)); }, "axis 2", "bounds");
