@@ -17,7 +17,7 @@ from .._extras import missing
 from .._files.target import replacing
 from .._params import QuantParams
 from ..observers import METHODS, HistogramObserver, MinMaxObserver, _percent
-from ._onnx_graph import Array, Model, load, with_outputs
+from ._onnx_graph import Array, Model, input_names, load, with_outputs
 
 if TYPE_CHECKING:  # where onnx is missing, _onnx_graph says so
     import onnx
@@ -43,7 +43,7 @@ def calibrate(
     tensors: _patterns.Patterns = None,
     exclude: _patterns.Patterns = (),
     providers: Iterable[Any] | None = None,
-    progress: Callable[[int, int | None], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Calibration:
     """Run a float model on sample data, and observe its activations.
 
@@ -72,8 +72,7 @@ def calibrate(
     providers
         Those of ``onnxruntime.InferenceSession``; None: the CPU.
     progress
-        Called as ``progress(done, total)``, in batches; `total` is None where `batches` has no
-        length.
+        Called as ``progress(done, total)``, in batches; `total` is 0 where `batches` has no length.
 
     Raises
     ------
@@ -90,7 +89,7 @@ def calibrate(
     percent = _percent(percentile)
     run = _Run(model, _patterns.checked(tensors, "tensors"), exclude, providers)
     observers = {name: _kind(method)() for name in run.dtypes}
-    done, total = 0, len(batches) if isinstance(batches, Sized) else None
+    done, total = 0, len(batches) if isinstance(batches, Sized) else 0
     for done, feed in enumerate(_feeds(batches), 1):
         for name, x in run(feed, done - 1):
             try:
@@ -138,9 +137,7 @@ class _Run:
             raise missing("onnxruntime", "calibrate") from error
         proto = load(model, external=False)
         graph = proto.graph
-        constants = {each.name for each in graph.initializer}
-        constants.update(each.values.name for each in graph.sparse_initializer)
-        inputs = [each.name for each in graph.input if each.name not in constants]
+        inputs = input_names(proto)
         names = dict.fromkeys(inputs)
         names.update(dict.fromkeys(name for node in graph.node for name in node.output if name))
         if tensors is None:
@@ -283,7 +280,7 @@ def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Stat
         middle = np.minimum(dtype.type(far), ends.max)
         for end in (middle, np.nextafter(middle, dtype.type(0)), np.nextafter(middle, ends.max)):
             other = end if symmetric else np.clip(dtype.type(span - float(end)), 0, ends.max)
-            low, high = (-other, end) if upper else (-end, other)
+            low, high = (0 - other, end) if upper else (-end, other)
             found.append(_static(low, high, qmin, qmax, symmetric))
     written = [each for each in found if (each.scale, each.zero_point) == (params.scale, zero)]
     return (written or found)[0]
@@ -349,7 +346,7 @@ class Calibration:
     def params(
         self,
         tensor: str,
-        dtype: Any = "uint8",
+        dtype: Any = "int8",
         *,
         method: str | None = None,
         percentile: float | None = None,
@@ -357,16 +354,16 @@ class Calibration:
     ) -> QuantParams:
         """Scale and zero point of an activation, those that `save_ort_cache` has written.
 
-        They are what the observer's `params` gives in the convention ``onnx``.  Two kinds of scale
-        cannot always be written, and are then the nearest that can: in the last bit those of
-        symmetric uint8, and those of a float16 tensor, which are float16.
+        They are what the observer's `params` gives in the convention ``onnx``.  Some scales cannot
+        be written, and are then the nearest that can: one in some hundred of symmetric uint8, in
+        the last bit; those of a float16 tensor, which are float16; a subnormal one becomes 1.
 
         Parameters
         ----------
         tensor
             One of `tensors`.
         dtype
-            ``"uint8"`` or ``"int8"``: the type of the codes.
+            ``"int8"``, the default of ``quantize_static``, or ``"uint8"``: the type of the codes.
         method, percentile
             Others than those of the calibration.  One by ``"minmax"`` has no histograms.
         **keywords
@@ -421,7 +418,7 @@ class Calibration:
     def save_ort_cache(
         self,
         path: str | os.PathLike[str],
-        dtype: Any = "uint8",
+        dtype: Any = "int8",
         *,
         symmetric: bool = False,
         method: str | None = None,
@@ -437,7 +434,7 @@ class Calibration:
             The file to write, JSON; it appears whole or not at all.
         dtype, symmetric
             The ``activation_type`` of the call to ``quantize_static``, and its extra option
-            ``ActivationSymmetric``.
+            ``ActivationSymmetric``.  Without it one file serves both types.
         method, percentile
             As in `params`.
 
@@ -521,17 +518,17 @@ class Calibration:
         )
 
     def __str__(self) -> str:
-        """A table of the activations, with their parameters for uint8."""
+        """A table of the activations, with their parameters for int8."""
         return self._table()
 
     def _rows(
-        self, dtype: Any = "uint8", symmetric: bool = False
+        self, dtype: Any = "int8", symmetric: bool = False
     ) -> Iterator[tuple[str, Any, Any, QuantParams]]:
         """Name, minimum, maximum and parameters of each activation with data."""
         for name, params, _ in self._written(dtype, symmetric, None, None):
             yield name, *self._observers[name]._range(), params
 
-    def _table(self, dtype: Any = "uint8", symmetric: bool = False) -> str:
+    def _table(self, dtype: Any = "int8", symmetric: bool = False) -> str:
         rows = [
             [_checks.printable(name, 200), *map(str, (*ends, params.scale, params.zero_point))]
             for name, *ends, params in self._rows(dtype, symmetric)

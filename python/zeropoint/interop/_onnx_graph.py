@@ -51,6 +51,13 @@ def load(model: Model, *, external: bool = True) -> onnx.ModelProto:
     return loaded
 
 
+def input_names(model: onnx.ModelProto) -> list[str]:
+    """What a run must be fed with: no initializers, which may have the name of an input."""
+    given = {each.name for each in model.graph.initializer}
+    given.update(each.values.name for each in model.graph.sparse_initializer)
+    return [each.name for each in model.graph.input if each.name not in given]
+
+
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     """The message of a model with more outputs; the model itself stays as it is."""
     more = [onnx.ValueInfoProto(name=name) for name in names]
