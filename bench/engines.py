@@ -254,7 +254,7 @@ class Answer(NamedTuple):
 ENGINES = (
     Engine(
         "NumPy written by hand",
-        "the code of the tutorial in README",
+        "the code of the tutorial",
         "property tests over arrays, ranges, both rules",
         numpy,
     ),

@@ -267,7 +267,7 @@ def test_remembered(monkeypatch):
     q, made = EVERY["int8"], []
     real = _lookup._rescaling
     monkeypatch.setattr(_lookup, "_rescaling", lambda *a: made.append(a[2]) or real(*a))
-    for arithmetic in ("exact", "exact", "float", "float", "litert", "float", "exact"):
+    for arithmetic in ("exact", "exact", "float", "exact", "litert", "litert", "exact"):
         zp.rescale(q, A, B, arithmetic=arithmetic)
     assert made == ["exact", "float", "litert", "exact"]
     assert len(_lookup._remembered) == 2
@@ -325,6 +325,7 @@ TWO, THREE = (of(np.ones(n, np.float32), axis=0) for n in (2, 3))
 Q = np.zeros((2, 2), np.int8)
 BAD = [
     (lambda: zp.rescale(Q, A, B, arithmetic="exakt"), ValueError, "arithmetic 'exakt' is unknown"),
+    (lambda: zp.rescale(Q, A, B, arithmetic=["exact"]), ValueError, "arithmetic list .* is unkn"),
     (lambda: zp.rescale(Q, 0.1, B), TypeError, "source must be a QuantParams or OffsetParams"),
     (lambda: zp.rescale(Q, A, None), TypeError, "target must be a QuantParams or OffsetParams"),
     (lambda: zp.rescale(Q, A, BLOCKS), ValueError, "target has block_size 4"),

@@ -18,14 +18,47 @@ using core::FpGuard;
 
 namespace {
 
-// The error for "argument value": all words in a row, numbers in full.
-template <class... Words>
-[[noreturn]] void refuse(const Words&... words) {
+// Text, or a number in full.
+struct Word {
+    Word(const char* text) : kind(Kind::text), text(text) {}
+    Word(const std::string& text) : Word(text.c_str()) {}
+    Word(double number) : kind(Kind::real), real(number) {}
+    template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
+    Word(T number) : kind(std::is_signed_v<T> ? Kind::integer : Kind::natural) {
+        natural = static_cast<std::uint64_t>(number);
+    }
+    enum class Kind { text, real, integer, natural } kind;
+    union {
+        const char* text;
+        double real;
+        std::uint64_t natural;
+    };
+};
+
+// The error for "argument value": all words in a row.
+[[noreturn]] void refuse_in(const Word* words, const Word* end) {
     std::ostringstream text;
     text.imbue(std::locale::classic());
     text.precision(std::numeric_limits<float>::max_digits10);
-    (text << ... << words);
+    for (; words != end; ++words) switch (words->kind) {
+            case Word::Kind::text:
+                text << words->text;
+                break;
+            case Word::Kind::real:
+                text << words->real;
+                break;
+            case Word::Kind::integer:
+                text << static_cast<std::int64_t>(words->natural);
+                break;
+            case Word::Kind::natural:
+                text << words->natural;
+        }
     throw std::invalid_argument(text.str());
+}
+template <class... Words>
+[[noreturn]] void refuse(const Words&... words) {
+    const Word all[] = {words...};
+    refuse_in(all, std::end(all));
 }
 
 template <class Names>
@@ -257,6 +290,9 @@ core::Params checked(const AxisParams& p, DType code) {
     return prepared(p.scale, std::move(zeros), p.qmin, p.qmax, code, p.convention);
 }
 
+core::Layout layout(const Shape& shape, std::size_t axis, std::size_t block_size) {
+    return layout_of(shape, axis, block_size);
+}
 core::Layout layout(const Shape& shape, const AxisParams& p) {
     const core::Layout found = layout_of(shape, p.axis, p.block_size);
     if (found.parameters() != p.scale.size())

@@ -278,7 +278,7 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
 
 #: tables by the ids of two parameters, which the Lookup keeps alive, and the arithmetic
 _remembered: dict[tuple[int, int, str], Lookup] = {}
-_MOST = 256  #: of them
+_MOST = 256  #: of them; then they are forgotten
 
 
 def rescale(
@@ -327,14 +327,16 @@ def rescale(
         the shape; for LiteRT's, an OffsetParams, zero points outside [qmin, qmax], scales that
         are no float32, or a ratio of 2**31 or more; `out` as in `quantize`.
     """
-    _checks.name(arithmetic, "arithmetic", ARITHMETICS)
-    found = _remembered.get((id(source), id(target), arithmetic))
-    if found is None:
+    try:
+        found = _remembered[id(source), id(target), arithmetic]
+    except (KeyError, TypeError):  # TypeError: what is no string may have no hash
+        _checks.name(arithmetic, "arithmetic", ARITHMETICS)
         found = _rescaling(source, target, arithmetic)
-        while len(_remembered) >= _MOST:
-            _remembered.pop(next(iter(_remembered), (0, 0, "")), None)
+        if len(_remembered) >= _MOST:
+            _remembered.clear()
         _remembered[id(source), id(target), arithmetic] = found
-    return found(q, out=out)
+    rescaled: Array = _look_up(q, found, found._native, out)
+    return rescaled
 
 
 @_backend.ieee

@@ -111,6 +111,7 @@ constexpr int first_code = std::is_signed_v<Q> ? -128 : 0;
 core::Params checked(const Params&, DType code);
 core::Params checked(const AxisParams&, DType code);
 core::Layout layout(const Shape&, const AxisParams&);
+core::Layout layout(const Shape&, std::size_t axis, std::size_t block_size);
 core::Requantization requantization(const std::vector<double>& acc_scale, const Params&,
                                     DType code);
 core::Requantization requantization(const std::vector<double>& acc_scale, const AxisParams&,
