@@ -130,6 +130,7 @@ def test_files_with_isa_flags_use_no_inline_functions_of_std() -> None:
         assert set(re.findall(r"#include <(.+)>", text)) <= {
             "cstddef",
             "cstdint",
+            "arm_neon.h",
             "emmintrin.h",
             "immintrin.h",
         }
