@@ -31,7 +31,7 @@ struct Side {
                    ": tables work per tensor or per channel");
         const std::size_t n = params.scale.size();
         if (n != 1 && n != channels)
-            refuse("the scale of ", name, " has ", n, " elements; it needs ", channels,
+            refuse("scale of ", name, " has ", n, " elements; it needs ", channels,
                    ", or one for all");
     }
 
