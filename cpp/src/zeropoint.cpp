@@ -11,22 +11,33 @@
 #include <stdexcept>
 
 #include "fpstate.h"
+#include "refuse.h"
 
 namespace zeropoint {
 
 using core::FpGuard;
 
-namespace {
-
-// The error for "argument value": all words in a row, numbers in full.
-template <class... Words>
-[[noreturn]] void refuse(const Words&... words) {
+[[noreturn]] void refuse_in(const Word* words, const Word* end) {
     std::ostringstream text;
     text.imbue(std::locale::classic());
     text.precision(std::numeric_limits<float>::max_digits10);
-    (text << ... << words);
+    for (; words != end; ++words) switch (words->kind) {
+            case Word::Kind::text:
+                text << words->text;
+                break;
+            case Word::Kind::real:
+                text << words->real;
+                break;
+            case Word::Kind::integer:
+                text << static_cast<std::int64_t>(words->natural);
+                break;
+            case Word::Kind::natural:
+                text << words->natural;
+        }
     throw std::invalid_argument(text.str());
 }
+
+namespace {
 
 template <class Names>
 std::string joined(const Names& names) {
@@ -257,12 +268,27 @@ core::Params checked(const AxisParams& p, DType code) {
     return prepared(p.scale, std::move(zeros), p.qmin, p.qmax, code, p.convention);
 }
 
+core::Layout layout(const Shape& shape, std::size_t axis, std::size_t block_size) {
+    return layout_of(shape, axis, block_size);
+}
 core::Layout layout(const Shape& shape, const AxisParams& p) {
     const core::Layout found = layout_of(shape, p.axis, p.block_size);
     if (found.parameters() != p.scale.size())
         refuse("scale has ", p.scale.size(), " elements; data of this shape with axis ", p.axis,
                " and block_size ", p.block_size, " needs ", found.parameters());
     return found;
+}
+
+AxisParams along(const Params& p) {
+    return {{p.scale}, {p.zero_point}, p.qmin, p.qmax, 0, 0, p.convention, p.include_zero};
+}
+
+core::Layout layout(const Shape& shape, const AxisParams& source, const AxisParams& target) {
+    const bool several = source.scale.size() != 1;
+    if (several && target.scale.size() != 1 && source.axis != target.axis)
+        refuse("source has axis ", source.axis, " and target axis ", target.axis,
+               "; they must be the same");
+    return layout_of(shape, several ? source.axis : target.axis, 0);
 }
 
 core::Requantization requantization(const std::vector<double>& acc_scale, const Params& p,

@@ -187,6 +187,7 @@ def _info(options: argparse.Namespace) -> None:
         "backends": list(zp.backends()),
         "backend": zp.backend(),
         "reason": _backend.reason(),
+        "vbmi": core.get("vbmi", False),
         "threads": zp.get_num_threads(),
         "compiler": core.get("compiler"),
         "kernels": len(core.get("kernels", [])),
@@ -200,7 +201,7 @@ def _info(options: argparse.Namespace) -> None:
     print_pairs(
         {
             "zeropoint": zp.__version__,
-            "backends": ", ".join(zp.backends()),
+            "backends": ", ".join(zp.backends()) + "; AVX-512 with VBMI" * facts["vbmi"],
             "chosen": f"{zp.backend()} ({_backend.reason()})",
             "threads": str(facts["threads"]),
             "core": native if core else _no_core(),

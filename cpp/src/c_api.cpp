@@ -1,0 +1,468 @@
+// The C interface: what C hands over becomes what the typed API takes, and exceptions a status.
+#include <algorithm>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <iterator>
+#include <limits>
+#include <new>
+#include <tuple>
+
+#include "arithmetic.h"
+#include "zeropoint/zeropoint.hpp"
+
+// The library's own symbols are hidden; these are not, and cpp/exports.txt lists them.
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+#include "zeropoint/zeropoint.h"
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+using namespace zeropoint;
+using core::DType;
+using core::Layout;
+
+// What is made for a shape, or per tensor for any number of elements.
+struct Prepared {
+    Layout layout;
+};
+struct zeropoint_quantizer : Prepared {
+    core::Params params;
+};
+struct zeropoint_requantizer : Prepared {
+    core::Requantization requantization;
+};
+
+namespace {
+
+constexpr bool same(int c, core::DType dtype) { return c == static_cast<int>(dtype); }
+static_assert(same(ZEROPOINT_FLOAT16, core::DType::f16) &&
+              same(ZEROPOINT_BFLOAT16, core::DType::bf16) &&
+              same(ZEROPOINT_FLOAT32, core::DType::f32) && same(ZEROPOINT_INT8, core::DType::i8) &&
+              same(ZEROPOINT_UINT8, core::DType::u8));
+constexpr bool same(int c, Convention convention) { return c == static_cast<int>(convention); }
+static_assert(same(ZEROPOINT_NUMPY, Convention::numpy) && same(ZEROPOINT_ONNX, Convention::onnx) &&
+              same(ZEROPOINT_TORCH, Convention::torch) &&
+              same(ZEROPOINT_TFLITE, Convention::tflite) && same(ZEROPOINT_GGML, Convention::ggml));
+constexpr bool same(int c, ZeroPointFrom rule) { return c == static_cast<int>(rule); }
+static_assert(same(ZEROPOINT_DEFAULT_RULE, ZeroPointFrom::default_rule) &&
+              same(ZEROPOINT_FROM_MAX, ZeroPointFrom::max) &&
+              same(ZEROPOINT_FROM_MIN, ZeroPointFrom::min) &&
+              same(ZEROPOINT_LEAST_ERROR, ZeroPointFrom::least_error));
+
+// No call that succeeds touches it: the memory of a thread's first use cannot be refused.
+thread_local char message[512];
+
+// What `guarded` turns into ZEROPOINT_INVALID_ARGUMENT; the message is written.
+struct Refused {};
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 1, 2)))
+#endif
+[[noreturn]] void
+refuse(const char* format, ...) {
+    std::va_list words;
+    va_start(words, format);
+    std::vsnprintf(message, sizeof message, format, words);
+    va_end(words);
+    throw Refused();
+}
+
+// The status for the exception that is being handled.
+zeropoint_status failed() noexcept {
+    try {
+        throw;
+    } catch (const Refused&) {
+    } catch (const std::bad_alloc&) {
+        std::snprintf(message, sizeof message, "there is not enough memory");
+        return ZEROPOINT_OUT_OF_MEMORY;
+    } catch (const std::exception& error) {
+        std::snprintf(message, sizeof message, "%s", error.what());
+    }
+    return ZEROPOINT_INVALID_ARGUMENT;
+}
+template <class Call>
+zeropoint_status guarded(const Call& call) noexcept {
+    try {
+        call();
+        return ZEROPOINT_OK;
+    } catch (...) {
+        return failed();
+    }
+}
+
+// ---- what C hands over --------------------------------------------------------------------------
+
+template <class T>
+T& given(const char* name, T* object) {
+    if (!object) refuse("%s is NULL", name);
+    return *object;
+}
+
+void check_length(const char* name, std::size_t n) {
+    if (n > std::numeric_limits<std::size_t>::max() / 8)
+        refuse("%s is %zu: memory cannot hold as many elements; check that it is not below 0", name,
+               n);
+}
+
+// An array of n elements.
+template <class T>
+T* array(const char* name, T* data, std::size_t n, std::size_t size) {
+    if (!data && n) refuse("%s is NULL; %zu elements need memory", name, n);
+    if (reinterpret_cast<std::uintptr_t>(data) % size)
+        refuse("%s is not aligned to its elements of %zu bytes; copy it", name, size);
+    return data;
+}
+template <class T>
+std::vector<T> listed(const char* name, const T* data, const char* length, std::size_t n) {
+    check_length(length, n);
+    array(name, data, n, sizeof(T));
+    return std::vector<T>(data, data + n);
+}
+
+Shape shape_of(const std::size_t* shape, std::size_t dimensions) {
+    constexpr std::size_t most = core::Memory::most_dimensions;
+    if (dimensions > most) refuse("dimensions is %zu, more than %zu", dimensions, most);
+    return listed("shape", shape, "dimensions", dimensions);
+}
+
+template <class Enum>
+Enum chosen(const char* name, std::int32_t value, int count) {
+    if (value < 0 || value >= count)
+        refuse("%s %d is unknown; zeropoint.h lists them", name, static_cast<int>(value));
+    return static_cast<Enum>(value);
+}
+Convention convention_of(zeropoint_convention convention) {
+    return chosen<Convention>("convention", convention, std::size(core::convention_names));
+}
+DType code_dtype(zeropoint_dtype dtype) {
+    if (dtype != ZEROPOINT_UINT8 && dtype != ZEROPOINT_INT8)
+        refuse("dtype %d is not one of codes; use ZEROPOINT_UINT8 or ZEROPOINT_INT8",
+               static_cast<int>(dtype));
+    return static_cast<DType>(dtype);
+}
+DType real_dtype(zeropoint_dtype dtype) {
+    return chosen<DType>("the dtype of data", dtype, ZEROPOINT_FLOAT32 + 1);
+}
+
+core::ConstView reals(const void* x, zeropoint_dtype dtype, std::size_t n) {
+    const DType known = real_dtype(dtype);
+    check_length("n", n);
+    return {array("x", x, n, core::size_of(known)), known};
+}
+
+Params params_of(const zeropoint_params& p) {
+    return {
+        p.scale, p.zero_point, p.qmin, p.qmax, convention_of(p.convention), p.include_zero != 0};
+}
+AxisParams params_of(const zeropoint_axis_params& p) {
+    return {listed("scale", p.scale, "count", p.count),
+            listed("zero_point", p.zero_point, "zero_point_count", p.zero_point_count),
+            p.qmin,
+            p.qmax,
+            p.axis,
+            p.block_size,
+            convention_of(p.convention),
+            p.include_zero != 0};
+}
+core::Choice choice_of(const zeropoint_choice& c) {
+    return {
+        chosen<ZeroPointFrom>("zero_point_from", c.zero_point_from, std::size(core::rule_names)),
+        c.include_zero != 0,
+        c.symmetric != 0,
+        c.qmin,
+        c.qmax,
+        convention_of(c.convention)};
+}
+
+// ---- operations ---------------------------------------------------------------------------------
+
+zeropoint_quantizer quantizer_of(const zeropoint_params* params) {
+    const zeropoint_params& p = given("params", params);
+    return {{}, detail::checked(params_of(p), code_dtype(p.dtype))};
+}
+zeropoint_requantizer requantizer_of(double acc_scale, const zeropoint_params* params) {
+    const zeropoint_params& p = given("params", params);
+    return {{}, detail::requantization({acc_scale}, params_of(p), code_dtype(p.dtype))};
+}
+
+// `handle` is set whatever comes of it.
+template <class Handle, class Make>
+zeropoint_status create(const char* name, Handle** handle, const Make& make) noexcept {
+    return guarded([&] {
+        given(name, handle) = nullptr;
+        *handle = new Handle(make());
+    });
+}
+
+enum class Op { quantize, dequantize, fake_quantize, requantize, saturate, round, saturate_cast };
+// The names of its arrays, and what is in them: u8 for codes, f32 for data of any dtype.
+struct Arrays {
+    char in_name[4], out_name[2];
+    DType in, out;
+};
+constexpr Arrays arrays_of[] = {
+    {"x", "q", DType::f32, DType::u8},    // quantize
+    {"q", "x", DType::u8, DType::f32},    // dequantize
+    {"x", "y", DType::f32, DType::f32},   // fake_quantize
+    {"acc", "q", DType::i32, DType::u8},  // requantize
+    {"x", "y", DType::f32, DType::f32},   // saturate
+    {"x", "y", DType::f32, DType::f32},   // round
+    {"x", "q", DType::f32, DType::u8},    // saturate_cast
+};
+
+// `dtype` is that of the data.  Of saturate, `low` and `high` are the bounds; of round, `low` is
+// whether ties go away from 0; of saturate_cast the dtype of the codes.
+void run(Op op, const Prepared& made, const void* in, void* out, zeropoint_dtype dtype,
+         std::size_t n, std::int64_t low = 0, std::int64_t high = 0) {
+    check_length("n", n);
+    const bool any = made.layout.kind == Layout::Kind::tensor;
+    if (!any && n != made.layout.size())
+        refuse("n is %zu, and the shape has %zu elements; pass as many", n, made.layout.size());
+    const Layout layout = any ? Layout::tensor(n) : made.layout;
+    const Arrays& arrays = arrays_of[static_cast<int>(op)];
+    const auto dtype_of = [&](DType what) { return what == DType::f32 ? real_dtype(dtype) : what; };
+    const core::ConstView from{in, dtype_of(arrays.in)};
+    core::View to{out, dtype_of(arrays.out)};
+    array(arrays.in_name, in, n, core::size_of(from.dtype));
+    array(arrays.out_name, out, n, core::size_of(to.dtype));
+    const std::size_t isa = detail::isa();
+    const auto params = [&]() -> const core::Params& {
+        return static_cast<const zeropoint_quantizer&>(made).params;
+    };
+    switch (op) {
+        case Op::quantize:
+            core::quantize(isa, from, to, layout, params());
+            break;
+        case Op::dequantize:
+            core::dequantize(isa, from, to, layout, params());
+            break;
+        case Op::fake_quantize:
+            core::fake_quantize(isa, from, to, layout, params());
+            break;
+        case Op::requantize:
+            core::requantize(isa, from, to, layout,
+                             static_cast<const zeropoint_requantizer&>(made).requantization);
+            break;
+        case Op::saturate:
+            core::saturate(isa, from, to, n, low, high);
+            break;
+        case Op::round:
+            core::round(isa, from, to, n, low != 0);
+            break;
+        case Op::saturate_cast:
+            to.dtype = static_cast<DType>(low);
+            core::saturate_cast(isa, from, to, n);
+    }
+}
+zeropoint_status perform(Op op, const Prepared* made, const void* in, void* out,
+                         zeropoint_dtype dtype, std::size_t n) noexcept {
+    return guarded([&] { run(op, given("the handle", made), in, out, dtype, n); });
+}
+zeropoint_status single(Op op, const zeropoint_params* params, const void* in, void* out,
+                        zeropoint_dtype dtype, std::size_t n) noexcept {
+    return guarded([&] { run(op, quantizer_of(params), in, out, dtype, n); });
+}
+
+zeropoint_params chosen_params(const void* x, zeropoint_dtype dtype, std::size_t n,
+                               const zeropoint_choice* choice) {
+    const zeropoint_choice& c = given("choice", choice);
+    const Params p = detail::choose(reals(x, dtype, n), n, code_dtype(c.dtype), choice_of(c));
+    return {p.scale, p.zero_point, p.qmin, p.qmax, c.dtype, c.convention, p.include_zero};
+}
+
+}  // namespace
+
+// ---- the library and the machine ----------------------------------------------------------------
+
+const char* zeropoint_version(void) { return ZEROPOINT_VERSION; }
+
+const char* zeropoint_message(void) { return message; }
+
+const char* zeropoint_isa_name(size_t index) {
+    const char* name = nullptr;
+    guarded([&] {
+        if (index < core::isas().size()) name = core::isas()[index].c_str();
+    });
+    return name;
+}
+const char* zeropoint_isa(void) { return zeropoint_isa_name(detail::isa()); }
+zeropoint_status zeropoint_set_isa(const char* name) {
+    return guarded([&] { set_isa(name ? name : ""); });
+}
+
+size_t zeropoint_get_num_threads(void) { return get_num_threads(); }
+void zeropoint_set_num_threads(size_t n) { set_num_threads(n); }
+
+// ---- parameters ---------------------------------------------------------------------------------
+
+zeropoint_status zeropoint_make_params(float scale, int32_t zero_point, zeropoint_dtype codes,
+                                       zeropoint_convention convention, zeropoint_params* params) {
+    return guarded([&] {
+        zeropoint_params& made = given("params", params);
+        const int qmin = code_dtype(codes) == DType::u8 ? 0 : -128;
+        const zeropoint_params tried{scale, zero_point, qmin, qmin + 255, codes, convention, 1};
+        quantizer_of(&tried);
+        made = tried;
+    });
+}
+
+zeropoint_status zeropoint_make_choice(zeropoint_dtype codes, zeropoint_choice* choice) {
+    return guarded([&] {
+        const int qmin = code_dtype(codes) == DType::u8 ? 0 : -128;
+        given("choice", choice) = {ZEROPOINT_DEFAULT_RULE, 1, 0, qmin, qmin + 255, codes,
+                                   ZEROPOINT_NUMPY};
+    });
+}
+
+zeropoint_status zeropoint_choose_params(const void* x, zeropoint_dtype dtype, size_t n,
+                                         const zeropoint_choice* choice, zeropoint_params* params) {
+    return guarded([&] { given("params", params) = chosen_params(x, dtype, n, choice); });
+}
+
+zeropoint_status zeropoint_parameter_count(const size_t* shape, size_t dimensions, size_t axis,
+                                           size_t block_size, size_t* count) {
+    return guarded([&] {
+        given("count", count) =
+            detail::layout(shape_of(shape, dimensions), axis, block_size).parameters();
+    });
+}
+
+zeropoint_status zeropoint_choose_axis_params(const void* x, zeropoint_dtype dtype,
+                                              const size_t* shape, size_t dimensions, size_t axis,
+                                              size_t block_size, const zeropoint_choice* choice,
+                                              float* scale, int32_t* zero_point, size_t count,
+                                              zeropoint_axis_params* params) {
+    return guarded([&] {
+        const zeropoint_choice& c = given("choice", choice);
+        zeropoint_axis_params& made = given("params", params);
+        const Shape lengths = shape_of(shape, dimensions);
+        const Layout layout = detail::layout(lengths, axis, block_size);
+        if (count != layout.parameters())
+            refuse(
+                "count is %zu, and this shape has %zu parameters along its axis; make room for "
+                "as many",
+                count, layout.parameters());
+        array("scale", scale, count, sizeof *scale);
+        array("zero_point", zero_point, count, sizeof *zero_point);
+        const AxisParams p = detail::choose(reals(x, dtype, layout.size()), lengths, axis,
+                                            block_size, code_dtype(c.dtype), choice_of(c));
+        std::copy_n(p.scale.begin(), count, scale);
+        std::copy_n(p.zero_point.begin(), count, zero_point);
+        made = {scale,  zero_point, count,   count,        axis,          block_size,
+                p.qmin, p.qmax,     c.dtype, c.convention, p.include_zero};
+    });
+}
+
+zeropoint_status zeropoint_min_max(const void* x, zeropoint_dtype dtype, size_t n, float* low,
+                                   float* high) {
+    return guarded([&] {
+        float &least = given("low", low), &most = given("high", high);
+        std::tie(least, most) = detail::min_max(reals(x, dtype, n), n);
+    });
+}
+
+// ---- prepared operations ------------------------------------------------------------------------
+
+zeropoint_status zeropoint_quantizer_create(const zeropoint_params* params,
+                                            zeropoint_quantizer** quantizer) {
+    return create("quantizer", quantizer, [&] { return quantizer_of(params); });
+}
+zeropoint_status zeropoint_quantizer_create_axis(const zeropoint_axis_params* params,
+                                                 const size_t* shape, size_t dimensions,
+                                                 zeropoint_quantizer** quantizer) {
+    return create("quantizer", quantizer, [&] {
+        const DType code = code_dtype(given("params", params).dtype);
+        const AxisParams p = params_of(*params);
+        const Layout layout = detail::layout(shape_of(shape, dimensions), p);
+        return zeropoint_quantizer{{layout}, detail::checked(p, code)};
+    });
+}
+void zeropoint_quantizer_destroy(zeropoint_quantizer* quantizer) { delete quantizer; }
+
+zeropoint_status zeropoint_quantizer_quantize(const zeropoint_quantizer* quantizer, const void* x,
+                                              zeropoint_dtype dtype, void* q, size_t n) {
+    return perform(Op::quantize, quantizer, x, q, dtype, n);
+}
+zeropoint_status zeropoint_quantizer_dequantize(const zeropoint_quantizer* quantizer, const void* q,
+                                                void* x, zeropoint_dtype dtype, size_t n) {
+    return perform(Op::dequantize, quantizer, q, x, dtype, n);
+}
+zeropoint_status zeropoint_quantizer_fake_quantize(const zeropoint_quantizer* quantizer,
+                                                   const void* x, void* y, zeropoint_dtype dtype,
+                                                   size_t n) {
+    return perform(Op::fake_quantize, quantizer, x, y, dtype, n);
+}
+
+zeropoint_status zeropoint_requantizer_create(double acc_scale, const zeropoint_params* params,
+                                              zeropoint_requantizer** requantizer) {
+    return create("requantizer", requantizer, [&] { return requantizer_of(acc_scale, params); });
+}
+zeropoint_status zeropoint_requantizer_create_axis(const double* acc_scale, size_t acc_scale_count,
+                                                   const zeropoint_axis_params* params,
+                                                   const size_t* shape, size_t dimensions,
+                                                   zeropoint_requantizer** requantizer) {
+    return create("requantizer", requantizer, [&] {
+        const DType code = code_dtype(given("params", params).dtype);
+        const AxisParams p = params_of(*params);
+        const Layout layout = detail::layout(shape_of(shape, dimensions), p);
+        const auto scales = listed("acc_scale", acc_scale, "acc_scale_count", acc_scale_count);
+        return zeropoint_requantizer{{layout}, detail::requantization(scales, p, code)};
+    });
+}
+void zeropoint_requantizer_destroy(zeropoint_requantizer* requantizer) { delete requantizer; }
+
+zeropoint_status zeropoint_requantizer_requantize(const zeropoint_requantizer* requantizer,
+                                                  const int32_t* acc, void* q, size_t n) {
+    return perform(Op::requantize, requantizer, acc, q, 0, n);
+}
+
+// ---- single calls -------------------------------------------------------------------------------
+
+zeropoint_status zeropoint_quantize(const void* x, zeropoint_dtype dtype, void* q, size_t n,
+                                    const zeropoint_params* params) {
+    return single(Op::quantize, params, x, q, dtype, n);
+}
+zeropoint_status zeropoint_dequantize(const void* q, void* x, zeropoint_dtype dtype, size_t n,
+                                      const zeropoint_params* params) {
+    return single(Op::dequantize, params, q, x, dtype, n);
+}
+zeropoint_status zeropoint_fake_quantize(const void* x, void* y, zeropoint_dtype dtype, size_t n,
+                                         const zeropoint_params* params) {
+    return single(Op::fake_quantize, params, x, y, dtype, n);
+}
+zeropoint_status zeropoint_requantize(const int32_t* acc, void* q, size_t n, double acc_scale,
+                                      const zeropoint_params* params) {
+    return guarded([&] { run(Op::requantize, requantizer_of(acc_scale, params), acc, q, 0, n); });
+}
+
+zeropoint_status zeropoint_quantize_dynamic(const void* x, zeropoint_dtype dtype, void* q, size_t n,
+                                            const zeropoint_choice* choice,
+                                            zeropoint_params* params) {
+    return guarded([&] {
+        zeropoint_params& made = given("params", params);
+        const zeropoint_params found = chosen_params(x, dtype, n, choice);
+        run(Op::quantize, quantizer_of(&found), x, q, dtype, n);
+        made = found;
+    });
+}
+
+zeropoint_status zeropoint_saturate(const void* x, void* y, zeropoint_dtype dtype, size_t n,
+                                    int64_t qmin, int64_t qmax) {
+    return guarded([&] {
+        detail::check_bounds(qmin, qmax);
+        run(Op::saturate, {}, x, y, dtype, n, qmin, qmax);
+    });
+}
+zeropoint_status zeropoint_round(const void* x, void* y, zeropoint_dtype dtype, size_t n,
+                                 zeropoint_ties ties) {
+    return guarded([&] { run(Op::round, {}, x, y, dtype, n, chosen<int>("ties", ties, 2)); });
+}
+zeropoint_status zeropoint_saturate_cast(const void* x, zeropoint_dtype dtype, void* q,
+                                         zeropoint_dtype codes, size_t n) {
+    return guarded(
+        [&] { run(Op::saturate_cast, {}, x, q, dtype, n, static_cast<int>(code_dtype(codes))); });
+}
