@@ -136,9 +136,9 @@ def draw(model: str, seed: int, count: int) -> tuple[list[Feed], list[Feed]]:
     rng = np.random.default_rng(seed)
     if model == "magika":
         files = real_files()
-        order = [files[i] for i in rng.permutation(len(files))]
+        order = [files[i] for i in rng.permutation(len(files))[: 8 * 5 * count]]
         batches = [magika_feed(order[i : i + 8]) for i in range(0, len(order) - 7, 8)]
-        return batches[:count], batches[count : 5 * count]
+        return batches[:count], batches[count:]
     float_model = session(inside(*MODELS["silero"]))
     halves = [[voice(rng, 2) for _ in range(count)] for _ in range(2)]
     first, second = (
