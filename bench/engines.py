@@ -134,28 +134,37 @@ def litert_tensor(name: str, dtype: str, shape: tuple[int, ...], quantization: A
     return tensor
 
 
+def litert_quantization(scale: Any, zero_point: Any, axis: int = 0) -> Any:
+    numbers = module("ai_edge_litert.schema_py_generated").QuantizationParametersT()
+    numbers.scale = np.atleast_1d(scale).tolist()
+    numbers.zeroPoint = np.atleast_1d(zero_point).tolist()
+    numbers.quantizedDimension = axis
+    return numbers
+
+
 def litert_model(
     operator: str, code: str, shape: tuple[int, ...], scale: Any, zero_point: Any, axis: int
 ) -> bytes:
     """A model of one QUANTIZE or DEQUANTIZE."""
+    numbers = litert_quantization(scale, zero_point, axis)
+    tensors = [litert_tensor("x", "float32", shape), litert_tensor("q", code, shape, numbers)]
+    return litert_chains(operator, [tensors[:: -1 if operator == "DEQUANTIZE" else 1]])
+
+
+def litert_chains(operator: str, pairs: Sequence[Sequence[Any]]) -> bytes:
+    """A model of one operator for each pair of tensors, from the first to the second."""
     schema, flatbuffers = module("ai_edge_litert.schema_py_generated"), module("flatbuffers")
-    numbers = schema.QuantizationParametersT()
-    numbers.scale = np.atleast_1d(scale).tolist()
-    numbers.zeroPoint = np.atleast_1d(zero_point).tolist()
-    numbers.quantizedDimension = axis
     graph = schema.SubGraphT()
-    graph.tensors = [
-        litert_tensor("x", "float32", shape),
-        litert_tensor("q", code, shape, numbers),
-    ]
-    if operator == "DEQUANTIZE":
-        graph.tensors.reverse()
+    graph.tensors = [tensor for pair in pairs for tensor in pair]
+    graph.inputs, graph.outputs = [[*range(i, 2 * len(pairs), 2)] for i in (0, 1)]
+    graph.operators = []
+    for i in graph.inputs:
+        call = schema.OperatorT()
+        call.opcodeIndex, call.inputs, call.outputs = 0, [i], [i + 1]
+        graph.operators.append(call)
     operator_code = schema.OperatorCodeT()
     operator_code.builtinCode = getattr(schema.BuiltinOperator, operator)
     operator_code.deprecatedBuiltinCode = operator_code.builtinCode
-    call = schema.OperatorT()
-    call.opcodeIndex, call.inputs, call.outputs = 0, [0], [1]
-    graph.inputs, graph.outputs, graph.operators = [0], [1], [call]
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs = 3, [operator_code], [graph]
     model.buffers = [schema.BufferT()]
@@ -245,7 +254,7 @@ class Answer(NamedTuple):
 ENGINES = (
     Engine(
         "NumPy written by hand",
-        "the code of the tutorial in README",
+        "the code of the tutorial",
         "property tests over arrays, ranges, both rules",
         numpy,
     ),

@@ -780,6 +780,7 @@ OUT: dict[str, Callable[[Any], Any]] = {
     "dequantize": lambda out: zp.dequantize(U8, P, out=out),
     "fake_quantize": lambda out: zp.fake_quantize(F32, P, out=out),
     "requantize": lambda out: zp.requantize(U8.astype(np.int32), 0.1, P, out=out),
+    "rescale": lambda out: zp.rescale(U8, P, P, out=out),
     "saturate": lambda out: zp.saturate(F32, 0, 5, out=out),
     "saturate of integers": lambda out: zp.saturate(U8.astype(np.int32), 0, 5, out=out),
     "saturate_cast": lambda out: zp.saturate_cast(F32, "uint8", out=out),

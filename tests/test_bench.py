@@ -111,6 +111,28 @@ def test_the_page_shows_the_committed_run_of_real_offsets() -> None:
     assert shown == readme.offsets(*report.load(machine.ROOT / "bench/results/offsets.json"))
 
 
+def test_the_page_shows_the_committed_run_of_codes_to_codes() -> None:
+    page = (machine.ROOT / "docs/speed.md").read_text()
+    shown = page.split("<!-- lookups:begin -->\n")[1].split("\n<!-- lookups:end -->")[0]
+    assert shown == readme.lookups(*report.load(machine.ROOT / "bench/results/lookups.json"))
+
+
+def test_the_table_of_codes_to_codes() -> None:
+    size = Case(JOB["image_lookup"], 2**20).size
+    rows = [
+        of_one_run("lookup", "zeropoint", 4e-6, 2**16, of_bare_loop=0.8, vs_fastest_peer=7.0),
+        of_one_run("lookup", "opencv", 28e-6, 2**16, vs_fastest_peer=1.0),
+        of_one_run("image_lookup", "zeropoint", 8e-5, size, vs_fastest_peer=None),
+    ]
+    text = readme._lookups({1: readme._found(rows, 1)})
+    assert text.splitlines()[-2:] == [
+        "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.2 x | 7.00 x opencv |",
+        "| `image_lookup`: pixels of 224 x 224 -> int8, one table per index of axis 3 | 6 images "
+        "| 80 us |  |  |",
+    ]
+    assert readme._lookups({1: {}}) == ""
+
+
 def test_the_table_of_formats() -> None:
     def row(job: str, system: str, seconds: float, role: str = "peer") -> suite.Row:
         (size,) = JOB[job].sizes_of(None)

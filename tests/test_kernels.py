@@ -288,7 +288,7 @@ def test_every_kernel_is_a_known_operation() -> None:
     rest = {"dequantize", "fake_quantize", "convert", "saturate", "round", "min_max", "histogram"}
     moved = {"gather", "scatter", "transpose", "swap_bytes"}
     measured = {"clipped", "errors", "tally", "fewest"}
-    assert operations == quantize | rest | moved | measured | {"to_q8_0", "from_q8_0"}
+    assert operations == quantize | rest | moved | measured | {"to_q8_0", "from_q8_0", "lookup"}
 
 
 def test_a_wrong_kernel_is_caught(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,6 +278,13 @@ py::object requantize(std::size_t isa, const Given& given) {
     return ::requantize(isa, given[0], params, *requantization, given.or_none(3));
 }
 
+// _look_up(q, lookup, native, out)
+py::object look_up(std::size_t isa, const Given& given) {
+    const Owner<NativeTables> tables(py::reinterpret_borrow<py::object>(given.or_none(2)));
+    if (!given[0] || !tables) return py::none();
+    return ::look_up(isa, given[0], *tables, given.or_none(3));
+}
+
 // ---- saturate and round -------------------------------------------------------------------------
 
 // saturate(x, qmin, qmax, *, out)
@@ -319,6 +326,7 @@ constexpr struct {
     {"dequantize", &answer::dequantize},
     {"fake_quantize", &answer::fake_quantize},
     {"requantize", &answer::requantize},
+    {"_look_up", &answer::look_up},
     {"saturate", &answer::saturate},
     {"saturate_cast", &answer::saturate_cast},
     {"round", &answer::round},

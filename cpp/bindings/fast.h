@@ -76,6 +76,18 @@ py::object requantize(std::size_t isa, py::handle acc, const NativeParams& param
             zp::Poll poll) { return zp::requantize(isa, from, to, layout, requantization, poll); });
 }
 
+// Codes of the tables' source to codes of their target.
+py::object look_up(std::size_t isa, py::handle q, const NativeTables& tables, py::handle out) {
+    const auto from = view_of(q);
+    if (!from || from->dtype != tables.source) return py::none();
+    const auto layout = layout_of(q, tables.axis, 0);
+    if (!layout || layout->parameters() != tables.core.size()) return py::none();
+    return fast(
+        isa, q, *from, layout, out, tables.target, true,
+        [&](const zp::ConstView& from, const zp::View& to, const zp::Layout& layout,
+            zp::Poll poll) { return zp::lookup(isa, from, to, layout, tables.core, poll); });
+}
+
 // ---- saturate and round ----------------------------------------------------------------------
 
 // The bounds are numbers that the dtype of `x` holds.

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     }
     Held<NativeParams>::make_type(m, "Params");
     Held<NativeChoice>::make_type(m, "Choice");
+    Held<NativeTables>::make_type(m, "Tables");
 
     m.def("isas", &zp::isas);
     m.def("set_num_threads", &zp::set_num_threads);
@@ -27,6 +28,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("make_params", &make_params);
     m.def("make_offset_params", &make_offset_params);
     m.def("make_choice", &make_choice);
+    m.def("make_tables", &make_tables);
     m.def(
         "choose",
         [](const py::array& low, const py::array& high, const NativeChoice& choice) -> py::object {
@@ -46,6 +48,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("dequantize_into", &into<&dequantize, NativeParams>);
     m.def("fake_quantize_into", &into<&fake_quantize, NativeParams>);
     m.def("requantize_into", &into<&requantize_by, NativeParams, py::array>);
+    m.def("lookup_into", &into<&look_up, NativeTables>);
     m.def("saturate_into", &into<&saturate, std::int64_t, std::int64_t>);
     m.def("saturate_cast_into", &into<&saturate_cast, bool>);
     m.def("round_into", &into<&rounded, bool>);

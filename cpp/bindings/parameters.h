@@ -157,6 +157,25 @@ NativeParams make_offset_params(const py::array& scale, const py::array& offset,
                : make(to_vector<float>(scale), to_vector<float>(offset));
 }
 
+// Tables for codes of one dtype, which become codes of another.
+struct NativeTables {
+    zp::Tables core;
+    zp::DType source, target;
+    Axis axis;
+};
+
+// `table` has 256 bytes for each channel, in the order of the bytes of the codes.
+NativeTables make_tables(const py::array& table, bool from_signed, bool to_signed, Axis axis) {
+    constexpr auto entries = static_cast<py::ssize_t>(zp::Tables::entries);
+    expect(dtype_of(table) == zp::DType::u8 && has_flags(table, plain_flags));
+    const std::size_t n = size_of(table) / zp::Tables::entries;
+    if (table.ndim() == 0 || table.shape(table.ndim() - 1) != entries || (!axis && n != 1))
+        throw py::value_error("a table of 256 bytes, or one for each channel of an axis");
+    const auto code = [](bool is_signed) { return is_signed ? zp::DType::i8 : zp::DType::u8; };
+    const auto* bytes = static_cast<const std::uint8_t*>(table.data());
+    return {{bytes, n}, code(from_signed), code(to_signed), axis};
+}
+
 // A choice, and what parameters that follow from it take over as it is.
 struct NativeChoice {
     zp::Choice core;
@@ -246,6 +265,10 @@ struct HeldCaster {
 template <>
 struct py::detail::type_caster<NativeParams> : HeldCaster<NativeParams> {
     static constexpr auto name = const_name("Params");
+};
+template <>
+struct py::detail::type_caster<NativeTables> : HeldCaster<NativeTables> {
+    static constexpr auto name = const_name("Tables");
 };
 template <>
 struct py::detail::type_caster<NativeChoice> : HeldCaster<NativeChoice> {

@@ -21,7 +21,8 @@ namespace {
 
 std::vector<std::string> names_of(const Targets& targets) {
     std::vector<std::string> names;
-    for (const Target& target : targets) names.emplace_back(target.name);
+    for (const Target& target : targets)
+        if (names.empty() || names.back() != target.name) names.emplace_back(target.name);
     return names;
 }
 
@@ -222,6 +223,8 @@ const std::vector<std::string>& isas() {
 
 std::vector<std::string> compiled_isas() { return names_of(compiled_targets()); }
 
+bool has_vbmi() noexcept { return targets().begin()->vbmi; }
+
 std::vector<std::string> kernel_names() {
     return {
 #define ZP_KERNEL(op, a, b) #op " " #a " " #b,
@@ -311,6 +314,16 @@ bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away
     pipeline.convert(x.dtype, inner);
     pipeline.add(Op::round, inner, inner, tag(inner), ties_away ? Tag::away : Tag::even);
     pipeline.convert(inner, x.dtype);
+    return pipeline.run(poll);
+}
+
+bool lookup(std::size_t isa, Input q, Output r, const Layout& layout, const Tables& tables,
+            Poll poll) {
+    Pipeline pipeline(isa, layout, input(q, DType::u8), output(r, DType::u8));
+    Stage& stage = pipeline.add(Op::lookup, DType::u8, DType::u8, Tag::u8, Tag::u8);
+    stage.scale = tables.bytes();
+    stage.parameter_size = Tables::entries;
+    stage.unrepeatable = true;  // they are large, and the loop knows columns
     return pipeline.run(poll);
 }
 

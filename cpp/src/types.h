@@ -56,6 +56,7 @@ enum class Op : std::uint8_t {
     tally,
     fewest,
     mark,
+    lookup,
     count
 };
 

@@ -41,12 +41,17 @@ from .observers import HistogramObserver, MinMaxObserver
 
 if TYPE_CHECKING:
     from ._diagnose import Diagnosis, diagnose
+    from ._lookup import Lookup, image_lookup, rescale
     from ._probe import probe
 
 __version__ = "0.1.0"
 
 #: what is imported when it is first used, and where it is
-_LAZY = {"Diagnosis": "_diagnose", "diagnose": "_diagnose", "probe": "_probe"}
+_LAZY = {
+    **dict.fromkeys(("Diagnosis", "diagnose"), "_diagnose"),
+    **dict.fromkeys(("Lookup", "image_lookup", "rescale"), "_lookup"),
+    "probe": "_probe",
+}
 
 __all__ = [
     "CONVENTIONS",
@@ -55,6 +60,7 @@ __all__ = [
     "Diagnosis",
     "ErrorStats",
     "HistogramObserver",
+    "Lookup",
     "MinMaxObserver",
     "OffsetParams",
     "QuantParams",
@@ -69,11 +75,13 @@ __all__ = [
     "fake_quantize",
     "flip_signedness",
     "get_num_threads",
+    "image_lookup",
     "min_max",
     "probe",
     "quantize",
     "quantize_dynamic",
     "requantize",
+    "rescale",
     "round",
     "saturate",
     "saturate_cast",

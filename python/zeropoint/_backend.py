@@ -49,7 +49,7 @@ if importlib.util.find_spec(f"{__package__}._core") is not None:
     _refuse_subinterpreters()
     _core = importlib.import_module(f"{__package__}._core")  # one that fails to load is an error
 _agrees = not _core or (
-    hasattr(_core, "make_offset_params")
+    hasattr(_core, "make_tables")
     and _core.conventions() == list(_conventions.CONVENTIONS)
     and _core.offset_conventions() == list(_conventions.OFFSET_CONVENTIONS)
 )
@@ -214,7 +214,7 @@ if _threads is not None:
 
 
 def core_info() -> dict[str, Any]:
-    """Compiler, compiled ISAs and kernels of the core; empty where it is absent."""
+    """Compiler, compiled ISAs, kernels; whether AVX-512 is with VBMI.  Empty without the core."""
     return dict(_core.info()) if _core else {}
 
 
@@ -280,6 +280,17 @@ def native_choice(*fields: Any) -> Any:
     return _core.make_choice(*fields)
 
 
+def native_tables(table: Array, source: np.dtype[Any], axis: int | None) -> Any:
+    """The core's form of the tables of `_reference.lookup`, None where the core is absent."""
+    if _core is None:
+        return None
+    _check_version()
+    is_signed = source.kind == "i"
+    # the byte of code -128 is 128
+    table = np.roll(table, 128, axis=-1) if is_signed else contiguous(table)
+    return _core.make_tables(table.view(np.uint8), is_signed, table.dtype.kind == "i", axis)
+
+
 # ---------------------------------------------------------------------------------------------
 # The general path: valid arrays in any layout
 
@@ -310,6 +321,12 @@ def elementwise(
     if result is not out:
         copy(out, result)
     return out
+
+
+def look_up(q: Array, table: Array, axis: int | None, native: Any, out: Array | None) -> Array:
+    """`_reference.lookup` on the current backend; `native` is the core's form of the tables."""
+    arguments = table.dtype, out, (native,), lambda q: _reference.lookup(q, table, axis)
+    return elementwise("lookup_into", q, *arguments)
 
 
 @ieee

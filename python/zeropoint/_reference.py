@@ -10,6 +10,7 @@ and float32 data and float64 for float64 data.  NumPy's ufuncs do exactly that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -270,6 +271,108 @@ def requantize(
     return np.asarray(np.clip(code, qmin, qmax)).astype(dtype)
 
 
+# ---------------------------------------------------------------------------------------------
+# Codes to codes: what the 256 codes of a source become under a target, a row for each channel
+
+
+def line(
+    first: Array, second: Array, *, qmin: int, qmax: int, convention: str
+) -> list[tuple[Fraction, Fraction]]:
+    """Slope and start of each channel's line, exactly: code q is worth ``slope * q + start``."""
+    found = []
+    for kept, other in zip(first.ravel().tolist(), second.ravel().tolist(), strict=True):
+        slope, start = Fraction(kept), Fraction(other)
+        if convention in CODE:
+            start *= -slope
+        elif convention in BY_SPAN:
+            slope /= qmax - qmin
+            start += (Fraction(1, 2) - qmin) * slope
+        found.append((slope, start))
+    return found
+
+
+#: Whether a code half way between two integers goes down, the upper one being `up`; else it goes
+#: up.  Each convention rounds the code before or after it adds the zero point z.
+HALF_GOES_DOWN: dict[str, Callable[[Array, Array], Array]] = {
+    **dict.fromkeys(("numpy", "cf"), lambda up, z: up % 2 == 1),
+    **dict.fromkeys(("onnx", "torch"), lambda up, z: (up - z) % 2 == 1),
+    **dict.fromkeys(("tflite", "ggml"), lambda up, z: up <= z),
+    **dict.fromkeys(BY_SPAN, lambda up, z: up != up),
+}
+
+
+def exact_codes(
+    codes: Array,
+    source: list[tuple[Fraction, Fraction]],
+    target: list[tuple[Fraction, Fraction]],
+    zero_point: Array,
+    *,
+    qmin: int,
+    qmax: int,
+    convention: str,
+) -> Array:
+    """The integers nearest to ``t = (value - start) / slope``, each value one of a `line`.
+
+    A ratio of integers for each channel, ``(a q + b) / c``, so nothing is rounded but the code.
+    """
+    rows = []
+    for (slope, start), (width, origin) in zip(source, target, strict=True):
+        if width:
+            ratio, rest = slope / width, (start - origin) / width
+        elif convention == "faiss":  # a span of 0: the first code
+            ratio, rest = Fraction(), Fraction(qmin)
+        else:  # which sentence-transformers divides by 1
+            ratio, rest = slope, start - origin + qmin - Fraction(1, 2)
+        c = math.lcm(ratio.denominator, rest.denominator)
+        rows.append((int(ratio * c), int(rest * c), c))
+    small = all(512 * abs(a) + 2 * abs(b) + c < 2**62 for a, b, c in rows)
+    kind = np.int64 if small else object  # Python's integers have no bounds
+    table = np.array(rows, kind).reshape(-1, 3)
+    a, b, whole = table[:, :1], table[:, 1:2], 2 * table[:, 2:]
+    raised = 2 * (a * codes.astype(kind) + b) + whole // 2
+    up = np.asarray(raised // whole)
+    down = HALF_GOES_DOWN[convention](up, zero_point.astype(kind).reshape(-1, 1))
+    return np.asarray(np.clip(up - ((up * whole == raised) & down), qmin, qmax))
+
+
+LITERT_SHIFTS = 31  #: the largest shift to the left for which LiteRT's multiplication is defined
+
+
+def fixed_point(ratio: Array) -> tuple[Array, Array]:
+    """TFLite's QuantizeMultiplier: ``ratio = multiplier * 2**(shift - 31)``, the first 31 bits."""
+    fraction, shift = np.frexp(ratio)
+    multiplier = np.floor(np.ldexp(fraction, 31) + 0.5).astype(np.int64)
+    over = multiplier == 2**31
+    multiplier, shift = np.where(over, 2**30, multiplier), shift + over
+    return np.where(shift < -31, 0, multiplier), np.where(shift < -31, 0, shift).astype(np.int64)
+
+
+def litert_codes(
+    steps: Array, scale: Array, into: Array, zero_point: Array, *, xnnpack: bool, reference: bool
+) -> Array:
+    """What LiteRT's QUANTIZE makes of ``steps = q - z``, before it is clipped.
+
+    `scale` and `into`, the scales of input and output, are float32, and all have a column for each
+    code and a row for each channel.  With `xnnpack` the delegate's kernel takes ratios in
+    [2**-8, 2**7], in 8 bits behind the point.  All else is a saturating rounding doubling high
+    multiplication (gemmlowp), then a rounding shift: halves go up, but away from 0 in the
+    `reference` kernels.
+    """
+    multiplier, shift = fixed_point(scale.astype(np.float64) / into.astype(np.float64))
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    shifted = (steps << left).astype(np.int32).astype(np.int64)  # in 32 bits, which wrap
+    high = (shifted * multiplier + 2**30) >> 31
+    away = (high < 0) & (right > 0) & reference
+    found = (high + ((1 << right) >> 1) - away) >> right
+    if xnnpack:
+        with np.errstate(over="ignore", under="ignore"):
+            narrow_ratio = scale / into
+        inside = (narrow_ratio >= 2.0**-8) & (narrow_ratio <= 2.0**7)
+        parts = np.rint(np.where(inside, narrow_ratio, 0) * np.float32(256)).astype(np.int64)
+        found = np.where(inside, (steps * parts + 128) >> 8, found)
+    return (found + zero_point).astype(np.int32)
+
+
 #: a block of GGUF's Q8_0
 Q8_0 = np.dtype([("scale", "<f2"), ("codes", "i1", 32)])
 
@@ -294,6 +397,20 @@ def from_q8_0(blocks: Array, dtype: np.dtype[Any]) -> Array:
     fields = blocks.view(Q8_0)[:, 0]
     scale = fields["scale"].astype(np.float32)
     return narrow(fields["codes"].astype(np.float32) * scale[:, None], dtype)
+
+
+def lookup(q: Array, table: Array, axis: int | None) -> Array:
+    """What each code becomes: ``table[i]``, or of its channel ``table[channel, i]``.
+
+    `i` is the code minus the least one of q's dtype, so that a table has 256 entries.
+    """
+    index = q.astype(np.intp) - np.iinfo(q.dtype).min
+    if axis is None:
+        return np.asarray(table[index])
+    shape = [1] * q.ndim
+    shape[axis] = -1
+    channel = np.arange(len(table)).reshape(shape)
+    return np.asarray(table[channel, index])
 
 
 def saturate(x: Array, qmin: int, qmax: int) -> Array:

@@ -210,8 +210,23 @@ private:
     std::shared_ptr<Data> data_;
 };
 
+/// What becomes of codes: n tables of 256 bytes, one for each parameter of a layout per tensor or
+/// per channel.  The code whose byte is b becomes the one whose byte is the table's at b.
+class Tables {
+public:
+    static constexpr std::size_t entries = 256;
+    Tables(const std::uint8_t* bytes, std::size_t n) : bytes_(bytes, bytes + n * entries) {}
+    std::size_t size() const noexcept { return bytes_.size() / entries; }
+    const std::uint8_t* bytes() const noexcept { return bytes_.data(); }
+
+private:
+    std::vector<std::uint8_t> bytes_;
+};
+
 /// The ISAs this CPU can run, best first; functions below take an index into this list.
 const std::vector<std::string>& isas();
+/// Whether "avx512" of this CPU is with VBMI, which lookup has a loop for.
+bool has_vbmi() noexcept;
 /// All ISAs in this build; the CPU may lack some.
 std::vector<std::string> compiled_isas();
 /// "operation A B" for every kernel, in the order of kernels.def.
@@ -236,7 +251,7 @@ std::uint64_t enter_ieee() noexcept;
 void leave_ieee(std::uint64_t state) noexcept;
 
 // Each returns false if `poll` stopped it.  Input and output must not overlap, except that
-// fake_quantize, saturate and round may work in place.
+// fake_quantize, saturate, round and lookup may work in place.
 bool quantize(std::size_t isa, ConstView x, Output q, const Layout&, const Params&, Poll = {});
 bool dequantize(std::size_t isa, Input q, View x, const Layout&, const Params&, Poll = {});
 bool fake_quantize(std::size_t isa, ConstView x, Output y, const Layout&, const Params&, Poll = {});
@@ -248,6 +263,8 @@ bool saturate(std::size_t isa, ConstView x, Output y, std::size_t n, std::int64_
               std::int64_t high, Poll = {});
 bool saturate_cast(std::size_t isa, ConstView x, View q, std::size_t n, Poll = {});
 bool round(std::size_t isa, ConstView x, Output y, std::size_t n, bool ties_away, Poll = {});
+/// Of bytes, as the tables have them; the layout is per tensor or per channel.
+bool lookup(std::size_t isa, Input q, Output r, const Layout&, const Tables&, Poll = {});
 /// The blocks of GGUF's Q8_0 (llama.cpp), 34 bytes for 32 elements: float16 of d = max|x| / 127,
 /// little-endian, and codes by the ggml convention, 0 where 1 / d is not finite.
 constexpr std::size_t q8_0_elements = 32, q8_0_bytes = 34;
