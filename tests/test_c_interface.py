@@ -55,7 +55,8 @@ CONSTANTS = {name: int(value) for name, value in re.findall(r"ZEROPOINT_(\w+) = 
 NUMBERS = {
     "size_t": ctypes.c_size_t,
     **{f"int{bits}_t": getattr(ctypes, f"c_int{bits}") for bits in (32, 64)},
-    **{"float": ctypes.c_float, "double": ctypes.c_double},
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
     **dict.fromkeys(re.findall(r"typedef int32_t (\w+);", TEXT), ctypes.c_int32),
 }
 
