@@ -44,9 +44,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # The header
 
 TEXT = re.sub(r"//.*", "", HEADER.read_text())
+CALLBACK = re.compile(r"double \(\*\w+\)\(double \w+, void\* \w+\)")
 #: of each function: its result and its arguments, as C types
 PROTOTYPES = {
-    name: (result.strip(), re.findall(r"([^,]*?)\w+(?:,|$)", arguments))
+    name: (result.strip(), re.findall(r"([^,]*?)\w+(?:,|$)", CALLBACK.sub("void* f", arguments)))
     for result, name, arguments in re.findall(
         r"^(\w[\w *]*[ *])(zeropoint_\w+)\(([^;]*)\);", TEXT, re.MULTILINE
     )
@@ -68,7 +69,7 @@ def ctype(text: str) -> Any:
         return None
     if words == ["char*"]:
         return ctypes.c_char_p
-    return ctypes.c_void_p if "*" in text or "(" in text else NUMBERS[words[0]]
+    return ctypes.c_void_p if "*" in text else NUMBERS[words[0]]
 
 
 def structure(name: str) -> type[ctypes.Structure]:
@@ -218,9 +219,13 @@ def layer(program: Path, where: Path, library: Path | None) -> None:
     qx, x_params = zp.quantize_dynamic(x, "int8")
     acc = (qx.astype(np.int32) - x_params.zero_point) @ qw.T.astype(np.int32)
     acc_scale = np.float64(x_params.scale) * w_params.scale
-    y_params = zp.choose_params((acc * acc_scale).astype(np.float32), "int8")
-    per_unit = zp.QuantParams(np.full(19, y_params.scale), y_params.zero_point, "int8", axis=1)
-    y = y_params.dequantize(zp.requantize(acc, acc_scale, per_unit))
+    params = zp.choose_params((acc * acc_scale).astype(np.float32), "int8")
+    per_unit = zp.QuantParams(np.full(19, params.scale), params.zero_point, "int8", axis=1)
+    steps = np.float32(127 - params.zero_point)
+    y_params = zp.QuantParams(np.float32(params.scale) * steps / np.float32(255), -128, "int8")
+    relu = zp.Lookup(lambda x: np.maximum(x, 0), params, y_params)
+    y = y_params.dequantize(relu(zp.requantize(acc, acc_scale, per_unit)))
+    assert np.abs(y - np.maximum(x @ w.T, 0)).max() < 0.02 * np.abs(y).max()
     assert (where / "y.f32").read_bytes() == y.tobytes()
 
 
@@ -304,6 +309,8 @@ class Library(NamedTuple):
 def address(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.ctypes.data
+    if isinstance(value, Function):
+        return ctypes.cast(value, ctypes.c_void_p)
     if isinstance(value, ctypes.Structure | ctypes.c_void_p | ctypes._SimpleCData):
         return ctypes.addressof(value)
     return value
@@ -354,11 +361,15 @@ class Made:
 
     def __init__(self, c: Library, kind: str, *arguments: Any) -> None:
         self.c, self.kind, self.handle = c, kind, ctypes.c_void_p(1)
+        name = f"{kind}_create"
+        if isinstance(arguments[0], str):  # what a lookup is made of
+            what, *arguments = arguments  # type: ignore[assignment]
+            name += f"_{what}" if what else ""
         shaped = isinstance(arguments[-1], tuple)
         if shaped:
             *arguments, shape = arguments  # type: ignore[assignment]
             arguments = (*arguments, np.array(shape, np.uintp), len(shape))
-        c(f"{kind}_create{'_axis' if shaped else ''}", *arguments, self.handle)
+        c(f"{name}{'_axis' if shaped else ''}", *arguments, self.handle)
 
     def __call__(self, name: str, *arguments: Any) -> None:
         self.c(f"{self.kind}_{name}", self.handle.value, *arguments)
@@ -505,6 +516,90 @@ def test_other_functions_equal_python(c: Library) -> None:
             same(q, zp.saturate_cast(x, dtype))
         c("min_max", x, kind, x.size, low, high)
         assert (low.value, high.value) == tuple(map(float, zp.min_max(x)))
+
+
+ARITHMETICS = {"exact": "EXACT", "litert": "LITERT", "float": "IN_FLOAT"}
+ARITHMETICS["litert_reference"] = "LITERT_REFERENCE"
+CODES = np.arange(X.size, dtype=np.uint32).astype(np.uint8).reshape(SHAPE)
+Function = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_void_p)
+
+
+def compare_lookup(c: Library, handle: Made, lookup: zp.Lookup, q: Array) -> None:
+    """With what Python has: codes in another place and in their own, the table, the error."""
+    expected = lookup(q)
+    found = np.empty_like(expected)
+    handle("apply", q, found, q.size)
+    same(found, expected)
+    here = q.copy()
+    handle("apply", here, here, q.size)
+    same(here.view(expected.dtype), expected)
+    error, table, count = ctypes.c_double(), ctypes.c_void_p(), ctypes.c_size_t()
+    handle("max_abs_error", error)
+    handle("table", table, count)
+    assert error.value == lookup.max_abs_error
+    expected = np.atleast_2d(lookup.table)
+    if q.dtype == np.int8:  # in the order of the bytes
+        expected = np.roll(expected, 128, axis=1)
+    bytes_ = ctypes.string_at(table.value, 256 * count.value)
+    codes = np.frombuffer(bytes_, expected.dtype).reshape(-1, 256)
+    np.testing.assert_array_equal(codes, np.broadcast_to(expected, codes.shape))
+
+
+@pytest.mark.parametrize("dtypes", [(a, b) for a in ("uint8", "int8") for b in ("uint8", "int8")])
+def test_codes_to_codes_equal_python(c: Library, dtypes: tuple[str, str]) -> None:
+    a, b = dtypes
+    q = CODES.view(a)
+    source = zp.QuantParams(0.05, np.iinfo(a).min + 130, a)
+    square = Function(lambda x, _: x * x)
+    along_a, along_b = (zp.choose_params(X * k, d, axis=1) for k, d in ((1, a), (0.7, b)))
+    for convention in ("numpy", "tflite"):
+        target = zp.QuantParams(0.04, np.iinfo(b).min + 110, b, convention=convention)
+        both = in_c(source), in_c(target)
+        for name, constant in ARITHMETICS.items():
+            number = CONSTANTS[constant]
+            expected = zp.rescale(q, source, target, arithmetic=name)
+            found = np.empty_like(expected)
+            c("rescale", q, found, q.size, *both, number)
+            same(found, expected)
+            handle = Made(c, "lookup", "rescale", *both, number)
+            handle("apply", q, found, q.size)
+            same(found, expected)
+            for given in ((along_a, along_b), (source, along_b), (along_a, target)):
+                three = [in_c_along(params) for params in given]
+                handle = Made(c, "lookup", "rescale", *three, number, SHAPE)
+                handle("apply", q, found, q.size)
+                same(found, zp.rescale(q, *given, arithmetic=name))
+        handle = Made(c, "lookup", "", square, None, *both)
+        compare_lookup(c, handle, zp.Lookup(np.square, source, target), q)
+        given = along_a, along_b
+        handle = Made(c, "lookup", "", square, None, *map(in_c_along, given), SHAPE)
+        compare_lookup(c, handle, zp.Lookup(np.square, *given), q)
+
+
+def in_c_along(params: zp.QuantParams) -> Any:
+    """A tensor's as those of an axis: one for all."""
+    if params.axis is not None:
+        return in_c(params)
+    one = zp.QuantParams(
+        *([params.scale], params.zero_point, params.dtype), convention=params.convention, axis=0
+    )
+    return in_c(one)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_images_equal_python(c: Library, dtype: str) -> None:
+    params = zp.choose_params(X, dtype)
+    along = zp.choose_params(X, dtype, axis=1)
+    mean, std = np.linspace(0.3, 0.5, 7), np.linspace(0.2, 0.3, 7)
+    numbers = mean, 7, std, 7
+    last = np.array(SHAPE, np.uintp), 3, 1
+    handle = Made(c, "lookup", "image", *numbers, 255, in_c(params), *last)
+    compare_lookup(c, handle, zp.image_lookup(mean, std, params, channel_axis=1), CODES)
+    handle = Made(c, "lookup", "image", mean, 1, std, 1, 1, in_c(params), *last)
+    lookup = zp.image_lookup(mean[0], std[0], params, scale=1, channel_axis=1)
+    compare_lookup(c, handle, lookup, CODES)
+    handle = Made(c, "lookup", "image_axis", *numbers, 255, in_c(along), *last)
+    compare_lookup(c, handle, zp.image_lookup(mean, std, along, channel_axis=1), CODES)
 
 
 def test_the_machine(c: Library) -> None:
@@ -665,6 +760,37 @@ MISTAKES: dict[str, tuple[str, Callable[[Library], Any]]] = {
         "acc_scale has 2 elements; it must be one, or as many as scale (7)",
         lambda c: Made(c, "requantizer", np.ones(2), 2, in_c(ALONG), SHAPE),
     ),
+    "source": ("source is NULL", lambda c: c("rescale", CODES, OUT, 4, None, in_c(GOOD), 0)),
+    "target": (
+        "target is NULL",
+        lambda c: Made(c, "lookup", "rescale", in_c(ALONG), None, 0, SHAPE),
+    ),
+    "arithmetic": (
+        "arithmetic 4 is unknown",
+        lambda c: c("rescale", CODES, OUT, 4, in_c(GOOD), in_c(GOOD), 4),
+    ),
+    "function": (
+        "function is NULL",
+        lambda c: Made(c, "lookup", "", None, None, in_c(GOOD), in_c(GOOD)),
+    ),
+    "channels": (
+        "mean has 2 elements; it needs 7",
+        lambda c: Made(
+            *(c, "lookup", "image", np.ones(2), 2, np.ones(1), 1, 255, in_c(GOOD)),
+            *(LENGTHS, 3, 1),
+        ),
+    ),
+    "std": (
+        "std is NULL; 1 elements",
+        lambda c: Made(
+            c, "lookup", "image", np.ones(1), 1, None, 1, 255, in_c(GOOD), LENGTHS, 3, 1
+        ),
+    ),
+    "no lookup": ("the handle is NULL", lambda c: c("lookup_apply", None, CODES, OUT, 4)),
+    "error": (
+        "error is NULL",
+        lambda c: Made(c, "lookup", "rescale", in_c(GOOD), in_c(GOOD), 0)("max_abs_error", None),
+    ),
     "bounds": (
         "qmin 3 must not be greater than qmax 2; swap them",
         lambda c: c("saturate", X, OUT, F32, 4, 3, 2),
@@ -694,7 +820,7 @@ def test_an_error_leaves_no_handle(c: Library) -> None:
     with pytest.raises(Failed):
         c("quantizer_create", other(in_c(GOOD), scale=0), handle)
     assert handle.value is None
-    for kind in ("quantizer", "requantizer"):
+    for kind in ("quantizer", "requantizer", "lookup"):
         c(f"{kind}_destroy", None)
 
 

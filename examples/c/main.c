@@ -1,11 +1,12 @@
-// A fully connected layer in int8: y = x w^T, for x [rows, depth] and w [units, depth], files of
-// float32 without a header.
+// A fully connected layer in int8: y = relu(x w^T), for x [rows, depth] and w [units, depth], files
+// of float32 without a header.
 //
 //   cc main.c -o layer $(pkg-config --cflags --libs zeropoint)
 //   layer x.f32 w.f32 y.f32 depth
 //
 // The weights are quantized once, per unit and symmetric; the activations per tensor.  The dot
-// products in int32 are the caller's own; zeropoint brings their sums back to 8 bits.
+// products in int32 are the caller's own; zeropoint brings their sums back to 8 bits, and goes from
+// these codes to those of relu by a table.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,11 @@ static float* read_floats(const char* path, size_t* n) {
     return values;
 }
 
+static double relu(double value, void* context) {
+    (void)context;
+    return value > 0 ? value : 0;
+}
+
 int main(int argc, char** argv) {
     if (argc != 5) {
         fprintf(stderr, "usage: layer x.f32 w.f32 y.f32 depth\n");
@@ -71,7 +77,7 @@ int main(int argc, char** argv) {
     zeropoint_quantizer_destroy(quantizer);
 
     // the activations
-    zeropoint_params x_params, y_params;
+    zeropoint_params x_params, sum_params, y_params;
     int8_t* qx = memory(x_size, 1);
     choice.symmetric = 0;
     check(zeropoint_quantize_dynamic(x, ZEROPOINT_FLOAT32, qx, x_size, &choice, &x_params), "x");
@@ -90,30 +96,40 @@ int main(int argc, char** argv) {
             y[r * units + u] = (float)(sum * acc_scale[u]);
         }
 
-    // the range of y would be known from calibration; it is the same for all units
-    check(zeropoint_choose_params(y, ZEROPOINT_FLOAT32, sums, &choice, &y_params), "y");
-    float* y_scale = memory(units, sizeof *y_scale);
-    for (size_t u = 0; u < units; ++u) y_scale[u] = y_params.scale;
-    const zeropoint_axis_params per_unit = {.scale = y_scale,
+    // the range of a sum would be known from calibration; it is the same for all units
+    check(zeropoint_choose_params(y, ZEROPOINT_FLOAT32, sums, &choice, &sum_params), "sums");
+    float* sum_scale = memory(units, sizeof *sum_scale);
+    for (size_t u = 0; u < units; ++u) sum_scale[u] = sum_params.scale;
+    const zeropoint_axis_params per_unit = {.scale = sum_scale,
                                             .count = units,
-                                            .zero_point = &y_params.zero_point,
+                                            .zero_point = &sum_params.zero_point,
                                             .zero_point_count = 1,
                                             .axis = 1,
-                                            .qmin = y_params.qmin,
-                                            .qmax = y_params.qmax,
-                                            .dtype = y_params.dtype,
-                                            .convention = y_params.convention,
+                                            .qmin = sum_params.qmin,
+                                            .qmax = sum_params.qmax,
+                                            .dtype = sum_params.dtype,
+                                            .convention = sum_params.convention,
                                             .include_zero = 1};
 
-    // back to 8 bits: what is prepared is made once, and its calls take no memory
+    // after relu all codes stand for what is above 0
+    const float steps = (float)(sum_params.qmax - sum_params.zero_point);
+    check(zeropoint_make_params(sum_params.scale * steps / 255, sum_params.qmin, ZEROPOINT_INT8,
+                                ZEROPOINT_NUMPY, &y_params),
+          "y");
+
+    // what is prepared is made once, and its calls take no memory
     const size_t y_shape[] = {rows, units};
     int8_t* qy = memory(sums, 1);
     zeropoint_requantizer* requantizer;
+    zeropoint_lookup* lookup;
     check(zeropoint_requantizer_create_axis(acc_scale, units, &per_unit, y_shape, 2, &requantizer),
           "y");
+    check(zeropoint_lookup_create(relu, NULL, &sum_params, &y_params, &lookup), "relu");
     check(zeropoint_requantizer_requantize(requantizer, acc, qy, sums), "y");
+    check(zeropoint_lookup_apply(lookup, qy, qy, sums), "relu");
     check(zeropoint_dequantize(qy, y, ZEROPOINT_FLOAT32, sums, &y_params), "y");
     zeropoint_requantizer_destroy(requantizer);
+    zeropoint_lookup_destroy(lookup);
 
     FILE* file = fopen(argv[3], "wb");
     if (!file || fwrite(y, sizeof *y, sums, file) != sums || fclose(file))
@@ -121,7 +137,7 @@ int main(int argc, char** argv) {
     printf("zeropoint %s on %s: %zu x %zu by %zu, y scale %.9g, zero point %d\n",
            zeropoint_version(), zeropoint_isa(), rows, depth, units, (double)y_params.scale,
            (int)y_params.zero_point);
-    void* all[] = {x, w, w_scale, w_zero_point, qw, qx, acc, acc_scale, y, y_scale, qy};
+    void* all[] = {x, w, w_scale, w_zero_point, qw, qx, acc, acc_scale, y, sum_scale, qy};
     for (size_t i = 0; i < sizeof all / sizeof *all; ++i) free(all[i]);
     return 0;
 }

@@ -271,6 +271,18 @@ void list_c() {
             to[2 * i + 1] = params.zero_point[i];
         }
     });
+    throwing<U8>("C rescale", n, [](U8* to) {
+        must(zeropoint_rescale(q.data(), to, n, &c_tensor, &c_tensor, ZEROPOINT_LITERT));
+    });
+    throwing<U8>("C image lookup", n, [](U8* to) {
+        const double half = 0.5;
+        zeropoint_lookup* lookup;
+        must(zeropoint_lookup_create_image(&half, 1, &half, 1, 255, &c_tensor, shape.data(), 2, 0,
+                                           &lookup));
+        const zeropoint_status status = zeropoint_lookup_apply(lookup, q.data(), to, n);
+        zeropoint_lookup_destroy(lookup);
+        must(status);
+    });
     throwing<char>("C set_isa", 8, [](char* to) {
         must(zeropoint_set_isa("baseline"));
         std::strcpy(to, zeropoint_isa());
