@@ -132,12 +132,13 @@ class Runner:
         An input or an output whose codes are not uint8 or int8 (int16, say), or are in blocks; a
         source for an input that is not quantized, or that does not fit it or does not exist.
 
-    Examples
-    --------
-    >>> mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    >>> pixels = zp.image_lookup(mean, std, params(interpreter.get_input_details()[0]))
-    >>> run = Runner(interpreter, sources=[pixels])
-    >>> (logits,) = run(image)  # uint8, height x width x 3
+    Notes
+    -----
+    For uint8 images of height x width x 3, with ``mean`` and ``std`` of torchvision's Normalize::
+
+        pixels = zp.image_lookup(mean, std, params(interpreter.get_input_details()[0]))
+        run = Runner(interpreter, sources=[pixels])
+        (logits,) = run(image)
     """
 
     def __init__(
