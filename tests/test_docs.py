@@ -247,9 +247,10 @@ def test_examples_of_docstrings_run(
             exec(example.source, names)
 
 
-#: what is built and run by the test below, by test_testing.py and by test_probe.py
+#: what is built and run by the test below, test_c_interface.py, test_testing.py and test_probe.py
 BUILT = {
     *(("cpp.md: C++", language) for language in ("cpp", "cmake")),
+    *(("c.md: C", language) for language in ("c", "bash", "cmake")),
     *(("vectors.md: C", "c"), ("vectors.md: Rust", "rust"), ("vectors.md: JavaScript", "js")),
     *(("vectors.md: A conformance kit", ""), ("conventions.md: Ask your engine", "")),  # printed
 }

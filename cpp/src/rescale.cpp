@@ -290,10 +290,17 @@ Table tabulated(Function function, void* context, const AxisParams& source, DTyp
     return table_of(source, from, target, to, channels, &tabulate, &called);
 }
 
-Table tabulated(const std::vector<double>& mean, const std::vector<double>& std, double scale,
-                const AxisParams& params, DType to, std::size_t channels) {
+std::pair<core::Layout, Table> image(const std::vector<double>& mean,
+                                     const std::vector<double>& std, double scale,
+                                     const AxisParams& target, DType to, const Shape& shape,
+                                     std::size_t channel_axis) {
+    const core::Layout found = layout(shape, channel_axis, 0);
+    if (target.scale.size() != 1 && target.axis != channel_axis)
+        refuse("params has axis ", target.axis, " and the channels lie along axis ", channel_axis,
+               "; they must be the same");
     const Image image{mean, std, scale};
-    return table_of(along(Params{}), DType::u8, params, to, channels, &normalize, &image);
+    return {found,
+            table_of(along(Params{}), DType::u8, target, to, found.axis, &normalize, &image)};
 }
 
 }  // namespace detail
