@@ -120,8 +120,9 @@ class Runner:
         - Parameters: codes under them, uint8 or int8, which become the model's as by LiteRT's own
           QUANTIZE: `zeropoint.rescale` with ``arithmetic="litert"``, or ``"litert_reference"``
           where that is the convention.
-        - A Lookup: the codes that it takes.  ``zp.image_lookup(mean, std, params)`` takes pixels.
-          Its target must have the model's scale and zero point.
+        - A Lookup: the codes that it takes.  Its target must have the model's scale and zero point.
+          ``sources=[zp.image_lookup(mean, std, params(interpreter.get_input_details()[0]))]`` is
+          for uint8 pixels, with the numbers of torchvision's Normalize.
 
     Raises
     ------
@@ -131,13 +132,6 @@ class Runner:
     ValueError
         An input or an output whose codes are not uint8 or int8 (int16, say), or are in blocks; a
         source for an input that is not quantized, or that does not fit it or does not exist.
-
-    Examples
-    --------
-    >>> mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    >>> pixels = zp.image_lookup(mean, std, params(interpreter.get_input_details()[0]))
-    >>> run = Runner(interpreter, sources=[pixels])
-    >>> (logits,) = run(image)  # uint8, height x width x 3
     """
 
     def __init__(
