@@ -133,13 +133,14 @@ def test_the_table_of_codes_to_codes() -> None:
     rows = [
         of_one_run("lookup", "zeropoint", 4e-6, 2**16, of_bare_loop=0.8, vs_fastest_peer=7.0),
         of_one_run("lookup", "opencv", 28e-6, 2**16, vs_fastest_peer=1.0),
+        of_one_run("lookup", "zeropoint-avx2", 8e-6, 2**16, of_bare_loop=0.4),
         of_one_run("image_lookup", "zeropoint", 8e-5, size, vs_fastest_peer=None),
     ]
     text = readme._lookups({1: readme._found(rows, 1)})
     assert text.splitlines()[-2:] == [
-        "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.25 x | 7.00 x opencv |",
+        "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.25 x | 2.50 x | 7.00 x opencv |",
         "| `image_lookup`: pixels of 224 x 224 -> int8, one table per index of axis 3 | 6 images "
-        "| 80 us |  |  |",
+        "| 80 us |  |  |  |",
     ]
     assert readme._lookups({1: {}}) == ""
 
