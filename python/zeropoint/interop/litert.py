@@ -120,9 +120,8 @@ class Runner:
         - Parameters: codes under them, uint8 or int8, which become the model's as by LiteRT's own
           QUANTIZE: `zeropoint.rescale` with ``arithmetic="litert"``, or ``"litert_reference"``
           where that is the convention.
-        - A Lookup: the codes that it takes.  Its target must have the model's scale and zero point.
-          ``sources=[zp.image_lookup(mean, std, params(interpreter.get_input_details()[0]))]`` is
-          for uint8 pixels, with the numbers of torchvision's Normalize.
+        - A Lookup: the codes that it takes.  ``zp.image_lookup(mean, std, params)`` takes pixels.
+          Its target must have the model's scale and zero point.
 
     Raises
     ------
@@ -132,6 +131,14 @@ class Runner:
     ValueError
         An input or an output whose codes are not uint8 or int8 (int16, say), or are in blocks; a
         source for an input that is not quantized, or that does not fit it or does not exist.
+
+    Notes
+    -----
+    For uint8 images of height x width x 3, with ``mean`` and ``std`` of torchvision's Normalize::
+
+        pixels = zp.image_lookup(mean, std, params(interpreter.get_input_details()[0]))
+        run = Runner(interpreter, sources=[pixels])
+        (logits,) = run(image)
     """
 
     def __init__(
@@ -153,8 +160,7 @@ class Runner:
         self._outputs = [_Port(interpreter, detail, convention) for detail in outputs]
         self._fresh = (None,) * len(outputs)
         for port, source in zip(self._inputs, self._for_each(sources), strict=True):
-            if source is not None:
-                port.take(source)
+            port.take(source)
 
     def __call__(
         self, *inputs: Any, out: Sequence[Array | None] | None = None, **named: Any
@@ -311,11 +317,10 @@ class _Port:
         in_blocks = _block_size(found, self.name) != 0  # wherever their scales are
         quantized = in_blocks or _numbers(found["scales"], "scales", "fiu", self.name).size > 0
         self.params = params(detail, convention=convention) if quantized else None
+        #: of real values, as far as is known: a tensor may be resized
+        self.shape: tuple[int, ...] = tuple(detail["shape"]) if quantized else ()
+        self.dtype = _FLOAT32
         self.source: zp.Lookup | None = None
-        if self.params is not None:
-            self.kept = np.empty(tuple(detail["shape"]), self.params.dtype)  #: the last codes
-        self.shape: tuple[int, ...]
-        self.shape, self.dtype = (), _FLOAT32  #: of a result, as far as is known
         self._interpreter = interpreter
 
     def encode(self, value: Any, out: Array | None = None) -> Any:
@@ -338,8 +343,12 @@ class _Port:
             self.dtype = view.dtype
 
     def take(self, source: Any) -> None:
-        """Values will be codes of `source`."""
+        """Values will be what `source` says."""
         p, where = self.params, f"input {self.name!r}"
+        if p is not None:
+            self.kept = np.empty(self.shape, p.dtype)  #: the last codes
+        if source is None:
+            return
         if p is None:
             raise ValueError(f"{where} is not quantized, so it has no source; pass None for it")
         if isinstance(source, zp.QuantParams | zp.OffsetParams):
