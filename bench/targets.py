@@ -277,7 +277,7 @@ def _lookups() -> Iterator[Target]:
     jobs = [job for job in JOBS if job.operation in LOOKUPS]
     for system, job, wanted in itertools.product((OURS, AVX2), jobs, (64 * KI, 64 * MI)):
         case = Case(job, wanted)  # of whole images
-        size = _short(wanted) if job.axis is None else f"{case.shape[0]} of"
+        size = _short(wanted) if job.axis is None else f"{case.shape[0]} images"
         name = f"{size} {job.name}{' on avx2' * (system == AVX2)} against a copy"
         mine, copy = (Timing(each, job.name, case.size) for each in (system, "bare-loop"))
         yield Target(name, mine, (copy,), 1.5, slower=True)
