@@ -200,9 +200,8 @@ class Runner:
             value = inputs[i]
             if port.params is not None:
                 try:
-                    kept = port.kept
-                    if type(value) is np.ndarray and value.shape == kept.shape:
-                        value = port.encode(value, kept)
+                    if type(value) is np.ndarray and value.shape == port.shape:
+                        value = port.encode(value, port.kept)
                     else:
                         value = self._codes(port, value)
                 except (TypeError, ValueError) as error:
@@ -237,15 +236,15 @@ class Runner:
 
     def _fitted(self, port: _Port, value: Any) -> Any:
         """`value` in the shape of the tensor, of which it may lack the first 1."""
-        shape, given = port.kept.shape, tuple(value.shape)
-        if given not in (shape, shape[1:]):  # the caller may have resized the tensor
-            port.kept = np.empty_like(port.view())
-            shape = port.kept.shape
-        if given == shape:
+        given = tuple(value.shape)
+        if given not in (port.shape, port.shape[1:]):  # the caller may have resized the tensor
+            port.look()
+            port.kept = np.empty(port.shape, port.kept.dtype)
+        if given == port.shape:
             return value
-        if (1, *given) == shape:
+        if (1, *given) == port.shape:
             return value[np.newaxis]
-        raise ValueError(f"it has shape {given} where {shape} is needed")
+        raise ValueError(f"it has shape {given} where {port.shape} is needed")
 
     def _check(self, out: object) -> None:
         """That the results will fit, which the call itself would find too late."""
@@ -258,12 +257,13 @@ class Runner:
         for i, port in enumerate(self._outputs):
             array = out[i]
             if (
-                type(array) is not np.ndarray
+                port.view is None
+                or type(array) is not np.ndarray
                 or array.shape != port.shape
                 or array.dtype != port.dtype
                 or not array.flags.carray
             ):
-                port.look()  # the tensor may have been resized
+                port.look()  # the tensor may have been resized, too
                 try:
                     _checks.output(array, port.shape, port.dtype)
                 except (TypeError, ValueError) as error:
@@ -321,6 +321,7 @@ class _Port:
         self.shape: tuple[int, ...] = tuple(detail["shape"]) if quantized else ()
         self.dtype = _FLOAT32
         self.source: zp.Lookup | None = None
+        self.view: Any = None  #: gives the tensor's own memory, once `look` was called
         self._interpreter = interpreter
 
     def encode(self, value: Any, out: Array | None = None) -> Any:
@@ -330,13 +331,9 @@ class _Port:
         assert self.params is not None
         return zp.quantize(value, self.params, out=out)
 
-    def view(self) -> Array:
-        """The tensor's own memory."""
-        found: Array = self._interpreter.tensor(self.index)()
-        return found
-
     def look(self) -> None:
-        """See what shape and dtype a result has now."""
+        """See what shape the tensor has now, and dtype."""
+        self.view = self._interpreter.tensor(self.index)
         view = self.view()
         self.shape = view.shape
         if self.params is None:
