@@ -275,23 +275,15 @@ class Runner:
         if sources is None:
             return [None] * len(names)
         if isinstance(sources, Mapping):
-            if not sources.keys() <= set(names) or len(set(names)) < len(names):
-                raise ValueError(
-                    f"sources has the names {list(sources)}, and the inputs are {names}; pass "
-                    "names of these, or a list of a source or None for each"
-                )
-            return [sources.get(name) for name in names]
-        if not isinstance(sources, list | tuple):
-            raise TypeError(
-                "sources must be a list, or a dictionary by name, not "
-                f"{_checks.shown(sources)}; pass for example [source]"
-            )
-        if len(sources) != len(names):
-            raise ValueError(
-                f"sources has {len(sources)} entries, and the inputs are {names}; pass a source or "
-                "None for each"
-            )
-        return sources
+            if sources.keys() <= set(names) and len(set(names)) == len(names):
+                return [sources.get(name) for name in names]
+        elif isinstance(sources, list | tuple) and len(sources) == len(names):
+            return sources
+        kind = ValueError if isinstance(sources, Mapping | list | tuple) else TypeError
+        raise kind(
+            f"sources must be a list of a source or None for each of the inputs {names}, or a "
+            f"dictionary by their names if these differ, not {_checks.shown(sources)}"
+        )
 
     def _in_order(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         names = [port.name for port in self._inputs]
