@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -121,7 +122,7 @@ def missing(code: str) -> list[str]:
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """The files of a reader, in the current directory: some layers, models."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -140,6 +141,10 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = made([], [info("layer.0.weight", weight.shape, 1)], weight.tobytes())
     Path("model-f16.gguf").write_bytes(content)
     shutil.copy(ROOT / "docs/vectors.json", ".")
+    needs = [block.code for block in SECTIONS[request.getfixturevalue("section")]]
+    if "image.tflite" in "".join(needs) and not any(map(missing, needs)):
+        example = runpy.run_path(str(ROOT / "examples/pipeline.py"), run_name="pipeline")
+        Path("image.tflite").write_bytes(example["image_model"]())
 
 
 @pytest.mark.usefixtures("models")
