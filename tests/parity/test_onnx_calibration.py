@@ -147,7 +147,7 @@ def test_outputs(model: str, method: str, tmp_path: Path, note: Callable[..., No
         assert ours[1] > theirs[1] - 0.03
     best = max(figures, key=lambda name: figures[name])
     note(
-        f"onnxruntime: {model} by quantize_static: SQNR {ours[0]:.1f} dB, {ours[1]:.1%} same answers "
-        f"with our cache ({method}); {figures[best][0]:.1f} dB, {figures[best][1]:.1%} by {best}, "
-        "the best of its calibrators"
+        f"onnxruntime: {model} by quantize_static: SQNR {ours[0]:.1f} dB, {ours[1]:.1%} same "
+        f"answers with our cache ({method}); {figures[best][0]:.1f} dB, {figures[best][1]:.1%} "
+        f"by {best}, the best of its calibrators"
     )
