@@ -32,9 +32,11 @@ HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results
 #: operations that write their result into `out`, where one is given
 WITH_OUT = frozenset(("quantize", "dequantize", "fake_quantize", "quantize_dynamic"))
 WITH_OUT |= {"requantize", "saturate", "saturate_cast", "round"}
-TO_CODES = frozenset(
-    ("quantize", "quantize_dynamic", "requantize", "saturate_cast", "quantize_q8_0")
-)
+#: from uint8 codes to codes, by a table
+LOOKUPS = frozenset(("rescale", "lookup", "image_lookup"))
+WITH_OUT |= LOOKUPS
+TO_CODES = LOOKUPS | {"quantize", "quantize_dynamic", "requantize", "saturate_cast"}
+TO_CODES |= {"quantize_q8_0"}
 #: from file to file; the keywords are those of zeropoint's function, the format with them
 FILES = frozenset(("quantize_files", "dequantize_files"))
 #: operations whose result depends on the convention
@@ -49,6 +51,7 @@ UNITS = {
     **dict.fromkeys(("MinMaxObserver", "HistogramObserver"), "min_max"),
     "quantize_q8_0": "quantize",
     "dequantize_q8_0": "dequantize",
+    **dict.fromkeys(LOOKUPS, "lookup"),
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -122,6 +125,9 @@ class Job:
             "requantize": f"int32 -> {self.codes}",
             "saturate_cast": f"{self.real} -> {self.codes}",
             "flip_signedness": f"{self.codes} -> int8",
+            "rescale": f"uint8 -> {self.codes} of other parameters",
+            "lookup": f"uint8 -> tanh -> {self.codes}",
+            "image_lookup": f"pixels of 224 x 224 -> {self.codes}",
             "QuantParams": "scale and zero point",
             "quantize_q8_0": f"{self.real} -> Q8_0",
             "dequantize_q8_0": f"Q8_0 -> {self.real}",
@@ -130,6 +136,8 @@ class Job:
         }.get(self.operation, self.real)
         if self.block is not None:
             text += f", one scale per block of {self.block} along axis {self.axis}"
+        elif self.operation in LOOKUPS and self.axis is not None:
+            text += f", one table per index of axis {self.axis}"
         elif self.axis is not None:
             text += f", one scale per index of axis {self.axis}"
         if self.columns is not None:
@@ -180,6 +188,7 @@ class Job:
             "saturate_cast": ((real, 1),),
             "round": ((real, real),),
             "flip_signedness": ((1, 1),),
+            **dict.fromkeys(LOOKUPS, ((1, 1),)),
             "QuantParams": (),
             "quantize_q8_0": ((real, 1),),
             "dequantize_q8_0": ((1, real),),
@@ -244,6 +253,8 @@ def offset_job(convention: str, operation: str, columns: int | None) -> str:
 
 
 IMAGES, MAPS = (8, 224, 224, 3), (5, 56, 56, 64)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
+LARGE = (64 * KI, MI, 64 * MI)
 FEATURES, FILTERS, POINTWISE = (1, 64, 56, 56), (64, 3, 7, 7), (2048, 512, 1, 1)
 EMBEDDINGS, WEIGHTS = (100_000, 384), (4096, 4096)
 SQUARE = (1024, 1024)
@@ -276,6 +287,11 @@ JOBS = (
     Job("block32_axis0", "quantize", codes="int8", axis=0, block=32),
     Job("float16", "quantize", real="float16"),
     Job("dequantize_float16", "dequantize", real="float16"),
+    # codes to codes
+    Job("rescale", "rescale", sizes=LARGE, keywords=(("arithmetic", "float"),)),
+    Job("lookup", "lookup", sizes=LARGE),
+    Job("image_lookup", "image_lookup", codes="int8", axis=3, sizes=LARGE),
+    Job("image_lookup_nchw", "image_lookup", codes="int8", axis=1, sizes=LARGE),
     # layouts
     Job("nhwc3", "quantize", shape=IMAGES, view="NCHW seen as NHWC"),
     Job("nhwc64", "quantize", shape=MAPS, view="NCHW seen as NHWC"),
@@ -373,6 +389,10 @@ class Case:
         if job.columns is not None:
             self.shape = size // job.columns, job.columns
             self.size = math.prod(self.shape)
+        elif job.operation == "image_lookup":
+            image = (224, 224, 3) if job.axis == 3 else (3, 224, 224)
+            self.shape = max(1, size // math.prod(image)), *image
+            self.size = math.prod(self.shape)
 
     def plain(self) -> Case:
         """The same number of elements, for the job that this one is compared with."""
@@ -393,7 +413,7 @@ class Case:
             dtype_of(self.job.real)
         except ImportError as error:
             return str(error)
-        if self.job.axis is None or self.job.shape is not None:
+        if self.job.axis is None or self.job.shape or self.job.operation == "image_lookup":
             return None
         if self.job.columns is not None:
             return None if self.size else f"no row of {self.job.columns} columns"
@@ -412,7 +432,8 @@ class Case:
         return values.astype(dtype_of(self.job.real), copy=False)
 
     def _make_q(self, shape: Shape) -> Array:
-        return np.random.default_rng(2).integers(0, 256, shape, np.uint8).view(self.job.codes)
+        codes = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
+        return codes if self.job.operation in LOOKUPS else codes.view(self.job.codes)
 
     @cached_property
     def x(self) -> Any:
@@ -427,7 +448,7 @@ class Case:
     @property
     def source(self) -> Any:
         match self.job.operation:
-            case "dequantize" | "flip_signedness":
+            case "dequantize" | "flip_signedness" | "rescale" | "lookup" | "image_lookup":
                 return self.q
             case "dequantize_q8_0":
                 return self.blocks
@@ -476,6 +497,34 @@ class Case:
         if convention == "cf":
             return zp.OffsetParams(scale, offset, self.job.codes, **how)
         return zp.OffsetParams(None, offset, self.job.codes, span=self.span, **how)
+
+    @cached_property
+    def given(self) -> zp.QuantParams:
+        """What the codes that a table changes are under."""
+        return zp.QuantParams(np.float32(0.0121), 118, "uint8")
+
+    @cached_property
+    def wanted(self) -> zp.QuantParams:
+        """And what they become, per tensor: of images an int8 model's."""
+        if self.job.operation == "image_lookup":
+            return zp.QuantParams(np.float32(0.0187), -14, self.job.codes)
+        return zp.QuantParams(self.scale, self.zero_point, self.job.codes)
+
+    @cached_property
+    def lookup(self) -> Any:
+        """The zp.Lookup of the job."""
+        if self.job.operation == "image_lookup":
+            axis = -1 if self.job.axis is None else self.job.axis
+            return zp.image_lookup(MEAN, STD, self.wanted, channel_axis=axis)
+        return zp.Lookup(np.tanh, self.given, self.wanted)
+
+    @cached_property
+    def table(self) -> Array:
+        """What each code becomes, (256,) or for each channel (channels, 256)."""
+        if self.job.operation != "rescale":
+            return np.asarray(self.lookup.table)
+        codes = np.arange(256, dtype=np.uint8)
+        return zp.rescale(codes, self.given, self.wanted, **dict(self.job.keywords))
 
     @property
     def nan_code(self) -> int | None:

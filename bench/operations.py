@@ -15,15 +15,15 @@ from zeropoint import files
 from zeropoint.interop import gguf
 
 from .files import content
-from .jobs import Array, Case
+from .jobs import LOOKUPS, Array, Case
 
 #: codes, or values; codes, scales and zero points (dynamic); minimum and maximum (min_max); ...
 Result = tuple[Array, ...]
 
 #: one array in, one of the same shape out, so that the reference can work chunk by chunk
-ELEMENTWISE = frozenset(
-    ["quantize", "dequantize", "fake_quantize", "requantize", "saturate", "saturate_cast", "round"]
-)
+ELEMENTWISE = LOOKUPS | {
+    *("quantize", "dequantize", "fake_quantize", "requantize", "saturate", "saturate_cast", "round")
+}
 ACCUMULATOR_SCALE = np.float32(1e-5)  # of the int32 sums that requantize takes
 
 
@@ -44,6 +44,10 @@ def call(case: Case, convention: str, source: Any, **how: Any) -> Callable[[], A
         case "requantize":
             params = case.params(convention)
             return partial(zp.requantize, source, ACCUMULATOR_SCALE, params, **keywords)
+        case "rescale":
+            return partial(zp.rescale, source, case.given, case.wanted, **keywords)
+        case "lookup" | "image_lookup":
+            return partial(case.lookup, source, **keywords)
         case "saturate":
             return partial(zp.saturate, source, -1, 1, **keywords)
         case "saturate_cast":

@@ -3,9 +3,10 @@
     python -m bench.readme FILE.json             print them
     python -m bench.readme FILE.json --update    put them into the two pages
     python -m bench.readme FILE.json --offsets   the tables of real offsets, for docs/speed.md
+    python -m bench.readme FILE.json --lookups   the table of codes to codes, for docs/speed.md
 
-The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced, or of the last
-between ``<!-- offsets:begin -->`` and ``<!-- offsets:end -->``.
+The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced, or of the last two
+between ``<!-- offsets:begin -->`` and so on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .jobs import (
     FILES,
     JOBS,
     KI,
+    LOOKUPS,
     MI,
     OFFSET_SIZES,
     UNITS,
@@ -54,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__)
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
     parser.add_argument("--update", action="store_true", help="rewrite README.md, docs/speed.md")
-    parser.add_argument("--offsets", action="store_true", help="the tables of real offsets")
+    for name, what in (("offsets", "the tables of real offsets"), ("lookups", "codes to codes")):
+        parser.add_argument(f"--{name}", dest="part", action="store_const", const=name, help=what)
     options = parser.parse_args(arguments)
     run = report.load(options.run)
-    if options.offsets:
+    if options.part:
         page = ROOT / "docs/speed.md" if options.update else None
-        return report.put(offsets(*run), page, "offsets")
+        return report.put(PARTS[options.part](*run), page, options.part)
     return max(
         report.put(text(*run), ROOT / page if options.update else None, "bench")
         for page, text in PAGES.items()
@@ -101,6 +104,7 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
         _small_calls(one),
         _formats(found),
         _loaded(found),
+        _lookups(found),
         *(_forced(one, isa) for isa in head["zeropoint"]["backends"][1:2]),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -111,6 +115,14 @@ def offsets(head: dict[str, Any], rows: Sequence[Row]) -> str:
     found = {threads: _found(rows, threads) for threads in sorted({row.threads for row in rows})}
     return f"{_where(head)}\n\n{_tools(found)}\n\n{_offsets(found.get(1, {}))}"
 
+
+def lookups(head: dict[str, Any], rows: Sequence[Row]) -> str:
+    """For docs/speed.md, of a run with the jobs from codes to codes."""
+    found = {threads: _found(rows, threads) for threads in sorted({row.threads for row in rows})}
+    return f"{_where(head)}\n\n{_lookups(found)}"
+
+
+PARTS = {"offsets": offsets, "lookups": lookups}
 
 Found = dict[tuple[str, int, str], Row]
 
@@ -232,7 +244,7 @@ def _whole_arrays(found: Found) -> str:
     for job in JOBS:
         for size in (64 * KI, 64 * MI):
             ours = found.get((job.name, size, "zeropoint"))
-            apart = job.operation in UNITS or job.name == "min_max_skip_nan"
+            apart = job.operation in UNITS.keys() - LOOKUPS or job.name == "min_max_skip_nan"
             if apart and ours and ours.of_plain:
                 unit = f"{1 / ours.of_plain:.3g} x `{job.plain.operation}`"
                 cells = (report.size_name(size), report.time_name(ours.seconds), unit)
@@ -281,6 +293,37 @@ def _formats(found: dict[int, Found]) -> str:
     )
     titles = ("work", *map(report.threads_name, found), "beside")
     return _table(heading, titles, lines)
+
+
+def _lookups(found: dict[int, Found]) -> str:
+    """From codes to codes by a table, beside a loop that moves the same bytes."""
+    lines = []
+    for job in JOBS:
+        if job.operation not in LOOKUPS:
+            continue
+        for size in job.sizes:
+            case = Case(job, size)
+            plural = "s" * (case.shape[0] > 1)
+            name = f"{case.shape[0]} image{plural}" if job.axis else report.size_name(size)
+            rows = [each.get((job.name, case.size, "zeropoint")) for each in found.values()]
+            if rows and (ours := rows[0]):
+                times = (report.time_name(row.seconds) if row else "" for row in rows)
+                one = next(iter(found.values()))
+                avx2 = _of_copy(one.get((job.name, case.size, "zeropoint-avx2")))
+                cells = (*times, _of_copy(ours), avx2, _against(one, ours))
+                lines.append((f"`{job.name}`: {job.title}", name, *cells))
+    heading = (
+        "### Codes to codes\n\n"
+        "With `out=`: the time; on one thread, which multiple that is of a loop's that only moves "
+        "the bytes, and how\nmany times as fast as the fastest peer:"
+    )
+    counts = map(report.threads_name, found)
+    titles = ("work", "elements", *counts, "of a copy", "on avx2", "against the fastest peer")
+    return _table(heading, titles, lines)
+
+
+def _of_copy(row: Row | None) -> str:
+    return f"{1 / row.of_bare_loop:.2f} x" if row and row.of_bare_loop else ""
 
 
 def _tools(found: dict[int, Found]) -> str:

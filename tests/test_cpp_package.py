@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
+import itertools
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint import _lookup
 
 from .test_environment import NONSENSE, RIGHT
 
@@ -104,6 +106,10 @@ def _compare(where: Path, program: Path, isa: str) -> int:
     x.tofile(where / "x.bin")
     data["float16"].tofile(where / "x_float16.bin")
     data["bfloat16"].tofile(where / "x_bfloat16.bin")
+    pairs = _pairs()
+    pairs.tofile(where / "pairs.bin")
+    every_code = np.arange(x.size, dtype=np.uint32).astype(np.uint8).reshape(SHAPE)
+    every_code.tofile(where / "codes.bin")
     inputs = set(where.iterdir())
     assert " 0 failed" in run(program, where, isa)
 
@@ -146,6 +152,9 @@ def _compare(where: Path, program: Path, isa: str) -> int:
                 expect(f"{dtype}_{rule}_{label}", both(params))
         expect(f"{dtype}_symmetric", both(zp.choose_params(x, dtype, symmetric=True)))
         expect(f"{dtype}_saturate_cast", zp.saturate_cast(x, dtype))
+    for source, target in itertools.product(("uint8", "int8"), repeat=2):
+        for name, value in _tables(pairs, every_code, source, target).items():
+            expect(f"{source}_{target}_{name}", value)
     expect("round_away", zp.round(x, ties="away"))
     expect("saturate", zp.saturate(x, -2, 3))
     expect("min_max", zp.min_max(x), np.float32)
@@ -155,6 +164,80 @@ def _compare(where: Path, program: Path, isa: str) -> int:
     for name, value in expected.items():
         assert (where / f"{name}.bin").read_bytes() == value.tobytes(), name
     return len(expected)
+
+
+def _pairs() -> Array:
+    """Rows of scale, zero point, those of the target, its convention, and whether zero points lie
+    anywhere: ratios that make halves, any, and ones beyond all codes."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(60):
+        anywhere = i % 5 == 4
+        scale, zeros = np.float32(np.exp(rng.uniform(-9, 5))), rng.integers(0, 256, 2)
+        ratio = (
+            rng.choice([0.5, 0.25, 1, 1.5, 3, 2.0**-8, 2.0**7]) if i % 2 else np.exp(rng.normal())
+        )
+        if i % 10 in (3, 8):
+            ratio = 2.0 ** rng.uniform(-50, 31)
+        if anywhere:
+            zeros = rng.choice([0, 1, 77, 300, -(2**31), 2**31 - 1], 2)
+            ratio = rng.choice([ratio, 1e30, 1e-30])
+        into = np.float32(scale / np.float32(ratio))
+        if i == 50:
+            scale, into = np.float32([1e-44, 1e-42])
+        rows.append((scale, zeros[0], into, zeros[1], 0 if anywhere else i % 5, anywhere))
+    return np.array(rows, np.float64)
+
+
+def _tables(pairs: Array, codes: Array, source: str, target: str) -> dict[str, Array]:
+    """What api.cpp writes of codes to codes."""
+
+    def square(x: Array) -> Array:
+        return x * x - 3
+
+    def by_byte(table: Array) -> bytes:
+        return np.roll(table, 128 if source == "int8" else 0).tobytes()
+
+    tables, errors = b"", []
+    for row in pairs:
+        anywhere = bool(row[5])
+        a, b = (
+            zp.QuantParams(
+                np.float32(s),
+                int(z) + (0 if anywhere else int(np.iinfo(dtype).min)),
+                dtype,
+                convention=convention,
+                include_zero=not anywhere,
+            )
+            for s, z, dtype, convention in (
+                (*row[:2], source, "numpy"),
+                (*row[2:4], target, list(zp.CONVENTIONS)[int(row[4])]),
+            )
+        )
+        for arithmetic in ("exact", "float") + ("litert", "litert_reference") * (not anywhere):
+            found = _lookup._rescaling(a, b, arithmetic)
+            tables += by_byte(found.table)
+            errors.append(found.max_abs_error)
+        found = zp.Lookup(square, a, b)
+        tables += by_byte(found.table)
+        errors.append(found.max_abs_error)
+    assert len(tables) == 256 * len(errors)
+
+    scales = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], np.float32)
+    a, b = zp.QuantParams(scales, 3, source, axis=1), zp.QuantParams(0.25, 3, target)
+    q = codes.view(source)
+    mean = [0.5, 0.4, 0.3, 0.5, 0.5, 0.5, 0.5]
+    return {
+        "tables": np.frombuffer(tables, np.uint8),
+        "errors": np.array(errors),
+        "rescale0": zp.rescale(q, a, b),
+        "rescale1": zp.rescale(q, a, b, arithmetic="litert"),
+        "rescale2": zp.rescale(q, a, b, arithmetic="litert_reference"),
+        "rescale3": zp.rescale(q, a, b, arithmetic="float"),
+        "lookup": zp.Lookup(square, a, b)(q),
+        "rescale": zp.rescale(q, zp.QuantParams(0.5, 1, source), b),
+        "image": zp.image_lookup(mean, 0.25, b, channel_axis=1)(codes),
+    }
 
 
 def test_scikit_build_core_finds_it() -> None:

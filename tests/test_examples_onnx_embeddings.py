@@ -1,4 +1,4 @@
-"""The examples for ONNX weights and embeddings run, and print the figures they are there for."""
+"""The examples for ONNX weights, embeddings and codes run, and print the figures that they show."""
 
 from __future__ import annotations
 
@@ -79,3 +79,10 @@ def test_text_search():
     assert as_they_are < 0.9
     ((_, _, by_hand, _),) = numbers(text, "(x * 127).astype(int8)")
     assert by_hand < 0.97
+
+
+def test_codes_to_codes():
+    text = printed("codes_to_codes.py", "matplotlib")
+    differing = re.findall(r"^(.+?) +\d+ us +\d+ us +([\d,]+)$", text, re.MULTILINE)
+    assert [int(n.replace(",", "")) for _, n in differing] == [0, 0, 0, 0, 0, 20_850, 0]
+    assert "its worst error is 0.497 steps" in text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -399,8 +400,11 @@ def test_compressed_zero_points():
 # A whole model
 
 
-def with_real_ends(content: bytes) -> bytes:
-    """The same model with QUANTIZE before it and DEQUANTIZE behind it, as a converter adds them."""
+def with_real_ends(content: bytes, source: zp.QuantParams | None = None) -> bytes:
+    """The same model with QUANTIZE before it and DEQUANTIZE behind it, as a converter adds them.
+
+    It takes codes of `source` if that is given.
+    """
     whole = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = whole.subgraphs[0]
 
@@ -417,10 +421,19 @@ def with_real_ends(content: bytes) -> bytes:
         graph.tensors.append(
             engines.litert_tensor(f"real {i}", "float32", tuple(graph.tensors[i].shape))
         )
+    if source is not None:
+        graph.tensors[n].quantization = scaled(float(source.scale), source.zero_point)
+        graph.tensors[n].type = getattr(schema.TensorType, source.dtype.name.upper())
     before, behind = operator("QUANTIZE", n, given), operator("DEQUANTIZE", taken, n + 1)
     graph.operators = [before, *graph.operators, behind]
     graph.inputs, graph.outputs, whole.signatureDefs = [n], [n + 1], []
     return packed(whole)
+
+
+def scaled(scale: float, zero_point: int) -> Any:
+    made = schema.QuantizationParametersT()
+    made.scale, made.zeroPoint = [scale], [zero_point]
+    return made
 
 
 def packed(whole: Any) -> bytes:
@@ -472,12 +485,6 @@ def test_runner_keeps_the_state():
 
 def two_by_two() -> bytes:
     """Inputs "codes" (int8) and "real" (float32); outputs "back" (float32) and "q" (uint8)."""
-
-    def scaled(scale: float, zero_point: int) -> Any:
-        made = schema.QuantizationParametersT()
-        made.scale, made.zeroPoint = [scale], [zero_point]
-        return made
-
     graph, whole = schema.SubGraphT(), schema.ModelT()
     graph.tensors = [
         engines.litert_tensor("codes", "int8", (2, 3), scaled(0.1, -5)),
@@ -544,7 +551,7 @@ def test_bad_values():
     expected = run(A, B)
     with pytest.raises(TypeError, match="input 'codes': x has dtype int8"):
         run(A.astype(np.int8), -B)
-    with pytest.raises(ValueError, match="Dimension mismatch"):  # LiteRT's own words
+    with pytest.raises(ValueError, match=r"codes.: it has shape \(3, 2\) where \(2, 3\) is"):
         run(A.T, B)
     with pytest.raises(ValueError, match="FLOAT64 but expected type FLOAT32"):
         run(A, B.astype(np.float64))
@@ -572,6 +579,188 @@ def test_convention_of_the_runner():
     content = engines.litert_model("DEQUANTIZE", "int8", (1, 1), 0.5, 0, 0)
     assert litert.Runner(opened(content))(x)[0] == 0
     assert litert.Runner(opened(content), convention="litert_reference")(x)[0] == 0.5
+
+
+# ---------------------------------------------------------------------------------------------
+# Codes and pixels in, results into arrays that are given
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("scale", [SCALE, 0.07, 0.25])
+def test_codes_of_other_parameters_equal_litert_itself(dtype, scale):
+    """Beside the same model with LiteRT's own QUANTIZE from codes to codes in it."""
+    source = zp.QuantParams(scale, np.iinfo(dtype).min + 3, dtype)
+    content = model("hey_jarvis")
+    theirs = opened(with_real_ends(content, source))
+    run = litert.Runner(opened(content), sources=[source])
+    given, taken = theirs.get_input_details()[0], theirs.get_output_details()[0]
+    assert given["dtype"] == np.dtype(dtype)
+    for q in source.quantize(spectrogram()[:150]):
+        theirs.set_tensor(given["index"], q)
+        theirs.invoke()
+        np.testing.assert_array_equal(run(q)[0], theirs.get_tensor(taken["index"]))
+
+
+def image(dequantized: tuple[int, ...] = (1, 4, 5, 3)) -> Any:
+    """The interpreter of a model that takes int8 and returns their values."""
+    return opened(engines.litert_model("DEQUANTIZE", "int8", dequantized, 0.0187, -14, 0))
+
+
+def test_pixels(backend):
+    """With the batch and without it, in any memory order, and as a list."""
+    interpreter = image()
+    p = litert.params(interpreter.get_input_details()[0])
+    lookup = zp.image_lookup((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), p)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    for sources in ([lookup], {"q": lookup}):
+        run = litert.Runner(interpreter, sources=sources)
+        for given in (pixels, pixels[np.newaxis], np.asfortranarray(pixels), pixels[::-1][::-1]):
+            (y,) = run(given)
+            np.testing.assert_array_equal(y[0], p.dequantize(lookup(pixels)))
+    with pytest.raises(TypeError, match="input 'q': q has dtype float32"):
+        run(pixels.astype(np.float32))
+    with pytest.raises(ValueError, match=r"'q': it has shape \(5, 3\) where \(1, 4, 5, 3\) is"):
+        run(pixels[0])
+
+
+def test_a_first_dimension_of_1_may_be_left_out():
+    run = litert.Runner(image())
+    x = np.linspace(-3, 3, 60, dtype=np.float32).reshape(1, 4, 5, 3)
+    for given in (x[0], x[0].tolist(), x.tolist(), x[0].astype(np.float64)):
+        np.testing.assert_array_equal(run(given)[0], run(x)[0])
+
+
+def test_the_reference_kernels_arithmetic():
+    """It rounds twice, and so many codes of a quarter of the scale differ."""
+    source, q = (
+        zp.QuantParams(np.float32(0.0187 / 4), 0, "int8"),
+        data.all_codes("int8")[np.newaxis],
+    )
+    found = []
+    for convention, arithmetic in ((None, "litert"), ("litert_reference", "litert_reference")):
+        interpreter = image(q.shape)
+        run = litert.Runner(interpreter, convention=convention, sources=[source])
+        p = litert.params(interpreter.get_input_details()[0])
+        codes = zp.rescale(q, source, p, arithmetic=arithmetic)
+        found += run(q)
+        np.testing.assert_array_equal(found[-1], p.dequantize(codes))
+    assert (found[0] != found[1]).sum() > 50
+
+
+def test_sources_that_do_not_fit():
+    interpreter = opened(two_by_two())
+    p = litert.params(interpreter.get_input_details()[0])
+    for sources, error, message in (
+        (p, TypeError, r"sources must be a list .* \['codes', 'real'\], .*, not QuantParams"),
+        ("codes", TypeError, "sources must be a list .*, not 'codes'"),
+        ([p], ValueError, r"sources must be a list .* \['codes', 'real'\], .*, not \[QuantParams"),
+        ({"other": p}, ValueError, r"a dictionary by their names .*, not \{'other': QuantParams"),
+        ([None, p], ValueError, "input 'real' is not quantized, so it has no source; pass None"),
+        ({"codes": 0.5}, TypeError, "'codes': a source must be None, parameters or a Lookup, not"),
+        ({"codes": p.replace(axis=0, scale=[1, 2], block_size=1)}, ValueError, "'codes': .*block"),
+        ({"codes": zp.OffsetParams(0.5, 3)}, ValueError, "'codes': .* no real offsets"),
+        (
+            {"codes": zp.Lookup(np.tanh, p, p.replace(zero_point=0))},
+            ValueError,
+            "'codes' has QuantParams.*zero_point=-5.* makes codes of .*zero_point=0.*litert.params",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            litert.Runner(interpreter, sources=sources)
+    same = zp.Lookup(np.tanh, p, p.replace(convention="numpy"))  # another rule, the same scale
+    litert.Runner(interpreter, sources=(same, None))
+    twice = Stub(detail())
+    twice.get_input_details = lambda: [detail(), detail()]  # type: ignore[method-assign]
+    with pytest.raises(
+        ValueError, match=r"the inputs \['x', 'x'\], or a .* by their names if these"
+    ):
+        litert.Runner(twice, sources={"x": None})
+
+
+def test_results_into_given_arrays(backend):
+    run = litert.Runner(opened(two_by_two()))
+    expected = run(A, B)
+    for out in ([np.zeros((2, 3), np.float32), None], (None, np.zeros(8, np.float32)[::2])):
+        for _ in range(2):
+            found = run(A, real=B, out=out)
+            for one, mine, given in zip(expected, found, out, strict=True):
+                np.testing.assert_array_equal(mine, one)
+                assert given is None or mine is given
+
+
+def refused_outs() -> list[tuple[Any, type[Exception], str]]:
+    good, bad = np.zeros((2, 3), np.float32), np.zeros(4, np.float32)
+    bad.flags.writeable = False
+    return [
+        (good, TypeError, r"out must be a list of an array or None for .* \['back', 'q'\], not"),
+        ([good], TypeError, "out must be a list"),
+        ([good, bad], ValueError, "output 'q': out is read-only"),
+        ([good, [0.0] * 4], TypeError, "output 'q': out must be a NumPy array"),
+        ([good, np.zeros(4)], TypeError, "output 'q': out has dtype float64 where native float32"),
+        ([good.T, None], ValueError, r"output 'back': out has shape \(3, 2\) where \(2, 3\)"),
+        ([good.astype(int), None], TypeError, "output 'back': out has dtype int64"),
+    ]
+
+
+def test_arrays_that_do_not_fit_are_refused_before_anything_is_set():
+    """And what is refused, and kept, stops no later call."""
+    interpreter = opened(two_by_two())
+    run = litert.Runner(interpreter)
+    expected = run(A, B)
+    run(A, B, out=[np.zeros((2, 3), np.float32), np.zeros(4, np.float32)])
+    kept = []
+    for out, error, message in refused_outs():
+        with pytest.raises(error, match=message) as caught:
+            run(-A, -B, out=out)
+        kept.append(caught.value)
+    interpreter.invoke()
+    np.testing.assert_array_equal(interpreter.get_tensor(2), expected[0])
+    np.testing.assert_array_equal(run(A, B)[1], expected[1])
+
+
+def test_a_tensor_that_is_resized():
+    content = engines.litert_model("QUANTIZE", "int8", (1, 3), 0.5, 0, 0)
+    back = engines.litert_model("DEQUANTIZE", "int8", (1, 3), 0.5, 0, 0)
+    for model in (content, back):
+        interpreter = opened(model)
+        run = litert.Runner(interpreter)
+        y = np.zeros((1, 3), np.float32)
+        assert run(np.ones((1, 3), np.float32), out=[y])[0] is y
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], (1, 5, 2))
+        interpreter.allocate_tensors()
+        x, y = np.full((1, 5, 2), 2.5, np.float32), np.zeros((1, 5, 2), np.float32)
+        for given in (x, x[0]) if model is back else (x,):
+            assert (run(given)[0] == 2.5).all()
+            assert (run(given, out=[y])[0] == 2.5).all()
+        with pytest.raises(ValueError, match=r"out has shape \(1, 3\) where \(1, 5, 2\) is"):
+            run(x, out=[np.zeros((1, 3), np.float32)])
+
+
+def test_a_step_allocates_no_array():
+    pixels = image((1, 64, 64, 3))
+    p = litert.params(pixels.get_input_details()[0])
+    lookup = zp.image_lookup(0.5, 0.25, p)
+    large = np.zeros((64, 64, 3), np.uint8)
+    for run, given, shape in (
+        (litert.Runner(pixels, sources=[lookup]), (large,), (1, 64, 64, 3)),
+        (litert.Runner(image((1, 64, 64, 3))), (large[None].astype("f4"),), (1, 64, 64, 3)),
+        (litert.Runner(opened(two_by_two())), (A, B), (2, 3)),
+    ):
+        out = [np.zeros(shape, np.float32), np.zeros(4, np.float32)][: len(given)]
+        run(*given, out=out)
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                run(*given, out=out)
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            for _ in range(50):
+                run(*given, out=out)
+            after, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < 500
+        assert most - before < 2000  # what Python itself needs for a call
 
 
 def test_needs_no_package():

@@ -262,15 +262,20 @@ def test_any_memory(isa):
 
 
 def test_remembered(monkeypatch):
+    """By identity, else by value; at most so many."""
     monkeypatch.setattr(_lookup, "_remembered", {})
-    monkeypatch.setattr(_lookup, "_MOST", 2)
-    q, made = EVERY["int8"], []
-    real = _lookup._rescaling
-    monkeypatch.setattr(_lookup, "_rescaling", lambda *a: made.append(a[2]) or real(*a))
-    for arithmetic in ("exact", "exact", "float", "exact", "litert", "litert", "exact"):
+    monkeypatch.setattr(_lookup, "_MOST", 3)
+    _lookup._rescaling.cache_clear()
+    q = EVERY["int8"]
+    for arithmetic in ("exact", "exact", "float"):
         zp.rescale(q, A, B, arithmetic=arithmetic)
-    assert made == ["exact", "float", "litert", "exact"]
-    assert len(_lookup._remembered) == 2
+    assert _lookup._rescaling.cache_info()[:2] == (0, 2)
+    for _ in range(9):  # the ids of what is gone may be given again
+        zp.rescale(q, of(0.1, 3), B)
+        zp.rescale(q, of(0.2, 3), B)
+        assert len(_lookup._remembered) <= 3
+    assert _lookup._rescaling.cache_info()[:2] == (17, 3)
+    np.testing.assert_array_equal(zp.rescale(q, of(0.2, 3), B), zp.Lookup(lambda x: 2 * x, A, B)(q))
 
 
 def test_equal_hashed_pickled():

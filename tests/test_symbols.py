@@ -25,7 +25,7 @@ def tool(name: str) -> str:
     """The path of a program that this file needs; the test fails where there is none."""
     path = shutil.which(name)
     if path is None:
-        package = "g++" if name == "g++" else "binutils"
+        package = name if name in ("g++", "gcc", "pkg-config") else "binutils"
         pytest.fail(f"{name} is missing: apt-get install {package}")
     return path
 
@@ -48,7 +48,8 @@ def exported(library: Path) -> list[tuple[str, dict[str, str]]]:
 def test_every_isa_exports_its_table_alone() -> None:
     library = Path(str(importlib.resources.files("zeropoint").joinpath("lib", "libzeropoint.a")))
     loops = [symbols for name, symbols in exported(library) if name.startswith("loops.")]
-    tables = [f"_ZN9zeropoint4core{len(isa) + 6}table_{isa}E" for isa in ISAS]
+    own = (*ISAS, "avx512vbmi") if "avx512" in ISAS else ISAS
+    tables = [f"_ZN9zeropoint4core{len(isa) + 6}table_{isa}E" for isa in own]
     # D: data, read-only once its addresses are relocated; R: where nothing has to be
     found = sorted(
         (symbol, "D" if letter == "R" else letter) for o in loops for symbol, letter in o.items()

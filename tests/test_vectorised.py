@@ -30,12 +30,13 @@ TYPES |= {"i16": "short", "u16": "unsigned short", "i32": "int", "u32": "unsigne
 TYPES |= {"i64": "long", "u64": "unsigned long"}
 #: the register that a packed instruction of the ISA works on, and one that is packed
 PACKED = {
+    "avx512vbmi": re.compile(r"\tv\w+ .*%zmm"),
     "avx512": re.compile(r"\tv\w+ .*%zmm"),
     "avx2": re.compile(r"\tv\w+ .*%ymm"),
     "baseline": re.compile(r"\t(\w+p[sd]|p\w+) .*%xmm"),
 }
 #: packed instructions of a kernel at least; the baseline's loops are not unrolled
-ENOUGH = {"avx512": 6, "avx2": 6, "baseline": 2}
+ENOUGH = {"avx512vbmi": 6, "avx512": 6, "avx2": 6, "baseline": 2}
 #: where the instructions of an operation are, if not in a function of its own name
 HOMES = {
     "convert": [r"(fill|plain)_run<.*ConvertTo<{a}, {b}>"],
@@ -72,6 +73,7 @@ HOMES = {
         r"(fill|plain)_run<.*ValueOf<{a}, {b}>",
     ],
     "transpose": [r"transpose_blocks?<{a}>"],
+    "lookup": [r"look_up_groups<", r"Finder::"],
 }
 #: what has no vector form, and why
 SCALAR = {
@@ -89,6 +91,7 @@ SCALAR = {
     "baseline convert i64 f32": "SSE2 has no such instruction",
     "baseline convert u64 f32": "likewise",
     "baseline saturate i64 i64": "SSE2 cannot compare 64-bit integers",
+    "baseline lookup u8 u8": "SSE2 cannot shuffle by what is in a register",
     "baseline swap_bytes u32 u32": "general registers have an instruction for it",
     "baseline swap_bytes u64 u64": "likewise",
     "baseline convert f32 f16": "selects between shifts that SSE2 does not have",
@@ -97,8 +100,9 @@ SCALAR = {
 
 def kernels(isa: str) -> list[tuple[str, str, str]]:
     text = (ROOT / "cpp" / "src" / "kernels.def").read_text()
-    kinds = {"avx512": "ZP_KERNEL", "avx2": "ZP_(?:SHARED_)?KERNEL"}
-    shared = kinds.get(isa, "ZP_(?:SHARED_|BASE_)?KERNEL")
+    kinds = {"avx512vbmi": "ZP_VBMI_KERNEL", "avx512": "ZP_KERNEL"}
+    kinds["avx2"] = "ZP_(?:SHARED_|VBMI_)?KERNEL"
+    shared = kinds.get(isa, "ZP_(?:SHARED_|VBMI_|BASE_)?KERNEL")
     return re.findall(rf"^{shared}\((\w+), (\w+), (\w+)\)", text, re.MULTILINE)
 
 

@@ -4,10 +4,11 @@ from .base import Call, Declined, System
 from .formats import GGUF, CompressedTensors
 from .litert import LiteRT
 from .numba import Numba, NumbaFresh
-from .numpy import NumPyByHand, NumPyWithOut
+from .numpy import NumPyByHand, NumPyTake, NumPyWithOut
 from .offsets import Faiss, SentenceTransformers, XArray
 from .onnxruntime import ONNXRuntime, ONNXRuntimeFresh
-from .ours import FORCED, Best, BestFresh, Plain, PlainFresh
+from .opencv import OpenCV
+from .ours import FORCED, Best, BestFresh, FloatPath, Plain, PlainFresh
 from .torch import Torch
 from .yardsticks import BareLoop, FileCopy, Rint
 
@@ -15,16 +16,19 @@ SYSTEMS: tuple[type[System], ...] = (
     Best,
     BestFresh,
     *FORCED,
+    FloatPath,
     Plain,
     PlainFresh,
     NumPyByHand,
     NumPyWithOut,
+    NumPyTake,
     Numba,
     NumbaFresh,
     ONNXRuntime,
     ONNXRuntimeFresh,
     Torch,
     LiteRT,
+    OpenCV,
     CompressedTensors,
     GGUF,
     Faiss,

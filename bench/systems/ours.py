@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import numpy as np
+
 import zeropoint as zp
 
 from .. import operations
 from ..check import ANY, convention
-from ..jobs import FILES, Case
+from ..jobs import FILES, LOOKUPS, Case
 from .base import Call, Declined, System
+from .numpy import normalize
 
 
 class Best(System):
@@ -52,6 +55,29 @@ class Best(System):
 class BestFresh(Best):
     name = "zeropoint-fresh"
     gives_out = False
+
+
+class FloatPath(Best):
+    """Codes to codes without a table: through real values, whose array is given too."""
+
+    name = "zeropoint-float"
+
+    def prepare(self, case: Case, threads: int) -> Call:
+        if case.job.operation not in LOOKUPS:
+            raise Declined("is measured beside tables")
+        x, q, out = np.empty(case.shape, np.float32), case.q, case.out
+        given, wanted, normalized = case.given, case.wanted, normalize(case)
+
+        def run() -> None:
+            if case.job.operation == "image_lookup":
+                zp.quantize(normalized(q), wanted, out=out)
+                return
+            zp.dequantize(q, given, out=x)
+            if case.job.operation == "lookup":
+                np.tanh(x, out=x)
+            zp.quantize(x, wanted, out=out)
+
+        return Call(run, lambda _: (out,), ANY)
 
 
 class Plain(Best):

@@ -133,6 +133,7 @@ py::dict info() {
         "unknown";
 #endif
     found["isas"] = zp::compiled_isas();
+    found["vbmi"] = zp::has_vbmi();
     found["kernels"] = zp::kernel_names();
     return found;
 }

@@ -21,7 +21,8 @@ namespace {
 
 std::vector<std::string> names_of(const Targets& targets) {
     std::vector<std::string> names;
-    for (const Target& target : targets) names.emplace_back(target.name);
+    for (const Target& target : targets)
+        if (names.empty() || names.back() != target.name) names.emplace_back(target.name);
     return names;
 }
 
@@ -221,6 +222,8 @@ const std::vector<std::string>& isas() {
 }
 
 std::vector<std::string> compiled_isas() { return names_of(compiled_targets()); }
+
+bool has_vbmi() noexcept { return targets().begin()->vbmi; }
 
 std::vector<std::string> kernel_names() {
     return {

@@ -25,16 +25,26 @@ constexpr Table make_table() {
 #endif
 #define ZP_BASE_KERNEL(op, a, b)
 #endif
+#define ZP_OWN_KERNEL(op, a, b)                                                                   \
+    table.kernels[static_cast<int>(Op::op)][static_cast<int>(Tag::a)][static_cast<int>(Tag::b)] = \
+        &op<a, b>;
+#if defined(ZEROPOINT_VBMI)
+#define ZP_KERNEL(op, a, b)
+#define ZP_VBMI_KERNEL ZP_OWN_KERNEL
+#else
+#define ZP_KERNEL ZP_OWN_KERNEL
+#if defined(__AVX512BW__)
+#define ZP_VBMI_KERNEL(op, a, b)
+#endif
+#endif
 #if defined(ZP_HAS_FMA)
     table.multiplies = true;
 #endif
-#define ZP_KERNEL(op, a, b)                                                                       \
-    table.kernels[static_cast<int>(Op::op)][static_cast<int>(Tag::a)][static_cast<int>(Tag::b)] = \
-        &op<a, b>;
 #include "kernels.def"
 #undef ZP_KERNEL
 #undef ZP_SHARED_KERNEL
 #undef ZP_BASE_KERNEL
+#undef ZP_VBMI_KERNEL
     return table;
 }
 

@@ -12,6 +12,7 @@ struct Target {
     const char* name;
     bool (*supported)();
     const Table* table;
+    bool vbmi;
 };
 
 /// Takes no memory: a call that must not throw may be the first to ask for it.
@@ -26,7 +27,7 @@ struct Targets {
     }
 };
 
-/// All of them, best first; the last one is "baseline".
+/// All of them, best first; the last one is "baseline".  Two may have one name.
 const Targets& compiled_targets() noexcept;
 /// Those that this CPU can run.
 const Targets& targets() noexcept;

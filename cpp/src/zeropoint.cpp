@@ -11,31 +11,12 @@
 #include <stdexcept>
 
 #include "fpstate.h"
+#include "refuse.h"
 
 namespace zeropoint {
 
 using core::FpGuard;
 
-namespace {
-
-// Text, or a number in full.
-struct Word {
-    Word(const char* text) : kind(Kind::text), text(text) {}
-    Word(const std::string& text) : Word(text.c_str()) {}
-    Word(double number) : kind(Kind::real), real(number) {}
-    template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
-    Word(T number) : kind(std::is_signed_v<T> ? Kind::integer : Kind::natural) {
-        natural = static_cast<std::uint64_t>(number);
-    }
-    enum class Kind { text, real, integer, natural } kind;
-    union {
-        const char* text;
-        double real;
-        std::uint64_t natural;
-    };
-};
-
-// The error for "argument value": all words in a row.
 [[noreturn]] void refuse_in(const Word* words, const Word* end) {
     std::ostringstream text;
     text.imbue(std::locale::classic());
@@ -55,11 +36,8 @@ struct Word {
         }
     throw std::invalid_argument(text.str());
 }
-template <class... Words>
-[[noreturn]] void refuse(const Words&... words) {
-    const Word all[] = {words...};
-    refuse_in(all, std::end(all));
-}
+
+namespace {
 
 template <class Names>
 std::string joined(const Names& names) {
@@ -299,6 +277,18 @@ core::Layout layout(const Shape& shape, const AxisParams& p) {
         refuse("scale has ", p.scale.size(), " elements; data of this shape with axis ", p.axis,
                " and block_size ", p.block_size, " needs ", found.parameters());
     return found;
+}
+
+AxisParams along(const Params& p) {
+    return {{p.scale}, {p.zero_point}, p.qmin, p.qmax, 0, 0, p.convention, p.include_zero};
+}
+
+core::Layout layout(const Shape& shape, const AxisParams& source, const AxisParams& target) {
+    const bool several = source.scale.size() != 1;
+    if (several && target.scale.size() != 1 && source.axis != target.axis)
+        refuse("source has axis ", source.axis, " and target axis ", target.axis,
+               "; they must be the same");
+    return layout_of(shape, several ? source.axis : target.axis, 0);
 }
 
 core::Requantization requantization(const std::vector<double>& acc_scale, const Params& p,

@@ -214,7 +214,7 @@ if _threads is not None:
 
 
 def core_info() -> dict[str, Any]:
-    """Compiler, compiled ISAs and kernels of the core; empty where it is absent."""
+    """Compiler, compiled ISAs, kernels; whether AVX-512 is with VBMI.  Empty without the core."""
     return dict(_core.info()) if _core else {}
 
 

@@ -1,5 +1,5 @@
 """The command line: ``zeropoint demo | info | verify | quantize | dequantize | inspect | compare
-| report | diagnose``.
+| report | diagnose | calibrate``.
 
 Data goes to stdout, progress and errors to stderr.  Exit codes: see `_EXIT_CODES`.
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 import zeropoint as zp
 
-from . import _backend, _cli_diagnose, _cli_files, _cli_report
+from . import _backend, _cli_calibrate, _cli_diagnose, _cli_files, _cli_report
 from ._checks import printable
 from ._cli_output import Progress, WrongUsage, print_json, print_pairs
 from ._compare import table
@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     _cli_files.add_commands(command)
     _cli_report.add_commands(command)
     _cli_diagnose.add_commands(command)
+    _cli_calibrate.add_commands(command)
     return parser
 
 
@@ -186,6 +187,7 @@ def _info(options: argparse.Namespace) -> None:
         "backends": list(zp.backends()),
         "backend": zp.backend(),
         "reason": _backend.reason(),
+        "vbmi": core.get("vbmi", False),
         "threads": zp.get_num_threads(),
         "compiler": core.get("compiler"),
         "kernels": len(core.get("kernels", [])),
@@ -199,7 +201,7 @@ def _info(options: argparse.Namespace) -> None:
     print_pairs(
         {
             "zeropoint": zp.__version__,
-            "backends": ", ".join(zp.backends()),
+            "backends": ", ".join(zp.backends()) + "; AVX-512 with VBMI" * facts["vbmi"],
             "chosen": f"{zp.backend()} ({_backend.reason()})",
             "threads": str(facts["threads"]),
             "core": native if core else _no_core(),

@@ -326,12 +326,12 @@ def _convert(function: Callable[..., FileSummary], options: argparse.Namespace) 
 
 
 def bar(
-    command: str, file: str, *, quiet: bool = False
+    command: str, file: str, *, quiet: bool = False, of_bytes: bool = True
 ) -> contextlib.AbstractContextManager[Progress | None]:
     """A progress bar, on a terminal alone."""
     if quiet or not sys.stderr.isatty():
         return contextlib.nullcontext()
-    return Progress(f"{command} {printable(file)}", of_bytes=True)
+    return Progress(f"{command} {printable(file)}", of_bytes=of_bytes)
 
 
 def _print_summary(done: FileSummary, verb: str, options: argparse.Namespace) -> None:

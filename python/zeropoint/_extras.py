@@ -9,6 +9,7 @@ PUBLISHED = False  #: whether an index serves the project; under its name others
 #: the packages of each extra that a message can name, as in pyproject.toml
 EXTRAS = {
     "onnx": ["onnx>=1.19"],
+    "onnxruntime": ["onnx>=1.19", "onnxruntime>=1.20"],
     "torch": ["torch>=2.6", "ml_dtypes>=0.5"],
     "litert": ["ai-edge-litert>=2.0"],
     "dask": ["dask[array]>=2025.1"],

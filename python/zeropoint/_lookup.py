@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -276,8 +277,8 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
 # ---------------------------------------------------------------------------------------------
 # From one tensor's parameters to another's
 
-#: tables by the ids of two parameters, which the Lookup keeps alive, and the arithmetic
-_remembered: dict[tuple[int, int, str], Lookup] = {}
+#: tables by the ids of two parameters, which are kept so that no others get them; and arithmetic
+_remembered: dict[tuple[int, int, str], tuple[Lookup, Params, Params]] = {}
 _MOST = 256  #: of them; then they are forgotten
 
 
@@ -291,8 +292,7 @@ def rescale(
 ) -> Array:
     """Codes under `source` parameters to codes under `target`, of uint8 or int8 in any pair.
 
-    The table is computed at the first call and remembered with the two objects: keep them, and
-    later calls look codes up.
+    The table is computed at the first call with such parameters and remembered.
 
     Parameters
     ----------
@@ -328,17 +328,19 @@ def rescale(
         are no float32, or a ratio of 2**31 or more; `out` as in `quantize`.
     """
     try:
-        found = _remembered[id(source), id(target), arithmetic]
+        found = _remembered[id(source), id(target), arithmetic][0]
     except (KeyError, TypeError):  # TypeError: what is no string may have no hash
         _checks.name(arithmetic, "arithmetic", ARITHMETICS)
+        _channels(source, target)
         found = _rescaling(source, target, arithmetic)
         if len(_remembered) >= _MOST:
             _remembered.clear()
-        _remembered[id(source), id(target), arithmetic] = found
+        _remembered[id(source), id(target), arithmetic] = found, source, target
     rescaled: Array = _look_up(q, found, found._native, out)
     return rescaled
 
 
+@functools.lru_cache(_MOST)  # by the values of the parameters, which takes longer than by their ids
 @_backend.ieee
 def _rescaling(source: Params, target: Params, arithmetic: str) -> Lookup:
     channels = _channels(source, target)

@@ -57,7 +57,7 @@ PYTHON = [
 CPP = [
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "cpp/src/loops").glob("*.h"))),
     *("cpp/src/" + name for name in ("scalar.h", "layout.cpp", "choose.cpp")),
-    *("cpp/src/" + name for name in ("params.cpp", "core.cpp", "zeropoint.cpp")),
+    *("cpp/src/" + name for name in ("params.cpp", "core.cpp", "rescale.cpp", "zeropoint.cpp")),
     *("cpp/bindings/" + name for name in ("arrays.h", "gil.h", "parameters.h")),
     *("cpp/bindings/" + name for name in ("fast.h", "general.h")),
 ]
@@ -73,6 +73,7 @@ TRIED = {
     "choose.cpp": (CHOOSE, "boundaries", "golden", "choice", "params"),
     "params.cpp": (KERNELS, "boundaries", "golden", "params", "host_state"),
     "core.cpp": (KERNELS, THREADS, "boundaries", "golden", "params", "kernels"),
+    "rescale.cpp": ("cpp_package",),
     "zeropoint.cpp": ("cpp_package",),
     "gil.h": (*BINDINGS, "threads", "host_process"),
     **dict.fromkeys(("arrays.h", "parameters.h", "fast.h", "general.h"), BINDINGS),

@@ -140,6 +140,75 @@ void refused(const Call& call, const std::string& argument, const std::string& v
     expect(false, argument + " " + value + " is not refused");
 }
 
+constexpr zp::Arithmetic arithmetics[] = {zp::Arithmetic::exact, zp::Arithmetic::in_float,
+                                          zp::Arithmetic::litert, zp::Arithmetic::litert_reference};
+
+// The tables and their errors for all pairs of parameters in DIR/pairs.bin: rows of scale, zero
+// point, those of the target, its convention, and whether zero points lie anywhere.
+template <class P, class Q>
+void tables(const std::string& name) {
+    const auto rows = load<double>("pairs");
+    std::vector<std::uint8_t> bytes;
+    std::vector<double> worst;
+    const auto add = [&](const auto& lookup, std::size_t channels) {
+        bytes.insert(bytes.end(), lookup.table(), lookup.table() + 256 * channels);
+        worst.push_back(lookup.max_abs_error());
+    };
+    const auto square = [](double x) { return x * x - 3; };
+    for (auto row = rows.begin(); row != rows.end(); row += 6) {
+        const bool anywhere = row[5] != 0;
+        const auto params = [&](auto code, const double* numbers, zp::Convention convention) {
+            auto p = zp::make_params<decltype(code)>(static_cast<float>(numbers[0]), code);
+            p.zero_point = static_cast<std::int32_t>(numbers[1]) + (anywhere ? 0 : p.qmin);
+            p.convention = convention;
+            p.include_zero = !anywhere;
+            return p;
+        };
+        const auto source = params(P{}, &row[0], zp::Convention::numpy);
+        const auto target =
+            params(Q{}, &row[2], recipes[static_cast<std::size_t>(row[4])].convention);
+        for (const zp::Arithmetic arithmetic : arithmetics)
+            if (!anywhere || arithmetic == arithmetics[0] || arithmetic == arithmetics[1])
+                add(zp::make_rescale<P, Q>(source, target, arithmetic), 1);
+        add(zp::make_lookup<P, Q>(square, source, target), 1);
+    }
+    save(name + "_tables", bytes);
+    save(name + "_errors", worst);
+
+    // over codes of this shape, which Python gives, per channel of axis 1
+    const auto codes = load<P>("codes");
+    std::vector<Q> out(codes.size());
+    const zp::AxisParams source = [] {
+        zp::AxisParams p;
+        p.scale = {0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f};
+        p.zero_point = {3};
+        p.qmin = std::is_signed<P>::value ? -128 : 0;
+        p.qmax = p.qmin + 255;
+        p.axis = 1;
+        return p;
+    }();
+    zp::AxisParams target = source;
+    target.scale = {0.25f};
+    target.axis = 0;  // of no matter for one scale
+    target.qmin = std::is_signed<Q>::value ? -128 : 0;
+    target.qmax = target.qmin + 255;
+    for (const zp::Arithmetic arithmetic : arithmetics) {
+        zp::rescale(codes.data(), out.data(), shape, source, target, arithmetic);
+        save(name + "_rescale" + std::to_string(static_cast<int>(arithmetic)), out);
+    }
+    zp::make_lookup<P, Q>(square, source, target, shape)(codes.data(), out.data());
+    save(name + "_lookup", out);
+    const zp::Params one{0.25f, 3, target.qmin, target.qmax};
+    zp::rescale(codes.data(), out.data(), codes.size(), {0.5f, 1, source.qmin, source.qmax}, one);
+    save(name + "_rescale", out);
+    const auto pixels = load<std::uint8_t>("codes");
+    const auto image =
+        zp::image_lookup<Q>({0.5, 0.4, 0.3, 0.5, 0.5, 0.5, 0.5}, {0.25}, one, shape, 1);
+    image(pixels.data(), out.data());
+    save(name + "_image", out);
+    static_assert(noexcept(image(pixels.data(), out.data())), "the loops do not throw");
+}
+
 void errors() {
     using zp::Convention;
     constexpr float inf = std::numeric_limits<float>::infinity();
@@ -237,6 +306,54 @@ void errors() {
     const std::int32_t acc[] = {1};
     refused([&] { zp::requantize(acc, q, 1, -1.0, zp::make_params<std::uint8_t>(1, 0)); },
             "acc_scale", "-1");
+    const zp::Params u = zp::make_params<std::uint8_t>(1, 0);
+    using zp::Arithmetic;
+    const auto rescaled = [&](const zp::AxisParams& a, const zp::AxisParams& b) {
+        zp::rescale(q, q, {2, 2}, a, b);
+    };
+    refused([&] { zp::rescale(q, q, 4, u, zp::Params{-1, 0, 0, 255}); }, "scale", "-1");
+    refused([&] { zp::rescale(q, q, 4, u, u, static_cast<Arithmetic>(9)); }, "arithmetic 9",
+            "in_float");
+    refused(
+        [&] {
+            rescaled(along({1, 1}, {0}, 0), along({1, 1}, {0}, 1));
+        },
+        "source has axis 0", "target axis 1");
+    refused(
+        [&] {
+            rescaled(along({1}, {0}, 0), along({1, 1, 1}, {0}, 1));
+        },
+        "scale of target has 3", "needs 2");
+    refused([&] { rescaled(along({1}, {0}, 0), along({1}, {0}, 1, 2)); }, "target has block_size 2",
+            "per channel");
+    refused([&] { rescaled(along({1}, {0}, 2), along({1}, {0}, 2)); }, "axis 2", "bounds");
+    refused(
+        [&] {
+            zp::rescale(q, q, 4, {1, 300, 0, 255, Convention::numpy, false}, u, Arithmetic::litert);
+        },
+        "zero_point 300", "exact");
+    refused(
+        [&] {
+            zp::rescale(q, q, 4, {0x1p31f, 0, 0, 255}, u, Arithmetic::litert);
+        },
+        "source.scale / target.scale", "2^31");
+    refused(
+        [&] {
+            zp::image_lookup<std::uint8_t>({0, 0}, {1}, u, {2, 2, 3}, 2);
+        },
+        "mean has 2", "needs 3");
+    refused([&] { zp::image_lookup<std::uint8_t>({0}, {0}, u, {2, 2, 3}, 2); }, "std 0", "not 0");
+    refused(
+        [&] {
+            zp::image_lookup<std::uint8_t>({nan}, {1}, u, {2, 2, 3}, 2);
+        },
+        "mean nan", "finite");
+    refused([&] { zp::image_lookup<std::uint8_t>({0}, {1}, u, {2, 2, 3}, 3); }, "axis 3", "bounds");
+    refused(
+        [&] {
+            zp::image_lookup<std::uint8_t>({0}, {1}, along({1, 1}, {0}, 0), {2, 2, 3}, 2);
+        },
+        "params has axis 0", "axis 2");
     refused([] { zp::set_isa("mmx"); }, "isa", "baseline");
     refused([&] { zp::saturate(x, x, 4, 3, 2); }, "qmin", "3");
     for (const std::uint8_t code : q) expect(code == 9, "nothing is written on error");
@@ -281,6 +398,10 @@ int main(int argc, char** argv) {
                   "the loops do not throw");
     all<std::uint8_t>("uint8");
     all<std::int8_t>("int8");
+    tables<std::uint8_t, std::uint8_t>("uint8_uint8");
+    tables<std::uint8_t, std::int8_t>("uint8_int8");
+    tables<std::int8_t, std::uint8_t>("int8_uint8");
+    tables<std::int8_t, std::int8_t>("int8_int8");
     const auto x = load<float>("x");
     std::vector<float> y(x.size());
     zp::round(x.data(), y.data(), x.size(), zp::Ties::away);

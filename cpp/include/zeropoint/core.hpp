@@ -210,8 +210,8 @@ private:
     std::shared_ptr<Data> data_;
 };
 
-/// What becomes of codes: n tables of 256 bytes, one for each parameter of a layout per tensor or per
-/// channel.  The code whose byte is b becomes the one whose byte is the table's at b.
+/// What becomes of codes: n tables of 256 bytes, one for each parameter of a layout per tensor or
+/// per channel.  The code whose byte is b becomes the one whose byte is the table's at b.
 class Tables {
 public:
     static constexpr std::size_t entries = 256;
@@ -225,6 +225,8 @@ private:
 
 /// The ISAs this CPU can run, best first; functions below take an index into this list.
 const std::vector<std::string>& isas();
+/// Whether "avx512" of this CPU is with VBMI, which lookup has a loop for.
+bool has_vbmi() noexcept;
 /// All ISAs in this build; the CPU may lack some.
 std::vector<std::string> compiled_isas();
 /// "operation A B" for every kernel, in the order of kernels.def.

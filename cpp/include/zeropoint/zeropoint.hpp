@@ -10,12 +10,13 @@
 //     const auto params = zeropoint::choose_params<std::uint8_t>(x, n);
 //     zeropoint::quantize(x, q, n, params);
 //
-// Arrays are C-contiguous.  Input and output must not overlap, except that fake_quantize, round and
-// saturate may work in place.  All functions may be called from several threads at once.  Bad
-// parameters throw std::invalid_argument before anything is written, with a message that names the
-// argument, the value and the fix; nothing else throws, but for std::bad_alloc from what is not
-// noexcept.  While ZEROPOINT_STREAM_FROM in the environment is not a number (core.hpp), all that
-// check their arguments throw std::invalid_argument; noexcept calls go on as if it were not set.
+// Arrays are C-contiguous.  Input and output must not overlap, except that fake_quantize, round,
+// saturate and rescale may work in place.  All functions may be called from several threads at
+// once.  Bad parameters throw std::invalid_argument before anything is written, with a message that
+// names the argument, the value and the fix; nothing else throws, but for std::bad_alloc from what
+// is not noexcept.  While ZEROPOINT_STREAM_FROM in the environment is not a number (core.hpp), all
+// that check their arguments throw std::invalid_argument; noexcept calls go on as if it were not
+// set.
 //
 // For pipelines: Quantizer, AxisQuantizer and Requantizer check their parameters once and take what
 // memory they need; their calls are noexcept.
@@ -74,6 +75,11 @@ struct AxisParams {
 
 using Shape = std::vector<std::size_t>;
 
+/// How codes become codes under other parameters: the nearest to the real value, halves where the
+/// target's convention sends them; as LiteRT's QUANTIZE with its default kernels, or its reference
+/// kernels; dequantized and quantized, in float.
+enum class Arithmetic : std::uint8_t { exact, litert, litert_reference, in_float };
+
 // ---- for the templates -------------------------------------------------------------------------
 
 namespace detail {
@@ -123,6 +129,31 @@ Params choose(ConstView x, std::size_t n, DType code, const core::Choice&);
 AxisParams choose(ConstView x, const Shape&, std::size_t axis, std::size_t block_size, DType code,
                   const core::Choice&);
 std::pair<float, float> min_max(ConstView x, std::size_t n);
+
+/// What codes become, and the largest error of the values that they stand for.
+struct Table {
+    core::Tables codes;
+    double max_abs_error;
+};
+using Function = double (*)(double value, void* context);
+AxisParams along(const Params&);  ///< one scale for all
+/// The layout of both; the axis is that of the one which has several scales.
+core::Layout layout(const Shape&, const AxisParams& source, const AxisParams& target);
+/// For `channels` channels, or one where the parameters are of a tensor.
+Table rescaling(const AxisParams& source, DType from, const AxisParams& target, DType to,
+                std::size_t channels, Arithmetic);
+Table tabulated(Function, void* context, const AxisParams& source, DType from,
+                const AxisParams& target, DType to, std::size_t channels);
+/// Of uint8 pixels of images of one shape; of (pixel / scale - mean) / std.
+std::pair<core::Layout, Table> image(const std::vector<double>& mean,
+                                     const std::vector<double>& std, double scale,
+                                     const AxisParams& target, DType to, const Shape&,
+                                     std::size_t channel_axis);
+/// A callable of any type as a Function, `context` being its address.
+template <class F>
+double call(double value, void* context) {
+    return (*static_cast<F*>(context))(value);
+}
 
 }  // namespace detail
 
@@ -283,6 +314,100 @@ private:
     core::Requantization requantization_;
 };
 
+// ---- codes to codes ----------------------------------------------------------------------------
+
+/// A function from codes P to codes Q, as a table of all 256; `r` may be where `q` is.
+template <class P, class Q>
+class Lookup {
+public:
+    explicit Lookup(detail::Table table) : table_(std::move(table)) {}
+    void operator()(const P* q, Q* r, std::size_t n) const noexcept {
+        core::lookup(detail::isa(), q, r, core::Layout::tensor(n), table_.codes);
+    }
+    /// The largest |function(value) - value of the code|, over the codes from the source's qmin to
+    /// its qmax where that is finite; saturation counts.
+    double max_abs_error() const noexcept { return table_.max_abs_error; }
+    /// 256 bytes: the code whose byte is b becomes the one whose byte is at [b].
+    const std::uint8_t* table() const noexcept { return table_.codes.bytes(); }
+
+private:
+    detail::Table table_;
+};
+
+/// The same for arrays of one shape, with a table for each channel.
+template <class P, class Q>
+class AxisLookup {
+public:
+    AxisLookup(const core::Layout& layout, detail::Table table)
+        : layout_(layout), table_(std::move(table)) {}
+    void operator()(const P* q, Q* r) const noexcept {
+        core::lookup(detail::isa(), q, r, layout_, table_.codes);
+    }
+    double max_abs_error() const noexcept { return table_.max_abs_error; }
+    /// 256 bytes for each channel.
+    const std::uint8_t* table() const noexcept { return table_.codes.bytes(); }
+
+private:
+    core::Layout layout_;
+    detail::Table table_;
+};
+
+/// Codes P under `source` to codes Q under `target`.  Throws std::invalid_argument for invalid
+/// parameters; under LiteRT's arithmetics also for zero points outside [qmin, qmax], and for a
+/// scale 2^31 times that of the target or more.
+template <class P, class Q>
+Lookup<P, Q> make_rescale(const Params& source, const Params& target,
+                          Arithmetic arithmetic = Arithmetic::exact) {
+    return Lookup<P, Q>(detail::rescaling(detail::along(source), detail::code_dtype<P>(),
+                                          detail::along(target), detail::code_dtype<Q>(), 1,
+                                          arithmetic));
+}
+/// The same per channel.  Either may have one scale for all; else both have the same axis.
+template <class P, class Q>
+AxisLookup<P, Q> make_rescale(const AxisParams& source, const AxisParams& target,
+                              const Shape& shape, Arithmetic arithmetic = Arithmetic::exact) {
+    const core::Layout layout = detail::layout(shape, source, target);
+    return {layout, detail::rescaling(source, detail::code_dtype<P>(), target,
+                                      detail::code_dtype<Q>(), layout.axis, arithmetic)};
+}
+
+/// What codes become by any function of one double that returns one: computed in double from the
+/// values (q - zero_point) * scale, and quantized in double by the target's convention.  NaN
+/// becomes qmin, and Inf saturates.
+template <class P, class Q, class F>
+Lookup<P, Q> make_lookup(F function, const Params& source, const Params& target) {
+    return Lookup<P, Q>(detail::tabulated(&detail::call<F>, &function, detail::along(source),
+                                          detail::code_dtype<P>(), detail::along(target),
+                                          detail::code_dtype<Q>(), 1));
+}
+/// The same per channel, as make_rescale.
+template <class P, class Q, class F>
+AxisLookup<P, Q> make_lookup(F function, const AxisParams& source, const AxisParams& target,
+                             const Shape& shape) {
+    const core::Layout layout = detail::layout(shape, source, target);
+    return {layout, detail::tabulated(&detail::call<F>, &function, source, detail::code_dtype<P>(),
+                                      target, detail::code_dtype<Q>(), layout.axis)};
+}
+
+/// uint8 pixels to a model's codes, quantize((pixel / scale - mean) / std): images of one shape, of
+/// which channel_axis has the channels.  `mean` and `std` are one number, or one for each channel.
+template <class Q>
+AxisLookup<std::uint8_t, Q> image_lookup(const std::vector<double>& mean,
+                                         const std::vector<double>& std, const AxisParams& params,
+                                         const Shape& shape, std::size_t channel_axis,
+                                         double scale = 255) {
+    auto made =
+        detail::image(mean, std, scale, params, detail::code_dtype<Q>(), shape, channel_axis);
+    return {made.first, std::move(made.second)};
+}
+template <class Q>
+AxisLookup<std::uint8_t, Q> image_lookup(const std::vector<double>& mean,
+                                         const std::vector<double>& std, const Params& params,
+                                         const Shape& shape, std::size_t channel_axis,
+                                         double scale = 255) {
+    return image_lookup<Q>(mean, std, detail::along(params), shape, channel_axis, scale);
+}
+
 // ---- single calls: as above, with the checks in each call --------------------------------------
 
 template <class Q, class X>
@@ -319,6 +444,18 @@ template <class Q>
 void requantize(const std::int32_t* acc, Q* q, const Shape& shape,
                 const std::vector<double>& acc_scale, const AxisParams& params) {
     AxisRequantizer<Q>(acc_scale, params, shape)(acc, q);
+}
+
+/// Of tables that are made in each call: a tenth of a millisecond or less.
+template <class P, class Q>
+void rescale(const P* q, Q* r, std::size_t n, const Params& source, const Params& target,
+             Arithmetic arithmetic = Arithmetic::exact) {
+    make_rescale<P, Q>(source, target, arithmetic)(q, r, n);
+}
+template <class P, class Q>
+void rescale(const P* q, Q* r, const Shape& shape, const AxisParams& source,
+             const AxisParams& target, Arithmetic arithmetic = Arithmetic::exact) {
+    make_rescale<P, Q>(source, target, shape, arithmetic)(q, r);
 }
 
 /// Chooses parameters from the data and quantizes with them (ONNX's DynamicQuantizeLinear under

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,20 +35,41 @@ _ARITY = {
 _CODES = {int(onnx.TensorProto.UINT8): "uint8", int(onnx.TensorProto.INT8): "int8"}
 
 
-def load(model: Model) -> onnx.ModelProto:
-    """The model itself, or the one at a path, with its external data."""
+def load(model: Model, *, external: bool = True) -> onnx.ModelProto:
+    """The model itself, or the one at a path, with its `external` data or without."""
     if isinstance(model, onnx.ModelProto):
         return model
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"model must be a ModelProto or a path, not {type(model).__name__}")
     try:
-        loaded: onnx.ModelProto = onnx.load(model)
+        loaded: onnx.ModelProto = onnx.load(model, load_external_data=external)
     except OSError:
         raise
     except Exception as error:  # protobuf's and onnx's own
         path = printable(os.fspath(model))
         raise ValueError(f"{path} cannot be read as an ONNX model: {printable(error)}") from error
     return loaded
+
+
+def input_names(model: onnx.ModelProto) -> list[str]:
+    """What a run must be fed with: no initializers, which may have the name of an input."""
+    given = {each.name for each in model.graph.initializer}
+    given.update(each.values.name for each in model.graph.sparse_initializer)
+    return [each.name for each in model.graph.input if each.name not in given]
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
+    """The message of a model with more outputs; the model itself stays as it is."""
+    more = [onnx.ValueInfoProto(name=name) for name in names]
+    try:  # messages that follow each other are one
+        found: bytes = model.SerializeToString()
+        found += onnx.ModelProto(graph=onnx.GraphProto(output=more)).SerializeToString()
+    except Exception as error:  # protobuf's own
+        raise ValueError(
+            "model is larger than 2 GB, the most of a message; save it by onnx.save(model, path, "
+            "save_as_external_data=True), and pass the path"
+        ) from error
+    return found
 
 
 # ---------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 `params` reads scale and zero point from a QDQ model (QuantizeLinear and DequantizeLinear nodes
 around float operators); `quantize_weights` stores float weights as codes, and `report` says what
-that did to each; `calibration_reader` feeds ONNX Runtime's static quantizer.
+that did to each; `calibrate` finds ranges of activations for ONNX Runtime's static quantizer, and
+`calibration_reader` feeds its own calibration.
 
 >>> p = params("quantized.onnx", "input")  # its codes are those of the model's QuantizeLinear
 >>> small = quantize_weights("float.onnx")
@@ -19,13 +20,23 @@ from typing import TYPE_CHECKING, Any
 import zeropoint as zp
 
 from .. import _checks
+from ._onnx_calibration import Calibration, calibrate
 from ._onnx_graph import Model, Scope, is_linear, linear_maker, load, node_params, scopes
 from ._onnx_weights import Report, Weight, quantize_weights, report
 
 if TYPE_CHECKING:  # where onnx is missing, _onnx_graph says so
     import onnx
 
-__all__ = ["Report", "Weight", "calibration_reader", "params", "quantize_weights", "report"]
+__all__ = [
+    "Calibration",
+    "Report",
+    "Weight",
+    "calibrate",
+    "calibration_reader",
+    "params",
+    "quantize_weights",
+    "report",
+]
 
 
 def params(model: Model, tensor: str) -> zp.QuantParams:
