@@ -11,14 +11,19 @@ namespace {
 
 constexpr size_t entries = 256;  // of a table, in bytes
 
-// Bytes of so many channels in turn, a table each.
+// Bytes of so many channels in turn, a table each: some KiB at a time, and of them channel by
+// channel.
 ZP_APART void look_up_each(const u8* x, u8* y, size_t n, const u8* tables, size_t channels) {
-    if (channels == 1) {
-        for (size_t i = 0; i < n; ++i) y[i] = tables[x[i]];
-        return;
+    constexpr size_t some = 8192;
+    const size_t at_once = channels < some ? some / channels * channels : channels;
+    for (size_t i = 0, end = 0; i < n; i = end) {
+        end = n - i < at_once ? n : i + at_once;
+        for (size_t c = 0; c < channels; ++c) {
+            const u8* table = tables + c * entries;
+            ZP_UNROLLED(4)
+            for (size_t k = i + c; k < end; k += channels) y[k] = table[x[k]];
+        }
     }
-    for (size_t i = 0; i < n; i += channels)
-        for (size_t c = 0; c < channels; ++c) y[i + c] = tables[c * entries + x[i + c]];
 }
 
 // A vector of bytes, a table in registers or beside them, and `worth`: bytes that pay for its
@@ -55,7 +60,7 @@ using Mask = __m256i;
 // here as differences from the one before: with 16 taken off at each, with saturation, the code is
 // at or above 0 in all parts up to its own, whose sum is the entry.  From 128 on it begins anew.
 struct Finder {
-    static constexpr size_t worth = 128;
+    static constexpr size_t worth = 256;
     Bytes parts[16];
     ZP_APART void open(const u8* table) {
         const auto part = [&](size_t k) {
@@ -148,22 +153,22 @@ ZP_APART void look_up_groups(const u8* x, u8* y, size_t n, const Finder* __restr
     for (; n >= bytes; n -= bytes, x += bytes, y += bytes) {
         fetch_ahead<bytes>(x);
         Bytes v[channels], found[channels];
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t k = 0; k < channels; ++k) {
             v[k] = load_bytes(x + k * width);
             if (turns) v[k] = turned(v[k], k);
         }
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t c = 0; c < channels; ++c) {
             Bytes one = v[0];
-            ZP_UNROLLED
+            ZP_UNROLLED(16)
             for (size_t k = 1; k < channels; ++k) one = blend(at(c, k), v[k], one);
             found[c] = of[c](one);
         }
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t k = 0; k < channels; ++k) {
             Bytes all = found[0];
-            ZP_UNROLLED
+            ZP_UNROLLED(16)
             for (size_t c = 1; c < channels; ++c) all = blend(at(c, k), found[c], all);
             if (turns) all = turned(all, channels - k);
             streams ? stream(y + k * width, all) : store_bytes(y + k * width, all);
@@ -177,7 +182,7 @@ inline void look_up_run(const u8* x, u8* y, size_t n, const u8* tables, size_t g
                         bool non_temporal) {
     constexpr size_t most = 4;
     const size_t channels = given == 2 ? most : given, bytes = channels * width;
-    if (given > most || n < bytes || n < Finder::worth) return look_up_each(x, y, n, tables, given);
+    if (given > most || n < channels * Finder::worth) return look_up_each(x, y, n, tables, given);
     Finder of[most];
     Bytes first[most], last[most];
     for (size_t c = 0; c < channels; ++c) {

@@ -36,9 +36,10 @@
 
 // A loop of a few rounds within one that is to be made into vectors.
 #if defined(__GNUC__) && !defined(__clang__)
-#define ZP_UNROLLED _Pragma("GCC unroll 16")
+#define ZP_PRAGMA(text) _Pragma(#text)
+#define ZP_UNROLLED(times) ZP_PRAGMA(GCC unroll times)
 #else
-#define ZP_UNROLLED
+#define ZP_UNROLLED(times)
 #endif
 
 // In a loop that is not to be made into vectors.
