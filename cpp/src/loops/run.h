@@ -24,10 +24,10 @@
 // What is called once a run at most, and would otherwise stand in many places; and what is a part
 // of a loop, whatever the compiler thinks of its size.
 #if defined(__clang__)
-#define ZP_APART __attribute__((noinline))
+#define ZP_APART __attribute__((noinline, unused))
 #define ZP_WITHIN __attribute__((always_inline)) inline
 #elif defined(__GNUC__)
-#define ZP_APART __attribute__((noinline, noclone))
+#define ZP_APART __attribute__((noinline, noclone, unused))
 #define ZP_WITHIN __attribute__((always_inline)) inline
 #else
 #define ZP_APART
