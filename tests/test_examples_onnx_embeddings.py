@@ -1,4 +1,4 @@
-"""The examples for ONNX weights, embeddings and codes run, and print the figures they are there for."""
+"""The examples for ONNX weights, embeddings and codes run, and print the figures that they show."""
 
 from __future__ import annotations
 
