@@ -190,24 +190,6 @@ core::Choice choice_of(const zeropoint_choice& c) {
 
 // ---- operations ---------------------------------------------------------------------------------
 
-zeropoint_quantizer quantizer_of(const zeropoint_params* params) {
-    const zeropoint_params& p = given("params", params);
-    return {{}, detail::checked(params_of(p), code_dtype(p.dtype))};
-}
-zeropoint_requantizer requantizer_of(double acc_scale, const zeropoint_params* params) {
-    const zeropoint_params& p = given("params", params);
-    return {{}, detail::requantization({acc_scale}, params_of(p), code_dtype(p.dtype))};
-}
-
-// `handle` is set whatever comes of it.
-template <class Handle, class Make>
-zeropoint_status create(const char* name, Handle** handle, const Make& make) noexcept {
-    return guarded([&] {
-        given(name, handle) = nullptr;
-        *handle = new Handle(make());
-    });
-}
-
 // Parameters that C hands over, of one kind or the other, and what they are here.
 struct Given {
     Given(const zeropoint_params* tensor) : tensor(tensor) {}
@@ -223,6 +205,35 @@ struct Codes {
     AxisParams params;
     DType dtype;
 };
+
+// `handle` is set whatever comes of it.
+template <class Handle, class Make>
+zeropoint_status create(const char* name, Handle** handle, const Make& make) noexcept {
+    return guarded([&] {
+        given(name, handle) = nullptr;
+        *handle = new Handle(make());
+    });
+}
+
+Layout layout_of(const Given& params, const Codes& codes, const std::size_t* shape,
+                 std::size_t dimensions) {
+    return params.by_shape ? detail::layout(shape_of(shape, dimensions), codes.params)
+                           : Layout::tensor(0);
+}
+zeropoint_quantizer quantizer_of(const Given& params, const std::size_t* shape = nullptr,
+                                 std::size_t dimensions = 0) {
+    const Codes codes("params", params);
+    return {{layout_of(params, codes, shape, dimensions)},
+            detail::checked(codes.params, codes.dtype)};
+}
+zeropoint_requantizer requantizer_of(const double* acc_scale, std::size_t count,
+                                     const Given& params, const std::size_t* shape = nullptr,
+                                     std::size_t dimensions = 0) {
+    const Codes codes("params", params);
+    return {{layout_of(params, codes, shape, dimensions)},
+            detail::requantization(listed("acc_scale", acc_scale, "acc_scale_count", count),
+                                   codes.params, codes.dtype)};
+}
 
 // How a lookup's codes are made: by an arithmetic of rescale, or where that is null by a function.
 struct How {
@@ -245,6 +256,16 @@ zeropoint_lookup lookup_of(const Given& source_params, const Given& target_param
     return {{layout},
             detail::tabulated(how.function, how.context, source.params, source.dtype, target.params,
                               target.dtype, layout.axis)};
+}
+zeropoint_status create_quantizer(zeropoint_quantizer** quantizer, const Given& params,
+                                  const std::size_t* shape, std::size_t dimensions) noexcept {
+    return create("quantizer", quantizer, [&] { return quantizer_of(params, shape, dimensions); });
+}
+zeropoint_status create_requantizer(zeropoint_requantizer** requantizer, const double* acc_scale,
+                                    std::size_t count, const Given& params,
+                                    const std::size_t* shape, std::size_t dimensions) noexcept {
+    return create("requantizer", requantizer,
+                  [&] { return requantizer_of(acc_scale, count, params, shape, dimensions); });
 }
 zeropoint_status create_lookup(zeropoint_lookup** lookup, const Given& source, const Given& target,
                                const std::size_t* shape, std::size_t dimensions,
@@ -458,17 +479,12 @@ zeropoint_status zeropoint_min_max(const void* x, zeropoint_dtype dtype, size_t 
 
 zeropoint_status zeropoint_quantizer_create(const zeropoint_params* params,
                                             zeropoint_quantizer** quantizer) {
-    return create("quantizer", quantizer, [&] { return quantizer_of(params); });
+    return create_quantizer(quantizer, params, nullptr, 0);
 }
 zeropoint_status zeropoint_quantizer_create_axis(const zeropoint_axis_params* params,
                                                  const size_t* shape, size_t dimensions,
                                                  zeropoint_quantizer** quantizer) {
-    return create("quantizer", quantizer, [&] {
-        const DType code = code_dtype(given("params", params).dtype);
-        const AxisParams p = params_of(*params);
-        const Layout layout = detail::layout(shape_of(shape, dimensions), p);
-        return zeropoint_quantizer{{layout}, detail::checked(p, code)};
-    });
+    return create_quantizer(quantizer, params, shape, dimensions);
 }
 void zeropoint_quantizer_destroy(zeropoint_quantizer* quantizer) { delete quantizer; }
 
@@ -488,19 +504,13 @@ zeropoint_status zeropoint_quantizer_fake_quantize(const zeropoint_quantizer* qu
 
 zeropoint_status zeropoint_requantizer_create(double acc_scale, const zeropoint_params* params,
                                               zeropoint_requantizer** requantizer) {
-    return create("requantizer", requantizer, [&] { return requantizer_of(acc_scale, params); });
+    return create_requantizer(requantizer, &acc_scale, 1, params, nullptr, 0);
 }
 zeropoint_status zeropoint_requantizer_create_axis(const double* acc_scale, size_t acc_scale_count,
                                                    const zeropoint_axis_params* params,
                                                    const size_t* shape, size_t dimensions,
                                                    zeropoint_requantizer** requantizer) {
-    return create("requantizer", requantizer, [&] {
-        const DType code = code_dtype(given("params", params).dtype);
-        const AxisParams p = params_of(*params);
-        const Layout layout = detail::layout(shape_of(shape, dimensions), p);
-        const auto scales = listed("acc_scale", acc_scale, "acc_scale_count", acc_scale_count);
-        return zeropoint_requantizer{{layout}, detail::requantization(scales, p, code)};
-    });
+    return create_requantizer(requantizer, acc_scale, acc_scale_count, params, shape, dimensions);
 }
 void zeropoint_requantizer_destroy(zeropoint_requantizer* requantizer) { delete requantizer; }
 
@@ -586,7 +596,8 @@ zeropoint_status zeropoint_fake_quantize(const void* x, void* y, zeropoint_dtype
 }
 zeropoint_status zeropoint_requantize(const int32_t* acc, void* q, size_t n, double acc_scale,
                                       const zeropoint_params* params) {
-    return guarded([&] { run(Op::requantize, requantizer_of(acc_scale, params), acc, q, 0, n); });
+    return guarded(
+        [&] { run(Op::requantize, requantizer_of(&acc_scale, 1, params), acc, q, 0, n); });
 }
 
 zeropoint_status zeropoint_rescale(const void* q, void* r, size_t n, const zeropoint_params* source,
