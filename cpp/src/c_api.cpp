@@ -155,7 +155,10 @@ DType code_dtype(zeropoint_dtype dtype) {
     return static_cast<DType>(dtype);
 }
 DType real_dtype(zeropoint_dtype dtype) {
-    return chosen<DType>("the dtype of data", dtype, ZEROPOINT_FLOAT32 + 1);
+    if (dtype < ZEROPOINT_FLOAT16 || dtype > ZEROPOINT_FLOAT32)
+        refuse("dtype %d is not one of data; use ZEROPOINT_FLOAT32, _FLOAT16 or _BFLOAT16",
+               static_cast<int>(dtype));
+    return static_cast<DType>(dtype);
 }
 
 core::ConstView reals(const void* x, zeropoint_dtype dtype, std::size_t n) {
