@@ -69,11 +69,7 @@ thread_local char message[512];
 // What `guarded` turns into ZEROPOINT_INVALID_ARGUMENT; the message is written.
 struct Refused {};
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 1, 2)))
-#endif
-[[noreturn]] void
-refuse(const char* format, ...) {
+[[noreturn, gnu::format(printf, 1, 2)]] void refuse(const char* format, ...) {
     std::va_list words;
     va_start(words, format);
     std::vsnprintf(message, sizeof message, format, words);
