@@ -27,16 +27,16 @@ using core::DType;
 using core::Layout;
 
 // What is made for a shape, or per tensor for any number of elements.
-struct Prepared {
+struct zeropoint_prepared {
     Layout layout;
 };
-struct zeropoint_quantizer : Prepared {
+struct zeropoint_quantizer : zeropoint_prepared {
     core::Params params;
 };
-struct zeropoint_requantizer : Prepared {
+struct zeropoint_requantizer : zeropoint_prepared {
     core::Requantization requantization;
 };
-struct zeropoint_lookup : Prepared {
+struct zeropoint_lookup : zeropoint_prepared {
     detail::Table table;
 };
 
@@ -56,7 +56,6 @@ static_assert(same(ZEROPOINT_DEFAULT_RULE, ZeroPointFrom::default_rule) &&
               same(ZEROPOINT_FROM_MAX, ZeroPointFrom::max) &&
               same(ZEROPOINT_FROM_MIN, ZeroPointFrom::min) &&
               same(ZEROPOINT_LEAST_ERROR, ZeroPointFrom::least_error));
-
 constexpr bool same(int c, Arithmetic arithmetic) { return c == static_cast<int>(arithmetic); }
 static_assert(same(ZEROPOINT_EXACT, Arithmetic::exact) &&
               same(ZEROPOINT_LITERT, Arithmetic::litert) &&
@@ -77,7 +76,8 @@ struct Refused {};
     throw Refused();
 }
 
-// The status for the exception that is being handled.
+// The status for the exception that is being handled.  One that is none of these, thrown by a
+// function of the caller's, ends the process here, and not in frames of another language.
 zeropoint_status failed() noexcept {
     try {
         throw;
@@ -321,7 +321,7 @@ constexpr Arrays arrays_of[] = {
 
 // `dtype` is that of the data.  Of saturate, `low` and `high` are the bounds; of round, `low` is
 // whether ties go away from 0; of saturate_cast the dtype of the codes.
-void run(Op op, const Prepared& made, const void* in, void* out, zeropoint_dtype dtype,
+void run(Op op, const zeropoint_prepared& made, const void* in, void* out, zeropoint_dtype dtype,
          std::size_t n, std::int64_t low = 0, std::int64_t high = 0) {
     check_length("n", n);
     const bool any = made.layout.kind == Layout::Kind::tensor;
@@ -367,7 +367,7 @@ void run(Op op, const Prepared& made, const void* in, void* out, zeropoint_dtype
             core::saturate_cast(isa, from, to, n);
     }
 }
-zeropoint_status perform(Op op, const Prepared* made, const void* in, void* out,
+zeropoint_status perform(Op op, const zeropoint_prepared* made, const void* in, void* out,
                          zeropoint_dtype dtype, std::size_t n) noexcept {
     return guarded([&] { run(op, given("the handle", made), in, out, dtype, n); });
 }
