@@ -258,7 +258,7 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
     fix = "if it is for single numbers, pass numpy.vectorize(function)"
     try:
         with np.errstate(all="ignore"):
-            given = function(values.copy())
+            given = function(values)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
@@ -380,7 +380,6 @@ def _exact(codes: Array, source: Params, target: Params) -> Array:
 def _through_float(codes: Array, source: Params, target: Params) -> Array:
     doubles = any(params._arrays[0].dtype == _FLOAT64 for params in (source, target))
     real = np.dtype(np.float64 if doubles else np.float32)
-    target._check_precision(real)
     return target._codes(source._decoded(codes, *_columns(source), real), *_columns(target))
 
 
