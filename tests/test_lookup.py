@@ -306,19 +306,20 @@ def test_any_memory(isa):
 
 def test_remembered(monkeypatch):
     """By identity, else by value; at most so many."""
-    monkeypatch.setattr(_lookup, "_remembered", {})
-    monkeypatch.setattr(_lookup, "_MOST", 3)
-    _lookup._rescaling.cache_clear()
+    kept, made, make = {}, [], _lookup._rescaling
+    monkeypatch.setattr(_lookup, "_remembered", kept)
+    monkeypatch.setattr(_lookup, "_MOST", 5)
+    monkeypatch.setattr(_lookup, "_rescaling", lambda *given: made.append(given) or make(*given))
     q = EVERY["int8"]
+    twice = zp.Lookup(lambda x: 2 * x, A, B).table
     for arithmetic in ("exact", "exact", "float"):
         zp.rescale(q, A, B, arithmetic=arithmetic)
-    assert _lookup._rescaling.cache_info()[:2] == (0, 2)
+    assert (len(kept), len(made)) == (4, 2)
     for _ in range(9):  # the ids of what is gone may be given again
-        zp.rescale(q, of(0.1, 3), B)
-        zp.rescale(q, of(0.2, 3), B)
-        assert len(_lookup._remembered) <= 3
-    assert _lookup._rescaling.cache_info()[:2] == (17, 3)
-    np.testing.assert_array_equal(zp.rescale(q, of(0.2, 3), B), zp.Lookup(lambda x: 2 * x, A, B)(q))
+        np.testing.assert_array_equal(zp.rescale(q, of(0.1, 3), B), zp.rescale(q, A, B))
+        np.testing.assert_array_equal(zp.rescale(q, of(0.2, 3), B), twice)
+        assert len(kept) <= 6
+    assert 2 < len(made) < 18
 
 
 def test_equal_hashed_pickled():

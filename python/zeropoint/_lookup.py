@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -277,9 +276,10 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
 # ---------------------------------------------------------------------------------------------
 # From one tensor's parameters to another's
 
-#: tables by the ids of two parameters, which are kept so that no others get them; and arithmetic
-_remembered: dict[tuple[int, int, str], tuple[Lookup, Params, Params]] = {}
-_MOST = 256  #: of them; then they are forgotten
+#: tables by the ids of two parameters, which are kept so that no others get them, or by their
+#: values, which takes longer; and by the arithmetic
+_remembered: dict[tuple[Any, ...], tuple[Lookup, Params, Params]] = {}
+_MOST = 512  #: of both; then they are forgotten
 
 
 def rescale(
@@ -332,15 +332,17 @@ def rescale(
     except (KeyError, TypeError):  # TypeError: what is no string may have no hash
         _checks.name(arithmetic, "arithmetic", ARITHMETICS)
         _channels(source, target)
-        found = _rescaling(source, target, arithmetic)
+        by_value = source._key(), target._key(), arithmetic
+        kept = _remembered.get(by_value)
+        found = kept[0] if kept else _rescaling(source, target, arithmetic)
         if len(_remembered) >= _MOST:
             _remembered.clear()
-        _remembered[id(source), id(target), arithmetic] = found, source, target
+        for key in by_value, (id(source), id(target), arithmetic):
+            _remembered[key] = found, source, target
     rescaled: Array = _look_up(q, found, found._native, out)
     return rescaled
 
 
-@functools.lru_cache(_MOST)  # by the values of the parameters, which takes longer than by their ids
 @_backend.ieee
 def _rescaling(source: Params, target: Params, arithmetic: str) -> Lookup:
     channels = _channels(source, target)
