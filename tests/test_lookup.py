@@ -319,7 +319,14 @@ def test_remembered(monkeypatch):
         np.testing.assert_array_equal(zp.rescale(q, of(0.1, 3), B), zp.rescale(q, A, B))
         np.testing.assert_array_equal(zp.rescale(q, of(0.2, 3), B), twice)
         assert len(kept) <= 6
-    assert 2 < len(made) < 18
+    assert 2 < len(made) < 20
+    monkeypatch.setattr(_lookup, "_MOST", 1000)
+    monkeypatch.setattr(_lookup, "_MOST_CODES", 10_000)  # of tables of 256 * 8 codes
+    for _ in range(9):
+        each = of(np.arange(1, 9, dtype=np.float32), axis=0)
+        each = each.replace(zero_point=len(made))
+        zp.rescale(np.zeros((8, 1), np.int8), each, B)
+        assert sum(found._table.size for found, *_ in kept.values()) < 10_000 + 2 * 8 * 256
 
 
 def test_equal_hashed_pickled():
@@ -382,10 +389,11 @@ BAD = [
     (
         lambda: zp.rescale(Q, TWO, TWO.replace(axis=1)),
         ValueError,
-        "source has axis 0 and target axis 1; name the same axis",
+        "the axis of source is 0 and that of target 1; name the same axis",
     ),
     (lambda: zp.rescale(Q.view(np.uint8), A, B), TypeError, "q has dtype uint8 where int8"),
-    (lambda: zp.rescale(Q, THREE, B), ValueError, "scale has shape"),
+    (lambda: zp.rescale(Q, THREE, B), ValueError, "the table has 3 channels, along axis 0 of q"),
+    (lambda: zp.rescale(Q[0, 0], THREE, B), ValueError, "axis 0 is out of bounds"),
     (lambda: zp.rescale(Q, A, B, out=Q), TypeError, "out has dtype int8"),
     (lambda: zp.rescale(Q, A, B, out=Q[0].view(np.uint8)), ValueError, "out has shape"),
     (
@@ -421,7 +429,15 @@ BAD = [
     (lambda: zp.image_lookup("a", 1, A), TypeError, "mean"),
     (lambda: zp.image_lookup([0, 1], [1, 1, 1], A), ValueError, "mean has 2 numbers and std 3"),
     (lambda: zp.image_lookup([0, 1], 1, THREE, channel_axis=0), ValueError, "2 channels"),
-    (lambda: zp.image_lookup([0, 1], 1, A, channel_axis=0.5), TypeError, "channel_axis"),
+    (lambda: zp.image_lookup(0, 1, A, channel_axis=0.5), TypeError, "channel_axis"),
+    (lambda: zp.image_lookup([0, 1], 1, A, channel_axis=None), TypeError, "channel_axis"),
+    (lambda: zp.image_lookup([], 1, A), TypeError, "mean must be a real number or one per"),
+    (lambda: zp.image_lookup(0, 1, None), TypeError, "params must be a QuantParams"),
+    (
+        lambda: zp.image_lookup([0, 1, 2], 1, THREE, channel_axis=-3),
+        ValueError,
+        "the axis of the image of mean, std and channel_axis is -3 and that of params 0",
+    ),
 ]
 
 

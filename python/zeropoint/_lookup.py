@@ -148,10 +148,18 @@ class Lookup:
 def _look_up(q: Any, lookup: Lookup, native: Any, out: Array | None) -> Array:
     """What `Lookup.__call__` does; `native` is for the builtin that stands for this function."""
     source, target = lookup.source, lookup.target
-    q = _checks.exact_array(q, source.dtype, "q", "these are not codes of source.dtype")
-    layout = (target if source.axis is None else source)._check_fits(q.shape)
+    q = _checks.exact_array(q, source.dtype, "q", "pass codes that have the parameters `source`")
+    axis = target.axis if source.axis is None else source.axis
+    if axis is not None:
+        axis = _checks.normal_axis(axis, q.ndim)
+        if q.shape[axis] != len(lookup._table):
+            raise ValueError(
+                f"q has shape {q.shape}, and the table has {len(lookup._table)} channels, along "
+                f"axis {axis} of q; pass codes with as many there, or make a table for another "
+                "axis (channel_axis of image_lookup)"
+            )
     out = _checks.output(out, q.shape, target.dtype)
-    return _backend.look_up(q, lookup._table, layout.axis, native, out)
+    return _backend.look_up(q, lookup._table, axis, native, out)
 
 
 if not TYPE_CHECKING:
@@ -189,30 +197,34 @@ def _first(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).min)
 
 
-def _channels(source: object, target: object) -> tuple[int, ...]:
+def _channels(
+    source: object, target: object, names: tuple[str, str] = ("source", "target")
+) -> tuple[int, ...]:
     """The shape of the parameters together: (), or (channels,)."""
-    for name, each in (("source", source), ("target", target)):
+    for name, each in zip(names, (source, target), strict=True):
         if not isinstance(each, Params):
             raise TypeError(
                 f"{name} must be a QuantParams or OffsetParams, not {type(each).__name__}; pass "
-                f"for example zp.QuantParams(scale, zero_point), or what choose_params(x) returns"
+                "for example zp.QuantParams(scale, zero_point), or what choose_params(x) returns"
             )
         if each.block_size is not None:
             raise ValueError(
-                f"{name} has block_size {each.block_size}; tables work per tensor or per channel"
+                f"{name} has block_size {each.block_size}; pass parameters per tensor or per "
+                "channel, which tables work for"
             )
     assert isinstance(source, Params)
     assert isinstance(target, Params)
     both = source.axis is not None and target.axis is not None
     if both and source.axis != target.axis:
         raise ValueError(
-            f"source has axis {source.axis} and target axis {target.axis}; name the same axis in "
-            "the same way"
+            f"the axis of {names[0]} is {source.axis} and that of {names[1]} {target.axis}; name "
+            "the same axis in the same way"
         )
     shapes = source._arrays[0].shape, target._arrays[0].shape
     if both and shapes[0] != shapes[1]:
         raise ValueError(
-            f"source has {shapes[0][0]} channels and target {shapes[1][0]}; they must be as many"
+            f"{names[0]} has {shapes[0][0]} channels and {names[1]} {shapes[1][0]}; pass as many "
+            "for both, or one scale for all"
         )
     return max(shapes, key=len)
 
@@ -279,7 +291,8 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
 #: tables by the ids of two parameters, which are kept so that no others get them, or by their
 #: values, which takes longer; and by the arithmetic
 _remembered: dict[tuple[Any, ...], tuple[Lookup, Params, Params]] = {}
-_MOST = 512  #: of both; then they are forgotten
+#: of these, and codes in their tables; then they are forgotten
+_MOST, _MOST_CODES = 256, 2**22
 
 
 def rescale(
@@ -335,7 +348,8 @@ def rescale(
         by_value = source._key(), target._key(), arithmetic
         kept = _remembered.get(by_value)
         found = kept[0] if kept else _rescaling(source, target, arithmetic)
-        if len(_remembered) >= _MOST:
+        size = sum(each._table.size for each, *_ in list(_remembered.values()))
+        if len(_remembered) >= _MOST or size >= _MOST_CODES:
             _remembered.clear()
         for key in by_value, (id(source), id(target), arithmetic):
             _remembered[key] = found, source, target
@@ -463,10 +477,13 @@ def image_lookup(
     -----
     Computed in float64 and rounded once, to the code.
     """
+    axis = _checks.axis(channel_axis, "channel_axis")
+    if axis is None:
+        raise TypeError("channel_axis must be an integer, not None; -1 is the last axis")
     numbers = []
     for name, value in (("mean", mean), ("std", std), ("scale", scale)):
         found = _checks.numbers(value, name)
-        if found.dtype.kind not in "fiu" or found.ndim > (name != "scale"):
+        if found.dtype.kind not in "fiu" or found.ndim > (name != "scale") or not found.size:
             raise TypeError(
                 f"{name} must be a real number{' or one per channel' * (name != 'scale')}, not "
                 f"{_checks.shown(value)}"
@@ -483,7 +500,7 @@ def image_lookup(
             "channel, or one for all"
         )
     channels = max(numbers, key=np.ndim).shape
-    axis = _checks.axis(channel_axis, "channel_axis") if channels else None
-    pixels = QuantParams(np.ones(channels, np.float32), 0, axis=axis)
+    pixels = QuantParams(np.ones(channels, np.float32), 0, axis=axis if channels else None)
+    _channels(pixels, params, ("the image of mean, std and channel_axis", "params"))
     of_mean, of_std, by = (each.reshape(*each.shape, 1) for each in numbers)
     return Lookup(lambda x: (x / by - of_mean) / of_std, pixels, params)
