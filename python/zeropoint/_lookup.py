@@ -87,9 +87,10 @@ class Lookup:
                 f"function must be callable, not {_checks.shown(function)}; pass for example "
                 "numpy.tanh"
             )
-        values = _values(source, _channels(source, target))
-        found = _evaluated(function, values)
-        _fill(self, source, target, _codes(found, target), found)
+        codes = _all_codes(source, _channels(source, target))
+        found = _evaluated(function, _decoded(codes, source))
+        table = target._codes(found, *_columns(target, _FLOAT64))
+        _fill(self, source, target, table, found)
 
     def __call__(self, q: Any, *, out: Array | None = None) -> Array:
         """The codes that the codes `q` become.
@@ -250,18 +251,10 @@ def _decoded(codes: Array, params: Params) -> Array:
     return _in_float64(params)._decoded(codes, *_columns(params, _FLOAT64), _FLOAT64)
 
 
-def _codes(x: Array, params: Params) -> Array:
-    return params._codes(x, *_columns(params, _FLOAT64))
-
-
 def _all_codes(source: Params, channels: tuple[int, ...]) -> Array:
     """Every code there is, for each channel."""
     codes = np.arange(256) + _first(source.dtype)
     return np.broadcast_to(codes.astype(source.dtype), (*channels, 256))
-
-
-def _values(source: Params, channels: tuple[int, ...]) -> Array:
-    return _decoded(_all_codes(source, channels), source)
 
 
 def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
