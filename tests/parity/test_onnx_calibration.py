@@ -136,7 +136,7 @@ def test_minmax_is_its_own(model: str, tmp_path: Path) -> None:
 def test_outputs(
     model: str, methods: tuple[str, ...], tmp_path: Path, note: Callable[..., None]
 ) -> None:
-    """Which method suits depends on the model (docs/onnx.md), and one calibration serves all."""
+    """Which method suits depends on the model, and one calibration serves all."""
     path, feeds, unseen, calibration = calibrated(model)
     unseen = unseen[:5] if model == "magika" else unseen
     true = bench.outputs(path, unseen)
