@@ -105,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         allow_abbrev=False,
-        description="Measure zeropoint beside NumPy, Numba, ONNX Runtime, torch, LiteRT, faiss, "
-        "sentence-transformers, xarray and the tools of formats.",
+        description="Measure zeropoint beside NumPy, Numba, ONNX Runtime, torch, LiteRT, OpenCV, "
+        "faiss, sentence-transformers, xarray and the tools of formats.",
         epilog="Exit code: 0, 1 if zeropoint differs from its reference, 2 for a wrong usage.",
     )
     parser.add_argument(

@@ -17,6 +17,7 @@ import runpy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,26 +27,21 @@ import zeropoint as zp
 from zeropoint.interop import litert
 
 from .machine import ROOT, describe
-from .report import load_rows, put, save
+from .report import load_rows, put, save, time_name
 from .timing import Timed, best_times
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-ENGINE = "LiteRT alone, its codes at hand"
-WAYS = {
-    "by hand in NumPy": "arrays come and go",
-    "zeropoint's pieces, `out=`": "`quantize` or `image_lookup`, `dequantize`",
-    "`litert.Runner`": "new results",
-    "`litert.Runner`, `out=`": "",
-    ENGINE: "`set_tensor`, `invoke`, `get_tensor`",
-}
-TARGETS = {"wake word": 2e-6, "image": 30e-6}  #: s, of zeropoint's pieces by themselves
+PIECES = "`quantize` or `image_lookup`, `dequantize`; `out=`"
+ENGINE = "LiteRT alone: `set_tensor`, `invoke`, `get_tensor`"
+WAYS = "by hand in NumPy", PIECES, "`litert.Runner`", "`litert.Runner`, `out=`", ENGINE
+ALONE = " without LiteRT"
 
 
 @dataclass(frozen=True)
 class Row:
     step: str
-    way: str
+    way: str  #: of `WAYS`, or a lesser backend on which it is `PIECES`
     seconds: float  #: the whole step, the best of many
     median: float
     alone: float  #: the same without the engine
@@ -82,8 +78,7 @@ class Nothing:
 def models() -> dict[str, Model]:
     example = runpy.run_path(str(ROOT / "examples/pipeline.py"), run_name="pipeline")
     rng = np.random.default_rng(0)
-    path = example["PACKAGE"].locate_file("pymicro_wakeword/models/hey_jarvis.tflite")
-    word = example["opened"](model_path=str(path))
+    word = example["opened"](model_path=example["word_model"]())
     image = example["opened"](model_content=example["image_model"]())
     scale, zero_point = word.get_input_details()[0]["quantization"]
     params = litert.params(image.get_input_details()[0])
@@ -149,48 +144,55 @@ def ways(model: Model, interpreter: Any) -> dict[str, Callable[[], Any]]:
 def measure(seconds: float) -> Iterator[Row]:
     zp.set_num_threads(1)
     for step, model in models().items():
-        whole = ways(model, model.interpreter)
-        alone = {
-            f"{way} alone": run for way, run in ways(model, Nothing(model.interpreter)).items()
-        }
-        for made in (whole, alone):
-            _, wanted, *ours = [run() for run in list(made.values())[:-1]]
+        timed: dict[str, Timed] = {}
+        for interpreter, kind in ((model.interpreter, ""), (Nothing(model.interpreter), ALONE)):
+            made = ways(model, interpreter)
+            _, wanted, *ours = [run() for way, run in made.items() if way != ENGINE]
             if not all(np.array_equal(wanted, each) for each in ours):
                 raise AssertionError(f"{step}: the Runner's result is not that of its pieces")
-        timed = {way: Timed(run, nullcontext) for way, run in (whole | alone).items()}
+            timed |= {way + kind: Timed(run, nullcontext) for way, run in made.items()}
+            for backend in zp.backends()[1:-1]:
+                within = partial(zp.use_backend, backend)
+                timed[backend + kind] = Timed(made[PIECES], within)
         best = best_times(timed, seconds, rest=False)
-        for way in WAYS:
-            found = best[way]
-            yield Row(step, way, found.seconds, found.median, best[f"{way} alone"].seconds)
+        for way, found in best.items():
+            if not way.endswith(ALONE):
+                yield Row(step, way, found.seconds, found.median, best[way + ALONE].seconds)
 
 
 def text(head: dict[str, Any], rows: Sequence[Row]) -> str:
     """The table, and where it was measured."""
     steps = list(dict.fromkeys(row.step for row in rows))
-    by_cell = {(row.step, row.way): row for row in rows}
-    titles = ["us a step", *(f"{step}: {part}" for step in steps for part in PARTS)]
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
-    for way, what in WAYS.items():
-        cells = [f"{way}: {what}" if what else way]
+    found = {(row.step, row.way): row for row in rows}
+    titles = ["us a step"]
+    for step in steps:
+        titles += [step, "more than LiteRT", "by itself"]
+    lines = [titles, ["---"] * len(titles)]
+    for way in WAYS:
+        cells = [way]
         for step in steps:
-            row, engine = by_cell[step, way], by_cell[step, ENGINE]
-            more = "" if way == ENGINE else f"{(row.seconds - engine.seconds) * 1e6:.1f}"
-            mine = "" if way == ENGINE else f"{row.alone * 1e6:.2f}"
-            cells += [f"{row.seconds * 1e6:.1f}", more, mine]
+            row, more = found[step, way], found[step, way].seconds - found[step, ENGINE].seconds
+            parts = ("", "") if way == ENGINE else (f"{more * 1e6:.1f}", f"{row.alone * 1e6:.2f}")
+            cells += [f"{row.seconds * 1e6:.1f}", *parts]
         lines.append(cells)
+    lesser = dict.fromkeys(row.way for row in rows if row.way not in WAYS)
+    also = "; ".join(
+        f"on {backend} " + ", ".join(time_name(found[step, backend].alone) for step in steps)
+        for backend in lesser
+    )
     machine, versions = head["machine"], head["versions"]
+    where = (
+        f"{machine['cpu']}, backend {head['zeropoint']['backends'][0]}, one thread, load "
+        f"{machine['load']}; LiteRT {versions['ai-edge-litert']}, NumPy {versions['numpy']}; "
+        f"{head['date'][:10]}, commit {head['commit']}."
+    )
     return "\n".join(
         [
             *(f"| {' | '.join(cells)} |" for cells in lines),
-            "",
-            f"{machine['cpu']}, backend {head['zeropoint']['backends'][0]}, one thread, load "
-            f"{machine['load']}; LiteRT {versions['ai-edge-litert']}, NumPy {versions['numpy']}; "
-            f"{head['date'][:10]}, commit {head['commit']}.",
+            *(["", f"Zeropoint's functions by themselves {also}."] if also else []),
+            *("", where),
         ]
     )
-
-
-PARTS = "whole", "more than LiteRT", "by itself"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -305,25 +305,25 @@ def _lookups(found: dict[int, Found]) -> str:
             case = Case(job, size)
             plural = "s" * (case.shape[0] > 1)
             name = f"{case.shape[0]} image{plural}" if job.axis else report.size_name(size)
-            cells = [f"`{job.name}`: {job.title}", name]
-            for each in found.values():
-                ours = each.get((job.name, case.size, "zeropoint"))
-                if ours:
-                    moved = f"{1 / ours.of_bare_loop:.2g} x" if ours.of_bare_loop else ""
-                    cells += [report.time_name(ours.seconds), moved, _against(each, ours)]
-            if len(cells) > 2:
-                lines.append(cells)
+            rows = [each.get((job.name, case.size, "zeropoint")) for each in found.values()]
+            if rows and (ours := rows[0]):
+                times = (report.time_name(row.seconds) if row else "" for row in rows)
+                one = next(iter(found.values()))
+                avx2 = _of_copy(one.get((job.name, case.size, "zeropoint-avx2")))
+                cells = (*times, _of_copy(ours), avx2, _against(one, ours))
+                lines.append((f"`{job.name}`: {job.title}", name, *cells))
     heading = (
         "### Codes to codes\n\n"
-        "With `out=`: the time, which multiple that is of a loop's that only moves the bytes, and "
-        "how many times\nas fast as the fastest peer:"
+        "With `out=`: the time; on one thread, which multiple that is of a loop's that only moves "
+        "the bytes, and how\nmany times as fast as the fastest peer:"
     )
-    titles = [
-        title
-        for count in map(report.threads_name, found)
-        for title in (count, "of a copy", "against the fastest peer")
-    ]
-    return _table(heading, ("work", "elements", *titles), lines)
+    counts = map(report.threads_name, found)
+    titles = ("work", "elements", *counts, "of a copy", "on avx2", "against the fastest peer")
+    return _table(heading, titles, lines)
+
+
+def _of_copy(row: Row | None) -> str:
+    return f"{1 / row.of_bare_loop:.2f} x" if row and row.of_bare_loop else ""
 
 
 def _tools(found: dict[int, Found]) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import zeropoint as zp
 
 from . import report
-from .jobs import KI, MI, OFFSET_SIZES, WIDTHS, Case, job_named, offset_job
+from .jobs import JOBS, KI, LOOKUPS, MI, OFFSET_SIZES, WIDTHS, Case, job_named, offset_job
 from .machine import describe
 from .suite import Entrance, Entry, OursIsWrong, made, times_of
 from .systems import SYSTEMS, System
@@ -272,6 +272,17 @@ def _offsets() -> Iterator[Target]:
         yield Target(f"{job} against {tool}", mine, (theirs,), bound)
 
 
+def _lookups() -> Iterator[Target]:
+    """Codes to codes beside a loop that only moves the bytes; the whole of the call counts."""
+    jobs = [job for job in JOBS if job.operation in LOOKUPS]
+    for system, job, wanted in itertools.product((OURS, AVX2), jobs, (64 * KI, 64 * MI)):
+        case = Case(job, wanted)  # of whole images
+        size = _short(wanted) if job.axis is None else f"{case.shape[0]} images"
+        name = f"{size} {job.name}{' on avx2' * (system == AVX2)} against a copy"
+        mine, copy = (Timing(each, job.name, case.size) for each in (system, "bare-loop"))
+        yield Target(name, mine, (copy,), 1.5, slower=True)
+
+
 TARGETS = (
     *_small_calls(),
     *_in_cache(),
@@ -281,6 +292,7 @@ TARGETS = (
     *_whole_arrays(),
     *_formats(),
     *_offsets(),
+    *_lookups(),
 )
 
 

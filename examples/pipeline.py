@@ -19,8 +19,6 @@ try:
 
     import zeropoint as zp
     from zeropoint.interop import litert
-
-    PACKAGE = distribution("pymicro-wakeword")
 except ImportError as error:
     sys.exit(f"pipeline.py: {error}; its first lines say what to install")
 
@@ -57,6 +55,12 @@ def image_model():
     return bytes(builder.Output())
 
 
+def word_model():
+    """A real one: [1, 3, 40] int8 to [1, 1] uint8, how likely it is that its word was said."""
+    package = distribution("pymicro-wakeword")
+    return str(package.locate_file("pymicro_wakeword/models/hey_jarvis.tflite"))
+
+
 def camera():
     """A step: uint8 pixels to normalized int8 codes, 256 table entries a channel."""
     interpreter = opened(model_content=image_model())
@@ -76,8 +80,7 @@ def camera():
 
 def microphone():
     """A step: a float32 spectrogram of 30 ms to int8 codes, uint8 codes to a probability."""
-    path = PACKAGE.locate_file("pymicro_wakeword/models/hey_jarvis.tflite")
-    run = litert.Runner(opened(model_path=str(path)))
+    run = litert.Runner(opened(model_path=word_model()))
     features = np.empty((1, 3, 40), np.float32)
     results = [np.empty((1, 1), np.float32)]
 

@@ -18,7 +18,18 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
-from bench import checkpoints, embeddings, loads, machine, readme, recall, report, suite, targets
+from bench import (
+    checkpoints,
+    embeddings,
+    latency,
+    loads,
+    machine,
+    readme,
+    recall,
+    report,
+    suite,
+    targets,
+)
 from bench.check import Arithmetic, Oracle
 from bench.files import content, folder
 from bench.jobs import JOBS, Case, Job
@@ -122,13 +133,14 @@ def test_the_table_of_codes_to_codes() -> None:
     rows = [
         of_one_run("lookup", "zeropoint", 4e-6, 2**16, of_bare_loop=0.8, vs_fastest_peer=7.0),
         of_one_run("lookup", "opencv", 28e-6, 2**16, vs_fastest_peer=1.0),
+        of_one_run("lookup", "zeropoint-avx2", 8e-6, 2**16, of_bare_loop=0.4),
         of_one_run("image_lookup", "zeropoint", 8e-5, size, vs_fastest_peer=None),
     ]
     text = readme._lookups({1: readme._found(rows, 1)})
     assert text.splitlines()[-2:] == [
-        "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.2 x | 7.00 x opencv |",
+        "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.25 x | 2.50 x | 7.00 x opencv |",
         "| `image_lookup`: pixels of 224 x 224 -> int8, one table per index of axis 3 | 6 images "
-        "| 80 us |  |  |",
+        "| 80 us |  |  |  |",
     ]
     assert readme._lookups({1: {}}) == ""
 
@@ -436,6 +448,29 @@ def test_a_small_table_of_embeddings(tmp_path: pathlib.Path) -> None:
     text = embeddings.text(machine.describe(["numpy"]), rows)
     assert "| `sentence-transformers` | zeropoint | 1 | 0.0" in text
     assert "500 rows of 384, float32: 0 MiB" in text
+
+
+# ---------------------------------------------------------------------------------------------
+# Latency
+
+
+def test_docs_show_the_committed_latency() -> None:
+    page = (machine.ROOT / "docs/litert.md").read_text()
+    shown = page.split("<!-- latency:begin -->\n")[1].split("\n<!-- latency:end -->")[0]
+    run = report.load_rows(machine.ROOT / "bench/results/latency.json", latency.Row)
+    assert shown == latency.text(*run)
+
+
+@pytest.mark.slow("a real model")
+def test_a_short_run_of_latency() -> None:
+    for package in ("ai_edge_litert", "flatbuffers", "pymicro_wakeword"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    rows = list(latency.measure(0.001))
+    assert {row.way for row in rows} == {*latency.WAYS, *zp.backends()[1:-1]}
+    assert all(row.alone > 0 < row.seconds for row in rows)
+    text = latency.text(machine.describe(["numpy", "ai-edge-litert"]), rows)
+    assert text.startswith("| us a step | wake word | more than LiteRT | by itself | image |")
 
 
 # ---------------------------------------------------------------------------------------------

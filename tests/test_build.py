@@ -108,10 +108,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     return options(folder / "build")
 
 
-def link_of(build: Path, *more: str) -> str:
-    """What GCC would run to link `_core`."""
+def link_of(build: Path, *more: str, target: str = "_core") -> str:
+    """What GCC would run to link it."""
     shown = subprocess.run(
-        ["ninja", "-C", build, "-t", "commands", "_core"],
+        ["ninja", "-C", build, "-t", "commands", target],
         capture_output=True,
         text=True,
         check=True,
@@ -149,6 +149,9 @@ def test_flags_change_no_option(plain: dict[str, dict[str, str]], tmp_path: Path
     # GCC's object file that switches a process to flush-to-zero
     assert "crtfastmath.o" not in link_of(build)
     assert "crtfastmath.o" in link_of(build, "-ffast-math")
+    shared = tmp_path / "shared"
+    assert configured(ROOT, shared, LDFLAGS=HOSTILE).returncode == 0
+    assert "crtfastmath.o" not in link_of(shared, target="zeropoint_shared")
 
 
 @pytest.mark.slow("configures a build")
@@ -182,6 +185,7 @@ def test_what_cannot_be_undone_stops_the_configuration(tmp_path: Path) -> None:
     for name, flag in (
         ("CMAKE_CXX_FLAGS_RELEASE", "-mpc64"),
         ("CMAKE_MODULE_LINKER_FLAGS_RELEASE", "-mpc32"),
+        ("CMAKE_SHARED_LINKER_FLAGS", "-mpc64"),
         ("CMAKE_CXX_STANDARD_LIBRARIES", "-ffast-math"),
     ):
         where = tmp_path / name

@@ -101,6 +101,18 @@ def test_example_equals_python(prefix: list[str], tmp_path: Path) -> None:
     assert missing.returncode == 1
 
 
+def test_c_example_under_sanitizers(prefix: list[str], tmp_path: Path) -> None:
+    if len(prefix) == 1:
+        pytest.skip("the wheel's is that of test_c_interface.py")
+    build = cmake(
+        *(ROOT / "examples" / "c", tmp_path / "build", *prefix),
+        *(f"CMAKE_C_FLAGS={SANITIZE}", "CMAKE_BUILD_TYPE=Debug"),
+    )
+    np.linspace(-1, 3, 24, dtype=np.float32).tofile(tmp_path / "x.f32")
+    run(build / "layer", "x.f32", "x.f32", "y.f32", "6", cwd=tmp_path)
+    assert (tmp_path / "y.f32").stat().st_size == 4 * 4 * 4
+
+
 def test_every_function_equals_python(prefix: list[str], tmp_path: Path) -> None:
     build = cmake(ROOT / "tests" / "outside", tmp_path / "build", *prefix)
     for isa in zp.backends()[:-1]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import doctest
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -120,8 +122,22 @@ def missing(code: str) -> list[str]:
     return absent
 
 
+@functools.cache
+def onnx_model() -> bytes:
+    """A layer of 64 numbers to 8."""
+    import onnx
+
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+        layer (float[N, 64] x) => (float[N, 8] y) { y = MatMul(x, weight) }"""
+    model = onnx.parser.parse_model(text)
+    weight = onnx.numpy_helper.from_array(np.ones((64, 8), np.float32), "weight")
+    model.graph.initializer.append(weight)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """The files of a reader, in the current directory: some layers, models."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -140,6 +156,12 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = made([], [info("layer.0.weight", weight.shape, 1)], weight.tobytes())
     Path("model-f16.gguf").write_bytes(content)
     shutil.copy(ROOT / "docs/vectors.json", ".")
+    Path("model.onnx").write_bytes(onnx_model())
+    np.savez("samples.npz", x=rng.normal(size=(10, 64)).astype(np.float32))
+    needs = [block.code for block in SECTIONS[request.getfixturevalue("section")]]
+    if "image.tflite" in "".join(needs) and not any(map(missing, needs)):
+        example = runpy.run_path(str(ROOT / "examples/pipeline.py"), run_name="pipeline")
+        Path("image.tflite").write_bytes(example["image_model"]())
 
 
 @pytest.mark.usefixtures("models")
@@ -247,9 +269,10 @@ def test_examples_of_docstrings_run(
             exec(example.source, names)
 
 
-#: what is built and run by the test below, by test_testing.py and by test_probe.py
+#: what is built and run by the test below, test_c_interface.py, test_testing.py and test_probe.py
 BUILT = {
     *(("cpp.md: C++", language) for language in ("cpp", "cmake")),
+    *(("c.md: C", language) for language in ("c", "bash", "cmake")),
     *(("vectors.md: C", "c"), ("vectors.md: Rust", "rust"), ("vectors.md: JavaScript", "js")),
     *(("vectors.md: A conformance kit", ""), ("conventions.md: Ask your engine", "")),  # printed
 }

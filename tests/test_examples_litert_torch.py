@@ -39,6 +39,14 @@ def test_litert_wake_word():
     assert all(0 < us < 1000 for us in found["us a step"])
 
 
+def test_pipeline():
+    found = figures("pipeline.py", "ai_edge_litert", "flatbuffers", "pymicro_wakeword")
+    assert found.keys() == {"camera", "microphone"}
+    for before, after, most in found.values():
+        assert after - before < 1000
+        assert most - before < 4000  # an image has 150,528 codes
+
+
 def test_torch_observers():
     found = figures("torch_observers.py", "torch", "wordllama")
     torch, ours, different = zip(*found.values(), strict=True)

@@ -193,6 +193,10 @@ def operations() -> Iterator[Operation]:
     for kind, shape, prepare in layouts("onnx"):
         if "axis" in kind:
             yield of_params("requantize", kind, int32, CODES[0], shape, prepare)
+    for kind, (shape, axis) in LOOKUPS.items():
+        for target, how in ((CODES[1], ""), (None, " in place")):
+            prepare = functools.partial(_tables, shape, axis)
+            yield Operation(f"lookup {kind}{how}", CODES[0], target, shape, prepare, _look_up)
     yield from views()
 
 
@@ -310,6 +314,29 @@ def of_params(
         "requantize": lambda acc, out, p: zp.requantize(acc, 0.003, p, out=out),
     }
     return Operation(f"{function} {how}", source, target, shape, prepare, calls[function])
+
+
+#: shape for a size, and the axis of the tables
+LOOKUPS: dict[str, tuple[Callable[[int], tuple[int, ...]], int | None]] = {
+    "flat": (flat, None),
+    "in rows": (lambda n: (3, n), 0),
+    **{f"of {k} channels": (lambda n, k=k: (n, k), 1) for k in (2, 3, 4, 5)},
+}
+
+
+def _tables(shape: Callable[[int], tuple[int, ...]], axis: int | None, n: int) -> Any:
+    channels = 1 if axis is None else shape(n)[axis]
+    table = np.random.default_rng(n).integers(0, 256, (channels, 256), np.uint8)
+    table = table[0] if axis is None else table
+    return table, axis, zp._backend.native_tables(table, CODES[0], axis)
+
+
+def _look_up(q: Array, out: Array | None, given: Any) -> object:
+    table, axis, native = given
+    if out is None:  # in place
+        isa = zp.backends().index(zp.backend())
+        return zp._backend._core.lookup_into(isa, q, q, native)
+    return zp._backend.look_up(q, table, axis, native, out.view(table.dtype))
 
 
 def _round_even(x: Array, out: Array | None, _: Any) -> object:

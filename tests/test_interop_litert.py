@@ -651,10 +651,10 @@ def test_sources_that_do_not_fit():
     interpreter = opened(two_by_two())
     p = litert.params(interpreter.get_input_details()[0])
     for sources, error, message in (
-        (p, TypeError, r"sources must be a list, .* for example \[source\]"),
-        ("codes", TypeError, "sources must be a list"),
-        ([p], ValueError, r"1 entries, and the inputs are \['codes', 'real'\]"),
-        ({"other": p}, ValueError, r"names \['other'\], and the inputs are \['codes', 'real'\]"),
+        (p, TypeError, r"sources must be a list .* \['codes', 'real'\], .*, not QuantParams"),
+        ("codes", TypeError, "sources must be a list .*, not 'codes'"),
+        ([p], ValueError, r"sources must be a list .* \['codes', 'real'\], .*, not \[QuantParams"),
+        ({"other": p}, ValueError, r"a dictionary by their names .*, not \{'other': QuantParams"),
         ([None, p], ValueError, "input 'real' is not quantized, so it has no source; pass None"),
         ({"codes": 0.5}, TypeError, "'codes': a source must be None, parameters or a Lookup, not"),
         ({"codes": p.replace(axis=0, scale=[1, 2], block_size=1)}, ValueError, "'codes': .*block"),
@@ -671,7 +671,9 @@ def test_sources_that_do_not_fit():
     litert.Runner(interpreter, sources=(same, None))
     twice = Stub(detail())
     twice.get_input_details = lambda: [detail(), detail()]  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match=r"the inputs are \['x', 'x'\]; pass names of these, or"):
+    with pytest.raises(
+        ValueError, match=r"the inputs \['x', 'x'\], or a .* by their names if these"
+    ):
         litert.Runner(twice, sources={"x": None})
 
 

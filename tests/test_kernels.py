@@ -277,6 +277,60 @@ def test_errors_of_many_channels(isa: str, shape: tuple[int, ...]) -> None:
         zp.error_stats(x, zp.choose_params(x, axis=axis, block_size=100))
 
 
+# ---- codes to codes -----------------------------------------------------------------------------
+
+
+def looked_up(q: np.ndarray, axis: int | None, dtype: str, out: np.ndarray | None = None) -> None:
+    """Codes by a table of all codes in any order, or of one for each channel."""
+    n = 1 if axis is None else q.shape[axis]
+    table = RNG.permuted(np.tile(np.arange(256, dtype=np.uint8), (n, 1)), axis=1).view(dtype)
+    table = table[0] if axis is None else table
+    native = zp._backend.native_tables(table, q.dtype, axis)
+    zp._backend.look_up(q, table, axis, native, out)
+
+
+def codes(shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
+    return RNG.integers(0, 256, shape, np.uint8).view(dtype)
+
+
+def test_lookup(isa: str) -> None:
+    for i, size in enumerate((*SIZES, 70_001)):
+        source, target = (("uint8", "int8")[i >> k & 1] for k in (0, 1))
+        looked_up(codes((size,), source), None, target)
+        looked_up(codes((3, size), source), 0, target)  # a table for each row
+
+
+@pytest.mark.parametrize("channels", [*range(1, 10), 64, 65])
+def test_lookup_of_channels_in_turn(isa: str, channels: int) -> None:
+    for rows in (0, 1, 2, 21, 43, 63, 64, 65, 127, 128, 129, 191, 1025):
+        looked_up(codes((rows, channels)), 1, "int8")
+        looked_up(codes((3, rows, channels), "int8")[:, :, ::-1], -1, "uint8")
+        looked_up(codes((2, channels, rows)), 1, "uint8")
+        looked_up(codes((rows, channels)).T, 0, "uint8")  # to channels in rows
+    looked_up(codes((3, 700, channels))[:, 100:400], 2, "uint8")  # long rows of short ones
+
+
+@pytest.mark.parametrize("shift", range(0, 65, 5))
+def test_lookup_at_any_address(isa: str, shift: int) -> None:
+    for size in (31, 127, 128, 129, 192, 193, 1000):
+        for shape, axis in [((size,), None), ((size, 3), 1), ((size, 4), 1), ((2, size), 0)]:
+            q, out = offset(codes(shape), shift), offset(codes(shape), shift * 7 % 64)
+            looked_up(q, axis, "uint8", out)
+
+
+@pytest.mark.parametrize("shape", [(33,), (1000,), (70_001,), (500, 2), (500, 3), (500, 4), (9, 7)])
+def test_lookup_in_place(native: str, shape: tuple[int, ...]) -> None:
+    """`verify()` would compute the reference's result of what has been written; so without it."""
+    axis = None if len(shape) == 1 else 1
+    table = RNG.integers(0, 256, (*shape[1:], 256)[-2:], np.uint8)
+    tables = zp._backend.native_tables(table, np.dtype(np.uint8), axis)
+    for shift in (0, 1, 32, 61):
+        q = offset(codes(shape), shift)
+        want = zp._reference.lookup(q, table, axis)
+        zp._backend._core.lookup_into(zp.backends().index(native), q, q, tables)
+        np.testing.assert_array_equal(q, want)
+
+
 def test_every_kernel_is_a_known_operation() -> None:
     if zp.backends() == ("reference",):
         pytest.skip("the core is absent")

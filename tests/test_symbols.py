@@ -25,7 +25,7 @@ def tool(name: str) -> str:
     """The path of a program that this file needs; the test fails where there is none."""
     path = shutil.which(name)
     if path is None:
-        package = "g++" if name == "g++" else "binutils"
+        package = name if name in ("g++", "gcc", "pkg-config") else "binutils"
         pytest.fail(f"{name} is missing: apt-get install {package}")
     return path
 

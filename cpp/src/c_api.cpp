@@ -8,6 +8,7 @@
 #include <limits>
 #include <new>
 #include <tuple>
+#include <utility>
 
 #include "arithmetic.h"
 #include "zeropoint/zeropoint.hpp"
@@ -35,6 +36,9 @@ struct zeropoint_quantizer : Prepared {
 struct zeropoint_requantizer : Prepared {
     core::Requantization requantization;
 };
+struct zeropoint_lookup : Prepared {
+    detail::Table table;
+};
 
 namespace {
 
@@ -52,6 +56,12 @@ static_assert(same(ZEROPOINT_DEFAULT_RULE, ZeroPointFrom::default_rule) &&
               same(ZEROPOINT_FROM_MAX, ZeroPointFrom::max) &&
               same(ZEROPOINT_FROM_MIN, ZeroPointFrom::min) &&
               same(ZEROPOINT_LEAST_ERROR, ZeroPointFrom::least_error));
+
+constexpr bool same(int c, Arithmetic arithmetic) { return c == static_cast<int>(arithmetic); }
+static_assert(same(ZEROPOINT_EXACT, Arithmetic::exact) &&
+              same(ZEROPOINT_LITERT, Arithmetic::litert) &&
+              same(ZEROPOINT_LITERT_REFERENCE, Arithmetic::litert_reference) &&
+              same(ZEROPOINT_IN_FLOAT, Arithmetic::in_float));
 
 // No call that succeeds touches it: the memory of a thread's first use cannot be refused.
 thread_local char message[512];
@@ -198,7 +208,81 @@ zeropoint_status create(const char* name, Handle** handle, const Make& make) noe
     });
 }
 
-enum class Op { quantize, dequantize, fake_quantize, requantize, saturate, round, saturate_cast };
+// Parameters that C hands over, of one kind or the other, and what they are here.
+struct Given {
+    Given(const zeropoint_params* tensor) : tensor(tensor) {}
+    Given(const zeropoint_axis_params* along) : along(along), by_shape(true) {}
+    const zeropoint_params* tensor = nullptr;
+    const zeropoint_axis_params* along = nullptr;
+    bool by_shape = false;
+};
+struct Codes {
+    Codes(const char* name, const Given& p)
+        : params(p.along ? params_of(*p.along) : detail::along(params_of(given(name, p.tensor)))),
+          dtype(code_dtype(p.along ? p.along->dtype : p.tensor->dtype)) {}
+    AxisParams params;
+    DType dtype;
+};
+
+// How a lookup's codes are made: by an arithmetic of rescale, or where that is null by a function.
+struct How {
+    const zeropoint_arithmetic* arithmetic;
+    detail::Function function;
+    void* context;
+};
+zeropoint_lookup lookup_of(const Given& source_params, const Given& target_params,
+                           const std::size_t* shape, std::size_t dimensions, const How& how) {
+    const Codes source("source", source_params), target("target", target_params);
+    const Layout layout = source_params.by_shape ? detail::layout(shape_of(shape, dimensions),
+                                                                  source.params, target.params)
+                                                 : Layout::tensor(0);
+    if (how.arithmetic)
+        return {{layout},
+                detail::rescaling(
+                    source.params, source.dtype, target.params, target.dtype, layout.axis,
+                    chosen<Arithmetic>("arithmetic", *how.arithmetic, ZEROPOINT_IN_FLOAT + 1))};
+    if (!how.function) refuse("function is NULL");
+    return {{layout},
+            detail::tabulated(how.function, how.context, source.params, source.dtype, target.params,
+                              target.dtype, layout.axis)};
+}
+zeropoint_status create_lookup(zeropoint_lookup** lookup, const Given& source, const Given& target,
+                               const std::size_t* shape, std::size_t dimensions,
+                               const How& how) noexcept {
+    return create("lookup", lookup,
+                  [&] { return lookup_of(source, target, shape, dimensions, how); });
+}
+
+struct Normalization {
+    const double* mean;
+    std::size_t mean_count;
+    const double* deviation;
+    std::size_t deviation_count;
+    double scale;
+};
+zeropoint_status create_image(zeropoint_lookup** lookup, const Normalization& n,
+                              const Given& params, const std::size_t* shape, std::size_t dimensions,
+                              std::size_t channel_axis) noexcept {
+    return create("lookup", lookup, [&] {
+        const Codes target("params", params);
+        auto made =
+            detail::image(listed("mean", n.mean, "mean_count", n.mean_count),
+                          listed("std", n.deviation, "std_count", n.deviation_count), n.scale,
+                          target.params, target.dtype, shape_of(shape, dimensions), channel_axis);
+        return zeropoint_lookup{{made.first}, std::move(made.second)};
+    });
+}
+
+enum class Op {
+    quantize,
+    dequantize,
+    fake_quantize,
+    requantize,
+    lookup,
+    saturate,
+    round,
+    saturate_cast
+};
 // The names of its arrays, and what is in them: u8 for codes, f32 for data of any dtype.
 struct Arrays {
     char in_name[4], out_name[2];
@@ -209,6 +293,7 @@ constexpr Arrays arrays_of[] = {
     {"q", "x", DType::u8, DType::f32},    // dequantize
     {"x", "y", DType::f32, DType::f32},   // fake_quantize
     {"acc", "q", DType::i32, DType::u8},  // requantize
+    {"q", "r", DType::u8, DType::u8},     // lookup
     {"x", "y", DType::f32, DType::f32},   // saturate
     {"x", "y", DType::f32, DType::f32},   // round
     {"x", "q", DType::f32, DType::u8},    // saturate_cast
@@ -246,6 +331,10 @@ void run(Op op, const Prepared& made, const void* in, void* out, zeropoint_dtype
         case Op::requantize:
             core::requantize(isa, from, to, layout,
                              static_cast<const zeropoint_requantizer&>(made).requantization);
+            break;
+        case Op::lookup:
+            core::lookup(isa, from, to, layout,
+                         static_cast<const zeropoint_lookup&>(made).table.codes);
             break;
         case Op::saturate:
             core::saturate(isa, from, to, n, low, high);
@@ -420,6 +509,67 @@ zeropoint_status zeropoint_requantizer_requantize(const zeropoint_requantizer* r
     return perform(Op::requantize, requantizer, acc, q, 0, n);
 }
 
+zeropoint_status zeropoint_lookup_create_rescale(const zeropoint_params* source,
+                                                 const zeropoint_params* target,
+                                                 zeropoint_arithmetic arithmetic,
+                                                 zeropoint_lookup** lookup) {
+    return create_lookup(lookup, source, target, nullptr, 0, {&arithmetic, nullptr, nullptr});
+}
+zeropoint_status zeropoint_lookup_create_rescale_axis(const zeropoint_axis_params* source,
+                                                      const zeropoint_axis_params* target,
+                                                      zeropoint_arithmetic arithmetic,
+                                                      const size_t* shape, size_t dimensions,
+                                                      zeropoint_lookup** lookup) {
+    return create_lookup(lookup, source, target, shape, dimensions,
+                         {&arithmetic, nullptr, nullptr});
+}
+zeropoint_status zeropoint_lookup_create(double (*function)(double value, void* context),
+                                         void* context, const zeropoint_params* source,
+                                         const zeropoint_params* target,
+                                         zeropoint_lookup** lookup) {
+    return create_lookup(lookup, source, target, nullptr, 0, {nullptr, function, context});
+}
+zeropoint_status zeropoint_lookup_create_axis(double (*function)(double value, void* context),
+                                              void* context, const zeropoint_axis_params* source,
+                                              const zeropoint_axis_params* target,
+                                              const size_t* shape, size_t dimensions,
+                                              zeropoint_lookup** lookup) {
+    return create_lookup(lookup, source, target, shape, dimensions, {nullptr, function, context});
+}
+zeropoint_status zeropoint_lookup_create_image(const double* mean, size_t mean_count,
+                                               const double* std, size_t std_count, double scale,
+                                               const zeropoint_params* params, const size_t* shape,
+                                               size_t dimensions, size_t channel_axis,
+                                               zeropoint_lookup** lookup) {
+    return create_image(lookup, {mean, mean_count, std, std_count, scale}, params, shape,
+                        dimensions, channel_axis);
+}
+zeropoint_status zeropoint_lookup_create_image_axis(
+    const double* mean, size_t mean_count, const double* std, size_t std_count, double scale,
+    const zeropoint_axis_params* params, const size_t* shape, size_t dimensions,
+    size_t channel_axis, zeropoint_lookup** lookup) {
+    return create_image(lookup, {mean, mean_count, std, std_count, scale}, params, shape,
+                        dimensions, channel_axis);
+}
+void zeropoint_lookup_destroy(zeropoint_lookup* lookup) { delete lookup; }
+
+zeropoint_status zeropoint_lookup_apply(const zeropoint_lookup* lookup, const void* q, void* r,
+                                        size_t n) {
+    return perform(Op::lookup, lookup, q, r, 0, n);
+}
+zeropoint_status zeropoint_lookup_max_abs_error(const zeropoint_lookup* lookup, double* error) {
+    return guarded(
+        [&] { given("error", error) = given("the handle", lookup).table.max_abs_error; });
+}
+zeropoint_status zeropoint_lookup_table(const zeropoint_lookup* lookup, const uint8_t** table,
+                                        size_t* count) {
+    return guarded([&] {
+        const core::Tables& codes = given("the handle", lookup).table.codes;
+        given("table", table) = codes.bytes();
+        given("count", count) = codes.size();
+    });
+}
+
 // ---- single calls -------------------------------------------------------------------------------
 
 zeropoint_status zeropoint_quantize(const void* x, zeropoint_dtype dtype, void* q, size_t n,
@@ -437,6 +587,15 @@ zeropoint_status zeropoint_fake_quantize(const void* x, void* y, zeropoint_dtype
 zeropoint_status zeropoint_requantize(const int32_t* acc, void* q, size_t n, double acc_scale,
                                       const zeropoint_params* params) {
     return guarded([&] { run(Op::requantize, requantizer_of(acc_scale, params), acc, q, 0, n); });
+}
+
+zeropoint_status zeropoint_rescale(const void* q, void* r, size_t n, const zeropoint_params* source,
+                                   const zeropoint_params* target,
+                                   zeropoint_arithmetic arithmetic) {
+    return guarded([&] {
+        run(Op::lookup, lookup_of(source, target, nullptr, 0, {&arithmetic, nullptr, nullptr}), q,
+            r, 0, n);
+    });
 }
 
 zeropoint_status zeropoint_quantize_dynamic(const void* x, zeropoint_dtype dtype, void* q, size_t n,

@@ -107,17 +107,21 @@ private:
             execute_by_rows(tile);
     }
 
-    // The rows of a view are long: a piece of one after the other, where it lies.
+    // The rows of a view are long: a piece of one after the other, where it lies; of a tile whose
+    // own are short, as many as lie side by side.
     void execute_by_rows(const Tile& tile) {
-        for (std::size_t r = 0; r < tile.rows; ++r) {
+        for (std::size_t r = 0, rows; r < tile.rows; r += rows) {
+            rows = 1;
             for (std::size_t c = 0, n; c < tile.cols; c += n) {
                 const std::size_t element = tile.element + r * tile.cols + c;
                 std::size_t in_left, out_left;
                 const char* in = walk_->in.at(element, &in_left);
                 char* out = walk_->out.at(element, &out_left);
-                n = std::min({tile.cols - c, in_left, out_left});
+                const std::size_t left = std::min(in_left, out_left);
+                n = std::min(tile.cols - c, left);
+                if (c == 0 && left > n) rows = std::min(tile.rows - r, left / n);
                 const std::size_t parameter = tile.parameter + (tile.per_column ? c : r);
-                run_stages(stages_, count_, {element, 1, n, parameter, tile.per_column}, in, out,
+                run_stages(stages_, count_, {element, rows, n, parameter, tile.per_column}, in, out,
                            buffers_);
             }
         }

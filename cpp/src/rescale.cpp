@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 
 #include "fpstate.h"
 #include "refuse.h"
@@ -31,7 +32,7 @@ struct Side {
                    ": tables work per tensor or per channel");
         const std::size_t n = params.scale.size();
         if (n != 1 && n != channels)
-            refuse("the scale of ", name, " has ", n, " elements; it needs ", channels,
+            refuse("scale of ", name, " has ", n, " elements; it needs ", channels,
                    ", or one for all");
     }
 
@@ -61,19 +62,19 @@ struct Side {
 // What all bytes of a source become, byte after byte for each channel.
 struct Work {
     const Side &source, &target;
-    std::vector<std::uint8_t> codes;
-    std::vector<double>
-        wanted;  // the values that the codes should stand for; at first the source's
+    std::size_t n;
+    std::uint8_t* codes;
+    double* wanted;  // the values that the codes should stand for; at first the source's
 
     void quantize(const void* x, core::DType dtype) {
-        core::quantize(detail::isa(), core::ConstView{x, dtype}, codes.data(),
-                       target.layout(codes.size()), target.core);
+        core::quantize(detail::isa(), core::ConstView{x, dtype}, codes, target.layout(n),
+                       target.core);
     }
-    void quantize_wanted() { quantize(wanted.data(), core::DType::f64); }
+    void quantize_wanted() { quantize(wanted, core::DType::f64); }
     // `code` is told the steps of the source and the channel.
     template <class Code>
     void fill(const Code& code) {
-        for (std::size_t i = 0; i < codes.size(); ++i) {
+        for (std::size_t i = 0; i < n; ++i) {
             const std::size_t channel = i / entries;
             const std::int64_t steps = source.steps(static_cast<std::uint8_t>(i), channel);
             codes[i] = static_cast<std::uint8_t>(std::clamp<std::int64_t>(
@@ -89,7 +90,9 @@ detail::Table table_of(const AxisParams& from, core::DType p, const AxisParams& 
     const FpGuard guard;
     const Side source("source", from, p, channels), target("target", to, q, channels);
     const std::size_t n = channels * entries;
-    Work work{source, target, std::vector<std::uint8_t>(n), std::vector<double>(n)};
+    const auto codes = std::make_unique<std::uint8_t[]>(n);
+    const auto wanted = std::make_unique<double[]>(n);
+    Work work{source, target, n, codes.get(), wanted.get()};
     for (std::size_t i = 0; i < n; ++i)
         work.wanted[i] = source.value(static_cast<std::uint8_t>(i), i / entries);
     fill(work, context);
@@ -100,7 +103,7 @@ detail::Table table_of(const AxisParams& from, core::DType p, const AxisParams& 
         if (source.params.qmin <= code && code <= source.params.qmax && std::isfinite(error))
             worst = std::max(worst, error);
     }
-    return {core::Tables(work.codes.data(), channels), worst};
+    return {core::Tables(codes.get(), channels), worst};
 }
 
 int bits_of(std::uint64_t n) {
@@ -199,12 +202,11 @@ void rescale_exactly(Work& work) {
 }
 
 void rescale_in_float(Work& work) {
-    const std::size_t n = work.codes.size();
-    std::vector<float> x(n);
-    for (std::size_t i = 0; i < n; ++i) work.codes[i] = static_cast<std::uint8_t>(i);
-    core::dequantize(detail::isa(), work.codes.data(), core::View{x.data(), core::DType::f32},
-                     work.source.layout(n), work.source.core);
-    work.quantize(x.data(), core::DType::f32);
+    const auto x = std::make_unique<float[]>(work.n);
+    for (std::size_t i = 0; i < work.n; ++i) work.codes[i] = static_cast<std::uint8_t>(i);
+    core::dequantize(detail::isa(), work.codes, core::View{x.get(), core::DType::f32},
+                     work.source.layout(work.n), work.source.core);
+    work.quantize(x.get(), core::DType::f32);
 }
 
 void rescale_as_litert(Work& work, bool reference) {
@@ -241,7 +243,8 @@ struct Called {
 };
 void tabulate(Work& work, const void* context) {
     const auto& called = *static_cast<const Called*>(context);
-    for (double& x : work.wanted) x = called.function(x, called.context);
+    for (std::size_t i = 0; i < work.n; ++i)
+        work.wanted[i] = called.function(work.wanted[i], called.context);
     work.quantize_wanted();
 }
 
@@ -251,7 +254,7 @@ struct Image {
 };
 void normalize(Work& work, const void* context) {
     const auto& image = *static_cast<const Image*>(context);
-    const std::size_t n = work.wanted.size(), channels = n / entries;
+    const std::size_t channels = work.n / entries;
     const auto check = [&](const char* name, const double* numbers, std::size_t size) {
         if (size != 1 && size != channels)
             refuse(name, " has ", size, " elements; it needs ", channels,
@@ -264,7 +267,7 @@ void normalize(Work& work, const void* context) {
     check("mean", image.mean.data(), image.mean.size());
     check("std", image.std.data(), image.std.size());
     check("scale", &image.scale, 1);
-    for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t i = 0; i < work.n; ++i) {
         const std::size_t channel = i / entries;
         double& x = work.wanted[i];
         x = (x / image.scale - at(image.mean, channel)) / at(image.std, channel);
@@ -287,10 +290,17 @@ Table tabulated(Function function, void* context, const AxisParams& source, DTyp
     return table_of(source, from, target, to, channels, &tabulate, &called);
 }
 
-Table tabulated(const std::vector<double>& mean, const std::vector<double>& std, double scale,
-                const AxisParams& params, DType to, std::size_t channels) {
+std::pair<core::Layout, Table> image(const std::vector<double>& mean,
+                                     const std::vector<double>& std, double scale,
+                                     const AxisParams& target, DType to, const Shape& shape,
+                                     std::size_t channel_axis) {
+    const core::Layout found = layout(shape, channel_axis, 0);
+    if (target.scale.size() != 1 && target.axis != channel_axis)
+        refuse("params has axis ", target.axis, " and the channels lie along axis ", channel_axis,
+               "; they must be the same");
     const Image image{mean, std, scale};
-    return table_of(along(Params{}), DType::u8, params, to, channels, &normalize, &image);
+    return {found,
+            table_of(along(Params{}), DType::u8, target, to, found.axis, &normalize, &image)};
 }
 
 }  // namespace detail

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _api, _backend, _checks, _compare, _q8_0
+from . import _api, _backend, _checks, _compare, _lookup, _q8_0
 from ._chunks import unlike
 from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._layout import Layout
@@ -501,6 +501,25 @@ def _from_q8_0() -> Iterator[_Case]:
         yield _Case(n * 32, partial(_q8_0.dequantize, blocks, real), has_out=False)
 
 
+def _look_up() -> Iterator[_Case]:
+    """Tables of all codes in any order, one or one a channel; few channels in turn among them."""
+    rng = np.random.default_rng(14)
+    kinds = (0, 0, 0, 0, 0, *range(1, 8))
+    for n, (kind, *dtypes) in _with_sizes(itertools.product(kinds, CODES, CODES)):
+        layout = [*_layouts(n)[:4], *(Layout((n, k), 1) for k in (2, 3, 4, 7))][kind]
+        shape = _parameters(layout)
+        source, target = (
+            QuantParams(
+                np.ones(shape), np.zeros(shape, int) if shape else 0, dtype, axis=layout.axis
+            )
+            for dtype in dtypes
+        )
+        table = rng.permuted(np.tile(np.arange(256, dtype=np.uint8), (*shape, 1)), axis=-1)
+        table = table.reshape(*shape, 256).view(target.dtype)
+        q = _placed(rng, rng.integers(0, 256, layout.shape, np.uint8).view(source.dtype))
+        yield _Case(q.size, partial(_lookup._restored(source, target, table, 0.0), q))
+
+
 OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "quantize": partial(_quantize, _api.quantize),
     "dequantize": _dequantize,
@@ -515,4 +534,5 @@ OPERATIONS: dict[str, Callable[[], Iterator[_Case]]] = {
     "quantize_dynamic": _quantize_dynamic,
     "to_q8_0": _to_q8_0,
     "from_q8_0": _from_q8_0,
+    "lookup": _look_up,
 }

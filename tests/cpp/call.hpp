@@ -30,7 +30,8 @@ enum class Op {
     round,
     min_max,
     min_max_present,
-    histogram
+    histogram,
+    lookup
 };
 constexpr Convention conventions[] = {
 #define ZEROPOINT_CONVENTION(name) Convention::name,
@@ -66,16 +67,19 @@ struct Call {
     std::int64_t low = 0, high = 0;       // saturate
     bool ties_away = false;               // round
     std::vector<std::int64_t> exponents;  // histogram
+    std::vector<std::uint8_t> tables;     // lookup: 256 bytes a parameter
 
     std::size_t in_bytes() const { return layout.size() * core::size_of(in); }
     std::size_t out_bytes() const {
+        const bool reduces = op == Op::min_max || op == Op::min_max_present;
         const std::size_t n = op == Op::histogram ? core::histogram_row * layout.parameters()
-                              : op >= Op::min_max ? 2 * layout.parameters()
+                              : reduces           ? 2 * layout.parameters()
                                                   : layout.size();
         return n * core::size_of(out);
     }
     bool may_be_in_place() const {
-        return in == out && (op == Op::fake_quantize || op == Op::saturate || op == Op::round);
+        return in == out && (op == Op::fake_quantize || op == Op::saturate || op == Op::round ||
+                             op == Op::lookup);
     }
 };
 
@@ -91,8 +95,8 @@ inline Layout blocks(std::size_t outer, std::size_t axis, std::size_t inner, std
 
 inline const char* name(Op op) {
     constexpr const char* names[] = {
-        "quantize",      "dequantize", "fake_quantize", "requantize",      "saturate",
-        "saturate_cast", "round",      "min_max",       "min_max_present", "histogram"};
+        "quantize", "dequantize", "fake_quantize",   "requantize", "saturate", "saturate_cast",
+        "round",    "min_max",    "min_max_present", "histogram",  "lookup"};
     return names[static_cast<int>(op)];
 }
 inline const char* name(DType dtype) {
@@ -137,9 +141,13 @@ inline std::string describe(const Call& c) {
 /// The parameters of a call as the core takes them: casts and proofs are made at their first use.
 class Parameters {
 public:
-    explicit Parameters(const Call& c) : params(made(c)), requantization(params, c.multiplier) {}
+    explicit Parameters(const Call& c)
+        : params(made(c)),
+          requantization(params, c.multiplier),
+          tables(c.tables.data(), c.tables.size() / core::Tables::entries) {}
     const core::Params params;
     const core::Requantization requantization;
+    const core::Tables tables;
 
 private:
     static core::Params made(const Call& c) {
@@ -184,6 +192,8 @@ inline bool run(const Call& c, const Parameters& p, std::size_t isa, const void*
         case Op::histogram:
             std::memset(out, 0, c.out_bytes());
             return core::histogram(isa, {in, c.in}, c.exponents, out, c.layout, poll);
+        case Op::lookup:
+            return core::lookup(isa, in, out, c.layout, p.tables, poll);
     }
     return false;
 }

@@ -100,7 +100,7 @@ void take_parameters(Bytes& bytes, Random& random, Call& c) {
 Call take_call(Bytes& bytes, Random& random) {
     Call c;
     const auto op = bytes.take<std::uint8_t>();
-    c.op = static_cast<Op>(op % 10);
+    c.op = op % 23 == 22 ? Op::lookup : static_cast<Op>(op % 10);
     c.code = bytes.one_of(codes);
     c.precision = bytes.one_of({DType::f32, DType::f64});
     const auto convention = bytes.take<std::uint8_t>();
@@ -123,6 +123,12 @@ Call take_call(Bytes& bytes, Random& random) {
     if (c.op == Op::histogram) c.out = DType::i64;
     const bool too_many = c.op == Op::histogram && c.layout.parameters() > 20;  // of 32 KiB each
     if (!has_layout(c.op) || too_many) c.layout = tensor(c.layout.size());
+    if (c.op == Op::lookup) {
+        c.in = c.out = DType::u8;
+        if (c.layout.parameters() > 1000) c.layout = tensor(c.layout.size());
+        if (c.layout.kind == Layout::Kind::block) c.layout.kind = Layout::Kind::channel;
+        choose_tables(random, c);
+    }
     if (has_parameters(c.op)) take_parameters(bytes, random, c);
     if (c.op == Op::histogram) choose_exponents(random, c);
     c.low = bytes.take<std::int16_t>() % 256;  // every type of saturate has these

@@ -105,6 +105,17 @@ inline void choose_exponents(Random& random, Call& c) {
         exponent = random.below(4) == 0 ? random.between(-most, most) : random.between(-12, 2);
 }
 
+/// All bytes in any order, for each parameter.
+inline void choose_tables(Random& random, Call& c) {
+    c.tables.resize(core::Tables::entries * c.layout.parameters());
+    for (std::size_t i = 0; i < c.tables.size(); ++i) {
+        const std::size_t first = i - i % core::Tables::entries,
+                          other = first + random.below(i - first + 1);
+        c.tables[i] = c.tables[other];
+        c.tables[other] = static_cast<std::uint8_t>(i);
+    }
+}
+
 namespace detail {
 
 inline double special(Random& random) {
@@ -235,7 +246,7 @@ inline void fill(Random& random, const Call& c, void* data) {
         return;
     }
     for (std::size_t i = 0; i < n; ++i) {
-        if (c.op == Op::dequantize)
+        if (c.op == Op::dequantize || c.op == Op::lookup)
             detail::any_bits(random, data, c.in, i);
         else if (c.op == Op::requantize)
             detail::accumulator(random, c, data, i);

@@ -169,6 +169,10 @@ inline std::vector<unsigned char> result(const Call& c, const void* in) {
         min_max_present<double>(c, in, out.data());
     if (c.op == Op::min_max_present && c.out == DType::f32)
         min_max_present<float>(c, in, out.data());
+    if (c.op == Op::lookup)
+        for (std::size_t i = 0; i < out.size(); ++i)
+            out[i] = c.tables[core::Tables::entries * parameter(c.layout, i) +
+                              read<std::uint8_t>(in, i)];
     if (c.by_offset) by_offset(c, in, out.data());
     if (c.op >= Op::min_max || c.by_offset) return out;
     const std::size_t n = c.layout.size(), baseline = core::isas().size() - 1;

@@ -19,6 +19,7 @@ struct Sample {
         Random random(seed);
         if (has_parameters(call.op)) choose_parameters(random, call);
         if (call.op == Op::histogram) choose_exponents(random, call);
+        if (call.op == Op::lookup) choose_tables(random, call);
         call.low = -2, call.high = 100;  // of saturate
         in.resize(call.in_bytes());
         fill(random, call, in.data());
@@ -82,6 +83,9 @@ inline std::vector<Sample> large_samples() {
             samples.emplace_back(call_of(op, types.first, types.second, layout), ++seed);
     for (const Layout& layout : {tensor(480007), channel(40, 3, 4001), channel(160000, 3, 1)})
         samples.emplace_back(call_of(Op::histogram, D::f64, D::i64, layout), ++seed);
+    for (const Layout& layout :
+         {tensor(1048583), channel(40, 30, 1001), channel(400000, 3, 1), channel(300000, 4, 1)})
+        samples.emplace_back(call_of(Op::lookup, D::u8, D::u8, layout), ++seed);
     samples.emplace_back(call_of(Op::saturate, D::i64, D::i64, tensor(300001)), 1);
     samples.emplace_back(call_of(Op::saturate_cast, D::u16, D::i8, tensor(480007)), 2);
     samples.emplace_back(call_of(Op::round, D::bf16, D::bf16, tensor(480007)), 3);

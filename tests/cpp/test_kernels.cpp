@@ -7,6 +7,7 @@
 #include "inputs.hpp"
 #include "memory.hpp"
 #include "oracle.hpp"
+#include "targets.h"
 
 namespace test {
 
@@ -161,6 +162,8 @@ std::vector<Call> operations() {
         }
     }
     c = Call();
+    c.op = Op::lookup, c.in = c.out = DType::u8;
+    found.push_back(c);
     for (const DType real : reals) {
         c.op = Op::round, c.in = c.out = real;
         for (const bool away : {false, true}) {
@@ -186,12 +189,28 @@ std::vector<Call> operations() {
 void prepare(Random& random, Call& c) {
     if (has_parameters(c.op)) choose_parameters(random, c);
     if (c.op == Op::histogram) choose_exponents(random, c);
+    if (c.op == Op::lookup) choose_tables(random, c);
     if (c.op == Op::saturate) {
         constexpr int ranges[][2] = {{-128, 127}, {0, 255}, {-3, 5}};
         const auto& range = ranges[random.below(3)];
         c.low = range[0];
         c.high = range[1];
     }
+}
+
+// Of no blocks; more than one chunk of channels in turn, and in rows.
+std::vector<Layout> lookup_layouts() {
+    std::vector<Layout> found;
+    for (const Layout& layout : all_layouts())
+        if (layout.kind != Layout::Kind::block) found.push_back(layout);
+    for (std::size_t channels = 1; channels < 10; ++channels)
+        for (const std::size_t rows : {21, 63, 64, 65, 2731})
+            found.push_back(channel(rows, channels, 1));
+    for (const std::size_t channels : {64, 65}) {
+        found.push_back(channel(130, channels, 1));
+        found.push_back(channel(2, channels, 33));
+    }
+    return found;
 }
 
 // A histogram has 32 KiB, so there are few of them, and longer runs.
@@ -207,10 +226,14 @@ std::vector<Layout> histogram_layouts() {
 }
 
 void test_every_layout() {
-    const std::vector<Layout> flat = tensors(), all = all_layouts(), few = histogram_layouts();
+    const std::vector<Layout> flat = tensors(), all = all_layouts(), few = histogram_layouts(),
+                              no_blocks = lookup_layouts();
     std::uint64_t number = 0;
     for (Call c : operations())
-        for (const Layout& layout : c.op == Op::histogram ? few : has_layout(c.op) ? all : flat) {
+        for (const Layout& layout : c.op == Op::histogram ? few
+                                    : c.op == Op::lookup  ? no_blocks
+                                    : has_layout(c.op)    ? all
+                                                          : flat) {
             Random random(++number);  // a call has the same inputs however many are left out
             if (number % options.every != 0) continue;
             c.layout = layout;
@@ -245,9 +268,20 @@ void test_every_alignment() {
     }
 }
 
+// AVX-512 has AVX2's loop of lookup, where it is without VBMI, and with it one of its own.
+void test_avx512_without_vbmi() {
+    std::vector<core::Kernel> found;
+    for (const core::Target& target : core::compiled_targets())
+        found.push_back(target.table->at(core::Op::lookup, core::Tag::u8, core::Tag::u8));
+    if (found.size() == 1) return;  // no x86-64
+    check(found.size() == 4 && found[1] == found[2], "AVX-512 has the lookup of AVX2");
+    check(found[0] != found[1] && found[2] != found[3], "VBMI, AVX2 and the baseline have theirs");
+}
+
 }  // namespace
 
 void test_kernels() {
+    test_avx512_without_vbmi();
     test_every_layout();
     test_every_alignment();
 }

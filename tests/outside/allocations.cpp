@@ -3,6 +3,8 @@
 // the right result, or throws std::bad_alloc (a refusal: std::invalid_argument) and has written
 // nothing; one that is noexcept gives the right result.  The process' first use of the library is
 // in the call, but for what a prepared object needs.
+#include <zeropoint/zeropoint.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -216,6 +218,89 @@ void list_typed() {
                           [](const Nothing&, U8* to) { zp::saturate_cast(x.data(), to, n); });
 }
 
+// ---- C: a status in place of the exception -----------------------------------------------------
+
+void must(zeropoint_status status) {
+    if (status == ZEROPOINT_OUT_OF_MEMORY) throw std::bad_alloc();
+    if (status != ZEROPOINT_OK) throw std::invalid_argument(zeropoint_message());
+}
+constexpr zeropoint_params c_tensor{0.05f, 3, 0, 255, ZEROPOINT_UINT8, ZEROPOINT_NUMPY, 1};
+const std::vector<float> c_scales(columns, 0.05f);
+constexpr std::int32_t three = 3;
+
+struct CQuantizer {
+    zeropoint_quantizer* handle;
+    explicit CQuantizer(std::size_t axis) {
+        const zeropoint_axis_params p{c_scales.data(),
+                                      &three,
+                                      axis ? columns : rows,
+                                      1,
+                                      axis,
+                                      0,
+                                      0,
+                                      255,
+                                      ZEROPOINT_UINT8,
+                                      0,
+                                      1};
+        must(zeropoint_quantizer_create_axis(&p, shape.data(), 2, &handle));
+    }
+    CQuantizer(const CQuantizer&) = delete;
+    ~CQuantizer() { zeropoint_quantizer_destroy(handle); }
+};
+
+void list_c() {
+    throwing<U8>("C quantize", n, [](U8* to) {
+        must(zeropoint_quantize(x.data(), ZEROPOINT_FLOAT32, to, n, &c_tensor));
+    });
+    throwing<U8>("C quantize columns", n, [](U8* to) {
+        must(
+            zeropoint_quantizer_quantize(CQuantizer(1).handle, x.data(), ZEROPOINT_FLOAT32, to, n));
+    });
+    throwing<U8>("C requantize", n,
+                 [](U8* to) { must(zeropoint_requantize(acc.data(), to, n, 1e-4, &c_tensor)); });
+    throwing<double>("C choose_axis_params", 2 * rows, [](double* to) {
+        zeropoint_choice choice;
+        zeropoint_axis_params params;
+        float scale[rows];
+        std::int32_t zero_point[rows];
+        must(zeropoint_make_choice(ZEROPOINT_UINT8, &choice));
+        must(zeropoint_choose_axis_params(x.data(), ZEROPOINT_FLOAT32, shape.data(), 2, 0, 0,
+                                          &choice, scale, zero_point, rows, &params));
+        for (std::size_t i = 0; i < rows; ++i) {
+            to[2 * i] = params.scale[i];
+            to[2 * i + 1] = params.zero_point[i];
+        }
+    });
+    throwing<U8>("C rescale", n, [](U8* to) {
+        must(zeropoint_rescale(q.data(), to, n, &c_tensor, &c_tensor, ZEROPOINT_LITERT));
+    });
+    throwing<U8>("C image lookup", n, [](U8* to) {
+        const double half = 0.5;
+        zeropoint_lookup* lookup;
+        must(zeropoint_lookup_create_image(&half, 1, &half, 1, 255, &c_tensor, shape.data(), 2, 0,
+                                           &lookup));
+        const zeropoint_status status = zeropoint_lookup_apply(lookup, q.data(), to, n);
+        zeropoint_lookup_destroy(lookup);
+        must(status);
+    });
+    throwing<char>("C set_isa", 8, [](char* to) {
+        must(zeropoint_set_isa("baseline"));
+        std::strcpy(to, zeropoint_isa());
+    });
+    throwing<char>("C, a refusal", 1, [](char*) {
+        zeropoint_params params;
+        must(zeropoint_make_params(-1, 0, ZEROPOINT_UINT8, ZEROPOINT_NUMPY, &params));
+    });
+    for (const bool by_columns : {false, true})
+        prepared<U8, CQuantizer>(
+            by_columns ? "C quantize columns" : "C quantize rows",
+            by_columns ? [] { return std::make_shared<CQuantizer>(1); }
+                       : [] { return std::make_shared<CQuantizer>(0); },
+            [](const CQuantizer& c, U8* to) {
+                must(zeropoint_quantizer_quantize(c.handle, x.data(), ZEROPOINT_FLOAT32, to, n));
+            });
+}
+
 // ---- the core, whose parameters are cast at their first use ------------------------------------
 
 core::Layout flat() {
@@ -317,6 +402,7 @@ int main() {
         acc[i] = static_cast<std::int32_t>(i * 2654435761u);
     }
     list_typed();
+    list_c();
     list_core();
     std::size_t most = 0;
     for (const Call& call : calls) most = call.bytes > most ? call.bytes : most;

@@ -349,6 +349,11 @@ void errors() {
         },
         "mean nan", "finite");
     refused([&] { zp::image_lookup<std::uint8_t>({0}, {1}, u, {2, 2, 3}, 3); }, "axis 3", "bounds");
+    refused(
+        [&] {
+            zp::image_lookup<std::uint8_t>({0}, {1}, along({1, 1}, {0}, 0), {2, 2, 3}, 2);
+        },
+        "params has axis 0", "axis 2");
     refused([] { zp::set_isa("mmx"); }, "isa", "baseline");
     refused([&] { zp::saturate(x, x, 4, 3, 2); }, "qmin", "3");
     for (const std::uint8_t code : q) expect(code == 9, "nothing is written on error");

@@ -70,6 +70,16 @@ enum {
 typedef int32_t zeropoint_ties;
 enum { ZEROPOINT_TIES_EVEN = 0, ZEROPOINT_TIES_AWAY = 1 };
 
+// How codes become codes under other parameters: the nearest to the real value; as LiteRT's default
+// kernels, or its reference kernels; dequantized and quantized.
+typedef int32_t zeropoint_arithmetic;
+enum {
+    ZEROPOINT_EXACT = 0,
+    ZEROPOINT_LITERT = 1,
+    ZEROPOINT_LITERT_REFERENCE = 2,
+    ZEROPOINT_IN_FLOAT = 3
+};
+
 // Parameters of a whole tensor; zeropoint_make_params fills them in.  Valid: scale finite and > 0
 // (under torch and ggml 1 / scale finite too); qmin < qmax, both codes of `dtype`; zero_point in
 // [qmin, qmax], or with include_zero 0 (ZEROPOINT_NUMPY alone) any.
@@ -197,6 +207,54 @@ void zeropoint_requantizer_destroy(zeropoint_requantizer* requantizer);
 zeropoint_status zeropoint_requantizer_requantize(const zeropoint_requantizer* requantizer,
                                                   const int32_t* acc, void* q, size_t n);
 
+// Codes to codes: a table of all 256, for each channel.  `source` and `target` are the parameters
+// of what goes in and comes out; with a shape, each has a count of 1, or of the channels along its
+// axis, and block_size 0.
+typedef struct zeropoint_lookup zeropoint_lookup;
+
+zeropoint_status zeropoint_lookup_create_rescale(const zeropoint_params* source,
+                                                 const zeropoint_params* target,
+                                                 zeropoint_arithmetic arithmetic,
+                                                 zeropoint_lookup** lookup);
+zeropoint_status zeropoint_lookup_create_rescale_axis(const zeropoint_axis_params* source,
+                                                      const zeropoint_axis_params* target,
+                                                      zeropoint_arithmetic arithmetic,
+                                                      const size_t* shape, size_t dimensions,
+                                                      zeropoint_lookup** lookup);
+// Any function of a value, which is called here and not later, with `context`; NaN becomes qmin.
+zeropoint_status zeropoint_lookup_create(double (*function)(double value, void* context),
+                                         void* context, const zeropoint_params* source,
+                                         const zeropoint_params* target, zeropoint_lookup** lookup);
+zeropoint_status zeropoint_lookup_create_axis(double (*function)(double value, void* context),
+                                              void* context, const zeropoint_axis_params* source,
+                                              const zeropoint_axis_params* target,
+                                              const size_t* shape, size_t dimensions,
+                                              zeropoint_lookup** lookup);
+// uint8 pixels of images of this shape: quantize((pixel / scale - mean) / std); `mean` and `std`
+// have one number, or one for each channel along channel_axis.
+zeropoint_status zeropoint_lookup_create_image(const double* mean, size_t mean_count,
+                                               const double* std, size_t std_count, double scale,
+                                               const zeropoint_params* params, const size_t* shape,
+                                               size_t dimensions, size_t channel_axis,
+                                               zeropoint_lookup** lookup);
+zeropoint_status zeropoint_lookup_create_image_axis(const double* mean, size_t mean_count,
+                                                    const double* std, size_t std_count,
+                                                    double scale,
+                                                    const zeropoint_axis_params* params,
+                                                    const size_t* shape, size_t dimensions,
+                                                    size_t channel_axis, zeropoint_lookup** lookup);
+void zeropoint_lookup_destroy(zeropoint_lookup* lookup);
+
+// r may be q.
+zeropoint_status zeropoint_lookup_apply(const zeropoint_lookup* lookup, const void* q, void* r,
+                                        size_t n);
+// The largest |function(value) - value of the code|, saturation included.
+zeropoint_status zeropoint_lookup_max_abs_error(const zeropoint_lookup* lookup, double* error);
+// `count` times 256 bytes, which live as long as the handle: the code whose byte is b becomes the
+// one whose byte is at [b].
+zeropoint_status zeropoint_lookup_table(const zeropoint_lookup* lookup, const uint8_t** table,
+                                        size_t* count);
+
 // ---- single calls: the same, with the checks in each --------------------------------------------
 
 zeropoint_status zeropoint_quantize(const void* x, zeropoint_dtype dtype, void* q, size_t n,
@@ -207,6 +265,10 @@ zeropoint_status zeropoint_fake_quantize(const void* x, void* y, zeropoint_dtype
                                          const zeropoint_params* params);
 zeropoint_status zeropoint_requantize(const int32_t* acc, void* q, size_t n, double acc_scale,
                                       const zeropoint_params* params);
+
+// The tables are made in each call.
+zeropoint_status zeropoint_rescale(const void* q, void* r, size_t n, const zeropoint_params* source,
+                                   const zeropoint_params* target, zeropoint_arithmetic arithmetic);
 
 // Chooses parameters from the data and quantizes with them.
 zeropoint_status zeropoint_quantize_dynamic(const void* x, zeropoint_dtype dtype, void* q, size_t n,

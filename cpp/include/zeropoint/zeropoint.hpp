@@ -144,9 +144,11 @@ Table rescaling(const AxisParams& source, DType from, const AxisParams& target, 
                 std::size_t channels, Arithmetic);
 Table tabulated(Function, void* context, const AxisParams& source, DType from,
                 const AxisParams& target, DType to, std::size_t channels);
-/// Of pixels, uint8; of (pixel / scale - mean) / std.
-Table tabulated(const std::vector<double>& mean, const std::vector<double>& std, double scale,
-                const AxisParams& target, DType to, std::size_t channels);
+/// Of uint8 pixels of images of one shape; of (pixel / scale - mean) / std.
+std::pair<core::Layout, Table> image(const std::vector<double>& mean,
+                                     const std::vector<double>& std, double scale,
+                                     const AxisParams& target, DType to, const Shape&,
+                                     std::size_t channel_axis);
 /// A callable of any type as a Function, `context` being its address.
 template <class F>
 double call(double value, void* context) {
@@ -394,12 +396,9 @@ AxisLookup<std::uint8_t, Q> image_lookup(const std::vector<double>& mean,
                                          const std::vector<double>& std, const AxisParams& params,
                                          const Shape& shape, std::size_t channel_axis,
                                          double scale = 255) {
-    AxisParams pixels;
-    pixels.axis = channel_axis;
-    pixels.scale.resize(channel_axis < shape.size() ? shape[channel_axis] : 0, 1);
-    const core::Layout layout = detail::layout(shape, pixels, params);
-    return {layout,
-            detail::tabulated(mean, std, scale, params, detail::code_dtype<Q>(), layout.axis)};
+    auto made =
+        detail::image(mean, std, scale, params, detail::code_dtype<Q>(), shape, channel_axis);
+    return {made.first, std::move(made.second)};
 }
 template <class Q>
 AxisLookup<std::uint8_t, Q> image_lookup(const std::vector<double>& mean,

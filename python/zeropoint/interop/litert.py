@@ -160,8 +160,7 @@ class Runner:
         self._outputs = [_Port(interpreter, detail, convention) for detail in outputs]
         self._fresh = (None,) * len(outputs)
         for port, source in zip(self._inputs, self._for_each(sources), strict=True):
-            if source is not None:
-                port.take(source)
+            port.take(source)
 
     def __call__(
         self, *inputs: Any, out: Sequence[Array | None] | None = None, **named: Any
@@ -201,9 +200,8 @@ class Runner:
             value = inputs[i]
             if port.params is not None:
                 try:
-                    kept = port.kept
-                    if type(value) is np.ndarray and value.shape == kept.shape:
-                        value = port.encode(value, kept)
+                    if type(value) is np.ndarray and value.shape == port.shape:
+                        value = port.encode(value, port.kept)
                     else:
                         value = self._codes(port, value)
                 except (TypeError, ValueError) as error:
@@ -238,15 +236,15 @@ class Runner:
 
     def _fitted(self, port: _Port, value: Any) -> Any:
         """`value` in the shape of the tensor, of which it may lack the first 1."""
-        shape, given = port.kept.shape, tuple(value.shape)
-        if given not in (shape, shape[1:]):  # the caller may have resized the tensor
-            port.kept = np.empty_like(port.view())
-            shape = port.kept.shape
-        if given == shape:
+        given = tuple(value.shape)
+        if given not in (port.shape, port.shape[1:]):  # the caller may have resized the tensor
+            port.look()
+            port.kept = np.empty(port.shape, port.kept.dtype)
+        if given == port.shape:
             return value
-        if (1, *given) == shape:
+        if (1, *given) == port.shape:
             return value[np.newaxis]
-        raise ValueError(f"it has shape {given} where {shape} is needed")
+        raise ValueError(f"it has shape {given} where {port.shape} is needed")
 
     def _check(self, out: object) -> None:
         """That the results will fit, which the call itself would find too late."""
@@ -259,12 +257,13 @@ class Runner:
         for i, port in enumerate(self._outputs):
             array = out[i]
             if (
-                type(array) is not np.ndarray
+                port.view is None
+                or type(array) is not np.ndarray
                 or array.shape != port.shape
                 or array.dtype != port.dtype
                 or not array.flags.carray
             ):
-                port.look()  # the tensor may have been resized
+                port.look()  # the tensor may have been resized, too
                 try:
                     _checks.output(array, port.shape, port.dtype)
                 except (TypeError, ValueError) as error:
@@ -276,23 +275,15 @@ class Runner:
         if sources is None:
             return [None] * len(names)
         if isinstance(sources, Mapping):
-            if not sources.keys() <= set(names) or len(set(names)) < len(names):
-                raise ValueError(
-                    f"sources has the names {list(sources)}, and the inputs are {names}; pass "
-                    "names of these, or a list of a source or None for each"
-                )
-            return [sources.get(name) for name in names]
-        if not isinstance(sources, list | tuple):
-            raise TypeError(
-                "sources must be a list, or a dictionary by name, not "
-                f"{_checks.shown(sources)}; pass for example [source]"
-            )
-        if len(sources) != len(names):
-            raise ValueError(
-                f"sources has {len(sources)} entries, and the inputs are {names}; pass a source or "
-                "None for each"
-            )
-        return sources
+            if sources.keys() <= set(names) and len(set(names)) == len(names):
+                return [sources.get(name) for name in names]
+        elif isinstance(sources, list | tuple) and len(sources) == len(names):
+            return sources
+        kind = ValueError if isinstance(sources, Mapping | list | tuple) else TypeError
+        raise kind(
+            f"sources must be a list of a source or None for each of the inputs {names}, or a "
+            f"dictionary by their names if these differ, not {_checks.shown(sources)}"
+        )
 
     def _in_order(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         names = [port.name for port in self._inputs]
@@ -318,11 +309,11 @@ class _Port:
         in_blocks = _block_size(found, self.name) != 0  # wherever their scales are
         quantized = in_blocks or _numbers(found["scales"], "scales", "fiu", self.name).size > 0
         self.params = params(detail, convention=convention) if quantized else None
+        #: of real values, as far as is known: a tensor may be resized
+        self.shape: tuple[int, ...] = tuple(detail["shape"]) if quantized else ()
+        self.dtype = _FLOAT32
         self.source: zp.Lookup | None = None
-        if self.params is not None:
-            self.kept = np.empty(tuple(detail["shape"]), self.params.dtype)  #: the last codes
-        self.shape: tuple[int, ...]
-        self.shape, self.dtype = (), _FLOAT32  #: of a result, as far as is known
+        self.view: Any = None  #: gives the tensor's own memory, once `look` was called
         self._interpreter = interpreter
 
     def encode(self, value: Any, out: Array | None = None) -> Any:
@@ -332,21 +323,21 @@ class _Port:
         assert self.params is not None
         return zp.quantize(value, self.params, out=out)
 
-    def view(self) -> Array:
-        """The tensor's own memory."""
-        found: Array = self._interpreter.tensor(self.index)()
-        return found
-
     def look(self) -> None:
-        """See what shape and dtype a result has now."""
+        """See what shape the tensor has now, and dtype."""
+        self.view = self._interpreter.tensor(self.index)
         view = self.view()
         self.shape = view.shape
         if self.params is None:
             self.dtype = view.dtype
 
     def take(self, source: Any) -> None:
-        """Values will be codes of `source`."""
+        """Values will be what `source` says."""
         p, where = self.params, f"input {self.name!r}"
+        if p is not None:
+            self.kept = np.empty(self.shape, p.dtype)  #: the last codes
+        if source is None:
+            return
         if p is None:
             raise ValueError(f"{where} is not quantized, so it has no source; pass None for it")
         if isinstance(source, zp.QuantParams | zp.OffsetParams):
