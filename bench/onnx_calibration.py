@@ -259,7 +259,7 @@ def one(system: str, model: str, count: int) -> Cost:
 
         def work(folder: str) -> None:
             for feed in iter(reader.get_next, None):
-                for _ in run(feed, 0):
+                for _ in run(feed, ""):
                     pass
 
     elif system in OURS:
