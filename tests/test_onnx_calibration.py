@@ -378,6 +378,17 @@ def test_the_range_that_stands_for_parameters(dtype: str, symmetric: bool) -> No
     assert near < 20
 
 
+@pytest.mark.parametrize("scale", [1.5293121, 1.8327179, 1.2271576])
+@pytest.mark.parametrize("zero", [0, 255])
+def test_scales_that_no_multiple_of_255_has(scale: float, zero: int) -> None:
+    """No float32 is so near to 255 times these that its 255th part is one of them."""
+    params = zp.QuantParams(np.float32(scale), zero, convention="onnx")
+    assert np.float32(float(np.float32(255 * float(params.scale))) / 255) != params.scale
+    (low, high), found = _stored(params, np.dtype(np.float32), False)
+    assert found == (params.scale, zero)
+    assert np.float32((float(high) - float(low)) / 255) == params.scale
+
+
 OPTIONS = [("uint8", False), ("uint8", True), ("int8", False), ("int8", True)]
 
 

@@ -236,7 +236,7 @@ def _static(low: Any, high: Any, qmin: int, qmax: int, symmetric: bool) -> _Writ
 def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Written:
     """The range for which the static quantizer writes `params`, or what is nearest.
 
-    One end is what the codes reach, or a neighbour; the other makes up for its rounding.
+    One end is what the codes reach, or just less; the other makes up for its rounding.
     """
     qmin, qmax = params.qmin, params.qmax
     if symmetric and qmin < 0:
@@ -248,7 +248,7 @@ def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Writ
     with np.errstate(over="ignore"):
         far = span / 2 if symmetric else max(qmax - zero, zero - qmin) * scale
         middle = np.minimum(dtype.type(far), most)
-        for end in (middle, np.nextafter(middle, dtype.type(0)), np.nextafter(middle, most)):
+        for end in (middle, np.nextafter(middle, dtype.type(0))):
             other = end if symmetric else np.clip(dtype.type(span - float(end)), 0, most)
             ends = (0 - other, end) if upper else (-end, other)
             found.append(_static(*ends, qmin, qmax, symmetric))
