@@ -1,6 +1,7 @@
 """Calibration of ONNX models: `zeropoint.interop.onnx.calibrate` beside ONNX Runtime's calibrators.
 
     python -m bench.onnx_calibration FILE.json --measure         run, and write FILE.json
+    python -m bench.onnx_calibration FILE.json --measure cost    or only this part, or quality
     python -m bench.onnx_calibration FILE.json                   print its tables
     python -m bench.onnx_calibration FILE.json --update PAGE.md  put them between the page's markers
 
@@ -368,6 +369,10 @@ def _cost(row: Cost) -> str:
     return f"would need {size}" if row.seconds is None else f"{row.seconds:.3g} s, {size}"
 
 
+def _row(row: dict[str, Any]) -> Cost | Quality:
+    return Quality(**row) if "draws" in row else Cost(**row)
+
+
 PACKAGES = ["onnxruntime", "magika", "silero-vad"]
 
 
@@ -375,7 +380,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.onnx_calibration", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", type=Path, metavar="FILE.json", nargs="?")
-    parser.add_argument("--measure", action="store_true", help="run first")
+    parts = ("cost", "quality")
+    parser.add_argument("--measure", nargs="*", choices=parts, help="run first (all), and write")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--draws", type=int, nargs=2, default=[4, 16], help="of magika, of silero")
     parser.add_argument("--update", type=Path, metavar="PAGE.md", help="the page to rewrite")
@@ -387,18 +393,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.run is None:
         parser.error("the following arguments are required: FILE.json")
-    if options.measure:
+    if options.measure is not None:
+        wanted = options.measure or parts
         head = describe([*PACKAGES, "onnx", "numpy"])
-        rows = list(costs(sorted(options.batches)))
-        for model, draws, count in zip(MODELS, options.draws, (8, 6), strict=True):
-            rows += qualities(model, draws, count)  # type: ignore[arg-type]
+        rows: list[Cost | Quality] = []
+        if wanted != ["quality"]:
+            rows += costs(sorted(options.batches))
+        if wanted != ["cost"]:
+            for model, draws, count in zip(MODELS, options.draws, (6, 6), strict=True):
+                rows += qualities(model, draws, count)
+        kinds = {type(row) for row in rows}
+        old = json.loads(options.run.read_text())["rows"] if options.run.exists() else []
+        rows += [kept for kept in map(_row, old) if type(kept) not in kinds]
         save(options.run, head, "rows", [asdict(row) for row in rows])
     document = json.loads(options.run.read_text(encoding="utf-8"))
-    kept = document.pop("rows")
+    found = [_row(row) for row in document.pop("rows")]
     text = markdown(
         document,
-        [Cost(**row) for row in kept if "batches" in row],
-        [Quality(**row) for row in kept if "draws" in row],
+        [row for row in found if isinstance(row, Cost)],
+        [row for row in found if isinstance(row, Quality)],
     )
     return put(text, options.update, "onnx-calibration")
 
