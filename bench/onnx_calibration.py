@@ -1,6 +1,7 @@
 """Calibration of ONNX models: `zeropoint.interop.onnx.calibrate` beside ONNX Runtime's calibrators.
 
     python -m bench.onnx_calibration FILE.json --measure         run, and write FILE.json
+    python -m bench.onnx_calibration FILE.json --measure cost    or only this part, or quality
     python -m bench.onnx_calibration FILE.json                   print its tables
     python -m bench.onnx_calibration FILE.json --update PAGE.md  put them between the page's markers
 
@@ -46,7 +47,13 @@ Feed = Mapping[str, Any]
 
 OPERATORS = ["MatMul", "Conv"]  #: of the models whose outputs are compared
 BATCHES = [20, 200, 2000]
-OURS = ("mse", "minmax", "percentile", "entropy")
+OURS: dict[str, dict[str, Any]] = {  #: keywords of save_ort_cache
+    "mse": {"method": "mse"},
+    "minmax": {"method": "minmax"},
+    "percentile": {"method": "percentile"},
+    "percentile 99.9999": {"method": "percentile", "percentile": 99.9999},
+    "entropy": {"method": "entropy"},
+}
 THEIRS = ("MinMax", "Percentile", "Entropy")
 MODELS = {
     "magika": ("magika", "models/standard_v3_3/model.onnx"),
@@ -181,7 +188,7 @@ def quantized(
         options["calibrate_method"] = quantization.CalibrationMethod[system]
     else:
         cache = out.with_suffix(".json")
-        calibration.save_ort_cache(cache, method=system)
+        calibration.save_ort_cache(cache, **OURS[system])
     with contextlib.redirect_stdout(io.StringIO()):
         quantization.quantize_static(
             path,
@@ -253,7 +260,7 @@ def one(system: str, model: str, count: int) -> Cost:
 
         def work(folder: str) -> None:
             for feed in iter(reader.get_next, None):
-                for _ in run(feed, 0):
+                for _ in run(feed, ""):
                     pass
 
     elif system in OURS:
@@ -288,7 +295,7 @@ def peak_mib() -> float:
 def costs(counts: Sequence[int]) -> Iterator[Cost]:
     room = free_mib() / 2
     for model in MODELS:
-        for system in ("run", *OURS[:2], *THEIRS):
+        for system in ("run", "mse", "minmax", *THEIRS):
             before: list[Cost] = []
             for count in counts:
                 needed = 0.0
@@ -319,7 +326,7 @@ def free_mib() -> float:
 
 _NAMES = {
     "run": "the model alone, all activations fetched",
-    **{name: f"`calibrate(method={name!r})`" for name in OURS},
+    **{name: f"zeropoint {name}" for name in OURS},
     **{name: f"ONNX Runtime {name}" for name in THEIRS},
 }
 
@@ -362,6 +369,10 @@ def _cost(row: Cost) -> str:
     return f"would need {size}" if row.seconds is None else f"{row.seconds:.3g} s, {size}"
 
 
+def _row(row: dict[str, Any]) -> Cost | Quality:
+    return Quality(**row) if "draws" in row else Cost(**row)
+
+
 PACKAGES = ["onnxruntime", "magika", "silero-vad"]
 
 
@@ -369,7 +380,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.onnx_calibration", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", type=Path, metavar="FILE.json", nargs="?")
-    parser.add_argument("--measure", action="store_true", help="run first")
+    parts = ("cost", "quality")
+    parser.add_argument("--measure", nargs="*", choices=parts, help="run first (all), and write")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--draws", type=int, nargs=2, default=[4, 16], help="of magika, of silero")
     parser.add_argument("--update", type=Path, metavar="PAGE.md", help="the page to rewrite")
@@ -381,18 +393,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.run is None:
         parser.error("the following arguments are required: FILE.json")
-    if options.measure:
+    if options.measure is not None:
+        wanted = options.measure or parts
         head = describe([*PACKAGES, "onnx", "numpy"])
-        rows = list(costs(sorted(options.batches)))
-        for model, draws, count in zip(MODELS, options.draws, (8, 6), strict=True):
-            rows += qualities(model, draws, count)  # type: ignore[arg-type]
+        rows: list[Cost | Quality] = []
+        if wanted != ["quality"]:
+            rows += costs(sorted(options.batches))
+        if wanted != ["cost"]:
+            for model, draws, count in zip(MODELS, options.draws, (6, 6), strict=True):
+                rows += qualities(model, draws, count)
+        kinds = {type(row) for row in rows}
+        old = json.loads(options.run.read_text())["rows"] if options.run.exists() else []
+        rows += [kept for kept in map(_row, old) if type(kept) not in kinds]
         save(options.run, head, "rows", [asdict(row) for row in rows])
     document = json.loads(options.run.read_text(encoding="utf-8"))
-    kept = document.pop("rows")
+    found = [_row(row) for row in document.pop("rows")]
     text = markdown(
         document,
-        [Cost(**row) for row in kept if "batches" in row],
-        [Quality(**row) for row in kept if "draws" in row],
+        [row for row in found if isinstance(row, Cost)],
+        [row for row in found if isinstance(row, Quality)],
     )
     return put(text, options.update, "onnx-calibration")
 

@@ -152,7 +152,7 @@ def test_alone_it_shows_its_help(capsys):
 
 COMMANDS = (
     *("demo", "info", "verify", "quantize", "dequantize", "inspect", "compare", "report"),
-    "diagnose",
+    *("diagnose", "calibrate"),
 )
 
 
@@ -162,6 +162,11 @@ def test_help_of_each_command_ends_with_an_example_that_works(capsys, weights, b
     tensors = {"fc.weight": weights, "fc.bias": weights[0]}
     safetensors.numpy.save_file(tensors, "model.safetensors")
     np.save("codes.npy", zp.quantize(weights, zp.QuantParams(0.02, 128)))
+    np.savez("samples.npz", x=weights)
+    onnx = pytest.importorskip("onnx")
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+        small (float[N, 50] x) => (float[N, 50] y) {y = Relu(x)}"""
+    onnx.save(onnx.parser.parse_model(text), "model.onnx")
     assert re.findall(r"^    (\w+)(?:  |$)", run(capsys, "--help").out, re.MULTILINE) == [*COMMANDS]
     for command in COMMANDS:
         [example] = run(capsys, command, "--help").out.split("\nexample:\n  zeropoint ")[1:]

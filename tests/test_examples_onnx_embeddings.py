@@ -51,6 +51,16 @@ def test_onnx_weights():
         assert theirs[1] < ours[1] - 10
 
 
+def test_onnx_calibration():
+    text = printed("onnx_calibration.py", "onnx", "onnxruntime", "magika")
+    assert "69 tensors, 4 batches, method 'mse'" in text
+    for method in ("mse", "minmax"):
+        ((size, sqnr, same),) = numbers(text, method)
+        assert size < 0.27 * 3_163_737
+        assert sqnr > 14
+        assert same > 90
+
+
 def test_embeddings():
     text = printed("embeddings.py", "wordllama")
     ((size, mean, worst, recall, ms),) = numbers(text, "zeropoint, one scale per row")

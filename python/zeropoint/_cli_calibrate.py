@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from . import _cli_files
 from ._checks import CODE_DTYPES, printable
@@ -19,124 +17,106 @@ _SUFFIXES = (".npz", ".npy")
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add it by `command`, as in `_cli_files.add_commands`."""
-    parser = command(
+    add = command(
         _calibrate,
-        "Run an ONNX model on sample data, and write the ranges of its activations as the "
+        "Run an ONNX model on sample data, and write the ranges of its activations: the "
         "calibration cache of ONNX Runtime's quantize_static.",
         "calibrate model.onnx --data samples.npz -o cache.json --batch 8",
-    )
-    parser.add_argument("model", metavar="MODEL.onnx", help="a float model")
-    parser.add_argument(
+    ).add_argument
+    add("model", metavar="MODEL.onnx", help="a float model")
+    add(
         "--data",
         required=True,
         metavar="DIR|FILE",
-        help="a folder of .npz files, each a batch: arrays by the names of the inputs; or one .npz "
-        "file of samples along the first axis (a single number goes to all batches).  Of a model "
-        "with one input .npy files will do",
+        help="a folder of .npz files, each a batch: arrays by the names of inputs; or one .npz "
+        "file with the samples along the first axis; or .npy, of a model with one input",
     )
-    parser.add_argument("-o", "--output", required=True, metavar="CACHE.json", help="to write")
-    parser.add_argument("--batch", type=int, metavar="N", help="samples at a time of a FILE (1)")
-    parser.add_argument(
-        "--method", choices=METHODS, default="mse", help="how ranges are chosen; default: mse"
-    )
-    parser.add_argument("--percentile", type=float, default=99.99, metavar="P", help="(99.99)")
-    parser.add_argument(
+    add("-o", "--output", required=True, metavar="CACHE.json", help="the file to write")
+    add("--batch", type=int, metavar="N", help="samples at a time of a FILE; default: 1")
+    add("--method", choices=METHODS, default="mse", help="to choose ranges; default: mse")
+    add("--percentile", type=float, default=99.99, metavar="P", help="default: 99.99")
+    add(
         "--dtype",
         choices=[dtype.name for dtype in CODE_DTYPES],
         default="int8",
         help="quantize_static's activation_type; default: int8",
     )
-    parser.add_argument("--symmetric", action="store_true", help="its ActivationSymmetric")
-    for flag, what in (
-        ("--include", "observe activations with such names (*, ?, [abc])"),
-        ("--exclude", "leave these out"),
-    ):
-        parser.add_argument(flag, action="append", metavar="PATTERN", help=f"{what}; repeatable")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no table")
+    add("--symmetric", action="store_true", help="its ActivationSymmetric")
+    for flag, what in ("--include", "observe"), ("--exclude", "leave out"):
+        text = f"{what} activations with such names (*, ?, [abc]); repeatable"
+        add(flag, action="append", metavar="PATTERN", help=text)
+    add("-q", "--quiet", action="store_true", help="no progress bar, no table")
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from .interop import onnx
+    from .interop._onnx_calibration import _table, calibrate
     from .interop._onnx_graph import input_names, load
 
-    data = Path(options.data)
-    if options.batch is not None and (options.batch < 1 or data.is_dir()):
+    data, size = Path(options.data), options.batch
+    if size is not None and (size < 1 or data.is_dir()):
         raise WrongUsage("--batch must be 1 or more, for --data FILE; a DIR has a batch in a file")
-    batches = _Batches(data, input_names(load(options.model, external=False)), options.batch or 1)
-    with _cli_files.bar(
-        "calibrate", options.model, quiet=options.quiet, of_bytes=False
-    ) as progress:
-        found = onnx.calibrate(
+    inputs = input_names(load(options.model, external=False))
+    batches, total = _batches(data, inputs, size or 1)
+    bar = _cli_files.bar("calibrate", options.model, quiet=options.quiet, of_bytes=False)
+    with bar as progress:
+        found = calibrate(
             options.model,
             batches,
             method=options.method,
             percentile=options.percentile,
             tensors=options.include,
             exclude=options.exclude,
-            progress=progress,
+            progress=progress and (lambda done, _: progress(done, total)),
         )
     found.save_ort_cache(options.output, options.dtype, symmetric=options.symmetric)
+    rows = found._rows(options.dtype, options.symmetric)
     if options.json:
-        rows = found._rows(options.dtype, options.symmetric)
         keys = ("name", "min", "max", "scale", "zero_point")
         tensors = [
-            dict(zip(keys, (name, *map(float, (*ends, p.scale)), int(p.zero_point)), strict=True))
-            for name, *ends, p in rows
+            dict(zip(keys, (name, *map(float, ends), int(zero)), strict=True))
+            for name, *ends, zero in rows
         ]
         print_json({"batches": found.batches, "method": found.method, "tensors": tensors})
     elif not options.quiet:
-        print(found._table(options.dtype, options.symmetric))
-        print(
-            f"\n{len(found.tensors)} activations, {found.batches} batches: "
-            f"{printable(options.output)}"
+        print(_table(rows))
+        names, output = len(found.tensors), printable(options.output)
+        print(f"\n{names} activations, {found.batches} batches: {output}")
+
+
+def _batches(path: Path, inputs: list[str], size: int) -> tuple[Iterable[dict[str, Any]], int]:
+    """The feeds of a file or a folder, and their number."""
+    if path.is_dir():
+        found = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
+        if not found:
+            raise ValueError(f"{printable(path)} has no .npz and no .npy files; each is a batch")
+        return (_read(each, inputs) for each in found), len(found)
+    arrays = _read(path, inputs)
+    counts = {name: len(x) for name, x in arrays.items() if x.ndim}  # a number goes to all batches
+    if len({*counts.values()}) != 1:
+        raise ValueError(
+            f"{printable(path)}: the first axis is the samples, as many of each array, but there "
+            f"are {counts or 'none'}; for other batches pass a folder of files"
         )
+    starts = range(0, max(counts.values()), size)
+    return [
+        {name: x[start : start + size] if x.ndim else x for name, x in arrays.items()}
+        for start in starts
+    ], len(starts)
 
 
-class _Batches:
-    """The feeds in a file or a folder."""
+def _read(path: Path, inputs: list[str]) -> dict[str, Any]:
+    """The arrays of a file, by the names of inputs."""
+    from . import files
 
-    def __init__(self, path: Path, inputs: list[str], size: int) -> None:
-        self.path, self.inputs, self.size = path, inputs, size
-        self.files: list[Path] = []
-        self.arrays: dict[str, Any] = {}
-        if path.is_dir():
-            self.files = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
-            if not self.files:
-                raise ValueError(f"{printable(path)} has no .npz and no .npy files; a batch is one")
-            return
-        self.arrays = self._read(path)
-        counts = {name: len(x) for name, x in self.arrays.items() if x.ndim}
-        if len({*counts.values()}) != 1:
-            raise ValueError(
-                f"{printable(path)}: the first axis is the samples, as many of each array, but "
-                f"there are {counts or 'none'}; for other batches pass a folder of files"
-            )
-        [self.samples] = {*counts.values()}
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        """The arrays of a file, by the names of inputs."""
-        from . import files
-
-        if path.suffix not in _SUFFIXES:
-            raise ValueError(f"--data {printable(path)} must be a folder, a .npz or a .npy file")
-        names = [each.name for each in files.inspect_file(path).tensors]
-        arrays = {name: files.read_tensor(path, name) for name in names}
-        if path.suffix == ".npz":
-            return arrays
-        if len(self.inputs) != 1:
-            raise ValueError(
-                f"{printable(path)} is one array, but the model has {len(self.inputs)} inputs "
-                f"({', '.join(map(printable, self.inputs))}); save a .npz file with these names"
-            )
-        return dict(zip(self.inputs, arrays.values(), strict=True))
-
-    def __len__(self) -> int:
-        return len(self.files) or -(-self.samples // self.size)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self.files:
-            yield from map(self._read, self.files)
-            return
-        for start in range(0, self.samples, self.size):
-            rows = np.s_[start : start + self.size]
-            yield {name: x[rows] if x.ndim else x for name, x in self.arrays.items()}
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"--data {printable(path)} must be a folder, a .npz or a .npy file")
+    names = [each.name for each in files.inspect_file(path).tensors]
+    arrays = {name: files.read_tensor(path, name) for name in names}
+    if path.suffix == ".npz":
+        return arrays
+    if len(inputs) != 1:
+        raise ValueError(
+            f"{printable(path)} is one array, but the model has {len(inputs)} inputs "
+            f"({', '.join(map(printable, inputs))}); save a .npz file with these names"
+        )
+    return dict(zip(inputs, arrays.values(), strict=True))

@@ -6,8 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
@@ -23,20 +22,21 @@ if TYPE_CHECKING:  # where onnx is missing, _onnx_graph says so
     import onnx
 
 Observer: TypeAlias = MinMaxObserver | HistogramObserver
-Feed: TypeAlias = Mapping[str, Any]
 
 #: the types of ONNX Runtime that its static quantizer takes
 _FLOATS: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
 }
-#: `choose_params`' keywords with which parameters can be what the static quantizer writes
-_STATIC = {"symmetric", "zero_point_from"}
+_OTHERWISE = (
+    "leave the activation out by exclude=, and its nodes by quantize_static's nodes_to_exclude=; "
+    "or, in a batch of your own making, "
+)
 
 
 def calibrate(
     model: Model,
-    batches: Iterable[Feed],
+    batches: Iterable[Mapping[str, Any]],
     *,
     method: str = "mse",
     percentile: float = 99.99,
@@ -45,34 +45,30 @@ def calibrate(
     providers: Iterable[Any] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Calibration:
-    """Run a float model on sample data, and observe its activations.
+    """Run a float model on sample data in ONNX Runtime, and observe its activations.
 
-    ONNX Runtime runs the model, unoptimized, so that the activations are those that its static
-    quantizer asks for.  Each batch goes to an observer for each activation and is then forgotten:
-    memory does not grow with the number of batches, and their shapes may differ.
+    Each batch is shown to an observer for each activation and then forgotten: memory does not grow
+    with the batches, and their shapes may differ.
 
     Parameters
     ----------
     model
-        An ``onnx.ModelProto``, or the path of a model.  A model of more than 2 GB, whose weights
-        are in external files, is given by its path.
+        An ``onnx.ModelProto``, or the path of a model; more than 2 GB need the path.
     batches
-        Any iterable of feeds: dictionaries of the arrays by the names of the model's inputs.  It
-        is read once.  A ``CalibrationDataReader`` will do, too.
+        Any iterable of feeds: dictionaries of arrays by the names of the model's inputs.  Read
+        once.  A ``CalibrationDataReader`` will do.
     method, percentile
         The default of `Calibration.params`: those of `HistogramObserver.params`.  ``"minmax"``
-        keeps two numbers of an activation, the others a histogram of 32 KiB, which serves all
-        methods.
+        keeps two numbers of an activation, the others a histogram of 32 KiB, which serves all.
     tensors
-        Names of activations, or patterns with wildcards; in the bodies of If, Loop and Scan there
-        are none.  None: the inputs and outputs of all operators that ``quantize_static`` quantizes
-        by default.  Activations that are not float32 or float16 are left out.
+        Names of activations, or patterns; not in the bodies of If, Loop and Scan.  None: inputs and
+        outputs of the operators that ``quantize_static`` quantizes.  Only float32 and float16.
     exclude
-        The same, of activations that are not observed.
+        The same, of those to leave out.
     providers
         Those of ``onnxruntime.InferenceSession``; None: the CPU.
     progress
-        Called as ``progress(done, total)``, in batches; `total` is 0 where `batches` has no length.
+        Called as ``progress(done, total)``, in batches; total is 0 where `batches` has no length.
 
     Raises
     ------
@@ -81,9 +77,8 @@ def calibrate(
     TypeError
         `model`, `batches` or a feed is of another type.
     ValueError
-        NaN or Inf in an activation, with its name and the batch.  An input that is missing from a
-        feed, or unknown; a batch or a model that ONNX Runtime does not run; no batches; a pattern
-        that no name matches; no activations.
+        NaN or Inf in an activation, with its name and the batch.  A feed without an input, or with
+        an unknown one; what ONNX Runtime does not load or run; no batches; no activations.
     """
     _checks.name(method, "method", METHODS)
     percent = _percent(percentile)
@@ -91,7 +86,7 @@ def calibrate(
     observers = {name: _kind(method)() for name in run.dtypes}
     done, total = 0, len(batches) if isinstance(batches, Sized) else 0
     for done, feed in enumerate(_feeds(batches), 1):
-        for name, x in run(feed, done - 1):
+        for name, x in run(feed, f"batch {done - 1}"):
             try:
                 observers[name].update(x)
             except ValueError:
@@ -104,19 +99,17 @@ def calibrate(
     return Calibration._of(observers, run.dtypes, method, percent, done)
 
 
-_OTHERWISE = (
-    "leave the activation out by exclude=, and its nodes out of quantize_static by "
-    "nodes_to_exclude=; or, in a batch of your own making, "
-)
+def _kind(method: str) -> type[Observer]:
+    return MinMaxObserver if method == "minmax" else HistogramObserver
 
 
-def _feeds(batches: Any) -> Iterator[Feed]:
+def _feeds(batches: Any) -> Iterator[Mapping[str, Any]]:
     if hasattr(batches, "get_next"):  # ONNX Runtime's reader, which need not be an iterator
         return iter(batches.get_next, None)
     if isinstance(batches, (Mapping, str)) or not isinstance(batches, Iterable):
         raise TypeError(
-            "batches must be an iterable of feeds, dictionaries of arrays by the names of the "
-            f"inputs, not {type(batches).__name__}; pass [feed] for a single one"
+            "batches must be an iterable of feeds, {input name: array}, not "
+            f"{type(batches).__name__}; pass [feed] for a single one"
         )
     return iter(batches)
 
@@ -140,26 +133,22 @@ class _Run:
         inputs = input_names(proto)
         names = dict.fromkeys(inputs)
         names.update(dict.fromkeys(name for node in graph.node for name in node.output if name))
-        if tensors is None:
-            wanted = _by_default(graph, names)
-        else:
-            wanted = _patterns.chosen(tensors, names, "tensors")
+        wanted = _default(graph) if tensors is None else _patterns.chosen(tensors, names, "tensors")
         wanted -= _patterns.chosen(_patterns.checked(exclude, "exclude") or (), names, "exclude")
         there = {*inputs, *(each.name for each in graph.output)}
         data = with_outputs(proto, [name for name in names if name in wanted - there])
         options = onnxruntime.SessionOptions()
+        # as its own calibrators do: what is fused has no activation within
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3  # shapes may differ from those that the model declares
         if isinstance(model, (str, os.PathLike)):
-            folder = os.path.dirname(os.path.abspath(os.fspath(model)))
             options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", folder
+                "session.model_external_initializers_file_folder_path",
+                os.path.dirname(os.path.abspath(os.fspath(model))),
             )
-        self._providers(providers, onnxruntime.get_available_providers())
+        chosen = ["CPUExecutionProvider"] if providers is None else [*providers]
         try:
-            self.session = onnxruntime.InferenceSession(
-                data, options, providers=[*(providers or ["CPUExecutionProvider"])]
-            )
+            self.session = onnxruntime.InferenceSession(data, options, providers=chosen)
         except Exception as error:  # ONNX Runtime's own
             raise ValueError(
                 f"ONNX Runtime does not load the model: {_checks.printable(error)}"
@@ -168,60 +157,47 @@ class _Run:
         self.optional = {each.name for each in self.session.get_overridable_initializers()}
         types = self.inputs | {each.name: each.type for each in self.session.get_outputs()}
         #: of the activations, in the order of the graph
-        self.dtypes: dict[str, np.dtype[Any]] = {
+        self.dtypes = {
             name: _FLOATS[types[name]]
             for name in names
             if name in wanted and types.get(name) in _FLOATS
         }
         if not self.dtypes:
+            among = "operators that quantize_static quantizes; pass tensors='*' for all"
             raise ValueError(
-                "model has no float32 or float16 activations "
-                + (
-                    "of operators that quantize_static quantizes; pass tensors='*' for all"
-                    if tensors is None
-                    else f"among tensors {_checks.shown(tensors)}"
-                )
+                "model has no float32 or float16 activations of "
+                + (among if tensors is None else f"tensors {_checks.shown(tensors)}")
             )
         self.outputs = [name for name in self.dtypes if name not in self.inputs]
 
-    @staticmethod
-    def _providers(providers: Iterable[Any] | None, known: list[str]) -> None:
-        for each in providers or ():
-            name = each if isinstance(each, str) else each[0]
-            if name not in known:
-                raise ValueError(f"providers {name!r} is not here; choose of {', '.join(known)}")
-
-    def __call__(self, feed: Feed, number: int) -> Iterator[tuple[str, Array]]:
+    def __call__(self, feed: Mapping[str, Any], what: str) -> Iterator[tuple[str, Array]]:
         """The activations of one feed."""
-        arrays = self._checked(feed, f"batch {number}")
+        arrays = self._checked(feed, what)
         try:
             found = self.session.run(self.outputs, arrays) if self.outputs else []
         except Exception as error:  # ONNX Runtime's own
             raise ValueError(
-                f"batch {number}: ONNX Runtime does not run it: {_checks.printable(error)}"
+                f"{what}: ONNX Runtime does not run it: {_checks.printable(error)}"
             ) from error
         arrays.update(zip(self.outputs, found, strict=True))
-        return ((name, arrays[name]) for name in self.dtypes if arrays[name] is not None)
+        return ((name, arrays[name]) for name in self.dtypes)
 
-    def _checked(self, feed: Feed, what: str) -> dict[str, Any]:
+    def _checked(self, feed: Mapping[str, Any], what: str) -> dict[str, Any]:
         if not isinstance(feed, Mapping):
-            raise TypeError(
-                f"{what} must be a dictionary of arrays by the names of the inputs "
-                f"({', '.join(self.inputs)}), not {type(feed).__name__}"
-            )
+            raise TypeError(f"{what} must be {{input name: array}}, not {type(feed).__name__}")
         for name in self.inputs:
             if name not in feed:
                 raise ValueError(f"{what} lacks input {name!r}; it has {_checks.shown([*feed])}")
-        for name in feed:
+        arrays = {}
+        for name, value in feed.items():
             if name not in self.inputs and name not in self.optional:
                 raise ValueError(
                     f"{what} has {_checks.shown(name)}, which is no input of the model; "
                     + _patterns.nearest(str(name), self.inputs)
                 )
-        arrays = {name: np.asarray(value) for name, value in feed.items()}
-        for name, x in arrays.items():
-            dtype = _FLOATS.get(self.inputs.get(name, ""))
-            if dtype is not None and x.dtype != dtype:
+            x = arrays[name] = np.asarray(value)
+            dtype = _FLOATS.get(self.inputs.get(name, ""), x.dtype)
+            if x.dtype != dtype:
                 raise ValueError(
                     f"{what}: input {name!r} is {x.dtype}, but the model takes {dtype}; pass "
                     f"x.astype({str(dtype)!r})"
@@ -229,119 +205,92 @@ class _Run:
         return arrays
 
 
-def _by_default(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
+def _default(graph: onnx.GraphProto) -> set[str]:
     """What the nodes take and make that ``quantize_static`` quantizes by default."""
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     kinds = {*QDQRegistry, *QLinearOpsRegistry}
     nodes = [node for node in graph.node if node.op_type in kinds]
-    return {name for node in nodes for name in (*node.input, *node.output)} & {*names}
+    return {name for node in nodes for name in (*node.input, *node.output)}
 
 
 # ---------------------------------------------------------------------------------------------
 # What quantize_static makes of a range
 
-
-class _Static(NamedTuple):
-    """A range in the type of its tensor, and the scale and zero point that are written for it."""
-
-    low: Any
-    high: Any
-    scale: Any
-    zero_point: int
+_Written: TypeAlias = tuple[tuple[Any, Any], tuple[Any, int]]  #: a range; scale and zero point
 
 
-def _static(low: Any, high: Any, qmin: int, qmax: int, symmetric: bool) -> _Static:
-    """``compute_scale_zp`` of onnxruntime.quantization: float64, rounded to the tensor's type."""
-    kind = high.dtype.type
-    least = np.finfo(kind).smallest_subnormal if kind is np.float16 else np.finfo(kind).tiny
+def _static(low: Any, high: Any, qmin: int, qmax: int, symmetric: bool) -> _Written:
+    """``compute_scale_zp`` of onnxruntime.quantization: in float64, rounded to the ends' type."""
+    kind = type(high)
+    half = kind is np.float16
     scale = (float(high) - float(low)) / (qmax - qmin)
     stored = kind(scale)
-    if (stored if kind is np.float16 else scale) < least:
-        return _Static(low, high, kind(1), 0)
+    least = np.finfo(kind).smallest_subnormal if half else np.finfo(kind).tiny
+    if (stored if half else scale) < least:
+        return (low, high), (kind(1), 0)
     zero = (qmin + qmax) / 2 if symmetric else qmin - float(low) / scale
-    return _Static(low, high, stored, int(np.rint(zero)))
+    return (low, high), (stored, int(np.rint(zero)))
 
 
-def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Static:
+def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Written:
     """The range for which the static quantizer writes `params`, or what is nearest.
 
-    One end is what the codes reach, or its neighbour; the other makes up for its rounding.
+    One end is what the codes reach, or just less; the other makes up for its rounding.
     """
     qmin, qmax = params.qmin, params.qmax
     if symmetric and qmin < 0:
         qmin = -qmax
     scale, zero = float(params.scale), int(params.zero_point)
-    span, ends = (qmax - qmin) * scale, np.finfo(dtype)
+    span, most = (qmax - qmin) * scale, np.finfo(dtype).max
     upper = symmetric or qmax - zero >= zero - qmin
-    far = span / 2 if symmetric else ((qmax - zero) if upper else (zero - qmin)) * scale
     found = []
     with np.errstate(over="ignore"):
-        middle = np.minimum(dtype.type(far), ends.max)
-        for end in (middle, np.nextafter(middle, dtype.type(0)), np.nextafter(middle, ends.max)):
-            other = end if symmetric else np.clip(dtype.type(span - float(end)), 0, ends.max)
-            low, high = (0 - other, end) if upper else (-end, other)
-            found.append(_static(low, high, qmin, qmax, symmetric))
-    written = [each for each in found if (each.scale, each.zero_point) == (params.scale, zero)]
-    return (written or found)[0]
+        far = span / 2 if symmetric else max(qmax - zero, zero - qmin) * scale
+        middle = np.minimum(dtype.type(far), most)
+        for end in (middle, np.nextafter(middle, dtype.type(0))):
+            other = end if symmetric else np.clip(dtype.type(span - float(end)), 0, most)
+            ends = (0 - other, end) if upper else (-end, other)
+            found.append(_static(*ends, qmin, qmax, symmetric))
+    return next((each for each in found if each[1] == (params.scale, zero)), found[0])
 
 
 # ---------------------------------------------------------------------------------------------
 
 
 class Calibration:
-    """The activations of a model as `calibrate` has seen them: an observer for each.
+    """The activations of a model as `calibrate` has seen them.
 
-    Equal where all observers are; `merge` is associative and commutative to the bit.
+    Attributes
+    ----------
+    observers
+        The observer of each activation, by name, in the order of the graph.
+    method, percentile
+        The default of `params`.
+    batches
+        How many were seen.
     """
 
-    _observers: dict[str, Observer]
+    observers: dict[str, Observer]
+    method: str
+    percentile: float
+    batches: int
     _dtypes: dict[str, np.dtype[Any]]
-    _method: str
-    _percentile: float
-    _batches: int
 
     def __init__(self) -> None:
         raise TypeError("a Calibration comes from calibrate(model, batches) or from from_dict")
 
     @classmethod
-    def _of(
-        cls,
-        observers: dict[str, Observer],
-        dtypes: dict[str, np.dtype[Any]],
-        method: str,
-        percentile: float,
-        batches: int,
-    ) -> Self:
+    def _of(cls, observers: Any, dtypes: Any, method: str, percentile: float, batches: int) -> Self:
         self = cls.__new__(cls)
-        self._observers, self._dtypes = observers, dtypes
-        self._method, self._percentile, self._batches = method, percentile, batches
+        self.observers, self._dtypes = observers, dtypes
+        self.method, self.percentile, self.batches = method, percentile, batches
         return self
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The names of the activations, in the order of the graph."""
-        return tuple(self._observers)
-
-    @property
-    def observers(self) -> Mapping[str, Observer]:
-        """The observer of each."""
-        return MappingProxyType(self._observers)
-
-    @property
-    def method(self) -> str:
-        """The default method of `params`."""
-        return self._method
-
-    @property
-    def percentile(self) -> float:
-        """The default of `params` for the method of that name."""
-        return self._percentile
-
-    @property
-    def batches(self) -> int:
-        """How many batches were seen."""
-        return self._batches
+        """The names of the activations."""
+        return tuple(self.observers)
 
     def params(
         self,
@@ -365,55 +314,49 @@ class Calibration:
         dtype
             ``"int8"``, the default of ``quantize_static``, or ``"uint8"``: the type of the codes.
         method, percentile
-            Others than those of the calibration.  One by ``"minmax"`` has no histograms.
+            Others than the calibration's.  One by ``"minmax"`` has no histograms.
         **keywords
-            Those of `choose_params`.  Others than ``symmetric`` and ``zero_point_from`` are for
-            your own use: the static quantizer knows none of them.
+            Those of `choose_params`.  The static quantizer knows ``symmetric`` alone.
 
         Raises
         ------
         ValueError
             An unknown tensor; one without data; what the observer's `params` raises.
         """
-        found, _ = self._params(tensor, dtype, method, percentile, keywords)
-        return found
+        return self._params(tensor, dtype, method, percentile, **keywords)[0]
 
     def _params(
         self,
         tensor: str,
         dtype: Any,
-        method: str | None,
-        percentile: float | None,
-        keywords: dict[str, Any],
-    ) -> tuple[QuantParams, _Static | None]:
-        """Parameters, and for what range the static quantizer writes them."""
-        if tensor not in self._observers:
-            known = _patterns.nearest(str(tensor), self._observers)
+        method: str | None = None,
+        percentile: float | None = None,
+        **keywords: Any,
+    ) -> tuple[QuantParams, tuple[Any, Any]]:
+        """Parameters, and for what range the static quantizer writes them, if it can."""
+        if tensor not in self.observers:
+            known = _patterns.nearest(str(tensor), self.observers)
             raise ValueError(f"tensor {_checks.shown(tensor)} was not observed; {known}")
-        observer = self._observers[tensor]
-        static = keywords.keys() <= _STATIC
+        observer = self.observers[tensor]
+        how: dict[str, Any] = {"convention": "onnx", **keywords}
         if isinstance(observer, HistogramObserver):
-            keywords = keywords | {
-                "method": self._method if method is None else method,
-                "percentile": self._percentile if percentile is None else percentile,
-            }
+            how["method"] = self.method if method is None else method
+            how["percentile"] = self.percentile if percentile is None else percentile
         elif method not in (None, "minmax"):
-            _checks.name(method, "method", METHODS)
             raise ValueError(
-                f"method {method!r} needs histograms, which a calibration by 'minmax' has not; "
-                f"calibrate with method={method!r}"
+                f"method {_checks.shown(method)} needs histograms, which a calibration by 'minmax' "
+                "has not; pass the method to calibrate"
             )
         try:
-            found = observer.params(dtype, **{"convention": "onnx", **keywords})
+            found = observer.params(dtype, **how)
         except ValueError as error:
             raise ValueError(f"tensor {tensor!r}: {error}") from None
-        if not static:
-            return found, None
-        stored = _stored(found, self._dtypes[tensor], bool(keywords.get("symmetric", False)))
-        if (stored.scale, stored.zero_point) != (found.scale, found.zero_point):
-            scale = np.float32(stored.scale)
-            found = QuantParams(scale, stored.zero_point, found.dtype, convention="onnx")
-        return found, stored
+        if keywords.keys() - {"symmetric"}:
+            return found, (None, None)
+        ends, (scale, zero) = _stored(found, self._dtypes[tensor], bool(how.get("symmetric")))
+        if (scale, zero) != (found.scale, found.zero_point):
+            found = QuantParams(np.float32(scale), zero, found.dtype, convention="onnx")
+        return found, ends
 
     def save_ort_cache(
         self,
@@ -433,8 +376,8 @@ class Calibration:
         path
             The file to write, JSON; it appears whole or not at all.
         dtype, symmetric
-            The ``activation_type`` of the call to ``quantize_static``, and its extra option
-            ``ActivationSymmetric``.  Without it one file serves both types.
+            ``activation_type`` and the extra option ``ActivationSymmetric`` of that call.  Without
+            `symmetric` one file serves both types.
         method, percentile
             As in `params`.
 
@@ -446,12 +389,11 @@ class Calibration:
             What `params` raises; activations without data are left out.
         """
         data = {}
-        for tensor, _, stored in self._written(dtype, symmetric, method, percentile):
-            ends = {
+        for tensor, _, ends in self._written(dtype, symmetric, method, percentile):
+            data[tensor] = {
                 name: {"data": float(end), "dtype": end.dtype.name, "CLS": "numpy.array"}
-                for name, end in (("lowest", stored.low), ("highest", stored.high))
-            }
-            data[tensor] = {**ends, "CLS": "TensorData"}
+                for name, end in zip(("lowest", "highest"), ends, strict=True)
+            } | {"CLS": "TensorData"}
         cache = {
             "CLS": "TensorsData",
             "data": data,
@@ -463,18 +405,17 @@ class Calibration:
             file.write(json.dumps(cache).encode())
 
     def _written(
-        self, dtype: Any, symmetric: bool, method: str | None, percentile: float | None
-    ) -> Iterator[tuple[str, QuantParams, _Static]]:
-        """Of each activation with data: its parameters, and what the cache says of it."""
-        for tensor, observer in self._observers.items():
+        self, dtype: Any, symmetric: bool, *how: Any
+    ) -> Iterator[tuple[str, QuantParams, tuple[Any, Any]]]:
+        """Of each activation with data: its parameters, and the range in the cache."""
+        for tensor, observer in self.observers.items():
             if not observer._empty:
-                how = {"symmetric": symmetric}
-                found, stored = self._params(tensor, dtype, method, percentile, how)
-                assert stored is not None
-                yield tensor, found, stored
+                yield tensor, *self._params(tensor, dtype, *how, symmetric=symmetric)
 
     def merge(self, other: Calibration) -> Self:
         """Take in all that `other` has seen, as if its batches had come here; returns itself.
+
+        Associative and commutative, to the bit.
 
         Raises
         ------
@@ -485,74 +426,55 @@ class Calibration:
         """
         if not isinstance(other, Calibration):
             raise TypeError(f"other is a {type(other).__name__}; pass a Calibration")
-        for name in ("method", "percentile"):
+        for name in ("method", "percentile", "_dtypes"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
+                if name == "_dtypes":
+                    name, mine, theirs = "tensors", [*mine], [*theirs]
                 raise ValueError(
-                    f"other has {name} {theirs}, this calibration {mine}; make both with the same"
+                    f"other has {name} {_checks.shown(theirs)}, this calibration "
+                    f"{_checks.shown(mine)}; calibrate the same model in the same way"
                 )
-        differ = {*self._dtypes.items()} ^ {*other._dtypes.items()}
-        if differ:
-            raise ValueError(
-                f"other has other tensors: {_checks.shown(sorted({name for name, _ in differ}))} "
-                "are in one alone, or of two types; calibrate the same model with the same tensors"
-            )
-        for name, observer in self._observers.items():
-            observer.merge(other._observers[name])  # type: ignore[arg-type]  # of the same class
-        self._batches += other._batches
+        for name, observer in self.observers.items():
+            observer.merge(other.observers[name])  # type: ignore[arg-type]  # of the same class
+        self.batches += other.batches
         return self
 
     # -- value ----------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Calibration):
-            return NotImplemented
-        return vars(self) == vars(other)
+        return vars(self) == vars(other) if isinstance(other, Calibration) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # a calibration changes
 
     def __repr__(self) -> str:
         return (
-            f"<Calibration: {len(self._observers)} tensors, {self._batches} batches, "
-            f"method {self._method!r}>"
+            f"<Calibration: {len(self.observers)} tensors, {self.batches} batches, "
+            f"method {self.method!r}>"
         )
+
+    def _rows(self, dtype: Any = "int8", symmetric: bool = False) -> Iterator[list[Any]]:
+        """Name, minimum, maximum, scale and zero point of each activation with data."""
+        for name, params, _ in self._written(dtype, symmetric):
+            yield [name, *self.observers[name]._range(), params.scale, params.zero_point]
 
     def __str__(self) -> str:
         """A table of the activations, with their parameters for int8."""
-        return self._table()
-
-    def _rows(
-        self, dtype: Any = "int8", symmetric: bool = False
-    ) -> Iterator[tuple[str, Any, Any, QuantParams]]:
-        """Name, minimum, maximum and parameters of each activation with data."""
-        for name, params, _ in self._written(dtype, symmetric, None, None):
-            yield name, *self._observers[name]._range(), params
-
-    def _table(self, dtype: Any = "int8", symmetric: bool = False) -> str:
-        rows = [
-            [_checks.printable(name, 200), *map(str, (*ends, params.scale, params.zero_point))]
-            for name, *ends, params in self._rows(dtype, symmetric)
-        ]
-        return table([["tensor", "min", "max", "scale", "zero point"], *rows])
+        return _table(self._rows())
 
     def _repr_html_(self) -> str:
-        """The range of each activation as a table."""
-        rows = [
-            (name, *("no data" if observer._empty else end for end in ends))
-            for name, observer in self._observers.items()
-            for ends in [(observer._low, observer._high)]
-        ]
-        return _html.table(rows, ("tensor", "min", "max"), caption=repr(self))
+        """The same for notebooks."""
+        return _html.table(self._rows(), _HEAD, caption=repr(self))
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary of plain Python values that `json.dumps` takes; exact."""
         return {
-            "method": self._method,
-            "percentile": self._percentile,
-            "batches": self._batches,
+            "method": self.method,
+            "percentile": self.percentile,
+            "batches": self.batches,
             "tensors": {
                 name: {"dtype": self._dtypes[name].name, "observer": observer.to_dict()}
-                for name, observer in self._observers.items()
+                for name, observer in self.observers.items()
             },
         }
 
@@ -565,32 +487,35 @@ class Calibration:
         TypeError, ValueError
             `fields` is not what `to_dict` writes.
         """
-        _has_keys(fields, "fields", "method", "percentile", "batches", "tensors")
-        method = _checks.name(fields["method"], "method", METHODS)
-        percent, batches, tensors = (
-            _percent(fields["percentile"]),
-            fields["batches"],
-            fields["tensors"],
+        method, percent, batches, tensors = _values(
+            fields, "fields", "method", "percentile", "batches", "tensors"
         )
+        kind, percent = _kind(_checks.name(method, "method", METHODS)), _percent(percent)
         if type(batches) is not int or batches < 1 or not isinstance(tensors, dict):
             raise ValueError("batches must be a positive int, and tensors a dictionary")
         observers, dtypes = {}, {}
         for name, each in tensors.items():
-            _has_keys(each, f"tensor {_checks.shown(name)}", "dtype", "observer")
-            choices = tuple(dtype.name for dtype in _FLOATS.values())
-            dtypes[name] = np.dtype(_checks.name(each["dtype"], "dtype", choices))
-            observers[name] = _kind(method).from_dict(each["observer"])
+            what = f"tensor {_checks.shown(name)}"
+            dtype, observer = _values(each, what, "dtype", "observer")
+            choices = tuple(known.name for known in _FLOATS.values())
+            dtypes[name] = np.dtype(_checks.name(dtype, "dtype", choices))
+            observers[name] = kind.from_dict(observer)
             if observers[name].axis is not None or observers[name].skip_nan:
-                raise ValueError(f"tensor {_checks.shown(name)}: axis must be None, skip_nan False")
+                raise ValueError(f"{what}: axis must be None, and skip_nan False")
         return cls._of(observers, dtypes, method, percent, batches)
 
 
-def _kind(method: str) -> type[Observer]:
-    return MinMaxObserver if method == "minmax" else HistogramObserver
+_HEAD = ("tensor", "min", "max", "scale", "zero point")
 
 
-def _has_keys(fields: object, what: str, *keys: str) -> None:
+def _table(rows: Iterable[list[Any]]) -> str:
+    cells = [[_checks.printable(name, 200), *map(str, numbers)] for name, *numbers in rows]
+    return table([[*_HEAD], *cells])
+
+
+def _values(fields: object, what: str, *keys: str) -> list[Any]:
     if not isinstance(fields, dict):
         raise TypeError(f"{what} must be a dict, not {type(fields).__name__}")
     if fields.keys() != {*keys}:
         raise ValueError(f"{what} must have the keys {', '.join(keys)}, as to_dict writes them")
+    return [fields[key] for key in keys]
