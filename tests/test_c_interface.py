@@ -463,6 +463,21 @@ def test_axes_equal_python(c: Library, dtype: str, axis: int, block: int | None)
             same(codes, zp.requantize(ACC, np.broadcast_to(given, scales.shape), params))
 
 
+def test_zero_points_beyond_the_codes(c: Library) -> None:
+    x = X + 100
+    for axis in (None, 1):
+        params = zp.choose_params(x, axis=axis, zero_point_from="min", include_zero=False)
+        assert np.all(np.asarray(params.zero_point) < 0)
+        theirs = in_c(params)
+        shape = () if axis is None else (SHAPE,)
+        with pytest.raises(Failed, match=r"zero_point.* outside \[0, 255\]; clip it"):
+            Made(c, "quantizer", theirs, *shape)
+        theirs.include_zero = 0
+        found = empty(np.uint8)
+        Made(c, "quantizer", theirs, *shape)("quantize", x, F32, found, x.size)
+        same(found, params.quantize(x))
+
+
 def test_one_zero_point_for_all(c: Library) -> None:
     params = in_c(zp.choose_params(X, axis=1, symmetric=True))
     expected, found = empty(np.uint8), empty(np.uint8)
@@ -664,7 +679,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Library], Any]]] = {
         lambda c: c("quantize", X, F32, OUT, MANY, in_c(GOOD)),
     ),
     "dtype": (
-        "the dtype of data 5 is unknown; zeropoint.h lists them",
+        "dtype 5 is not one of data; use ZEROPOINT_FLOAT32, _FLOAT16 or _BFLOAT16",
         lambda c: c("quantize", X, CONSTANTS["UINT8"], OUT, 4, in_c(GOOD)),
     ),
     "codes": (
@@ -828,6 +843,25 @@ def test_arrays_without_elements(c: Library) -> None:
     c("quantize", None, F32, None, 0, in_c(GOOD))
     none = in_c(zp.QuantParams(np.empty(0, np.float32), 0, "int8", axis=0))
     Made(c, "quantizer", none, (0, 3))("quantize", None, F32, None, 0)
+
+
+def test_threads_share_a_handle(c: Library) -> None:
+    handle = Made(c, "quantizer", in_c(ALONG), SHAPE)
+    expected, wrong = ALONG.quantize(X), []
+
+    def repeat() -> None:
+        found = empty(np.int8)
+        for _ in range(100):
+            handle("quantize", X, F32, found, X.size)
+            if found.tobytes() != expected.tobytes():
+                wrong.append(found)
+
+    threads = [threading.Thread(target=repeat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_messages_are_of_the_thread(c: Library) -> None:

@@ -24,9 +24,9 @@ def ends(steps: int, real: type) -> np.ndarray:
     info = np.finfo(real)
     units = [1.0, 1e-6, float(info.smallest_normal), float(info.smallest_subnormal) * 50]
     for unit in units:
-        rows.append(RNG.normal(size=(200, 2)) * unit * 30)
+        rows.append(RNG.normal(size=(100, 2)) * unit * 30)
         rows.append(np.abs(RNG.normal(size=(20, 2))) * unit + unit * 100)
-    rows.append(RNG.uniform(-1, 1, (500, 2)) * float(info.max))
+    rows.append(RNG.uniform(-1, 1, (200, 2)) * float(info.max))
     return np.sort(np.concatenate(rows).astype(real), axis=1)
 
 

@@ -1,8 +1,8 @@
 """The C++ package as outside projects find it: built from there, and equal to Python by bits.
 
-Three ways to get it: from the installed Python package, by a ``cmake --install`` with
-AddressSanitizer and UndefinedBehaviorSanitizer, and, in ``tests/deep``, by one under flags that
-change results where they are obeyed.  The library and the project have the same flags.
+Here it comes with the installed Python package; in ``tests/deep`` by a ``cmake --install`` with
+AddressSanitizer and UndefinedBehaviorSanitizer, and by one under flags that change results where
+they are obeyed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from zeropoint import _lookup
 
 from .test_environment import NONSENSE, RIGHT
 
-pytestmark = pytest.mark.slow("builds of the library and of projects that use it")
+pytestmark = pytest.mark.slow("builds of projects that use it")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = 6, 7, 64
-SANITIZE = "-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -47,35 +46,12 @@ def cmake(source: Path, build: Path, *defines: str) -> Path:
     return build
 
 
-@pytest.fixture(scope="module", params=["wheel", "sanitized install"])
-def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+@pytest.fixture(scope="module")
+def prefix() -> list[str]:
     """CMake definitions with which a project finds the package."""
-    if request.param == "wheel":
-        if not zp.backends()[:-1]:
-            pytest.skip("the core is absent")
-        return [f"CMAKE_PREFIX_PATH={run(sys.executable, '-m', 'zeropoint', '--cmakedir').strip()}"]
-    return installed(
-        tmp_path_factory.mktemp("package"), f"CMAKE_CXX_FLAGS={SANITIZE}", "CMAKE_BUILD_TYPE=Debug"
-    )
-
-
-def installed(where: Path, *flags: str) -> list[str]:
-    """The definitions, those of the library among them, after a `cmake --install`."""
-    # the values are those of -O3, which takes three times as long to compile
-    (where / "faster.cmake").write_text(
-        "function(faster)\n"
-        "    foreach(isa baseline avx2 avx512)\n"
-        "        if(TARGET loops_${isa})\n"
-        "            target_compile_options(loops_${isa} PRIVATE -O1)\n"
-        "        endif()\n"
-        "    endforeach()\n"
-        "endfunction()\n"
-        "cmake_language(DEFER CALL faster)\n"
-    )
-    flags += (f"CMAKE_PROJECT_zeropoint_INCLUDE={where / 'faster.cmake'}",)
-    cmake(ROOT, where / "build", f"CMAKE_INSTALL_PREFIX={where / 'prefix'}", *flags)
-    run("cmake", "--install", where / "build")
-    return [f"CMAKE_PREFIX_PATH={where / 'prefix'}", *flags]
+    if not zp.backends()[:-1]:
+        pytest.skip("the core is absent")
+    return [f"CMAKE_PREFIX_PATH={run(sys.executable, '-m', 'zeropoint', '--cmakedir').strip()}"]
 
 
 def test_example_equals_python(prefix: list[str], tmp_path: Path) -> None:
@@ -99,18 +75,6 @@ def test_example_equals_python(prefix: list[str], tmp_path: Path) -> None:
 
     missing = subprocess.run([build / "pipeline", "no.npy", "w.npy", "y.npy"], cwd=tmp_path)
     assert missing.returncode == 1
-
-
-def test_c_example_under_sanitizers(prefix: list[str], tmp_path: Path) -> None:
-    if len(prefix) == 1:
-        pytest.skip("the wheel's is that of test_c_interface.py")
-    build = cmake(
-        *(ROOT / "examples" / "c", tmp_path / "build", *prefix),
-        *(f"CMAKE_C_FLAGS={SANITIZE}", "CMAKE_BUILD_TYPE=Debug"),
-    )
-    np.linspace(-1, 3, 24, dtype=np.float32).tofile(tmp_path / "x.f32")
-    run(build / "layer", "x.f32", "x.f32", "y.f32", "6", cwd=tmp_path)
-    assert (tmp_path / "y.f32").stat().st_size == 4 * 4 * 4
 
 
 def test_every_function_equals_python(prefix: list[str], tmp_path: Path) -> None:

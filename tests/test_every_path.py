@@ -48,7 +48,7 @@ def merged(observers: list[Any], rng: np.random.Generator) -> Any:
 
 
 @settings(
-    max_examples=30,
+    max_examples=15,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

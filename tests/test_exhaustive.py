@@ -152,15 +152,15 @@ def test_the_ranges_are_of_all_kinds() -> None:
 @pytest.mark.slow("millions of elements")
 @needs_core
 def test_some_float32(note: Any) -> None:
-    stage = _exhaustive.quantize_float32(NATIVE, ALL_PARAMS, CHUNKS[::661])
-    count(note, "quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
+    stage = _exhaustive.quantize_float32(NATIVE, ALL_PARAMS, CHUNKS[::1321])
+    count(note, "quantize, every 1321st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
 @pytest.mark.slow("millions of elements")
 @needs_core
 def test_some_float32_and_back(note: Any) -> None:
-    stage = _exhaustive.fake_quantize_float32(NATIVE, ALL_PARAMS, CHUNKS[::661])
-    count(note, "fake_quantize, every 661st chunk of 2^32 float32", _exhaustive.rows(stage))
+    stage = _exhaustive.fake_quantize_float32(NATIVE, ALL_PARAMS, CHUNKS[::1321])
+    count(note, "fake_quantize, every 1321st chunk of 2^32 float32", _exhaustive.rows(stage))
 
 
 @needs_core

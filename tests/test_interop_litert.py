@@ -736,6 +736,22 @@ def test_a_tensor_that_is_resized():
             run(x, out=[np.zeros((1, 3), np.float32)])
 
 
+def test_a_batch_that_grows_and_shrinks():
+    interpreter = image((1, 4, 4, 3))
+    detail = interpreter.get_input_details()[0]
+    run = litert.Runner(interpreter, sources=[zp.image_lookup(0.5, 0.25, litert.params(detail))])
+    pixels, one = np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.float32)
+    expected = run(pixels, out=[one])[0].copy()
+    interpreter.resize_tensor_input(detail["index"], (2, 4, 4, 3))
+    interpreter.allocate_tensors()
+    with pytest.raises(ValueError, match=r"output '.*out has shape"):  # before the model runs
+        run(np.stack([pixels, pixels]), out=[one])
+    assert run(np.stack([pixels, pixels]))[0].shape == (2, 4, 4, 3)
+    interpreter.resize_tensor_input(detail["index"], (1, 4, 4, 3))
+    interpreter.allocate_tensors()
+    np.testing.assert_array_equal(run(pixels, out=[one])[0], expected)
+
+
 def test_a_step_allocates_no_array():
     pixels = image((1, 64, 64, 3))
     p = litert.params(pixels.get_input_details()[0])

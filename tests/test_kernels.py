@@ -246,8 +246,8 @@ def test_products_give_the_codes_of_the_quotient(isa: str, dtype: str, conventio
 @pytest.mark.parametrize("dtype", REALS, ids=str)
 @pytest.mark.parametrize("convention", list(zp.CONVENTIONS))
 def test_errors(isa: str, convention: str, dtype: np.dtype[Any]) -> None:
-    """Every size, granularity and precision of the scale; some zeros, some codes clipped."""
-    shapes = [(size,) for size in SIZES[1:]] + SHAPES
+    """Sizes by turns, every granularity and precision of the scale; some zeros, some clipped."""
+    shapes = [(size,) for size in SIZES[1 + REALS.index(dtype) :: len(REALS)]] + SHAPES
     for i, shape in enumerate(shapes):
         x = np.resize(sample(int(np.prod(shape)), dtype), shape)
         x = np.where(np.isfinite(x) & (RNG.random(shape) > 0.1), x, np.asarray(0, dtype))

@@ -76,13 +76,18 @@ def test_a_quarter():
 
 
 def test_no_double_rounding():
-    """3 * 0.1f is 0.3000000045, a bit more than 1.5 * 0.2f: the code is 2; in float32 they are
-    equal, and the half goes to an even 2 or, beside an odd zero point, to 1."""
-    source, target = of(np.float32(0.1)), of(np.float32(0.1) * 2, 1, convention="numpy")
-    assert zp.rescale(np.array([3], np.int8), source, target).tolist() == [2]
-    close = of(np.nextafter(np.float32(0.2), np.float32(1)), 0)
-    # 5 * 0.1f / 0.2000000179f is 2.49999985: below the half
-    assert zp.rescale(np.array([5, 15], np.int8), source, close).tolist() == [2, 7]
+    """0.1f is a bit more than 0.1: 5, 25 and -5 steps are 0.5000000075, 2.5000000373 and the like;
+    in float32 they are 0.5 and 2.5, and then the half goes to the even code.
+    """
+    q = np.array([5, 25, -5], np.int8)
+    single, double = np.float32(0.1), np.float64(np.float32(0.1))
+    assert zp.rescale(q, of(single), of(1.0)).tolist() == [1, 3, -1]
+    for scale, into, want in (
+        (single, np.float32(1), [0, 2, 0]),
+        (single, np.float64(1), [0, 2, 0]),  # the value is computed as the source is
+        (double, np.float32(1), [1, 3, -1]),
+    ):
+        assert zp.rescale(q, of(scale), of(into), arithmetic="float").tolist() == want
 
 
 def test_table_and_error(backend):
@@ -121,6 +126,44 @@ def test_nan_and_inf():
         for target, nan in ((of(1.0, nan_code=127), 127), (of(1.0, qmin=-100), -100)):
             got = zp.rescale(codes, source, target, arithmetic=arithmetic)
             assert got.tolist() == [nan, max(-127, target.qmin), target.qmax]
+
+
+def test_error_is_of_the_codes_in_use():
+    identity = [
+        zp.Lookup(lambda x: x, of(1.0, qmin=-100, qmax=100), of(1.0, qmin=low, qmax=high))
+        for low, high in ((-100, 100), (-100, 99), (-98, 100))
+    ]
+    assert [each.max_abs_error for each in identity] == [0, 1, 2]
+    # Inf, and NaN, are no error
+    assert zp.Lookup(np.log, of(1.0), of(1.0)).max_abs_error < 0.5
+
+
+def test_values_of_offsets_are_in_float64():
+    """faiss fuses in float32; a table does not."""
+    source = zp.OffsetParams(None, np.float32(0.3), span=np.float32(0.7), convention="faiss")
+    assert source.fused
+    seen = []
+    zp.Lookup(lambda x: seen.append(x) or x, source, B)
+    span, offset = np.float64(source.span), np.float64(source.offset)
+    np.testing.assert_array_equal(seen[0], (np.arange(256) + 0.5) / 255 * span + offset)
+
+
+@pytest.mark.parametrize("convention", ["faiss", "sentence-transformers"])
+def test_whole_steps_are_not_rounded_down(convention):
+    """A value on the border of two codes has the upper one, as floor gives it."""
+    target = zp.OffsetParams(None, 10.0, span=255.0, convention=convention)
+    q = np.array([9, 10, 11, 12], np.uint8)
+    assert zp.rescale(q, of(1.0, 0, "uint8"), target).tolist() == [0, 0, 1, 2]
+    nothing = zp.OffsetParams(None, 10.0, span=0.0, convention=convention)
+    want = [0, 0, 0, 0] if convention == "faiss" else [0, 0, 1, 2]  # which divides by 1
+    assert zp.rescale(q, of(1.0, 0, "uint8"), nothing).tolist() == want
+    assert zp.quantize(q.astype(np.float32), nothing).tolist() == want
+
+
+def test_the_largest_ratio_of_litert():
+    below = np.nextafter(np.float32(2.0**31), np.float32(0))
+    got = zp.rescale(EVERY["int8"], of(below), of(1.0), arithmetic="litert")
+    assert got.shape == (256,)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -263,19 +306,27 @@ def test_any_memory(isa):
 
 def test_remembered(monkeypatch):
     """By identity, else by value; at most so many."""
-    monkeypatch.setattr(_lookup, "_remembered", {})
-    monkeypatch.setattr(_lookup, "_MOST", 3)
-    _lookup._rescaling.cache_clear()
+    kept, made, make = {}, [], _lookup._rescaling
+    monkeypatch.setattr(_lookup, "_remembered", kept)
+    monkeypatch.setattr(_lookup, "_MOST", 5)
+    monkeypatch.setattr(_lookup, "_rescaling", lambda *given: made.append(given) or make(*given))
     q = EVERY["int8"]
+    twice = zp.Lookup(lambda x: 2 * x, A, B).table
     for arithmetic in ("exact", "exact", "float"):
         zp.rescale(q, A, B, arithmetic=arithmetic)
-    assert _lookup._rescaling.cache_info()[:2] == (0, 2)
+    assert (len(kept), len(made)) == (4, 2)
     for _ in range(9):  # the ids of what is gone may be given again
-        zp.rescale(q, of(0.1, 3), B)
-        zp.rescale(q, of(0.2, 3), B)
-        assert len(_lookup._remembered) <= 3
-    assert _lookup._rescaling.cache_info()[:2] == (17, 3)
-    np.testing.assert_array_equal(zp.rescale(q, of(0.2, 3), B), zp.Lookup(lambda x: 2 * x, A, B)(q))
+        np.testing.assert_array_equal(zp.rescale(q, of(0.1, 3), B), zp.rescale(q, A, B))
+        np.testing.assert_array_equal(zp.rescale(q, of(0.2, 3), B), twice)
+        assert len(kept) <= 6
+    assert 2 < len(made) < 20
+    monkeypatch.setattr(_lookup, "_MOST", 1000)
+    monkeypatch.setattr(_lookup, "_MOST_CODES", 10_000)  # of tables of 256 * 8 codes
+    for _ in range(9):
+        each = of(np.arange(1, 9, dtype=np.float32), axis=0)
+        each = each.replace(zero_point=len(made))
+        zp.rescale(np.zeros((8, 1), np.int8), each, B)
+        assert sum(found._table.size for found, *_ in kept.values()) < 10_000 + 2 * 8 * 256
 
 
 def test_equal_hashed_pickled():
@@ -338,10 +389,11 @@ BAD = [
     (
         lambda: zp.rescale(Q, TWO, TWO.replace(axis=1)),
         ValueError,
-        "source has axis 0 and target axis 1; name the same axis",
+        "the axis of source is 0 and that of target 1; name the same axis",
     ),
     (lambda: zp.rescale(Q.view(np.uint8), A, B), TypeError, "q has dtype uint8 where int8"),
-    (lambda: zp.rescale(Q, THREE, B), ValueError, "scale has shape"),
+    (lambda: zp.rescale(Q, THREE, B), ValueError, "the table has 3 channels, along axis 0 of q"),
+    (lambda: zp.rescale(Q[0, 0], THREE, B), ValueError, "axis 0 is out of bounds"),
     (lambda: zp.rescale(Q, A, B, out=Q), TypeError, "out has dtype int8"),
     (lambda: zp.rescale(Q, A, B, out=Q[0].view(np.uint8)), ValueError, "out has shape"),
     (
@@ -377,7 +429,15 @@ BAD = [
     (lambda: zp.image_lookup("a", 1, A), TypeError, "mean"),
     (lambda: zp.image_lookup([0, 1], [1, 1, 1], A), ValueError, "mean has 2 numbers and std 3"),
     (lambda: zp.image_lookup([0, 1], 1, THREE, channel_axis=0), ValueError, "2 channels"),
-    (lambda: zp.image_lookup([0, 1], 1, A, channel_axis=0.5), TypeError, "channel_axis"),
+    (lambda: zp.image_lookup(0, 1, A, channel_axis=0.5), TypeError, "channel_axis"),
+    (lambda: zp.image_lookup([0, 1], 1, A, channel_axis=None), TypeError, "channel_axis"),
+    (lambda: zp.image_lookup([], 1, A), TypeError, "mean must be a real number or one per"),
+    (lambda: zp.image_lookup(0, 1, None), TypeError, "params must be a QuantParams"),
+    (
+        lambda: zp.image_lookup([0, 1, 2], 1, THREE, channel_axis=-3),
+        ValueError,
+        "the axis of the image of mean, std and channel_axis is -3 and that of params 0",
+    ),
 ]
 
 

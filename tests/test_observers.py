@@ -202,7 +202,7 @@ def chunks(draw: Any) -> tuple[list[Array], int | None]:
 
 @pytest.mark.slow("many random streams")
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data(), given_pieces=chunks())
 def test_any_order_and_nesting(
     kind: Any, data: Any, given_pieces: tuple[list[Array], int | None]
@@ -858,6 +858,7 @@ def test_mse_on_channels_of_real_weights(tensors: list[calibration.Tensor]) -> N
         (x, *more) = tensor.batches
         if more or x.ndim < 2 or x.shape[0] > 512:
             continue
+        x = x[:: max(1, len(x) // 64)]
         observer = zp.HistogramObserver(axis=0).update(x)
         keywords = next(hows)
         if tensor.dtype == "uint8" and "qmin" in keywords:
@@ -1052,7 +1053,7 @@ def test_the_parameters_of_data_with_nan(backend: str, kind: Any) -> None:
 
 @pytest.mark.slow("many random streams")
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data(), given_pieces=chunks())
 def test_any_order_and_nesting_with_nan(
     kind: Any, data: Any, given_pieces: tuple[list[Array], int | None]

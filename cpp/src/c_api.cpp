@@ -27,16 +27,16 @@ using core::DType;
 using core::Layout;
 
 // What is made for a shape, or per tensor for any number of elements.
-struct Prepared {
+struct zeropoint_prepared {
     Layout layout;
 };
-struct zeropoint_quantizer : Prepared {
+struct zeropoint_quantizer : zeropoint_prepared {
     core::Params params;
 };
-struct zeropoint_requantizer : Prepared {
+struct zeropoint_requantizer : zeropoint_prepared {
     core::Requantization requantization;
 };
-struct zeropoint_lookup : Prepared {
+struct zeropoint_lookup : zeropoint_prepared {
     detail::Table table;
 };
 
@@ -56,7 +56,6 @@ static_assert(same(ZEROPOINT_DEFAULT_RULE, ZeroPointFrom::default_rule) &&
               same(ZEROPOINT_FROM_MAX, ZeroPointFrom::max) &&
               same(ZEROPOINT_FROM_MIN, ZeroPointFrom::min) &&
               same(ZEROPOINT_LEAST_ERROR, ZeroPointFrom::least_error));
-
 constexpr bool same(int c, Arithmetic arithmetic) { return c == static_cast<int>(arithmetic); }
 static_assert(same(ZEROPOINT_EXACT, Arithmetic::exact) &&
               same(ZEROPOINT_LITERT, Arithmetic::litert) &&
@@ -69,11 +68,7 @@ thread_local char message[512];
 // What `guarded` turns into ZEROPOINT_INVALID_ARGUMENT; the message is written.
 struct Refused {};
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 1, 2)))
-#endif
-[[noreturn]] void
-refuse(const char* format, ...) {
+[[noreturn, gnu::format(printf, 1, 2)]] void refuse(const char* format, ...) {
     std::va_list words;
     va_start(words, format);
     std::vsnprintf(message, sizeof message, format, words);
@@ -81,7 +76,8 @@ refuse(const char* format, ...) {
     throw Refused();
 }
 
-// The status for the exception that is being handled.
+// The status for the exception that is being handled.  One that is none of these, thrown by a
+// function of the caller's, ends the process here, and not in frames of another language.
 zeropoint_status failed() noexcept {
     try {
         throw;
@@ -155,7 +151,10 @@ DType code_dtype(zeropoint_dtype dtype) {
     return static_cast<DType>(dtype);
 }
 DType real_dtype(zeropoint_dtype dtype) {
-    return chosen<DType>("the dtype of data", dtype, ZEROPOINT_FLOAT32 + 1);
+    if (dtype < ZEROPOINT_FLOAT16 || dtype > ZEROPOINT_FLOAT32)
+        refuse("dtype %d is not one of data; use ZEROPOINT_FLOAT32, _FLOAT16 or _BFLOAT16",
+               static_cast<int>(dtype));
+    return static_cast<DType>(dtype);
 }
 
 core::ConstView reals(const void* x, zeropoint_dtype dtype, std::size_t n) {
@@ -190,24 +189,6 @@ core::Choice choice_of(const zeropoint_choice& c) {
 
 // ---- operations ---------------------------------------------------------------------------------
 
-zeropoint_quantizer quantizer_of(const zeropoint_params* params) {
-    const zeropoint_params& p = given("params", params);
-    return {{}, detail::checked(params_of(p), code_dtype(p.dtype))};
-}
-zeropoint_requantizer requantizer_of(double acc_scale, const zeropoint_params* params) {
-    const zeropoint_params& p = given("params", params);
-    return {{}, detail::requantization({acc_scale}, params_of(p), code_dtype(p.dtype))};
-}
-
-// `handle` is set whatever comes of it.
-template <class Handle, class Make>
-zeropoint_status create(const char* name, Handle** handle, const Make& make) noexcept {
-    return guarded([&] {
-        given(name, handle) = nullptr;
-        *handle = new Handle(make());
-    });
-}
-
 // Parameters that C hands over, of one kind or the other, and what they are here.
 struct Given {
     Given(const zeropoint_params* tensor) : tensor(tensor) {}
@@ -223,6 +204,35 @@ struct Codes {
     AxisParams params;
     DType dtype;
 };
+
+// `handle` is set whatever comes of it.
+template <class Handle, class Make>
+zeropoint_status create(const char* name, Handle** handle, const Make& make) noexcept {
+    return guarded([&] {
+        given(name, handle) = nullptr;
+        *handle = new Handle(make());
+    });
+}
+
+Layout layout_of(const Given& params, const Codes& codes, const std::size_t* shape,
+                 std::size_t dimensions) {
+    return params.by_shape ? detail::layout(shape_of(shape, dimensions), codes.params)
+                           : Layout::tensor(0);
+}
+zeropoint_quantizer quantizer_of(const Given& params, const std::size_t* shape = nullptr,
+                                 std::size_t dimensions = 0) {
+    const Codes codes("params", params);
+    return {{layout_of(params, codes, shape, dimensions)},
+            detail::checked(codes.params, codes.dtype)};
+}
+zeropoint_requantizer requantizer_of(const double* acc_scale, std::size_t count,
+                                     const Given& params, const std::size_t* shape = nullptr,
+                                     std::size_t dimensions = 0) {
+    const Codes codes("params", params);
+    return {{layout_of(params, codes, shape, dimensions)},
+            detail::requantization(listed("acc_scale", acc_scale, "acc_scale_count", count),
+                                   codes.params, codes.dtype)};
+}
 
 // How a lookup's codes are made: by an arithmetic of rescale, or where that is null by a function.
 struct How {
@@ -245,6 +255,16 @@ zeropoint_lookup lookup_of(const Given& source_params, const Given& target_param
     return {{layout},
             detail::tabulated(how.function, how.context, source.params, source.dtype, target.params,
                               target.dtype, layout.axis)};
+}
+zeropoint_status create_quantizer(zeropoint_quantizer** quantizer, const Given& params,
+                                  const std::size_t* shape, std::size_t dimensions) noexcept {
+    return create("quantizer", quantizer, [&] { return quantizer_of(params, shape, dimensions); });
+}
+zeropoint_status create_requantizer(zeropoint_requantizer** requantizer, const double* acc_scale,
+                                    std::size_t count, const Given& params,
+                                    const std::size_t* shape, std::size_t dimensions) noexcept {
+    return create("requantizer", requantizer,
+                  [&] { return requantizer_of(acc_scale, count, params, shape, dimensions); });
 }
 zeropoint_status create_lookup(zeropoint_lookup** lookup, const Given& source, const Given& target,
                                const std::size_t* shape, std::size_t dimensions,
@@ -301,7 +321,7 @@ constexpr Arrays arrays_of[] = {
 
 // `dtype` is that of the data.  Of saturate, `low` and `high` are the bounds; of round, `low` is
 // whether ties go away from 0; of saturate_cast the dtype of the codes.
-void run(Op op, const Prepared& made, const void* in, void* out, zeropoint_dtype dtype,
+void run(Op op, const zeropoint_prepared& made, const void* in, void* out, zeropoint_dtype dtype,
          std::size_t n, std::int64_t low = 0, std::int64_t high = 0) {
     check_length("n", n);
     const bool any = made.layout.kind == Layout::Kind::tensor;
@@ -347,7 +367,7 @@ void run(Op op, const Prepared& made, const void* in, void* out, zeropoint_dtype
             core::saturate_cast(isa, from, to, n);
     }
 }
-zeropoint_status perform(Op op, const Prepared* made, const void* in, void* out,
+zeropoint_status perform(Op op, const zeropoint_prepared* made, const void* in, void* out,
                          zeropoint_dtype dtype, std::size_t n) noexcept {
     return guarded([&] { run(op, given("the handle", made), in, out, dtype, n); });
 }
@@ -458,17 +478,12 @@ zeropoint_status zeropoint_min_max(const void* x, zeropoint_dtype dtype, size_t 
 
 zeropoint_status zeropoint_quantizer_create(const zeropoint_params* params,
                                             zeropoint_quantizer** quantizer) {
-    return create("quantizer", quantizer, [&] { return quantizer_of(params); });
+    return create_quantizer(quantizer, params, nullptr, 0);
 }
 zeropoint_status zeropoint_quantizer_create_axis(const zeropoint_axis_params* params,
                                                  const size_t* shape, size_t dimensions,
                                                  zeropoint_quantizer** quantizer) {
-    return create("quantizer", quantizer, [&] {
-        const DType code = code_dtype(given("params", params).dtype);
-        const AxisParams p = params_of(*params);
-        const Layout layout = detail::layout(shape_of(shape, dimensions), p);
-        return zeropoint_quantizer{{layout}, detail::checked(p, code)};
-    });
+    return create_quantizer(quantizer, params, shape, dimensions);
 }
 void zeropoint_quantizer_destroy(zeropoint_quantizer* quantizer) { delete quantizer; }
 
@@ -488,19 +503,13 @@ zeropoint_status zeropoint_quantizer_fake_quantize(const zeropoint_quantizer* qu
 
 zeropoint_status zeropoint_requantizer_create(double acc_scale, const zeropoint_params* params,
                                               zeropoint_requantizer** requantizer) {
-    return create("requantizer", requantizer, [&] { return requantizer_of(acc_scale, params); });
+    return create_requantizer(requantizer, &acc_scale, 1, params, nullptr, 0);
 }
 zeropoint_status zeropoint_requantizer_create_axis(const double* acc_scale, size_t acc_scale_count,
                                                    const zeropoint_axis_params* params,
                                                    const size_t* shape, size_t dimensions,
                                                    zeropoint_requantizer** requantizer) {
-    return create("requantizer", requantizer, [&] {
-        const DType code = code_dtype(given("params", params).dtype);
-        const AxisParams p = params_of(*params);
-        const Layout layout = detail::layout(shape_of(shape, dimensions), p);
-        const auto scales = listed("acc_scale", acc_scale, "acc_scale_count", acc_scale_count);
-        return zeropoint_requantizer{{layout}, detail::requantization(scales, p, code)};
-    });
+    return create_requantizer(requantizer, acc_scale, acc_scale_count, params, shape, dimensions);
 }
 void zeropoint_requantizer_destroy(zeropoint_requantizer* requantizer) { delete requantizer; }
 
@@ -586,7 +595,8 @@ zeropoint_status zeropoint_fake_quantize(const void* x, void* y, zeropoint_dtype
 }
 zeropoint_status zeropoint_requantize(const int32_t* acc, void* q, size_t n, double acc_scale,
                                       const zeropoint_params* params) {
-    return guarded([&] { run(Op::requantize, requantizer_of(acc_scale, params), acc, q, 0, n); });
+    return guarded(
+        [&] { run(Op::requantize, requantizer_of(&acc_scale, 1, params), acc, q, 0, n); });
 }
 
 zeropoint_status zeropoint_rescale(const void* q, void* r, size_t n, const zeropoint_params* source,

@@ -155,11 +155,6 @@ std::int64_t nearest(std::int64_t steps, float scale, float into, std::int32_t z
     return (steps < 0 ? -rounded : rounded) + zero_point;
 }
 
-// In 32 bits, which wrap.
-std::int64_t wrapped(std::int64_t n) {
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint64_t>(n)));
-}
-
 // LiteRT's arithmetic for one pair of scales: _reference.litert_codes.
 struct FixedPoint {
     FixedPoint(float scale, float into, bool xnnpack, bool reference) : reference(reference) {
@@ -174,16 +169,13 @@ struct FixedPoint {
                    ", and LiteRT's arithmetic is undefined from 2^31 on; use Arithmetic::exact");
         multiplier =
             static_cast<std::int64_t>(std::floor(std::ldexp(std::frexp(ratio, &shift), 31) + 0.5));
-        if (multiplier == std::int64_t{1} << 31) {
-            multiplier /= 2;
-            ++shift;
-        }
-        if (shift < -31) multiplier = shift = 0;
     }
     std::int64_t operator()(std::int64_t steps) const {
         if (parts != 0) return (steps * parts + 128) >> 8;
-        const int left = std::max(shift, 0), right = std::max(-shift, 0);
-        const std::int64_t raised = wrapped(steps * (std::int64_t{1} << left)) * multiplier;
+        const int left = std::max(shift, 0), right = std::clamp(-shift, 0, 31);
+        // in 32 bits, which wrap
+        const std::int64_t raised =
+            std::int64_t{static_cast<std::int32_t>(steps * (std::int64_t{1} << left))} * multiplier;
         const std::int64_t high = (raised + (std::int64_t{1} << 30)) >> 31;
         const bool away = reference && high < 0 && right > 0;
         return (high + ((std::int64_t{1} << right) >> 1) - away) >> right;
@@ -218,7 +210,7 @@ void rescale_as_litert(Work& work, bool reference) {
     const bool xnnpack = !reference && work.source.dtype == work.target.dtype;
     work.fill([&](std::int64_t steps, std::size_t i) {
         const FixedPoint multiply(work.source.scale(i), work.target.scale(i), xnnpack, reference);
-        return wrapped(multiply(steps) + work.target.zero_point(i));
+        return multiply(steps) + work.target.zero_point(i);
     });
 }
 

@@ -256,7 +256,7 @@ core::Params checked(const AxisParams& p, DType code) {
     if (zeros.size() == 1) zeros.resize(n, p.zero_point[0]);
     for (std::size_t i = 0; i < n; ++i) {
         const auto place = [&] {
-            return (p.block_size ? " of block " : " of channel ") + std::to_string(i);
+            return n == 1 ? "" : (p.block_size ? " of block " : " of channel ") + std::to_string(i);
         };
         const float s = p.scale[i];
         const bool plain =

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -88,9 +87,10 @@ class Lookup:
                 f"function must be callable, not {_checks.shown(function)}; pass for example "
                 "numpy.tanh"
             )
-        values = _values(source, _channels(source, target))
-        found = _evaluated(function, values)
-        _fill(self, source, target, _codes(found, target), found)
+        codes = _all_codes(source, _channels(source, target))
+        found = _evaluated(function, _decoded(codes, source))
+        table = target._codes(found, *_columns(target, _FLOAT64))
+        _fill(self, source, target, table, found)
 
     def __call__(self, q: Any, *, out: Array | None = None) -> Array:
         """The codes that the codes `q` become.
@@ -149,10 +149,18 @@ class Lookup:
 def _look_up(q: Any, lookup: Lookup, native: Any, out: Array | None) -> Array:
     """What `Lookup.__call__` does; `native` is for the builtin that stands for this function."""
     source, target = lookup.source, lookup.target
-    q = _checks.exact_array(q, source.dtype, "q", "these are not codes of source.dtype")
-    layout = (target if source.axis is None else source)._check_fits(q.shape)
+    q = _checks.exact_array(q, source.dtype, "q", "pass codes that have the parameters `source`")
+    axis = target.axis if source.axis is None else source.axis
+    if axis is not None:
+        axis = _checks.normal_axis(axis, q.ndim)
+        if q.shape[axis] != len(lookup._table):
+            raise ValueError(
+                f"q has shape {q.shape}, and the table has {len(lookup._table)} channels, along "
+                f"axis {axis} of q; pass codes with as many there, or make a table for another "
+                "axis (channel_axis of image_lookup)"
+            )
     out = _checks.output(out, q.shape, target.dtype)
-    return _backend.look_up(q, lookup._table, layout.axis, native, out)
+    return _backend.look_up(q, lookup._table, axis, native, out)
 
 
 if not TYPE_CHECKING:
@@ -190,30 +198,34 @@ def _first(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).min)
 
 
-def _channels(source: object, target: object) -> tuple[int, ...]:
+def _channels(
+    source: object, target: object, names: tuple[str, str] = ("source", "target")
+) -> tuple[int, ...]:
     """The shape of the parameters together: (), or (channels,)."""
-    for name, each in (("source", source), ("target", target)):
+    for name, each in zip(names, (source, target), strict=True):
         if not isinstance(each, Params):
             raise TypeError(
                 f"{name} must be a QuantParams or OffsetParams, not {type(each).__name__}; pass "
-                f"for example zp.QuantParams(scale, zero_point), or what choose_params(x) returns"
+                "for example zp.QuantParams(scale, zero_point), or what choose_params(x) returns"
             )
         if each.block_size is not None:
             raise ValueError(
-                f"{name} has block_size {each.block_size}; tables work per tensor or per channel"
+                f"{name} has block_size {each.block_size}; pass parameters per tensor or per "
+                "channel, which tables work for"
             )
     assert isinstance(source, Params)
     assert isinstance(target, Params)
     both = source.axis is not None and target.axis is not None
     if both and source.axis != target.axis:
         raise ValueError(
-            f"source has axis {source.axis} and target axis {target.axis}; name the same axis in "
-            "the same way"
+            f"the axis of {names[0]} is {source.axis} and that of {names[1]} {target.axis}; name "
+            "the same axis in the same way"
         )
     shapes = source._arrays[0].shape, target._arrays[0].shape
     if both and shapes[0] != shapes[1]:
         raise ValueError(
-            f"source has {shapes[0][0]} channels and target {shapes[1][0]}; they must be as many"
+            f"{names[0]} has {shapes[0][0]} channels and {names[1]} {shapes[1][0]}; pass as many "
+            "for both, or one scale for all"
         )
     return max(shapes, key=len)
 
@@ -239,18 +251,10 @@ def _decoded(codes: Array, params: Params) -> Array:
     return _in_float64(params)._decoded(codes, *_columns(params, _FLOAT64), _FLOAT64)
 
 
-def _codes(x: Array, params: Params) -> Array:
-    return params._codes(x, *_columns(params, _FLOAT64))
-
-
 def _all_codes(source: Params, channels: tuple[int, ...]) -> Array:
     """Every code there is, for each channel."""
     codes = np.arange(256) + _first(source.dtype)
     return np.broadcast_to(codes.astype(source.dtype), (*channels, 256))
-
-
-def _values(source: Params, channels: tuple[int, ...]) -> Array:
-    return _decoded(_all_codes(source, channels), source)
 
 
 def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
@@ -258,7 +262,7 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
     fix = "if it is for single numbers, pass numpy.vectorize(function)"
     try:
         with np.errstate(all="ignore"):
-            given = function(values.copy())
+            given = function(values)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
@@ -277,9 +281,11 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
 # ---------------------------------------------------------------------------------------------
 # From one tensor's parameters to another's
 
-#: tables by the ids of two parameters, which are kept so that no others get them; and arithmetic
-_remembered: dict[tuple[int, int, str], tuple[Lookup, Params, Params]] = {}
-_MOST = 256  #: of them; then they are forgotten
+#: tables by the ids of two parameters, which are kept so that no others get them, or by their
+#: values, which takes longer; and by the arithmetic
+_remembered: dict[tuple[Any, ...], tuple[Lookup, Params, Params]] = {}
+#: of these, and codes in their tables; then they are forgotten
+_MOST, _MOST_CODES = 256, 2**22
 
 
 def rescale(
@@ -332,15 +338,18 @@ def rescale(
     except (KeyError, TypeError):  # TypeError: what is no string may have no hash
         _checks.name(arithmetic, "arithmetic", ARITHMETICS)
         _channels(source, target)
-        found = _rescaling(source, target, arithmetic)
-        if len(_remembered) >= _MOST:
+        by_value = source._key(), target._key(), arithmetic
+        kept = _remembered.get(by_value)
+        found = kept[0] if kept else _rescaling(source, target, arithmetic)
+        size = sum(each._table.size for each, *_ in list(_remembered.values()))
+        if len(_remembered) >= _MOST or size >= _MOST_CODES:
             _remembered.clear()
-        _remembered[id(source), id(target), arithmetic] = found, source, target
+        for key in by_value, (id(source), id(target), arithmetic):
+            _remembered[key] = found, source, target
     rescaled: Array = _look_up(q, found, found._native, out)
     return rescaled
 
 
-@functools.lru_cache(_MOST)  # by the values of the parameters, which takes longer than by their ids
 @_backend.ieee
 def _rescaling(source: Params, target: Params, arithmetic: str) -> Lookup:
     channels = _channels(source, target)
@@ -380,7 +389,6 @@ def _exact(codes: Array, source: Params, target: Params) -> Array:
 def _through_float(codes: Array, source: Params, target: Params) -> Array:
     doubles = any(params._arrays[0].dtype == _FLOAT64 for params in (source, target))
     real = np.dtype(np.float64 if doubles else np.float32)
-    target._check_precision(real)
     return target._codes(source._decoded(codes, *_columns(source), real), *_columns(target))
 
 
@@ -462,10 +470,13 @@ def image_lookup(
     -----
     Computed in float64 and rounded once, to the code.
     """
+    axis = _checks.axis(channel_axis, "channel_axis")
+    if axis is None:
+        raise TypeError("channel_axis must be an integer, not None; -1 is the last axis")
     numbers = []
     for name, value in (("mean", mean), ("std", std), ("scale", scale)):
         found = _checks.numbers(value, name)
-        if found.dtype.kind not in "fiu" or found.ndim > (name != "scale"):
+        if found.dtype.kind not in "fiu" or found.ndim > (name != "scale") or not found.size:
             raise TypeError(
                 f"{name} must be a real number{' or one per channel' * (name != 'scale')}, not "
                 f"{_checks.shown(value)}"
@@ -482,7 +493,7 @@ def image_lookup(
             "channel, or one for all"
         )
     channels = max(numbers, key=np.ndim).shape
-    axis = _checks.axis(channel_axis, "channel_axis") if channels else None
-    pixels = QuantParams(np.ones(channels, np.float32), 0, axis=axis)
+    pixels = QuantParams(np.ones(channels, np.float32), 0, axis=axis if channels else None)
+    _channels(pixels, params, ("the image of mean, std and channel_axis", "params"))
     of_mean, of_std, by = (each.reshape(*each.shape, 1) for each in numbers)
     return Lookup(lambda x: (x / by - of_mean) / of_std, pixels, params)

@@ -78,7 +78,7 @@ class Params:
 
     def _key(self) -> tuple[Any, ...]:
         first, second = self._arrays
-        return first.dtype.name, first.shape, first.tobytes(), second.tobytes(), self._recipe_key()
+        return first.dtype.char, first.shape, first.tobytes(), second.tobytes(), self._recipe_key()
 
     def _recipe_key(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self._RECIPE)

@@ -339,12 +339,12 @@ LITERT_SHIFTS = 31  #: the largest shift to the left for which LiteRT's multipli
 
 
 def fixed_point(ratio: Array) -> tuple[Array, Array]:
-    """TFLite's QuantizeMultiplier: ``ratio = multiplier * 2**(shift - 31)``, the first 31 bits."""
+    """TFLite's QuantizeMultiplier: ``ratio = multiplier * 2**(shift - 31)``, the first 31 bits.
+
+    Of two float32 the ratio never rounds up to the next power of two.
+    """
     fraction, shift = np.frexp(ratio)
-    multiplier = np.floor(np.ldexp(fraction, 31) + 0.5).astype(np.int64)
-    over = multiplier == 2**31
-    multiplier, shift = np.where(over, 2**30, multiplier), shift + over
-    return np.where(shift < -31, 0, multiplier), np.where(shift < -31, 0, shift).astype(np.int64)
+    return np.floor(np.ldexp(fraction, 31) + 0.5).astype(np.int64), shift.astype(np.int64)
 
 
 def litert_codes(
@@ -359,7 +359,7 @@ def litert_codes(
     `reference` kernels.
     """
     multiplier, shift = fixed_point(scale.astype(np.float64) / into.astype(np.float64))
-    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    left, right = np.maximum(shift, 0), np.clip(-shift, 0, 31)  # whose result is 0
     shifted = (steps << left).astype(np.int32).astype(np.int64)  # in 32 bits, which wrap
     high = (shifted * multiplier + 2**30) >> 31
     away = (high < 0) & (right > 0) & reference
@@ -370,7 +370,7 @@ def litert_codes(
         inside = (narrow_ratio >= 2.0**-8) & (narrow_ratio <= 2.0**7)
         parts = np.rint(np.where(inside, narrow_ratio, 0) * np.float32(256)).astype(np.int64)
         found = np.where(inside, (steps * parts + 128) >> 8, found)
-    return (found + zero_point).astype(np.int32)
+    return np.asarray(found + zero_point)
 
 
 #: a block of GGUF's Q8_0

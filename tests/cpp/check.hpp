@@ -33,7 +33,7 @@ inline bool check(bool ok, const std::string& what, const std::string& more = ""
 /// What the program was asked to do.
 struct Options {
     std::vector<std::size_t> isas;  // indices into core::isas()
-    std::uint64_t every = 1;        // of the calls in test_kernels, one in so many is made
+    std::uint64_t every = 1;        // of the calls of kernels and threads, one in so many is made
     bool digests = false;           // print them
 };
 inline Options options;

@@ -178,15 +178,38 @@ def verified(report: str, backends: list[str] | None, count: Count) -> None:
     count.elements += sum(row["elements"] for row in found["rows"])
 
 
+def same_digests(outputs: dict[str, str], count: Count) -> None:
+    """Count the checks of C++ tests, by who ran them; Failed if a digest differs among them."""
+    digests: dict[str, dict[str, str]] = defaultdict(dict)
+    for who, output in outputs.items():
+        count.add(output)
+        for kind, isa, digest in re.findall(r"^digest\t(.+)\t(.+)\t(.+)$", output, re.M):
+            digests[kind][f"{who} {isa}"] = digest
+    everywhere = {name for found in digests.values() for name in found}
+    for kind, found in digests.items():
+        if found.keys() != everywhere or len(set(found.values())) != 1:
+            raise Failed(f"{kind}: the digests are {found}")
+    if not digests:
+        raise Failed("there are no digests")
+    print(f"{len(digests)} digests are the same on: {', '.join(sorted(everywhere))}")
+    count.checks += len(digests)
+
+
 # ---------------------------------------------------------------------------------------------
 # The modes
 
 
+def sanitized(options: argparse.Namespace, targets: str) -> Path:
+    """The build under ASan and UBSan that asan and fuzz share: Clang's, which has libFuzzer."""
+    compiler = tool("clang++")
+    flags = f"{ASAN} -fsanitize=fuzzer-no-link -g -O1"
+    where = options.build / "sanitized"
+    return build(where, targets, flags, f"-DCMAKE_CXX_COMPILER={compiler}")
+
+
 def asan(options: argparse.Namespace, count: Count) -> None:
     """ASan and UBSan over the C++ tests, caches passed or not, and over the fuzzer's corpus."""
-    tool("g++")
-    flags = f"{ASAN} -g -O1"
-    where = build(options.build / "asan", "all", flags, "-DCMAKE_CXX_COMPILER=g++")
+    where = sanitized(options, "all")
     tests = where / "zeropoint_tests"
     replay = where / "zeropoint_replay", CORPUS
     for output in finish(
@@ -243,19 +266,7 @@ def aarch64(options: argparse.Namespace, count: Count) -> None:
     outputs = finish(
         start([native / "zeropoint_tests", *arguments]), start([*emulated, *arguments])
     )
-    digests: dict[str, dict[str, str]] = defaultdict(dict)
-    for machine, output in zip(("x86-64", "aarch64"), outputs, strict=True):
-        count.add(output)
-        for kind, isa, digest in re.findall(r"^digest\t(.+)\t(.+)\t(.+)$", output, re.M):
-            digests[kind][f"{machine} {isa}"] = digest
-    machines = {name for found in digests.values() for name in found}
-    for kind, found in digests.items():
-        if found.keys() != machines or len(set(found.values())) != 1:
-            raise Failed(f"{kind}: the digests are {found}")
-    if not digests:
-        raise Failed("there are no digests")
-    print(f"{len(digests)} digests are the same on: {', '.join(sorted(machines))}")
-    count.checks += len(digests)
+    same_digests(dict(zip(("x86-64", "aarch64"), outputs, strict=True)), count)
 
 
 def qemu(options: argparse.Namespace, count: Count) -> None:
@@ -275,37 +286,39 @@ def qemu(options: argparse.Namespace, count: Count) -> None:
 
 
 def compilers(options: argparse.Namespace, count: Count) -> None:
-    """GCC and Clang: no warnings in our sources, the C++ tests, and `zeropoint verify` of Clang's.
+    """GCC and Clang: no warnings in our sources, the C++ tests, and the same digests from both.
 
-    What GCC makes is installed everywhere else, and verified there.
+    GCC's is the library that this Python has installed, which `zeropoint verify` is for.
     """
-    found = {name: tool(name) for name in ("g++", "clang++")}
-    api = ROOT / "tests" / "outside" / "api.cpp"  # the templates of the typed API, made
-    jobs = []
-    for name, compiler in found.items():
+    module("zeropoint")
+    installed = run([sys.executable, "-m", "zeropoint", "--cmakedir"]).strip()
+    found = {
+        "g++": ("-DZEROPOINT_INSTALLED=ON", f"-DCMAKE_PREFIX_PATH={installed}"),
+        "clang++": (),
+    }
+    includes = [f"-I{ROOT / 'cpp' / name}" for name in ("include", "src")]
+    pybind11 = run([sys.executable, "-m", "pybind11", "--includes"]).replace("-I", "-isystem")
+    jobs = {}
+    for name, definitions in found.items():
+        compiler = tool(name)
         print(run([compiler, "--version"]).splitlines()[0])
-        compiling = ["-std=c++17", *WARNINGS.split(), f"-I{ROOT / 'cpp' / 'include'}"]
-        run([compiler, "-fsyntax-only", *compiling, api])
-        definitions = [*with_python(), f"-DCMAKE_CXX_COMPILER={compiler}"]
+        compiling = ["-std=c++17", *WARNINGS.split(), *includes, *pybind11.split()]
+        for source in (
+            ROOT / "tests" / "outside" / "api.cpp",  # the templates of the typed API, made
+            ROOT / "cpp" / "bindings" / "module.cpp",
+        ):
+            run([compiler, "-fsyntax-only", *compiling, source])
         where = options.build / f"compilers-{name}"
-        build(where, "zeropoint_tests _core", f"-O1 {WARNINGS}", *definitions)
-        jobs.append(start([where / "zeropoint_tests", "--every", 5 * options.every]))
-    # Clang's, which was last; without site: an editable zeropoint would come first
-    verify = [sys.executable, "-S", "-m", "zeropoint", "verify", "--json"]
-    jobs.append(start(verify, package(where)))
-    *tests, report = finish(*jobs)
-    for output in tests:
-        count.add(output)
-    verified(report, None, count)
+        definitions += (f"-DCMAKE_CXX_COMPILER={compiler}",)
+        build(where, "zeropoint_tests", f"-O1 {WARNINGS}", *definitions)
+        tests = (where / "zeropoint_tests", "--digests", "--every", 5 * options.every)
+        jobs[name] = start(tests)
+    same_digests(dict(zip(jobs, finish(*jobs.values()), strict=True)), count)
 
 
 def fuzz(options: argparse.Namespace, count: Count) -> None:
     """libFuzzer with ASan and UBSan for --seconds, from the corpus on; --keep renews that."""
-    compiler = tool("clang++")
-    flags = f"{ASAN} -fsanitize=fuzzer-no-link -g -O2"
-    where = build(
-        options.build / "fuzz", "zeropoint_fuzz", flags, f"-DCMAKE_CXX_COMPILER={compiler}"
-    )
+    where = sanitized(options, "zeropoint_fuzz")
     inputs = where / "inputs"
     shutil.rmtree(inputs, ignore_errors=True)
     inputs.mkdir()

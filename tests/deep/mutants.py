@@ -47,7 +47,7 @@ from .faults import ROOT, Copy
 
 PY = "python/zeropoint/"
 PYTHON = [
-    *(PY + name for name in ("_reference.py", "_checks.py", "_params.py", "_api.py")),
+    *(PY + name for name in ("_reference.py", "_checks.py", "_params.py", "_api.py", "_lookup.py")),
     *(PY + name for name in ("_choice.py", "_layout.py", "_conventions.py", "_clipping.py")),
     *(PY + name for name in ("observers.py", "_chunks.py")),
     *(PY + "_files/" + name for name in ("npy.py", "npz.py", "safetensors.py", "source.py")),
@@ -89,7 +89,7 @@ ELSEWHERE = ("interop_torch", "cli")
 #: for all other mutants of Python: they need no engine, start no process, and are quick
 COLLECTED = (
     *("article", "bad_input", "boundaries", "choice", "compare", "details", "files", "folders"),
-    *("files_hostile", "golden", "observers", "params", "chunks", "reference"),
+    *("files_hostile", "golden", "lookup", "observers", "params", "chunks", "reference"),
 )
 ENOUGH = 20.0  # seconds of tests, by their time without a mutant, for one of Python
 PATIENCE = 20.0  # seconds more than ten times its time, and a test hangs

@@ -82,7 +82,7 @@ def chosen(theirs: Any, found: list[Pair], which: list[bool]) -> tuple[Any, list
 def test_litert(record, note, kernels, source, target):
     pytest.importorskip("flatbuffers")
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    found = list(pairs(source, target, 360))
+    found = list(pairs(source, target, 252))
     tensors = [
         [
             litert_tensor(f"x{i}", source, (256,), litert_quantization(*pair[:2])),

@@ -11,10 +11,19 @@ namespace {
 
 constexpr size_t entries = 256;  // of a table, in bytes
 
-// Codes of `channels` channels in turn; in any memory, x being y too.
-inline void look_up_each(const u8* x, u8* y, size_t n, const u8* tables, size_t channels) {
-    for (size_t i = 0; i < n; i += channels)
-        for (size_t c = 0; c < channels; ++c) y[i + c] = tables[c * entries + x[i + c]];
+// Bytes of so many channels in turn, a table each: some KiB at a time, and of them channel by
+// channel.
+ZP_APART void look_up_each(const u8* x, u8* y, size_t n, const u8* tables, size_t channels) {
+    constexpr size_t some = 8192;
+    const size_t at_once = channels < some ? some / channels * channels : channels;
+    for (size_t i = 0, end = 0; i < n; i = end) {
+        end = n - i < at_once ? n : i + at_once;
+        for (size_t c = 0; c < channels; ++c) {
+            const u8* table = tables + c * entries;
+            ZP_UNROLLED(4)
+            for (size_t k = i + c; k < end; k += channels) y[k] = table[x[k]];
+        }
+    }
 }
 
 // A vector of bytes, a table in registers or beside them, and `worth`: bytes that pay for its
@@ -51,9 +60,9 @@ using Mask = __m256i;
 // here as differences from the one before: with 16 taken off at each, with saturation, the code is
 // at or above 0 in all parts up to its own, whose sum is the entry.  From 128 on it begins anew.
 struct Finder {
-    static constexpr size_t worth = 128;
+    static constexpr size_t worth = 256;
     Bytes parts[16];
-    void open(const u8* table) {
+    ZP_APART void open(const u8* table) {
         const auto part = [&](size_t k) {
             return _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 16 * k));
         };
@@ -116,85 +125,83 @@ ZP_WITHIN Bytes turned(Bytes v, size_t k) {
     return k % 4 ? reinterpret_cast<Bytes>(groups >> 8 * k | groups << (32 - 8 * k)) : v;
 }
 
-// Bytes of `channels` channels in turn, each with a table, as many vectors at a time.  A channel
+// Of so many bytes one is 0xFF.
+template <size_t channels>
+struct Places {
+    u8 bytes[width + channels] = {};
+    constexpr Places() {
+        for (size_t i = 0; i < sizeof bytes; i += channels) bytes[i] = 0xFF;
+    }
+};
+template <size_t channels>
+constexpr Places<channels> places{};
+
+// Whole groups of n bytes of channels in turn, as many vectors at a time; x may be y.  A channel
 // has other places in each of these, in those of four channels once they are turned; so its bytes
 // are put together by blends, and taken apart by the same.
 template <size_t channels>
-struct Finders {
-    static constexpr size_t bytes = channels * width;
-    static constexpr bool turns = channels % 2 == 0;
-    Finder of[channels];
-    Mask every[channels];  // all bytes at this place, or so many places on
-
-    // There are `given` tables, which a multiple of them repeats.
-    Finders(const u8* tables, size_t given) {
-        u8 places[width + channels];
-        for (size_t i = 0; i < sizeof places; ++i) places[i] = i % channels ? 0 : 0xFF;
-        for (size_t c = 0; c < channels; ++c) {
-            of[c].open(tables + c % given * entries);
-            every[c] = mask_of(load_bytes(places + (channels - c) % channels));
-        }
-    }
-    // Where channel c lies in vector k.
-    static constexpr size_t place(size_t c, size_t k) {
-        return (c + channels * width - (turns ? 1 : width) * k) % channels;
-    }
-};
-
-// Whole groups of n bytes; x may be y.
-template <size_t channels>
-ZP_APART void look_up_groups(const u8* x, u8* y, size_t n, const Finders<channels>& __restrict f,
+ZP_APART void look_up_groups(const u8* x, u8* y, size_t n, const Finder* __restrict of,
                              bool streams) {
-    using F = Finders<channels>;
+    constexpr size_t bytes = channels * width;
+    constexpr bool turns = channels % 2 == 0;
     Mask every[channels];
-    for (size_t c = 0; c < channels; ++c) every[c] = f.every[c];
-    for (; n >= F::bytes; n -= F::bytes, x += F::bytes, y += F::bytes) {
-        fetch_ahead<F::bytes>(x);
+    for (size_t c = 0; c < channels; ++c)
+        every[c] = mask_of(load_bytes(places<channels>.bytes + (channels - c) % channels));
+    const auto at = [&](size_t c, size_t k) {  // where channel c lies in vector k
+        return every[(c + channels * width - (turns ? 1 : width) * k) % channels];
+    };
+    for (; n >= bytes; n -= bytes, x += bytes, y += bytes) {
+        fetch_ahead<bytes>(x);
         Bytes v[channels], found[channels];
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t k = 0; k < channels; ++k) {
             v[k] = load_bytes(x + k * width);
-            if (F::turns) v[k] = turned(v[k], k);
+            if (turns) v[k] = turned(v[k], k);
         }
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t c = 0; c < channels; ++c) {
             Bytes one = v[0];
-            ZP_UNROLLED
-            for (size_t k = 1; k < channels; ++k) one = blend(every[F::place(c, k)], v[k], one);
-            found[c] = f.of[c](one);
+            ZP_UNROLLED(16)
+            for (size_t k = 1; k < channels; ++k) one = blend(at(c, k), v[k], one);
+            found[c] = of[c](one);
         }
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t k = 0; k < channels; ++k) {
             Bytes all = found[0];
-            ZP_UNROLLED
-            for (size_t c = 1; c < channels; ++c) all = blend(every[F::place(c, k)], found[c], all);
-            if (F::turns) all = turned(all, channels - k);
+            ZP_UNROLLED(16)
+            for (size_t c = 1; c < channels; ++c) all = blend(at(c, k), found[c], all);
+            if (turns) all = turned(all, channels - k);
             streams ? stream(y + k * width, all) : store_bytes(y + k * width, all);
         }
     }
 }
 
-// n bytes of `given` channels in turn.  The first and the last group share bytes with others, and
-// are put aside before any is written: x may be y.
-template <size_t channels>
+// n bytes of channels in turn; two are four, whose tables repeat.  The first and the last group
+// share bytes with others, and are put aside before any is written: x may be y.
 inline void look_up_run(const u8* x, u8* y, size_t n, const u8* tables, size_t given,
                         bool non_temporal) {
-    constexpr size_t bytes = Finders<channels>::bytes;
-    if (n < bytes || n < Finder::worth) return look_up_each(x, y, n, tables, given);
-    const Finders<channels> f(tables, given);
-    u8 ends[2][bytes];
-    __builtin_memcpy(ends[0], x, bytes);
-    __builtin_memcpy(ends[1], x + n - bytes, bytes);
+    constexpr size_t most = 4;
+    const size_t channels = given == 2 ? most : given, bytes = channels * width;
+    if (given > most || n < channels * Finder::worth) return look_up_each(x, y, n, tables, given);
+    Finder of[most];
+    Bytes first[most], last[most];
+    for (size_t c = 0; c < channels; ++c) {
+        of[c].open(tables + c % given * entries);
+        first[c] = load_bytes(x + c * width);
+        last[c] = load_bytes(x + n - bytes + c * width);
+    }
     size_t start = (width - reinterpret_cast<std::uintptr_t>(y) % width) % width;
     while (start < bytes && start % given) start += width;
     const bool aligned = start < bytes;
     if (!aligned) start = 0;
-    look_up_groups(x + start, y + start, n - start, f, aligned && non_temporal);
-    look_up_groups(ends[0], y, bytes, f, false);
-    look_up_groups(ends[1], y + n - bytes, bytes, f, false);
+    const auto groups = channels == 1   ? look_up_groups<1>
+                        : channels == 3 ? look_up_groups<3>
+                                        : look_up_groups<4>;
+    groups(x + start, y + start, n - start, of, aligned && non_temporal);
+    groups(reinterpret_cast<const u8*>(first), y, bytes, of, false);
+    groups(reinterpret_cast<const u8*>(last), y + n - bytes, bytes, of, false);
 }
 #else
-template <size_t channels>
 inline void look_up_run(const u8* x, u8* y, size_t n, const u8* tables, size_t given, bool) {
     look_up_each(x, y, n, tables, given);
 }
@@ -206,19 +213,9 @@ void lookup(const Job& job) noexcept {
     const u8* x = static_cast<const u8*>(job.in);
     u8* y = static_cast<u8*>(job.out);
     const u8* tables = static_cast<const u8*>(job.scale);
-    const size_t cols = job.cols, n = job.rows * cols;
-    if (job.per_column && cols > 1) {
-        if (cols == 3)
-            look_up_run<3>(x, y, n, tables, 3, job.non_temporal);
-        else if (cols == 2 || cols == 4)
-            look_up_run<4>(x, y, n, tables, cols, job.non_temporal);
-        else
-            look_up_each(x, y, n, tables, cols);
-        return;
-    }
-    const size_t run = job.per_column ? n : cols;
+    const size_t n = job.rows * job.cols, run = job.per_column ? n : job.cols;
     for (size_t i = 0; i < n; i += run, tables += entries)
-        look_up_run<1>(x + i, y + i, run, tables, 1, job.non_temporal);
+        look_up_run(x + i, y + i, run, tables, job.per_column ? job.cols : 1, job.non_temporal);
 }
 
 }  // namespace

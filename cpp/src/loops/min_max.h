@@ -75,7 +75,7 @@ void min_max_columns(const X* x, size_t n, T* low, T* high) {
     ZP_INDEPENDENT
     for (size_t i = 0; i < n; ++i) {
         T l = low[i], h = high[i], nonfinite = 0;
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t row = 0; row < together; ++row)
             include(ConvertTo<X, T>{x + row * n}(i), l, h, nonfinite);
         low[i] = l + nonfinite;
@@ -316,7 +316,7 @@ ZP_APART void present_in_columns(const T* x, size_t n, T* low, T* high) {
     ZP_INDEPENDENT
     for (size_t i = 0; i < n; ++i) {
         T l = low[i], h = high[i];
-        ZP_UNROLLED
+        ZP_UNROLLED(16)
         for (size_t row = 0; row < together; ++row) include_present(x[row * n + i], l, h);
         low[i] = l + 0;
         high[i] = h + 0;

@@ -24,10 +24,10 @@
 // What is called once a run at most, and would otherwise stand in many places; and what is a part
 // of a loop, whatever the compiler thinks of its size.
 #if defined(__clang__)
-#define ZP_APART __attribute__((noinline))
+#define ZP_APART __attribute__((noinline, unused))
 #define ZP_WITHIN __attribute__((always_inline)) inline
 #elif defined(__GNUC__)
-#define ZP_APART __attribute__((noinline, noclone))
+#define ZP_APART __attribute__((noinline, noclone, unused))
 #define ZP_WITHIN __attribute__((always_inline)) inline
 #else
 #define ZP_APART
@@ -36,9 +36,10 @@
 
 // A loop of a few rounds within one that is to be made into vectors.
 #if defined(__GNUC__) && !defined(__clang__)
-#define ZP_UNROLLED _Pragma("GCC unroll 16")
+#define ZP_PRAGMA(text) _Pragma(#text)
+#define ZP_UNROLLED(times) ZP_PRAGMA(GCC unroll times)
 #else
-#define ZP_UNROLLED
+#define ZP_UNROLLED(times)
 #endif
 
 // In a loop that is not to be made into vectors.

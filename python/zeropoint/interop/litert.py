@@ -237,8 +237,9 @@ class Runner:
     def _fitted(self, port: _Port, value: Any) -> Any:
         """`value` in the shape of the tensor, of which it may lack the first 1."""
         given = tuple(value.shape)
-        if given not in (port.shape, port.shape[1:]):  # the caller may have resized the tensor
-            port.look()
+        if port.shape not in (given, (1, *given)):  # the caller may have resized the tensor
+            for each in (port, *self._outputs):
+                each.look()
             port.kept = np.empty(port.shape, port.kept.dtype)
         if given == port.shape:
             return value
