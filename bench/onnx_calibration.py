@@ -24,6 +24,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -90,15 +91,18 @@ def session(path: str | Path) -> Any:
 
 
 def real_files(each: int = 12) -> list[Path]:
-    """Files of Python's installation and of its packages, at most so many of a suffix."""
+    """Files of Python's installation and of two packages, at most so many of a suffix."""
     found: dict[str, list[Path]] = {}
     installed = sysconfig.get_path("stdlib")
-    for folder in Path(installed), Path(np.__file__).parent, inside("onnx", ""):
-        for path in sorted(folder.rglob("*")):
-            if path.suffix not in (".pyc", "") and path.is_file() and path.stat().st_size > 16:
-                found.setdefault(path.suffix, []).append(path)
+    for root in Path(installed), Path(np.__file__).parent, inside("onnx", ""):
+        for folder, inner, names in os.walk(root):
+            inner[:] = sorted({*inner} - {"site-packages", "__pycache__"})
+            for path in (Path(folder, name) for name in sorted(names)):
+                if path.suffix:
+                    found.setdefault(path.suffix, []).append(path)
     picked = [paths[:: -(-len(paths) // each)] for _, paths in sorted(found.items())]
-    return [Path(sys.executable).resolve(), *(path for paths in picked for path in paths)]
+    some = [Path(sys.executable).resolve(), *(path for paths in picked for path in paths)]
+    return [path for path in some if path.stat().st_size > 16]
 
 
 def magika_feed(paths: Sequence[Path]) -> Feed:

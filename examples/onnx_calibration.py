@@ -9,6 +9,7 @@ own Percentile and Entropy calibrators refuse.
 """
 
 import logging
+import os
 import sys
 import sysconfig
 import tempfile
@@ -34,10 +35,12 @@ OPERATORS = ["MatMul", "Conv"]  # the layer norms and cubes between them stay in
 def files(each=8):
     """Paths in Python's installation, at most so many of a suffix."""
     found = {}
-    for path in sorted(Path(sysconfig.get_path("stdlib")).rglob("*")):
-        if path.suffix not in ("", ".pyc") and path.is_file() and path.stat().st_size > 16:
+    for folder, inner, names in os.walk(sysconfig.get_path("stdlib")):
+        inner[:] = sorted({*inner} - {"site-packages", "__pycache__"})
+        for path in (Path(folder, name) for name in sorted(names)):
             found.setdefault(path.suffix, []).append(path)
     paths = [path for some in found.values() for path in some[:: -(-len(some) // each)]]
+    paths = [path for path in paths if path.stat().st_size > 16]
     return [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]
 
 
