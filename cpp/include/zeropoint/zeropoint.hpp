@@ -137,7 +137,7 @@ struct Table {
 };
 using Function = double (*)(double value, void* context);
 AxisParams along(const Params&);  ///< one scale for all
-/// The layout of both; the axis is that of the one which has several scales.
+/// The layout of both; the axis is that of the one which has several scales, if any has.
 core::Layout layout(const Shape&, const AxisParams& source, const AxisParams& target);
 /// For `channels` channels, or one where the parameters are of a tensor.
 Table rescaling(const AxisParams& source, DType from, const AxisParams& target, DType to,
