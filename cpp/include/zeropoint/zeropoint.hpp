@@ -344,7 +344,7 @@ public:
         core::lookup(detail::isa(), q, r, layout_, table_.codes);
     }
     double max_abs_error() const noexcept { return table_.max_abs_error; }
-    /// 256 bytes for each channel.
+    /// 256 bytes for each channel; in all, where each side has one scale.
     const std::uint8_t* table() const noexcept { return table_.codes.bytes(); }
 
 private:
