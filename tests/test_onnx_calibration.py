@@ -244,6 +244,9 @@ def test_bad_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             interop.calibrate(given, batches, **how)
 
     refuses(ValueError, "batches is empty; pass at least one feed")
+    for known in ("CPUExecutionProvider", ("CPUExecutionProvider", {})):
+        refuses(ValueError, "batches is empty", providers=[known])
+        refuses(ValueError, "providers 'None' is unknown.*CPU", providers=[known, "None"])
     refuses(TypeError, r"not dict; pass \[feed\]", {"x": x})
     refuses(TypeError, "batches must be an iterable of feeds.*not int", 3)
     refuses(TypeError, r"batch 0 must be {input name: array}, not ndarray", [x])
