@@ -244,6 +244,9 @@ def test_bad_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             interop.calibrate(given, batches, **how)
 
     refuses(ValueError, "batches is empty; pass at least one feed")
+    for known in ("CPUExecutionProvider", ("CPUExecutionProvider", {})):
+        refuses(ValueError, "batches is empty", providers=[known])
+        refuses(ValueError, "providers 'None' is unknown.*CPU", providers=[known, "None"])
     refuses(TypeError, r"not dict; pass \[feed\]", {"x": x})
     refuses(TypeError, "batches must be an iterable of feeds.*not int", 3)
     refuses(TypeError, r"batch 0 must be {input name: array}, not ndarray", [x])
@@ -545,6 +548,10 @@ def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("empty", ("--batch", 3), 2, "--batch must be 1 or more, for --data FILE"),
         ("x.npz", ("--batch", 0), 2, "--batch must be 1 or more"),
         ("x.npz", ("--method", "best"), 2, "invalid choice: 'best'"),
+        ("x.npz", ("-o", tmp_path / "no" / "cache.json"), 2, "must name a file, in a folder that"),
+        ("x.npz", ("-o", tmp_path), 2, "must name a file, in a folder that exists"),
+        ("x.txt", ("-o", path), 2, "m.onnx is a file that is read; choose another"),
+        ("x.txt", ("-o", tmp_path / "x.txt"), 2, "is a file that is read"),
     ):
         _, err = command(capsys, path, "--data", tmp_path / data, "-o", cache, *more, code=code)
         assert text in err

@@ -55,6 +55,12 @@ def _calibrate(options: argparse.Namespace) -> None:
     data, size = Path(options.data), options.batch
     if size is not None and (size < 1 or data.is_dir()):
         raise WrongUsage("--batch must be 1 or more, for --data FILE; a DIR has a batch in a file")
+    output = Path(options.output)  # seen to before hours of work are lost, or the model itself
+    read = [each for each in (Path(options.model), data) if each.exists()]
+    if not output.parent.is_dir() or output.is_dir():
+        raise WrongUsage(f"-o {printable(output)} must name a file, in a folder that exists")
+    if output.exists() and any(map(output.samefile, read)):
+        raise WrongUsage(f"-o {printable(output)} is a file that is read; choose another")
     inputs = input_names(load(options.model, external=False))
     batches, total = _batches(data, inputs, size or 1)
     bar = _cli_files.bar("calibrate", options.model, quiet=options.quiet, of_bytes=False)
@@ -79,8 +85,8 @@ def _calibrate(options: argparse.Namespace) -> None:
         print_json({"batches": found.batches, "method": found.method, "tensors": tensors})
     elif not options.quiet:
         print(_table(rows))
-        names, output = len(found.tensors), printable(options.output)
-        print(f"\n{names} activations, {found.batches} batches: {output}")
+        names = len(found.tensors)
+        print(f"\n{names} activations, {found.batches} batches: {printable(output)}")
 
 
 def _batches(path: Path, inputs: list[str], size: int) -> tuple[Iterable[dict[str, Any]], int]:

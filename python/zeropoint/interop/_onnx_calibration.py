@@ -147,6 +147,9 @@ class _Run:
                 os.path.dirname(os.path.abspath(os.fspath(model))),
             )
         chosen = ["CPUExecutionProvider"] if providers is None else [*providers]
+        known = tuple(onnxruntime.get_available_providers())
+        for each in chosen:  # which would be replaced by the CPU, with a warning
+            _checks.name(each[0] if isinstance(each, tuple) else each, "providers", known)
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=chosen)
         except Exception as error:  # ONNX Runtime's own
