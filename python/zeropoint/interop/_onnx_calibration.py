@@ -28,10 +28,6 @@ _FLOATS: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
 }
-_OTHERWISE = (
-    "leave the activation out by exclude=, and its nodes by quantize_static's nodes_to_exclude=; "
-    "or, in a batch of your own making, "
-)
 
 
 def calibrate(
@@ -89,9 +85,14 @@ def calibrate(
         for name, x in run(feed, f"batch {done - 1}"):
             try:
                 observers[name].update(x)
-            except ValueError:
-                _checks.finite(x, f"activation {name!r} of batch {done - 1}", more=_OTHERWISE)
-                raise
+            except ValueError as error:
+                bad = np.argwhere(~np.isfinite(x))
+                raise ValueError(
+                    f"activation {name!r} of batch {done - 1} has {len(bad)} NaN or Inf of "
+                    f"{x.size} elements, the first at index {tuple(map(int, bad[0]))}; leave it "
+                    "out by exclude=, and its nodes by quantize_static's nodes_to_exclude=; or "
+                    "correct the batch"
+                ) from error
         if progress is not None:
             progress(done, total)
     if not done:
@@ -147,6 +148,13 @@ class _Run:
                 os.path.dirname(os.path.abspath(os.fspath(model))),
             )
         chosen = ["CPUExecutionProvider"] if providers is None else [*providers]
+        known = onnxruntime.get_available_providers()
+        for each in [providers] if isinstance(providers, str) else chosen:
+            if (
+                isinstance(providers, str)
+                or (each if isinstance(each, str) else each[0]) not in known
+            ):
+                raise ValueError(f"providers {each!r} must be a list of some of {known}")
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=chosen)
         except Exception as error:  # ONNX Runtime's own
@@ -163,11 +171,15 @@ class _Run:
             if name in wanted and types.get(name) in _FLOATS
         }
         if not self.dtypes:
-            among = "operators that quantize_static quantizes; pass tensors='*' for all"
-            raise ValueError(
-                "model has no float32 or float16 activations of "
-                + (among if tensors is None else f"tensors {_checks.shown(tensors)}")
-            )
+            among = f"tensors {_checks.shown(tensors)} that exclude= leaves"
+            if tensors is None:
+                among = "operators that quantize_static quantizes; pass tensors='*' for all"
+            if any(each.HasField("g") for node in graph.node for each in node.attribute):
+                among += (
+                    ".  What is in the bodies of If, Loop and Scan neither of them looks into; use "
+                    "a model without"
+                )
+            raise ValueError(f"model has no float32 or float16 activations of {among}")
         self.outputs = [name for name in self.dtypes if name not in self.inputs]
 
     def __call__(self, feed: Mapping[str, Any], what: str) -> Iterator[tuple[str, Array]]:
@@ -253,6 +265,17 @@ def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Writ
             ends = (0 - other, end) if upper else (-end, other)
             found.append(_static(*ends, qmin, qmax, symmetric))
     return next((each for each in found if each[1] == (params.scale, zero)), found[0])
+
+
+def writable(path: str | os.PathLike[str]) -> Path:
+    """The path; OSError where no file can be written."""
+    target = Path(path)
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        raise OSError(
+            f"{_checks.printable(target)} cannot be written: it is a folder, or its folder is not "
+            "there or may not be written to; choose another path"
+        )
+    return target
 
 
 # ---------------------------------------------------------------------------------------------
@@ -401,7 +424,7 @@ class Calibration:
             "calibration_method": {"CLS": "CalibrationMethod", "value": "CalibrationMethod.MinMax"},
             "smooth_quant": False,
         }
-        with replacing(Path(path)) as file:
+        with replacing(writable(path)) as file:
             file.write(json.dumps(cache).encode())
 
     def _written(
