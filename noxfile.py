@@ -8,7 +8,7 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
 BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
-CHECKS = ("tidy", "compilers", "asan", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
+CHECKS = ("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
 
 
 def install_oracles(session: nox.Session, extras: str) -> None:
@@ -83,7 +83,7 @@ def pythons(session: nox.Session) -> None:
 
 @nox.session
 def checks(session: nox.Session) -> None:
-    """Sanitizers, valgrind, other CPUs, fuzzing; `nox -s checks -- asan` for one of them."""
+    """Sanitizers, valgrind, other CPUs, fuzzing; `nox -s checks -- tsan` for one of them."""
     install_oracles(session, "test,parity,demo")
     session.install(*BUILD)
     for mode in session.posargs or CHECKS:

@@ -589,6 +589,14 @@ def test_codes_to_codes_equal_python(c: Library, dtypes: tuple[str, str]) -> Non
         given = along_a, along_b
         handle = Made(c, "lookup", "", square, None, *map(in_c_along, given), SHAPE)
         compare_lookup(c, handle, zp.Lookup(np.square, *given), q)
+    one = [in_c_along(params) for params in (source, target)]  # a table, and not one a channel
+    handle, count = Made(c, "lookup", "rescale", *one, 0, SHAPE), ctypes.c_size_t()
+    handle("table", ctypes.c_void_p(), count)
+    handle("apply", q, found, q.size)
+    same(found, zp.rescale(q, source, target))
+    assert count.value == 1
+    with pytest.raises(Failed, match="the shape has"):
+        handle("apply", q, found, q.size - 1)
 
 
 def in_c_along(params: zp.QuantParams) -> Any:

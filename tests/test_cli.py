@@ -472,6 +472,8 @@ def test_info(capsys, backend):
     assert facts["backends"] == list(zp.backends())
     assert facts["backend"] == backend
     assert facts["kernels"] == len(_backend.core_info().get("kernels", []))
+    assert facts["vbmi"] == _backend.core_info().get("vbmi", False)
+    assert ("; AVX-512 with VBMI" in printed.out) == facts["vbmi"]
     assert facts["numpy"] == np.__version__
 
 

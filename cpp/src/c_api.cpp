@@ -324,7 +324,7 @@ constexpr Arrays arrays_of[] = {
 void run(Op op, const zeropoint_prepared& made, const void* in, void* out, zeropoint_dtype dtype,
          std::size_t n, std::int64_t low = 0, std::int64_t high = 0) {
     check_length("n", n);
-    const bool any = made.layout.kind == Layout::Kind::tensor;
+    const bool any = made.layout.kind == Layout::Kind::tensor && made.layout.size() == 0;
     if (!any && n != made.layout.size())
         refuse("n is %zu, and the shape has %zu elements; pass as many", n, made.layout.size());
     const Layout layout = any ? Layout::tensor(n) : made.layout;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "fpstate.h"
 #include "scalar.h"
@@ -136,8 +137,8 @@ struct DefaultRule<tflite, T> {  // ChooseQuantizationParams, in float64
     }
 };
 
-template <class T>
-struct DefaultRule<ggml, T> : DefaultRule<numpy, T> {};
+template <class C, class T>
+using RuleOf = DefaultRule<std::conditional_t<std::is_same_v<C, ggml>, numpy, C>, T>;
 
 // How far `end` moves when it is quantized and dequantized.
 template <class C, class T>
@@ -166,8 +167,9 @@ int centre(const Choice& c) {
 }
 int reach(const Choice& c) { return std::min(c.qmax - centre(c), centre(c) - c.qmin); }
 
+// Not a part of each caller, and small: what it is called for takes longer.
 template <class C, class T>
-Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
+[[gnu::noinline, gnu::cold]] Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
     if (!(std::isfinite(low) && std::isfinite(high))) return Fault::not_finite;
     if (c.symmetric) {
         const T peak = std::max(std::abs(low), std::abs(high));
@@ -183,8 +185,8 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     }
     const int steps = c.qmax - c.qmin;
     scale = c.zero_point_from == ZeroPointFrom::default_rule
-                ? std::max(step<typename DefaultRule<C, T>::Precision>(low, high, steps),
-                           DefaultRule<C, T>::least_scale)
+                ? std::max(step<typename RuleOf<C, T>::Precision>(low, high, steps),
+                           RuleOf<C, T>::least_scale)
                 : step<T>(low, high, steps);
     if (!std::isfinite(scale)) return Fault::too_wide;
     if (scale == 0) {  // all zeros
@@ -197,7 +199,7 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
     T z = 0;
     switch (c.zero_point_from) {
         case ZeroPointFrom::default_rule:
-            z = DefaultRule<C, T>::zero_point(low, high, scale, c);
+            z = RuleOf<C, T>::zero_point(low, high, scale, c);
             break;
         case ZeroPointFrom::max:
             z = from_max;
@@ -216,30 +218,35 @@ Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_po
 
 // Many ranges in vectors.  False where one is out of the ordinary, and choose_one has to look: it
 // is not finite, or its scale not a normal number.
-template <class C, class T>
+template <class T>
+bool choose_symmetric(const T* low, const T* high, std::size_t n, const Choice& c, T* scale,
+                      std::int32_t* zero_point) noexcept {
+    const int steps = reach(c), middle = centre(c);
+    unsigned others = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const T peak = std::max(std::abs(low[i]), std::abs(high[i]));
+        scale[i] = plain_step<T>(T(0), peak, steps);
+        zero_point[i] = middle;
+        others += !(is_normal(scale[i]) && low[i] <= high[i]);
+    }
+    return others == 0;
+}
+template <class Rule, class T>
 bool choose_ordinary(const T* low, const T* high, std::size_t n, const Choice c, T* scale,
                      std::int32_t* zero_point) noexcept {
-    using Rule = DefaultRule<C, T>;
-    const int steps = c.symmetric ? reach(c) : c.qmax - c.qmin, middle = centre(c);
+    if (c.symmetric) return choose_symmetric(low, high, n, c, scale, zero_point);
+    const int steps = c.qmax - c.qmin;
     unsigned others = 0;
-    if (c.symmetric)
-        for (std::size_t i = 0; i < n; ++i) {
-            const T peak = std::max(std::abs(low[i]), std::abs(high[i]));
-            scale[i] = plain_step<T>(T(0), peak, steps);
-            zero_point[i] = middle;
-            others += !(is_normal(scale[i]) && low[i] <= high[i]);
-        }
-    else
-        for (std::size_t i = 0; i < n; ++i) {
-            const T from = std::min(low[i], T(0)), to = std::max(high[i], T(0));
-            const T s = plain_step<typename Rule::Precision>(from, to, steps);
-            const bool ordinary = is_normal(s) && low[i] <= high[i];
-            others += !ordinary;
-            scale[i] = ordinary ? std::max(s, Rule::least_scale) : T(1);
-            // another range in place of one whose zero point no int32 can be made of
-            const T z = Rule::zero_point(ordinary ? from : T(0), ordinary ? to : T(1), scale[i], c);
-            zero_point[i] = static_cast<std::int32_t>(z);
-        }
+    for (std::size_t i = 0; i < n; ++i) {
+        const T from = std::min(low[i], T(0)), to = std::max(high[i], T(0));
+        const T s = plain_step<typename Rule::Precision>(from, to, steps);
+        const bool ordinary = is_normal(s) && low[i] <= high[i];
+        others += !ordinary;
+        scale[i] = ordinary ? std::max(s, Rule::least_scale) : T(1);
+        // another range in place of one whose zero point no int32 can be made of
+        const T z = Rule::zero_point(ordinary ? from : T(0), ordinary ? to : T(1), scale[i], c);
+        zero_point[i] = static_cast<std::int32_t>(z);
+    }
     return others == 0;
 }
 
@@ -253,7 +260,9 @@ Verdict choose_all(const T* low, const T* high, std::size_t n, const Choice& cho
     for (std::size_t i = 0; i < n; ++i) {
         while (in_vectors && n - i >= 8 && i % at_once == 0) {
             const std::size_t m = std::min(at_once, n - i);
-            if (!choose_ordinary<C>(low + i, high + i, m, choice, scale + i, zero_point + i)) break;
+            if (!choose_ordinary<RuleOf<C, T>>(low + i, high + i, m, choice, scale + i,
+                                               zero_point + i))
+                break;
             i += m;
             if (i == n) return {};
         }

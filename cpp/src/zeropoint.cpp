@@ -288,7 +288,9 @@ core::Layout layout(const Shape& shape, const AxisParams& source, const AxisPara
     if (several && target.scale.size() != 1 && source.axis != target.axis)
         refuse("source has axis ", source.axis, " and target axis ", target.axis,
                "; they must be the same");
-    return layout_of(shape, several ? source.axis : target.axis, 0);
+    const core::Layout found = layout_of(shape, several ? source.axis : target.axis, 0);
+    // one scale for all of both: one table
+    return several || target.scale.size() != 1 ? found : core::Layout::tensor(found.size());
 }
 
 core::Requantization requantization(const std::vector<double>& acc_scale, const Params& p,

@@ -49,7 +49,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from .interop._onnx_calibration import _table, calibrate, writable
+    from .interop._onnx_calibration import _table, calibrate
     from .interop._onnx_graph import input_names, load
 
     data, size = Path(options.data), options.batch
@@ -57,7 +57,12 @@ def _calibrate(options: argparse.Namespace) -> None:
         raise WrongUsage("--batch must be 1 or more, for --data FILE; a DIR has a batch in a file")
     if options.percentile is not None and options.method != "percentile":
         raise WrongUsage("--percentile is for --method percentile")
-    writable(options.output)  # before the long work
+    output = Path(options.output)  # seen to before hours of work are lost, or the model itself
+    read = [each for each in (Path(options.model), data) if each.exists()]
+    if not output.parent.is_dir() or output.is_dir():
+        raise WrongUsage(f"-o {printable(output)} must name a file, in a folder that exists")
+    if output.exists() and any(map(output.samefile, read)):
+        raise WrongUsage(f"-o {printable(output)} is a file that is read; choose another")
     inputs = input_names(load(options.model, external=False))
     batches, total = _batches(data, inputs, size or 1)
     bar = _cli_files.bar("calibrate", options.model, quiet=options.quiet, of_bytes=False)
@@ -82,8 +87,8 @@ def _calibrate(options: argparse.Namespace) -> None:
         print_json({"batches": found.batches, "method": found.method, "tensors": tensors})
     elif not options.quiet:
         print(_table(rows))
-        names, output = len(found.tensors), printable(options.output)
-        print(f"\n{names} activations, {found.batches} batches: {output}")
+        names = len(found.tensors)
+        print(f"\n{names} activations, {found.batches} batches: {printable(output)}")
 
 
 def _batches(path: Path, inputs: list[str], size: int) -> tuple[Iterable[dict[str, Any]], int]:

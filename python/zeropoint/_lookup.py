@@ -285,7 +285,7 @@ def _evaluated(function: Callable[[Array], Any], values: Array) -> Array:
 #: values, which takes longer; and by the arithmetic
 _remembered: dict[tuple[Any, ...], tuple[Lookup, Params, Params]] = {}
 #: of these, and codes in their tables; then they are forgotten
-_MOST, _MOST_CODES = 256, 2**22
+_MOST, _MOST_CODES = 256, 2**24
 
 
 def rescale(
@@ -341,8 +341,8 @@ def rescale(
         by_value = source._key(), target._key(), arithmetic
         kept = _remembered.get(by_value)
         found = kept[0] if kept else _rescaling(source, target, arithmetic)
-        size = sum(each._table.size for each, *_ in list(_remembered.values()))
-        if len(_remembered) >= _MOST or size >= _MOST_CODES:
+        sizes = {id(each): each._table.size for each, *_ in list(_remembered.values())}
+        if len(_remembered) >= _MOST or sum(sizes.values()) >= _MOST_CODES:
             _remembered.clear()
         for key in by_value, (id(source), id(target), arithmetic):
             _remembered[key] = found, source, target

@@ -200,25 +200,52 @@ def same_digests(outputs: dict[str, str], count: Count) -> None:
 
 
 def sanitized(options: argparse.Namespace, targets: str) -> Path:
-    """The build under ASan and UBSan that asan and fuzz share: Clang's, which has libFuzzer."""
+    """Clang's build under ASan and UBSan, which the C++ tests and libFuzzer share."""
     compiler = tool("clang++")
-    flags = f"{ASAN} -fsanitize=fuzzer-no-link -g -O1"
+    flags = f"{ASAN} -fsanitize=fuzzer-no-link -g -O1 {WARNINGS}"
     where = options.build / "sanitized"
     return build(where, targets, flags, f"-DCMAKE_CXX_COMPILER={compiler}")
 
 
-def asan(options: argparse.Namespace, count: Count) -> None:
-    """ASan and UBSan over the C++ tests, caches passed or not, and over the fuzzer's corpus."""
-    where = sanitized(options, "all")
-    tests = where / "zeropoint_tests"
-    replay = where / "zeropoint_replay", CORPUS
-    for output in finish(
-        start([tests, "--every", options.every]),
+def compilers(options: argparse.Namespace, count: Count) -> None:
+    """GCC and Clang: no warnings in our sources, the C++ tests, and the same digests from both.
+
+    GCC's library is the one that this Python has installed.  Clang's is under ASan and UBSan, which
+    also run with caches passed, and over the fuzzer's corpus.
+    """
+    module("zeropoint")
+    installed = run([sys.executable, "-m", "zeropoint", "--cmakedir"]).strip()
+    includes = [f"-I{ROOT / 'cpp' / name}" for name in ("include", "src")]
+    pybind11 = run([sys.executable, "-m", "pybind11", "--includes"]).replace("-I", "-isystem")
+    for compiler in (tool("g++"), tool("clang++")):
+        print(run([compiler, "--version"]).splitlines()[0])
+        compiling = ["-std=c++17", *WARNINGS.split(), *includes, *pybind11.split()]
+        for source in (
+            ROOT / "tests" / "outside" / "api.cpp",  # the templates of the typed API, made
+            ROOT / "cpp" / "bindings" / "module.cpp",
+        ):
+            run([compiler, "-fsyntax-only", *compiling, source])
+    gcc = build(
+        options.build / "installed",
+        "zeropoint_tests",
+        f"-O1 {WARNINGS}",
+        "-DCMAKE_CXX_COMPILER=g++",
+        "-DZEROPOINT_INSTALLED=ON",
+        f"-DCMAKE_PREFIX_PATH={installed}",
+    )
+    clang = sanitized(options, "all")
+    tests = ["--digests", "--every", options.every]
+    replay = clang / "zeropoint_replay", CORPUS
+    of_gcc, of_clang, *more = finish(
+        start([gcc / "zeropoint_tests", *tests]),
+        start([clang / "zeropoint_tests", *tests]),
         # few of the calls are long enough to notice
-        start([tests, "kernels", "--every", 3 * options.every], STREAMING),
+        start([clang / "zeropoint_tests", "kernels", "--every", 3 * options.every], STREAMING),
         start(replay),
         start(replay, STREAMING),
-    ):
+    )
+    same_digests({"GCC": of_gcc, "Clang": of_clang}, count)
+    for output in more:
         count.add(output)
 
 
@@ -283,37 +310,6 @@ def qemu(options: argparse.Namespace, count: Count) -> None:
             raise Failed(f"on {cpu}, exit code {done.returncode}:\n{done.stdout}{done.stderr}")
         verified(done.stdout, expected, count)
         print(f"{cpu}: {', '.join(expected)}, and no illegal instruction")
-
-
-def compilers(options: argparse.Namespace, count: Count) -> None:
-    """GCC and Clang: no warnings in our sources, the C++ tests, and the same digests from both.
-
-    GCC's is the library that this Python has installed, which `zeropoint verify` is for.
-    """
-    module("zeropoint")
-    installed = run([sys.executable, "-m", "zeropoint", "--cmakedir"]).strip()
-    found = {
-        "g++": ("-DZEROPOINT_INSTALLED=ON", f"-DCMAKE_PREFIX_PATH={installed}"),
-        "clang++": (),
-    }
-    includes = [f"-I{ROOT / 'cpp' / name}" for name in ("include", "src")]
-    pybind11 = run([sys.executable, "-m", "pybind11", "--includes"]).replace("-I", "-isystem")
-    jobs = {}
-    for name, definitions in found.items():
-        compiler = tool(name)
-        print(run([compiler, "--version"]).splitlines()[0])
-        compiling = ["-std=c++17", *WARNINGS.split(), *includes, *pybind11.split()]
-        for source in (
-            ROOT / "tests" / "outside" / "api.cpp",  # the templates of the typed API, made
-            ROOT / "cpp" / "bindings" / "module.cpp",
-        ):
-            run([compiler, "-fsyntax-only", *compiling, source])
-        where = options.build / f"compilers-{name}"
-        definitions += (f"-DCMAKE_CXX_COMPILER={compiler}",)
-        build(where, "zeropoint_tests", f"-O1 {WARNINGS}", *definitions)
-        tests = (where / "zeropoint_tests", "--digests", "--every", 5 * options.every)
-        jobs[name] = start(tests)
-    same_digests(dict(zip(jobs, finish(*jobs.values()), strict=True)), count)
 
 
 def fuzz(options: argparse.Namespace, count: Count) -> None:
@@ -398,7 +394,6 @@ def tidy(options: argparse.Namespace, count: Count) -> None:
 MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
     "tidy": tidy,
     "compilers": compilers,
-    "asan": asan,
     "tsan": tsan,
     "valgrind": valgrind,
     "aarch64": aarch64,

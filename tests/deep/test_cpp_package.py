@@ -1,7 +1,7 @@
 """The C++ package by a ``cmake --install``: under sanitizers, and under flags that change results
 where they are obeyed.  The library and the project have the same flags.
 
-CI has a parent project under such flags (``test_packaging.py``).
+Of what a parent project sets, `test_packaging.py` has a build, and `test_build.py` the options.
 """
 
 from __future__ import annotations

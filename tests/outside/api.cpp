@@ -154,7 +154,7 @@ void tables(const std::string& name) {
         bytes.insert(bytes.end(), lookup.table(), lookup.table() + 256 * channels);
         worst.push_back(lookup.max_abs_error());
     };
-    const auto square = [](double x) { return x * x - 3; };
+    const auto square = [](double x) { return x * x - 3 / x; };
     for (auto row = rows.begin(); row != rows.end(); row += 6) {
         const bool anywhere = row[5] != 0;
         const auto params = [&](auto code, const double* numbers, zp::Convention convention) {

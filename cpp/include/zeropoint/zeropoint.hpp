@@ -137,7 +137,7 @@ struct Table {
 };
 using Function = double (*)(double value, void* context);
 AxisParams along(const Params&);  ///< one scale for all
-/// The layout of both; the axis is that of the one which has several scales.
+/// The layout of both; the axis is that of the one which has several scales, if any has.
 core::Layout layout(const Shape&, const AxisParams& source, const AxisParams& target);
 /// For `channels` channels, or one where the parameters are of a tensor.
 Table rescaling(const AxisParams& source, DType from, const AxisParams& target, DType to,
@@ -344,7 +344,7 @@ public:
         core::lookup(detail::isa(), q, r, layout_, table_.codes);
     }
     double max_abs_error() const noexcept { return table_.max_abs_error; }
-    /// 256 bytes for each channel.
+    /// 256 bytes for each channel; in all, where each side has one scale.
     const std::uint8_t* table() const noexcept { return table_.codes.bytes(); }
 
 private:

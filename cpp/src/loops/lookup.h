@@ -185,6 +185,7 @@ inline void look_up_run(const u8* x, u8* y, size_t n, const u8* tables, size_t g
     if (given > most || n < channels * Finder::worth) return look_up_each(x, y, n, tables, given);
     Finder of[most];
     Bytes first[most], last[most];
+    ZP_UNROLLED(1)  // which is the smaller code
     for (size_t c = 0; c < channels; ++c) {
         of[c].open(tables + c % given * entries);
         first[c] = load_bytes(x + c * width);

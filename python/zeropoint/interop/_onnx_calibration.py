@@ -148,13 +148,9 @@ class _Run:
                 os.path.dirname(os.path.abspath(os.fspath(model))),
             )
         chosen = ["CPUExecutionProvider"] if providers is None else [*providers]
-        known = onnxruntime.get_available_providers()
-        for each in [providers] if isinstance(providers, str) else chosen:
-            if (
-                isinstance(providers, str)
-                or (each if isinstance(each, str) else each[0]) not in known
-            ):
-                raise ValueError(f"providers {each!r} must be a list of some of {known}")
+        known = tuple(onnxruntime.get_available_providers())
+        for each in chosen:  # which would be replaced by the CPU, with a warning
+            _checks.name(each[0] if isinstance(each, tuple) else each, "providers", known)
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=chosen)
         except Exception as error:  # ONNX Runtime's own
@@ -265,17 +261,6 @@ def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Writ
             ends = (0 - other, end) if upper else (-end, other)
             found.append(_static(*ends, qmin, qmax, symmetric))
     return next((each for each in found if each[1] == (params.scale, zero)), found[0])
-
-
-def writable(path: str | os.PathLike[str]) -> Path:
-    """The path; OSError where no file can be written."""
-    target = Path(path)
-    if target.is_dir() or not os.access(target.parent, os.W_OK):
-        raise OSError(
-            f"{_checks.printable(target)} cannot be written: it is a folder, or its folder is not "
-            "there or may not be written to; choose another path"
-        )
-    return target
 
 
 # ---------------------------------------------------------------------------------------------
@@ -424,7 +409,7 @@ class Calibration:
             "calibration_method": {"CLS": "CalibrationMethod", "value": "CalibrationMethod.MinMax"},
             "smooth_quant": False,
         }
-        with replacing(writable(path)) as file:
+        with replacing(Path(path)) as file:
             file.write(json.dumps(cache).encode())
 
     def _written(
