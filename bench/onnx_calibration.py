@@ -6,13 +6,15 @@
     python -m bench.onnx_calibration FILE.json --update PAGE.md  put them between the page's markers
 
 Cost: time and peak memory of calibrating magika, whose batch is one file, and silero-vad, whose
-batch is 36 ms of sound, for all activations that quantize_static quantizes.  Each row is a process
-of its own.  What would need more than half of the memory that is free is not run.
+batch is 36 ms of sound.  Each row is a process of its own.  What would need more than half of the
+memory that is free is not run.
 
 Quality: the model that quantize_static makes of the ranges, int8 weights per channel, beside the
-float model, on data that no calibration has seen; the mean of several draws of the data.  Both
-models have their MatMul and Conv quantized: as a whole in 8 bits neither works, by any calibrator
-(magika computes layer norms and x**3, silero compares a spectrum with its past).
+float model, on data that no calibration has seen; the mean of several draws of the data.
+
+Both models have their MatMul and Conv quantized: as a whole in 8 bits neither works, by any
+calibrator (magika computes layer norms and x**3, silero squares), and ONNX Runtime's Percentile
+refuses magika's activations ("Too many bins for data range").
 
 Needs the packages magika and silero-vad (for their models alone), onnx and onnxruntime.
 """
@@ -239,6 +241,15 @@ def endless(model: str) -> Iterator[Feed]:
         yield from silero_feeds(float_model, voice(rng, 2))
 
 
+def activations(path: Path) -> list[str]:
+    """What the operators to quantize take and make."""
+    graph = module("onnx").load(path).graph
+    constants = {each.name for each in graph.initializer}
+    constants |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    nodes = [node for node in graph.node if node.op_type in OPERATORS]
+    return [name for node in nodes for name in (*node.input, *node.output) if name not in constants]
+
+
 class Reader:
     """The first feeds, for ONNX Runtime's calibrators and for ours."""
 
@@ -256,11 +267,10 @@ def one(system: str, model: str, count: int) -> Cost:
     interop = module("zeropoint.interop.onnx")
     quantization = module("onnxruntime.quantization")
     calibrate = module("onnxruntime.quantization.calibrate")
-    registry = module("onnxruntime.quantization.registry")
-    operators = list({*registry.QDQRegistry, *registry.QLinearOpsRegistry})
+    names = activations(path)
     work: Callable[[str], object]
     if system == "run":
-        run = module("zeropoint.interop._onnx_calibration")._Run(path, None, (), None)
+        run = module("zeropoint.interop._onnx_calibration")._Run(path, names, (), None)
 
         def work(folder: str) -> None:
             for feed in iter(reader.get_next, None):
@@ -270,7 +280,7 @@ def one(system: str, model: str, count: int) -> Cost:
     elif system in OURS:
 
         def work(folder: str) -> None:
-            found = interop.calibrate(path, reader, method=system)
+            found = interop.calibrate(path, reader, method=system, tensors=names)
             found.save_ort_cache(Path(folder, "cache.json"))
 
     else:
@@ -278,7 +288,7 @@ def one(system: str, model: str, count: int) -> Cost:
         def work(folder: str) -> None:
             calibrator = calibrate.create_calibrator(
                 path,
-                operators,
+                OPERATORS,
                 str(Path(folder, "augmented.onnx")),
                 quantization.CalibrationMethod[system],
             )

@@ -138,6 +138,8 @@ def test_which_tensors() -> None:
         tensors(exclude="Y")
     with pytest.raises(ValueError, match=r"no float32 or float16 activations of tensors \['s'"):
         tensors(tensors="s")
+    with pytest.raises(ValueError, match=r"activations of tensors \['\*'\] that exclude= leaves"):
+        tensors(tensors="*", exclude="*")
     only = model([node("Tanh", "x", "y")], ["x"], ["y"])
     with pytest.raises(ValueError, match=r"that quantize_static quantizes; pass tensors='\*'"):
         interop.calibrate(only, batches)
@@ -157,6 +159,11 @@ def test_graphs_in_a_graph_are_left_alone() -> None:
     batches = [{**feed, "c": np.array(n > 0)} for n, feed in enumerate(feeds())]
     assert interop.calibrate(conditional, batches).tensors == ("h", "y")
     assert interop.calibrate(conditional, batches, tensors="*").tensors == ("x", "h", "y")
+    inside = model(nodes[:1], ["x", ("c", TensorProto.BOOL)], ["h"])
+    with pytest.raises(
+        ValueError, match="in the bodies of If, Loop and Scan neither of them looks"
+    ):
+        interop.calibrate(inside, batches)
     with pytest.raises(ValueError, match="tensors 'a_inner' matches no name"):
         interop.calibrate(conditional, batches, tensors="a_inner")
 
@@ -229,7 +236,7 @@ def test_an_activation_that_is_not_finite_is_named(value: float) -> None:
     batches[1]["x"][0, 2] = value
     with pytest.raises(ValueError, match=r"activation 'x' of batch 1 has 1 NaN or Inf of 4") as at:
         interop.calibrate(small(), batches)
-    assert "exclude=" in str(at.value)
+    assert "the first at index (0, 2); leave it out by exclude=" in str(at.value)
     assert "nodes_to_exclude=" in str(at.value)
     with pytest.raises(ValueError, match="activation 'h' of batch 1"):
         interop.calibrate(small(), batches, exclude="x", method="minmax")
@@ -548,6 +555,7 @@ def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("empty", ("--batch", 3), 2, "--batch must be 1 or more, for --data FILE"),
         ("x.npz", ("--batch", 0), 2, "--batch must be 1 or more"),
         ("x.npz", ("--method", "best"), 2, "invalid choice: 'best'"),
+        ("x.npz", ("--percentile", 99), 2, "--percentile is for --method percentile"),
         ("x.npz", ("-o", tmp_path / "no" / "cache.json"), 2, "must name a file, in a folder that"),
         ("x.npz", ("-o", tmp_path), 2, "must name a file, in a folder that exists"),
         ("x.txt", ("-o", path), 2, "m.onnx is a file that is read; choose another"),

@@ -34,7 +34,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add("-o", "--output", required=True, metavar="CACHE.json", help="the file to write")
     add("--batch", type=int, metavar="N", help="samples at a time of a FILE; default: 1")
     add("--method", choices=METHODS, default="mse", help="to choose ranges; default: mse")
-    add("--percentile", type=float, default=99.99, metavar="P", help="default: 99.99")
+    add("--percentile", type=float, metavar="P", help="of that method; default: 99.99")
     add(
         "--dtype",
         choices=[dtype.name for dtype in CODE_DTYPES],
@@ -55,6 +55,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     data, size = Path(options.data), options.batch
     if size is not None and (size < 1 or data.is_dir()):
         raise WrongUsage("--batch must be 1 or more, for --data FILE; a DIR has a batch in a file")
+    if options.percentile is not None and options.method != "percentile":
+        raise WrongUsage("--percentile is for --method percentile")
     output = Path(options.output)  # seen to before hours of work are lost, or the model itself
     read = [each for each in (Path(options.model), data) if each.exists()]
     if not output.parent.is_dir() or output.is_dir():
@@ -69,7 +71,7 @@ def _calibrate(options: argparse.Namespace) -> None:
             options.model,
             batches,
             method=options.method,
-            percentile=options.percentile,
+            percentile=99.99 if options.percentile is None else options.percentile,
             tensors=options.include,
             exclude=options.exclude,
             progress=progress and (lambda done, _: progress(done, total)),

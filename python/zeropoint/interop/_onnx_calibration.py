@@ -28,10 +28,6 @@ _FLOATS: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
 }
-_OTHERWISE = (
-    "leave the activation out by exclude=, and its nodes by quantize_static's nodes_to_exclude=; "
-    "or, in a batch of your own making, "
-)
 
 
 def calibrate(
@@ -89,9 +85,14 @@ def calibrate(
         for name, x in run(feed, f"batch {done - 1}"):
             try:
                 observers[name].update(x)
-            except ValueError:
-                _checks.finite(x, f"activation {name!r} of batch {done - 1}", more=_OTHERWISE)
-                raise
+            except ValueError as error:
+                bad = np.argwhere(~np.isfinite(x))
+                raise ValueError(
+                    f"activation {name!r} of batch {done - 1} has {len(bad)} NaN or Inf of "
+                    f"{x.size} elements, the first at index {tuple(map(int, bad[0]))}; leave it "
+                    "out by exclude=, and its nodes by quantize_static's nodes_to_exclude=; or "
+                    "correct the batch"
+                ) from error
         if progress is not None:
             progress(done, total)
     if not done:
@@ -166,11 +167,15 @@ class _Run:
             if name in wanted and types.get(name) in _FLOATS
         }
         if not self.dtypes:
-            among = "operators that quantize_static quantizes; pass tensors='*' for all"
-            raise ValueError(
-                "model has no float32 or float16 activations of "
-                + (among if tensors is None else f"tensors {_checks.shown(tensors)}")
-            )
+            among = f"tensors {_checks.shown(tensors)} that exclude= leaves"
+            if tensors is None:
+                among = "operators that quantize_static quantizes; pass tensors='*' for all"
+            if any(each.HasField("g") for node in graph.node for each in node.attribute):
+                among += (
+                    ".  What is in the bodies of If, Loop and Scan neither of them looks into; use "
+                    "a model without"
+                )
+            raise ValueError(f"model has no float32 or float16 activations of {among}")
         self.outputs = [name for name in self.dtypes if name not in self.inputs]
 
     def __call__(self, feed: Mapping[str, Any], what: str) -> Iterator[tuple[str, Array]]:
