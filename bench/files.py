@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import shutil
@@ -99,12 +100,18 @@ def content(path: Path) -> Array:
     return np.concatenate([np.fromfile(each, np.uint8) for each in paths])
 
 
+def _place(owner: object) -> Path:
+    """A folder that goes with its owner."""
+    place = Path(tempfile.mkdtemp(prefix="zeropoint-bench-", dir=room()))
+    weakref.finalize(owner, shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
 class Converted:
     """An array of shape (tensors, rows, columns) as a file or folder, and what is made of it."""
 
     def __init__(self, x: Array, form: str) -> None:
-        place = Path(tempfile.mkdtemp(prefix="zeropoint-bench-", dir=room()))
-        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        place = _place(self)
         self._form, suffix = form, ".gguf" * (form == "gguf")
         name = "blk.{}.ffn_up.weight" if suffix else "model.layers.{}.mlp.up_proj.weight"
         by_name = {name.format(i): [one] for i, one in enumerate(x)}
@@ -135,3 +142,25 @@ class Converted:
         if self._target.is_dir():
             shutil.rmtree(self._target)
         self._target.unlink(missing_ok=True)
+
+
+class Sampled:
+    """An ONNX model of three layers in a file, and an array (batches, rows, columns) as its feeds.
+
+    What else is written beside it goes with it.
+    """
+
+    def __init__(self, x: Array) -> None:
+        onnx, parser = map(importlib.import_module, ("onnx", "onnx.parser"))
+        rows, columns = x.shape[1:]
+        model = parser.parse_model(f"""
+            <ir_version: 10, opset_import: ["": 21]>
+            layers (float[{rows}, {columns}] x) => (float[{rows}, {columns}] y) {{
+                a = MatMul(x, w1)  b = Relu(a)  c = MatMul(b, w2)  d = Relu(c)  y = MatMul(d, w3)
+            }}""")
+        weights = np.random.default_rng(6).normal(0, columns**-0.5, (3, columns, columns))
+        for i, each in enumerate(weights.astype(np.float32), 1):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(each, f"w{i}"))
+        self.path = _place(self) / "model.onnx"
+        self.path.write_bytes(model.SerializeToString())
+        self.feeds = [{"x": each} for each in x]

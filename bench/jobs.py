@@ -18,7 +18,7 @@ import numpy as np
 import zeropoint as zp
 from zeropoint.interop.gguf import quantize_q8_0
 
-from .files import Converted
+from .files import Converted, Sampled
 from .loads import BUSY, CALLER
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,6 +39,8 @@ TO_CODES = LOOKUPS | {"quantize", "quantize_dynamic", "requantize", "saturate_ca
 TO_CODES |= {"quantize_q8_0"}
 #: from file to file; the keywords are those of zeropoint's function, the format with them
 FILES = frozenset(("quantize_files", "dequantize_files"))
+#: of which passes over one array are only a part
+WHOLE = FILES | {"calibrate"}
 #: operations whose result depends on the convention
 BY_CONVENTION = frozenset(["quantize", "fake_quantize", "quantize_dynamic", "choose_params"])
 #: what a job is compared with, if not with the same operation: per tensor, float32, contiguous
@@ -133,6 +135,7 @@ class Job:
             "dequantize_q8_0": f"Q8_0 -> {self.real}",
             "quantize_files": f"files of {self.real} to files",
             "dequantize_files": f"files to files of {self.real}",
+            "calibrate": "ranges of an ONNX model's activations",
         }.get(self.operation, self.real)
         if self.block is not None:
             text += f", one scale per block of {self.block} along axis {self.axis}"
@@ -258,6 +261,7 @@ LARGE = (64 * KI, MI, 64 * MI)
 FEATURES, FILTERS, POINTWISE = (1, 64, 56, 56), (64, 3, 7, 7), (2048, 512, 1, 1)
 EMBEDDINGS, WEIGHTS = (100_000, 384), (4096, 4096)
 SQUARE = (1024, 1024)
+BATCHES = (64, 32, 256)
 FIELD = (365, 181, 360)  # a year of a variable, a degree a cell
 WIDTHS, OFFSET_SIZES = (384, 768), (64 * KI, MI)
 WEIGHT: dict[str, Any] = {
@@ -330,6 +334,8 @@ JOBS = (
     _files("files_q8_0", real="float16", keywords={"format": "gguf"}),
     _files("files_W8A8_back", "dequantize_files", keywords=W8A8),
     _files("files_q8_0_back", "dequantize_files", real="float16", keywords={"format": "gguf"}),
+    Job("calibrate", "calibrate", shape=BATCHES, keywords=(("method", "minmax"),)),
+    Job("calibrate_mse", "calibrate", shape=BATCHES, keywords=(("method", "mse"),)),
     # real offsets, and missing values: what vector search and scientific arrays have
     Job("faiss", "quantize", "faiss", **BY_COLUMN),
     Job("faiss_back", "dequantize", "faiss", **BY_COLUMN),
@@ -411,6 +417,9 @@ class Case:
             return "1 Gi elements would need more than 16 GB"
         try:
             dtype_of(self.job.real)
+            if self.job.operation == "calibrate":
+                importlib.import_module("onnx")
+                importlib.import_module("onnxruntime")
         except ImportError as error:
             return str(error)
         if self.job.axis is None or self.job.shape or self.job.operation == "image_lookup":
@@ -454,6 +463,8 @@ class Case:
                 return self.blocks
             case "quantize_files" | "dequantize_files":
                 return self.files
+            case "calibrate":
+                return self.samples
             case _:
                 return self.x
 
@@ -466,6 +477,11 @@ class Case:
     def files(self) -> Converted:
         """The real values in files."""
         return Converted(self.x, dict(self.job.keywords)["format"])
+
+    @cached_property
+    def samples(self) -> Sampled:
+        """A model, and the real values as its batches."""
+        return Sampled(self.x)
 
     @cached_property
     def out(self) -> Array:

@@ -44,6 +44,7 @@ from .calibration import inside
 from .machine import describe
 from .report import put, save
 from .systems.base import module
+from .systems.onnxruntime import calibrated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Feed = Mapping[str, Any]
@@ -265,8 +266,7 @@ def one(system: str, model: str, count: int) -> Cost:
     """Calibrate in this process."""
     path, reader = inside(*MODELS[model]), Reader(model, count)
     interop = module("zeropoint.interop.onnx")
-    quantization = module("onnxruntime.quantization")
-    calibrate = module("onnxruntime.quantization.calibrate")
+    module("onnxruntime.quantization")  # which is not to be timed
     names = activations(path)
     work: Callable[[str], object]
     if system == "run":
@@ -286,14 +286,7 @@ def one(system: str, model: str, count: int) -> Cost:
     else:
 
         def work(folder: str) -> None:
-            calibrator = calibrate.create_calibrator(
-                path,
-                OPERATORS,
-                str(Path(folder, "augmented.onnx")),
-                quantization.CalibrationMethod[system],
-            )
-            calibrator.collect_data(reader)
-            calibrator.compute_data()
+            calibrated(path, reader, system, Path(folder), OPERATORS)
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         before, start = peak_mib(), time.perf_counter()

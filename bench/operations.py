@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -14,7 +15,7 @@ import zeropoint as zp
 from zeropoint import files
 from zeropoint.interop import gguf
 
-from .files import content
+from .files import Sampled, content
 from .jobs import LOOKUPS, Array, Case
 
 #: codes, or values; codes, scales and zero points (dynamic); minimum and maximum (min_max); ...
@@ -67,8 +68,20 @@ def call(case: Case, convention: str, source: Any, **how: Any) -> Callable[[], A
         case "dequantize_files":
             back: Callable[[], Any] = source.dequantized(**keywords)
             return back
+        case "calibrate":
+            return partial(_calibrated, source, **keywords)
         case name:  # round, min_max, compare
             return partial(getattr(zp, name), source, **keywords)
+
+
+def _calibrated(source: Sampled, **how: Any) -> Any:
+    """The range of each activation, or by other methods its parameters; by name."""
+    found = importlib.import_module("zeropoint.interop.onnx").calibrate(
+        source.path, source.feeds, **how
+    )
+    if found.method == "minmax":
+        return tuple(each._range() for _, each in sorted(found.observers.items()))
+    return tuple(found.params(name) for name in sorted(found.tensors))
 
 
 def arrays(result: Any) -> Result:

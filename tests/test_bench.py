@@ -278,6 +278,8 @@ def test_nobody_is_wrong(kind: Any) -> None:
     done = 0
     for job in JOBS:
         case = small(job)
+        if case.why_not():
+            continue
         entry = suite.Entrance(case).enter(system, 1)
         if isinstance(entry, suite.Entry):
             assert entry.verdict.wrong == 0, job.name
@@ -297,7 +299,8 @@ def test_each_job_has_a_title_a_plain_one_and_its_traffic(kind: type[Best]) -> N
             case.size,
         )
         with contextlib.suppress(Declined):
-            kind().prepare(case, 1).run()
+            if case.why_not() is None:
+                kind().prepare(case, 1).run()
 
 
 def test_the_data_lie_in_memory_as_a_job_says() -> None:

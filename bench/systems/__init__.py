@@ -1,6 +1,7 @@
 """Who is measured.  A new peer is a new file here and a row in `SYSTEMS`."""
 
 from .base import Call, Declined, System
+from .c import C
 from .formats import GGUF, CompressedTensors
 from .litert import LiteRT
 from .numba import Numba, NumbaFresh
@@ -16,6 +17,7 @@ SYSTEMS: tuple[type[System], ...] = (
     Best,
     BestFresh,
     *FORCED,
+    C,
     FloatPath,
     Plain,
     PlainFresh,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,9 +18,24 @@ OPSET = 21  # the first with block_size
 ONNX = convention("onnx")
 
 
+def calibrated(
+    path: Path, reader: Any, method: str, folder: Path, operators: Sequence[str] | None = None
+) -> Any:
+    """The ranges of a model's activations, by one of its own calibrators."""
+    calibrator = module("onnxruntime.quantization.calibrate").create_calibrator(
+        path,
+        operators,
+        str(folder / "augmented.onnx"),
+        module("onnxruntime.quantization").CalibrationMethod[method],
+    )
+    calibrator.collect_data(reader)
+    return calibrator.compute_data()
+
+
 class ONNXRuntime(System):
     name = "onnxruntime"
     package = "onnxruntime"
+    keywords = ("method",)
     gives_out: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -55,6 +72,21 @@ class ONNXRuntime(System):
         ]
         outputs = {"low": np.empty((), "f4"), "high": np.empty((), "f4")}
         return self._call(case, threads, nodes, outputs, ANY)
+
+    def calibrate(self, case: Case, threads: int) -> Call:
+        if case.job.keywords != (("method", "minmax"),) or not self.gives_out:
+            raise Declined("measured by minmax, in the row onnxruntime")
+        samples = case.samples
+        reader = module("zeropoint.interop.onnx").calibration_reader
+
+        def run() -> Any:
+            return calibrated(samples.path, reader(samples.feeds), "MinMax", samples.path.parent)
+
+        def result(found: Any) -> Result:
+            ranges = [each.range_value for _, each in sorted(found.data.items())]
+            return tuple(end.reshape(()) for ends in ranges for end in ends)
+
+        return Call(run, result, ANY)
 
     def _node(self, *args: Any, **attributes: Any) -> Any:
         return self._onnx.helper.make_node(*args, **attributes)

@@ -12,7 +12,7 @@ import zeropoint as zp
 
 from .. import operations
 from ..check import ANY, convention
-from ..jobs import FILES, LOOKUPS, Case
+from ..jobs import FILES, LOOKUPS, WHOLE, Case
 from .base import Call, Declined, System
 from .numpy import normalize
 
@@ -87,8 +87,8 @@ class Plain(Best):
     role = "yardstick"
 
     def prepare(self, case: Case, threads: int) -> Call:
-        if case.job.plain_is_itself or case.job.operation in FILES:
-            raise Declined("is plain, or from file to file")
+        if case.job.plain_is_itself or case.job.operation in WHOLE:
+            raise Declined("is plain, or a whole job")
         return super().prepare(case.plain(), threads)
 
 

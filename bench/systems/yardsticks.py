@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..check import ANY
-from ..jobs import FEW, FILES, KI, Array, Case
+from ..jobs import FEW, FILES, KI, WHOLE, Array, Case
 from .base import Call, Declined, System, module, one_thread
 
 
@@ -47,8 +47,8 @@ class BareLoop(System):
     def prepare(self, case: Case, threads: int) -> Call:
         if case.size < 64 * KI:
             raise Declined("below 64 Ki elements it would measure how a loop is called")
-        if case.job.operation in FILES:
-            raise Declined("the copy of files is another yardstick")
+        if case.job.operation in WHOLE:
+            raise Declined("a whole job is more than its loops")
         if not self._numba:
             one_thread("np.copyto", threads)
             return Call(_copy_half(case), lambda _: (), ANY)
