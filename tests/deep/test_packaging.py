@@ -26,7 +26,7 @@ from ..test_cpp_package import _compare, cmake
 from ..test_host_process import SUBINTERPRETER
 
 ROOT = Path(__file__).resolve().parents[2]
-LARGEST = 1 << 20  # bytes of a wheel
+LARGEST = 1_200_000  # bytes of a wheel
 NUMPY = str(Path(np.__file__).parents[1])
 SMOKE = """
 import numpy as np, zeropoint as zp
