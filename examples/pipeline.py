@@ -19,6 +19,8 @@ try:
 
     import zeropoint as zp
     from zeropoint.interop import litert
+
+    PACKAGE = distribution("pymicro-wakeword")
 except ImportError as error:
     sys.exit(f"pipeline.py: {error}; its first lines say what to install")
 
@@ -57,8 +59,7 @@ def image_model():
 
 def word_model():
     """A real one: [1, 3, 40] int8 to [1, 1] uint8, how likely it is that its word was said."""
-    package = distribution("pymicro-wakeword")
-    return str(package.locate_file("pymicro_wakeword/models/hey_jarvis.tflite"))
+    return str(PACKAGE.locate_file("pymicro_wakeword/models/hey_jarvis.tflite"))
 
 
 def camera():

@@ -169,7 +169,8 @@ int reach(const Choice& c) { return std::min(c.qmax - centre(c), centre(c) - c.q
 
 // Not a part of each caller, and small: what it is called for takes longer.
 template <class C, class T>
-[[gnu::noinline, gnu::cold]] Fault choose_one(T low, T high, const Choice& c, T& scale, std::int32_t& zero_point) noexcept {
+[[gnu::noinline, gnu::cold]] Fault choose_one(T low, T high, const Choice& c, T& scale,
+                                              std::int32_t& zero_point) noexcept {
     if (!(std::isfinite(low) && std::isfinite(high))) return Fault::not_finite;
     if (c.symmetric) {
         const T peak = std::max(std::abs(low), std::abs(high));
