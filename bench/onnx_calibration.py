@@ -349,6 +349,8 @@ def markdown(head: Mapping[str, Any], rows: Sequence[Cost], found: Sequence[Qual
     for model in MODELS:
         table = {(row.system, row.batches): row for row in rows if row.model == model}
         counts = sorted({count for _, count in table})
+        if not counts:
+            continue  # the cost was not measured
         lines.append(f"| {model}, batches | " + " | ".join(f"{n:,}" for n in counts) + " |")
         lines.append("|---" * (len(counts) + 1) + "|")
         for system in dict.fromkeys(name for name, _ in table):

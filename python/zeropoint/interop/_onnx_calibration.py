@@ -384,8 +384,7 @@ class Calibration:
         path
             The file to write, JSON; it appears whole or not at all.
         dtype, symmetric
-            ``activation_type`` and the extra option ``ActivationSymmetric`` of that call.  Without
-            `symmetric` one file serves both types.
+            ``activation_type`` and the extra option ``ActivationSymmetric`` of that call.
         method, percentile
             As in `params`.
 
