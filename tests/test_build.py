@@ -32,7 +32,6 @@ if os.uname().machine == "x86_64":
     HOSTILE += " -mfpmath=387 -mrecip -mno-ieee-fp"
 #: of these, options that change nothing here
 HARMLESS = {
-    *("-fsigned-char", "-funsigned-char"),  # a char is a byte, no more
     "-fcx-limited-range",  # there are no complex numbers
     "-fexcess-precision",  # there is none: arithmetic.h sees to it
     "-fsemantic-interposition",  # nothing is exported
