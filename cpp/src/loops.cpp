@@ -22,6 +22,9 @@ constexpr Table make_table() {
     table.beside = &zeropoint::core::ZEROPOINT_BESIDE;
 #if defined(__AVX512BW__)
 #define ZP_SHARED_KERNEL(op, a, b)
+#if !defined(ZEROPOINT_VBMI)
+#define ZP_VBMI_KERNEL(op, a, b)
+#endif
 #endif
 #define ZP_BASE_KERNEL(op, a, b)
 #endif
@@ -33,9 +36,6 @@ constexpr Table make_table() {
 #define ZP_VBMI_KERNEL ZP_OWN_KERNEL
 #else
 #define ZP_KERNEL ZP_OWN_KERNEL
-#if defined(__AVX512BW__)
-#define ZP_VBMI_KERNEL(op, a, b)
-#endif
 #endif
 #if defined(ZP_HAS_FMA)
     table.multiplies = true;
@@ -47,6 +47,20 @@ constexpr Table make_table() {
 #undef ZP_VBMI_KERNEL
     return table;
 }
+
+#if !defined(ZEROPOINT_BESIDE)
+// The table with none beside it lacks no kernel, whatever CPU it is compiled for.
+constexpr bool is_complete(const Table& table) {
+#define ZP_KERNEL(op, a, b)                                                \
+    if (!table.kernels[static_cast<int>(Op::op)][static_cast<int>(Tag::a)] \
+                      [static_cast<int>(Tag::b)])                          \
+        return false;
+#include "kernels.def"
+#undef ZP_KERNEL
+    return true;
+}
+static_assert(is_complete(make_table()), "the baseline lacks a kernel");
+#endif
 
 constexpr bool has_kernel(Op op, Tag a, Tag b) {
 #define ZP_KERNEL(op_, a_, b_) \
