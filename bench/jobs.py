@@ -20,6 +20,7 @@ from zeropoint.interop.gguf import quantize_q8_0
 
 from .files import Converted, Sampled
 from .loads import BUSY, CALLER
+from .machine import memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -27,6 +28,7 @@ Shape = tuple[int, ...]
 KI, MI, GI = 1 << 10, 1 << 20, 1 << 30
 SIZES = (1, KI, 64 * KI, MI, 16 * MI, 64 * MI)
 FEW = 64  # up to so many elements, the time of a call is its fixed cost
+BYTES = 16  # an element: data, result, the right result, temporaries of who has no `out`
 HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
 
 #: operations that write their result into `out`, where one is given
@@ -415,6 +417,10 @@ class Case:
             self.job.axis is not None or self.job.operation not in ("quantize", "dequantize")
         ):
             return "1 Gi elements would need more than 16 GB"
+        free = memory()
+        if free is not None and self.size * BYTES > free:
+            needed = f"{self.size * BYTES / 1e9:.1f} GB of memory"
+            return f"needs about {needed}, and {free / 1e9:.1f} GB are free"
         try:
             dtype_of(self.job.real)
             if self.job.operation == "calibrate":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .jobs import GI, JOBS, KI, MI
-from .suite import Row
+from .suite import EVERY_JOB, EVERYBODY, Row
 
 FORMAT = 1
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def cell_table(rows: Sequence[Row]) -> str:
         "of plain",
         "differ",
     )
-    return f"{head}, {threads_name(rows[0].threads)}\n{_aligned([titles, *body])}\n"
+    return f"{head}, {threads_name(rows[0].threads)}\n{aligned([titles, *body])}\n"
 
 
 def _differ(row: Row) -> str:
@@ -114,7 +114,7 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _aligned(table: Table) -> str:
+def aligned(table: Table) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = (
         "  ".join(
@@ -126,11 +126,33 @@ def _aligned(table: Table) -> str:
     return "\n".join(f"  {line.rstrip()}" for line in lines)
 
 
+def answers(rows: Sequence[Row]) -> str:
+    """Is it faster for my case?  A line for each group, on the fewest threads."""
+    from .groups import answers as of  # which needs rows too
+
+    threads = min((row.threads for row in rows), default=1)
+    lines = [
+        (each.group.title, str(each.cells), str(each.numpy), str(each.peer))
+        for each in of(rows, threads)
+    ]
+    titles = (f"on {threads_name(threads)}", "cells", "NumPy by hand", "the fastest peer")
+    return f"How many times as fast as\n{aligned([titles, *lines])}"
+
+
 def skipped_lines(skipped: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"skipped: {each['system']}: {each['reason']} ({', '.join(each['jobs'])})"
-        for each in skipped
-    )
+    """What nobody was measured on, and who is not here at all; the rest is for JSON and pages."""
+    lines, few = [], set()
+    for each in skipped:
+        if each["jobs"] == [EVERY_JOB] or each["system"] == EVERYBODY:
+            lines.append(f"skipped: {each['system']}: {each['reason']} ({', '.join(each['jobs'])})")
+        else:
+            few.add(each["system"])
+    if few:
+        lines.append(
+            f"skipped: some jobs of {', '.join(sorted(few))}, which do not have them (--json and "
+            "--html say why)"
+        )
+    return "\n".join(lines)
 
 
 def save(path: Path, head: dict[str, Any], name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -140,12 +162,16 @@ def save(path: Path, head: dict[str, Any], name: str, rows: Sequence[dict[str, A
     path.write_text(f'{text[:-2]},\n  "{name}": [\n{lines}\n  ]\n}}\n')
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Six significant digits: more would be noise, and noise in a committed file."""
-    return {
-        key: float(f"{value:.6g}") if isinstance(value, float) else value
-        for key, value in row.items()
-    }
+def _rounded(value: Any, digits: int = 6) -> Any:
+    """So many significant digits: more would be noise, and noise in a committed file."""
+    match value:
+        case float():
+            return float(f"{value:.{digits}g}")
+        case dict():
+            return {key: _rounded(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_rounded(each, 4) for each in value]
+    return value
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -155,8 +181,22 @@ def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 def load_rows(path: Path, kind: type[T]) -> tuple[dict[str, Any], list[T]]:
     """A run with rows of this kind."""
-    head = json.loads(path.read_text())
-    if head.get("format") != FORMAT or "rows" not in head:
-        raise ValueError(f"{path} is not a run of this suite (format {FORMAT}); run it again")
-    rows = [kind(**row) for row in head.pop("rows")]
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    found = head.get("format") if isinstance(head, dict) else None
+    if found != FORMAT or "rows" not in head:
+        raise ValueError(
+            f"{path} is not a run of this suite (format {found}, not {FORMAT}); run it again"
+        )
+    try:
+        rows = [kind(**_tuples(row)) for row in head.pop("rows")]
+    except TypeError as error:
+        raise ValueError(f"{path} is another kind of run: {error}") from error
     return head, rows
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists alone, rows are compared with tuples."""
+    return {key: tuple(each) if isinstance(each, list) else each for key, each in row.items()}

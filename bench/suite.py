@@ -14,6 +14,8 @@ from .loads import BUSY, CALLER, SecondCaller, busy_cpus
 from .systems import SYSTEMS, Call, Declined, System
 from .timing import Best, Timed, best_times
 
+EVERYBODY, EVERY_JOB = "everybody", "every job"
+
 
 class OursIsWrong(Exception):
     """zeropoint differs from its reference: there is nothing to time."""
@@ -42,6 +44,11 @@ class Row:
     another: int = 0
     of_plain: float | None = None  #: against ours per tensor on contiguous float32
     median_seconds: float | None = None
+    batches: tuple[float, ...] = ()  #: s, the best of each part of the samples: `timing.batches`
+
+    @property
+    def cell(self) -> tuple[str, int, int]:
+        return self.job, self.size, self.threads
 
 
 class Skips:
@@ -50,7 +57,7 @@ class Skips:
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, system: str, reason: str, job: str = "every job") -> None:
+    def add(self, system: str, reason: str, job: str = EVERY_JOB) -> None:
         jobs = self._jobs.setdefault((system, reason), [])
         if job not in jobs:
             jobs.append(job)
@@ -94,10 +101,13 @@ def run(
 ) -> Iterator[list[Row]]:
     """Measure; yields the rows of each cell as it is done."""
     for job in jobs:
+        if not job.sizes_of(sizes):
+            own = ", ".join(map(str, job.sizes_of(None)))
+            skips.add(EVERYBODY, f"none of these sizes; its own are {own}", job.name)
         for size in job.sizes_of(sizes):
             case = Case(job, size)
             if reason := case.why_not():
-                skips.add("everybody", reason, job.name)
+                skips.add(EVERYBODY, reason, job.name)
                 continue
             entrance = Entrance(case)
             for count in threads if size > FEW else threads[:1]:
@@ -235,6 +245,7 @@ class _Cell:
                 of_plain=self._of_plain(name, times),
                 median_seconds=times[name].median,
                 another=entry.verdict.another,
+                batches=times[name].batches,
             )
             for name, entry in self._entries.items()
         ]

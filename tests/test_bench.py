@@ -24,9 +24,10 @@ from bench import (
     latency,
     loads,
     machine,
-    readme,
+
     recall,
     report,
+    speed,
     suite,
     targets,
 )
@@ -109,7 +110,7 @@ def test_what_the_table_says() -> None:
     assert report.cell_table([wrong]).splitlines()[-1].endswith("WRONG: 9")
 
 
-@pytest.mark.parametrize(("page", "text"), readme.PAGES.items())
+@pytest.mark.parametrize(("page", "text"), speed.PAGES.items())
 def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -> None:
     shown = (machine.ROOT / page).read_text().split("<!-- bench:begin -->\n")[1]
     run = report.load(machine.ROOT / "bench/results/suite.json")
@@ -119,13 +120,13 @@ def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -
 def test_the_page_shows_the_committed_run_of_real_offsets() -> None:
     page = (machine.ROOT / "docs/speed.md").read_text()
     shown = page.split("<!-- offsets:begin -->\n")[1].split("\n<!-- offsets:end -->")[0]
-    assert shown == readme.offsets(*report.load(machine.ROOT / "bench/results/offsets.json"))
+    assert shown == speed.offsets(*report.load(machine.ROOT / "bench/results/offsets.json"))
 
 
 def test_the_page_shows_the_committed_run_of_codes_to_codes() -> None:
     page = (machine.ROOT / "docs/speed.md").read_text()
     shown = page.split("<!-- lookups:begin -->\n")[1].split("\n<!-- lookups:end -->")[0]
-    assert shown == readme.lookups(*report.load(machine.ROOT / "bench/results/lookups.json"))
+    assert shown == speed.lookups(*report.load(machine.ROOT / "bench/results/lookups.json"))
 
 
 def test_the_table_of_codes_to_codes() -> None:
@@ -136,13 +137,13 @@ def test_the_table_of_codes_to_codes() -> None:
         of_one_run("lookup", "zeropoint-avx2", 8e-6, 2**16, of_bare_loop=0.4),
         of_one_run("image_lookup", "zeropoint", 8e-5, size, vs_fastest_peer=None),
     ]
-    text = readme._lookups({1: readme._found(rows, 1)})
+    text = speed._lookups({1: speed._found(rows, 1)})
     assert text.splitlines()[-2:] == [
         "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.25 x | 2.50 x | 7.00 x opencv |",
         "| `image_lookup`: pixels of 224 x 224 -> int8, one table per index of axis 3 | 6 images "
         "| 80 us |  |  |  |",
     ]
-    assert readme._lookups({1: {}}) == ""
+    assert speed._lookups({1: {}}) == ""
 
 
 def test_the_table_of_formats() -> None:
@@ -160,10 +161,10 @@ def test_the_table_of_formats() -> None:
 
     rows = [row("q8_0", "zeropoint", 2.0**24 * 0.2e-9), row("q8_0", "gguf", 2.0**24 * 8e-9)]
     rows += [row("files_W8A8", "zeropoint", 1.25), row("files_W8A8", "file-copy", 1.0, "yardstick")]
-    text = readme._formats({1: readme._found(rows, 1), 2: readme._found(rows, 2)})
+    text = speed._formats({1: speed._found(rows, 1), 2: speed._found(rows, 2)})
     assert "| `q8_0`: float32 -> Q8_0, shape (4096, 4096) | 0.20 ns |  | 40.0 x gguf |" in text
     assert text.endswith("| 18.63 ns |  | 1.25 x a copy's |")
-    assert readme._formats({1: {}}) == ""
+    assert speed._formats({1: {}}) == ""
 
 
 def of_one_run(job: str, system: str, seconds: float, size: int, **changes: Any) -> suite.Row:
@@ -181,10 +182,10 @@ def test_the_table_of_tools() -> None:
         of_one_run("faiss", "faiss", size * 0.8e-9, size, vs_fastest_peer=0.75),
         of_one_run("faiss", "numba", size * 0.6e-9, size, vs_fastest_peer=1.0),
     ]
-    text = readme._tools({1: readme._found(rows, 1), 2: {}})
+    text = speed._tools({1: speed._found(rows, 1), 2: {}})
     assert text.endswith(" | 0.10 ns |  | faiss | 8.00 x |  | 6.00 x numba |")
-    assert "faiss" not in readme._parts(readme._found(rows, 1))
-    assert readme._tools({1: {}}) == ""
+    assert "faiss" not in speed._parts(speed._found(rows, 1))
+    assert speed._tools({1: {}}) == ""
 
 
 def test_the_table_of_real_offsets() -> None:
@@ -196,13 +197,13 @@ def test_the_table_of_real_offsets() -> None:
         of_one_run("quantize_numpy_384", "zeropoint", 1e-5, size),
         of_one_run("quantize_cf_384", "zeropoint", 1e-5, size),
     ]
-    text = readme._offsets(readme._found(rows, 1))
+    text = speed._offsets(speed._found(rows, 1))
     assert text.splitlines()[-3:] == [
         "| `cf`, per tensor, uint8 | 6.6 (80%) |  |  |  |",
         "| `numpy`, per tensor, uint8, missing values | 3.3 (40%) |  |  |  |",
         "| `cf`, 384 columns, int8 | 6.5 (100%) |  |  |  |",
     ]
-    assert readme._offsets({}) == ""
+    assert speed._offsets({}) == ""
 
 
 def test_numbers_of_real_offsets_are_the_rules_of_the_range() -> None:

@@ -1,9 +1,9 @@
-"""The figures of README and docs/speed.md, made from a run and never typed.
+"""The figures of docs/speed.md, made from a run and never typed.
 
-    python -m bench.readme FILE.json             print them
-    python -m bench.readme FILE.json --update    put them into the two pages
-    python -m bench.readme FILE.json --offsets   the tables of real offsets, for docs/speed.md
-    python -m bench.readme FILE.json --lookups   the table of codes to codes, for docs/speed.md
+    python -m bench.speed FILE.json             print them
+    python -m bench.speed FILE.json --update    put them into the page
+    python -m bench.speed FILE.json --offsets   the tables of real offsets
+    python -m bench.speed FILE.json --lookups   the table of codes to codes
 
 The text between ``<!-- bench:begin -->`` and ``<!-- bench:end -->`` is replaced, or of the last two
 between ``<!-- offsets:begin -->`` and so on.
@@ -53,7 +53,7 @@ ANY_SIZE = tuple(job for job in JOBS if job.sizes == jobs.SIZES and job.shape is
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
     parser.add_argument("--update", action="store_true", help="rewrite README.md, docs/speed.md")
     for name, what in (("offsets", "the tables of real offsets"), ("lookups", "codes to codes")):
