@@ -2,18 +2,17 @@
 
 The pages are plain Markdown that a code host shows as well.  Their links to files outside of this
 folder lead to pages that are made here: a highlighted source, a list of a folder, or the page that
-includes the file.  When the site is written every link in it is followed; see `check`.
+includes the file.  When the site is written every link in it is followed (`links.py`).
 """
 
 from __future__ import annotations
 
 import html
 import os.path
+import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from docutils import nodes
 from sphinx import addnodes
@@ -21,6 +20,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 import zeropoint
+
+sys.path.insert(0, os.path.dirname(__file__))
+import links
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = logging.getLogger("zeropoint.docs")
@@ -118,65 +120,16 @@ def pages_of_sources(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def first_words(path: Path) -> str:
-    """The first line of a file says what it is."""
+    """The first line of a file says what it is; of a folder, that of its first file."""
     if path.is_dir():
-        return ""
+        return first_words(next(each for each in shown() if path in each.parents))
     line = next((line for line in path.read_text().splitlines() if line.strip('"/*# ')), "")
     return line.strip('"/*# ')
 
 
-# ---------------------------------------------------------------------------------------------
-# The links of the finished site
-
-
-class Links(HTMLParser):
-    """What a page links to, what it loads, and the names in it that links can lead to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: set[str] = set()
-        self.loads: set[str] = set()
-        self.names: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        for name, value in attributes:
-            if name == "id" or (name, tag) == ("name", "a"):
-                self.names.add(value or "")
-            elif name == "href" and tag in ("a", "use"):
-                self.links.add(value or "")
-            elif name in ("href", "src", "srcset", "data", "action", "poster"):
-                self.loads.add(value or "")
-
-
-def check(site: Path) -> Iterator[str]:
-    """What is wrong with the links of a site: every one within it must lead to something, and
-    nothing may be loaded from elsewhere."""
-    pages = {path: Links(path.read_text()) for path in sorted(site.rglob("*.html"))}
-    for page, found in pages.items():
-        for link in sorted(found.links | found.loads):
-            parts = urlsplit(link)
-            where = f"{page.relative_to(site)}: {link!r}"
-            if parts.scheme == "data" or (parts.scheme == "https" and link in found.links):
-                continue
-            if parts.scheme or parts.netloc:
-                yield f"{where} leaves the site"
-                continue
-            target = page
-            if parts.path:
-                target = Path(os.path.normpath(page.parent / unquote(parts.path)))
-            if not target.is_file() or not target.is_relative_to(site):
-                yield f"{where} leads nowhere"
-            elif parts.fragment and unquote(parts.fragment) not in pages[target].names:
-                yield f"{where} has no such place"
-    for path in (path for path in site.rglob("*.css")):
-        if "url(http" in (text := path.read_text()) or "@import" in text:
-            yield f"{path.relative_to(site)} loads something from elsewhere"
-
-
 def check_site(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
-        for fault in check(Path(app.outdir)):
+        for fault in links.check(Path(app.outdir)):
             LOG.warning(fault)
 
 
