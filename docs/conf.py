@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import os.path
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,17 @@ def first_words(path: Path) -> str:
     return line.strip('"/*# ')
 
 
+def let_names_break(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document | None
+) -> None:
+    """Long names in the text end a line where a person would, so that no table is too wide."""
+    context["body"] = re.sub(
+        r'(?<=<span class="pre">)[^<]{12,}',
+        lambda name: re.sub(r"(?<=[_./,(=])(?=\w)|(?<=[a-z])(?=[A-Z])", "<wbr>", name[0]),
+        context.get("body", ""),
+    )
+
+
 def check_site(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         for fault in links.check(Path(app.outdir)):
@@ -136,4 +148,5 @@ def check_site(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("doctree-read", lead_to_pages, priority=100)  # before downloads are collected
     app.connect("html-collect-pages", pages_of_sources)
+    app.connect("html-page-context", let_names_break)
     app.connect("build-finished", check_site)
