@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import re
 import runpy
 import shlex
@@ -73,7 +74,7 @@ class Block(NamedTuple):
 
 
 def sections(page: Path) -> dict[str, list[Block]]:
-    """The blocks of code under each heading of a page."""
+    """The blocks of code under each heading of a page; the tutorial is read from top to bottom."""
     found: dict[str, list[Block]] = {}
     heading, block = "", None
     for number, line in enumerate(page.read_text().splitlines(), 1):
@@ -85,7 +86,7 @@ def sections(page: Path) -> dict[str, list[Block]]:
                 block = None
         elif block is not None:
             block = block._replace(code=f"{block.code}{line}\n")
-        elif line.startswith("#"):
+        elif line.startswith("#") and page.name != "tutorial.md":
             heading = line.lstrip("# ")
     assert block is None, f"{page.name}: the block of line {block.line} has no end"
     return found
@@ -165,11 +166,29 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
         Path("image.tflite").write_bytes(example["image_model"]())
 
 
+def alike(printed: str, shown: str) -> bool:
+    """Whether the words are the same; a number with a point may be another CPU's sum."""
+    words, wanted = (re.split(r"[\s\[\]%]+", text.strip()) for text in (printed, shown))
+    number = re.compile(r"-?\d+\.\d*(e-?\d+)?")
+    return len(words) == len(wanted) and all(
+        a == b
+        or (
+            number.fullmatch(a)
+            and number.fullmatch(b)
+            and math.isclose(float(a), float(b), rel_tol=2e-3)
+        )
+        for a, b in zip(words, wanted, strict=True)
+    )
+
+
 @pytest.mark.usefixtures("models")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name != QUICK_START])
-def test_every_block_runs_when_pasted(section: str) -> None:
-    """Those of one section one after the other, as a reader pastes them."""
+def test_every_block_runs_when_pasted(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of one section one after the other, as a reader pastes them.
+
+    A block of text is what the block before it prints.
+    """
     names: dict[str, object] = {"__name__": "__main__"}
     lacking: list[str] = []
     for block in SECTIONS[section]:
@@ -178,7 +197,10 @@ def test_every_block_runs_when_pasted(section: str) -> None:
             if absent := missing(block.code):
                 lacking.append(f"{where}: NOT RUN, for want of {', '.join(absent)}")
                 break  # the next blocks go on with its names
+            capsys.readouterr()
             exec(compile(block.code, where, "exec", dont_inherit=True), names)
+        elif block.language == "text":
+            assert alike(capsys.readouterr().out, block.code), where
         elif block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():
                 program, *arguments = shlex.split(line, comments=True)
