@@ -16,5 +16,5 @@ itself, and says by how much one is missed.
   `page` into HTML; `machine` says where it ran, and what makes the figures less sure.
 - `compare` puts two runs beside each other; `against` measures two installations in turns.
 - `calibration`, `growth_dask` and `scale_out` are runs of their own, for the tables of
-  docs/how-to/calibration.md and docs/how-to/scale-out.md.
+  docs/measured.md.
 """
