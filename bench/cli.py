@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from . import against, compare, page, report
-from .groups import GROUPS
+from .groups import GROUPS, answers_text
 from .jobs import GI, HUGE, JOBS, KI, MI, SIZES, Job
-from .machine import describe, doubts
-from .suite import OursIsWrong, Row, Skips, installed, made, run
+from .machine import describe, doubts, versions
+from .suite import OursIsWrong, Row, Skips, installed, run
 from .systems import SYSTEMS
 
 #: what `--quick` stands for; arguments given beside it win
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.LEGEND)
     for name, note in notes.items():
         print(f"{name}: {note}.")
-    print(report.answers(rows))
+    print(answers_text(rows))
     print(report.skipped_lines(skips.listed()))
     return 0 if rows else 2
 
@@ -111,12 +111,12 @@ def _command(given: Sequence[str]) -> str:
 
 
 def _heading(head: dict[str, object]) -> str:
-    machine, ours, versions = head["machine"], head["zeropoint"], head["versions"]
+    machine, ours, found = head["machine"], head["zeropoint"], head["versions"]
     assert isinstance(machine, dict)
     assert isinstance(ours, dict)
-    assert isinstance(versions, dict)
+    assert isinstance(found, dict)
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
-    peers = ", ".join(f"{name} {number}" for name, number in versions.items())
+    peers = ", ".join(f"{name} {number}" for name, number in found.items())
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {caches}; load {machine['load']}\n"
         f"zeropoint {ours['version']} ({', '.join(ours['backends'])}; "
@@ -138,7 +138,7 @@ def _show(given: Sequence[str]) -> int:
         print(f"bench show: {error}", file=sys.stderr)
         return 2
     print(_heading(head))
-    print(report.answers(rows))
+    print(answers_text(rows))
     if options.html:
         options.html.write_text(page.of_run(head, rows), encoding="utf-8")
     return 0
@@ -153,9 +153,8 @@ def _list() -> str:
             lines += [f"    {job.name}: {job.title}" for job in group.jobs]
     lines.append("systems:")
     for kind in SYSTEMS:
-        system = made(kind)
-        missing = f": not here, {system}" if isinstance(system, str) else ""
-        lines.append(f"    {kind.name}{missing}")
+        found = versions([kind.package])[kind.package].replace("unknown", "is not installed")
+        lines.append(f"    {kind.name}: {kind.package} {found}")
     return "\n".join(lines)
 
 
@@ -172,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         "--group",
         type=_groups,
         dest="jobs",
+        default=JOBS,
         metavar="NAMES",
         help=f"comma-separated: {', '.join(group.name for group in GROUPS if group.jobs)}",
     )

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .jobs import FEW, FILES, JOBS, LOOKUPS, Job
+from .report import aligned, size_name, threads_name, time_name
 from .suite import Row
+
+#: conventions whose tools make new results
+_NO_OUT = ("cf", "sentence-transformers")
+_JOBS = {job.name: job for job in JOBS}
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,20 @@ class Answer:
     peer: Ratios
 
 
-def answers(rows: Sequence[Row], threads: int = 1, system: str = "zeropoint") -> list[Answer]:
-    """One for each group in which `system` was measured on so many threads."""
-    chosen = [row for row in rows if row.threads == threads and row.system == system]
+def shown_system(job: Job | None, size: int) -> str:
+    """Ours that pages show: with `out`, but with new results where others have no `out`."""
+    if job is not None and job.has_out and (size <= FEW or job.convention in _NO_OUT):
+        return "zeropoint-fresh"
+    return "zeropoint"
+
+
+def answers(rows: Sequence[Row], threads: int = 1, isa: str = "") -> list[Answer]:
+    """One for each group that was measured on so many threads; `isa` is a backend forced."""
+
+    def is_shown(row: Row) -> bool:
+        wanted = f"zeropoint-{isa}" if isa else shown_system(_JOBS.get(row.job), row.size)
+        return row.threads == threads and row.system == wanted
+
     return [
         Answer(
             group,
@@ -136,5 +152,81 @@ def answers(rows: Sequence[Row], threads: int = 1, system: str = "zeropoint") ->
             Ratios(tuple(row.vs_numpy for row in members if row.vs_numpy)),
             Ratios(tuple(row.vs_fastest_peer for row in members if row.vs_fastest_peer)),
         )
-        for group, members in by_group(chosen).items()
+        for group, members in by_group(filter(is_shown, rows)).items()
     ]
+
+
+def answers_text(rows: Sequence[Row]) -> str:
+    """Is it faster for my case?  For the terminal, on the fewest threads."""
+    threads = min((row.threads for row in rows), default=1)
+    lines = [
+        (each.group.title, str(each.cells), str(each.numpy), str(each.peer))
+        for each in answers(rows, threads)
+    ]
+    titles = (f"on {threads_name(threads)}", "cells", "NumPy by hand", "the fastest other")
+    return f"How many times as fast as\n{aligned([titles, *lines])}"
+
+
+def table(group: Group, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """All cells of a group: titles and lines.  Columns that say nothing are left out."""
+    found = {(*row.cell, row.system): row for row in rows}
+    fastest = {
+        row.cell: row.system for row in rows if row.role == "peer" and row.vs_fastest_peer == 1
+    }
+    counts = sorted({row.threads for row in rows})
+    columns: dict[str, list[str]] = {}
+    cells = dict.fromkeys((row.job, row.size) for row in rows)
+    done = []
+    for job, size in cells:
+        kind = _JOBS.get(job)
+        system = shown_system(kind, size)
+        line: dict[str, str] = {}
+        for threads in counts:
+            row = found.get((job, size, threads, system))
+            if row is None:
+                continue
+            name = threads_name(threads)
+            line[f"time, {name}"] = time_name(row.seconds)
+            if group is LOADED and row.median_seconds:
+                line[f"median, {name}"] = time_name(row.median_seconds)
+            if row.vs_fastest_peer:
+                beside = fastest.get(row.cell, "")
+                line[f"as the fastest other, {name}"] = (
+                    f"{times(row.vs_fastest_peer)} {beside}".strip()
+                )
+            if threads != counts[0]:
+                continue
+            if size > FEW:
+                line["Gelem/s"] = f"{row.gelem_per_s:.2g}"
+            line["as NumPy by hand"] = times(row.vs_numpy)
+            forced = found.get((job, size, threads, "zeropoint-avx2"))
+            if forced is not None:
+                line["as the fastest other, AVX2 alone"] = times(forced.vs_fastest_peer)
+            if group is not CALLS and row.of_plain:
+                line["part of plain speed"] = f"{row.of_plain:.0%}"
+            copy = found.get((job, size, threads, "file-copy"))
+            if copy is not None:
+                line["time of a copy"] = times(row.seconds / copy.seconds)
+            elif group is CODES and row.of_bare_loop:
+                line["time of a copy"] = times(1 / row.of_bare_loop)
+            cheapest = found.get((job, size, threads, "np.rint"))
+            if cheapest is not None:
+                line["calls of np.rint"] = f"{row.seconds / cheapest.seconds:.2g}"
+        if line:
+            title = f"`{job}`: {kind.title}" if kind else f"`{job}`"
+            done.append({"work": title, "elements": size_name(size), **line})
+            columns |= {name: [] for name in done[-1] if done[-1][name]}
+    order = sorted(columns, key=lambda name: _order(name))
+    return order, [[line.get(name, "") for name in order] for line in done]
+
+
+#: columns from left to right, by how their names begin
+_COLUMNS = (
+    *("work", "elements", "time, 1 ", "median, 1 ", "Gelem/s", "as NumPy", "calls of"),
+    *("as the fastest other, 1 ", "as the fastest other, AVX2", "part of", "time of a copy"),
+    *("time, ", "median, ", "as the fastest"),
+)
+
+
+def _order(name: str) -> int:
+    return next(i for i, start in enumerate(_COLUMNS) if name.startswith(start))

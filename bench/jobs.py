@@ -26,7 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 
 KI, MI, GI = 1 << 10, 1 << 20, 1 << 30
-SIZES = (1, KI, 64 * KI, MI, 16 * MI, 64 * MI)
+SIZES = (1, KI, 64 * KI, MI, 64 * MI)
 FEW = 64  # up to so many elements, the time of a call is its fixed cost
 BYTES = 16  # an element: data, result, the right result, temporaries of who has no `out`
 HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
@@ -152,7 +152,8 @@ class Job:
         text += "".join(f", {name}={value!r}" for name, value in self.keywords)
         missing = "missing values" * self.missing
         text += "".join(f", {what}" for what in (missing, self.view, self.load) if what)
-        return f"{text}, {self.convention} convention" if self.by_convention else text
+        said = self.convention != "numpy" and self.by_convention
+        return f"{text}, {self.convention} convention" if said else text
 
     @property
     def has_offset(self) -> bool:

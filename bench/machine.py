@@ -41,7 +41,7 @@ def describe(packages: list[str]) -> dict[str, Any]:
             "backends": list(zp.backends()),
             **_backend.core_info(),
         },
-        "versions": {"python": platform.python_version(), **_versions(packages)},
+        "versions": {"python": platform.python_version(), **versions(packages)},
     }
 
 
@@ -136,7 +136,8 @@ def _commit() -> str:
         return "unknown"
 
 
-def _versions(packages: list[str]) -> dict[str, str]:
+def versions(packages: list[str]) -> dict[str, str]:
+    """The version of each distribution, "unknown" where it is not installed."""
     found = {}
     for name in packages:
         try:

@@ -10,6 +10,7 @@ from zeropoint._html import BAR, CLIPPED, Html, escape, page, paragraph, table
 
 from . import compare, report
 from .groups import Group, Ratios, answers, by_group, times
+from .groups import table as group_table
 from .machine import doubts
 from .suite import Row
 
@@ -18,7 +19,7 @@ CSS = (
     "h2{font-size:1.15em;margin:2em 0 .3em}p{max-width:46em;margin:.4em 0}"
     ".wide{overflow-x:auto;margin:.6em 0}.soft{color:var(--soft)}"
     ".doubt{color:var(--warn);padding-left:1.2em;margin:.4em 0}"
-    "td{white-space:nowrap}th[scope=row]{min-width:7em;position:sticky;left:0;"
+    "td{white-space:nowrap}th[scope=row]{min-width:8em;position:sticky;left:0;"
     "background:var(--back)}"
     "td svg{display:inline-block;vertical-align:middle;margin-right:.4em}"
     ".up{color:var(--link);font-weight:600}.down{color:var(--warn);font-weight:600}"
@@ -49,7 +50,7 @@ def of_run(head: dict[str, Any], rows: Sequence[Row]) -> str:
         _answers(rows, counts),
     ]
     for group, members in by_group(rows).items():
-        parts.append(_group(group, members, counts))
+        parts.append(_group(group, members))
     return "".join([*parts, _skipped(head), _reading(head)])
 
 
@@ -100,20 +101,20 @@ def _ratios(found: Ratios) -> Html:
         return Html("")
     mean = times(found.mean)
     _, _, extremes = str(found).partition(" x ")
-    return Html(f"{_bar(found.mean)}<b>{mean}</b><br><small class=soft>{escape(extremes)}</small>")
+    return Html(f"{_bar(found.mean)}<b>{mean}</b><br/><small class=soft>{escape(extremes)}</small>")
 
 
 def _answers(rows: Sequence[Row], counts: Sequence[int]) -> str:
     """A line for each group; on the fewest threads, then on more, and without AVX-512."""
-    columns = [*((threads, "zeropoint") for threads in counts), (counts[0], "zeropoint-avx2")]
+    columns = [*((threads, "") for threads in counts), (counts[0], "avx2")]
     titles = ["what I do"]
     cells: dict[Group, list[str]] = {group: [] for group in by_group(rows)}
-    for threads, system in columns:
-        found = {each.group: each for each in answers(rows, threads, system)}
+    for threads, isa in columns:
+        found = {each.group: each for each in answers(rows, threads, isa)}
         if not found:
             continue
         first = len(titles) == 1
-        where = report.threads_name(threads) if system == "zeropoint" else "AVX2 alone"
+        where = "AVX2 alone" if isa else report.threads_name(threads)
         titles += [f"as NumPy, {where}"] * first + [f"as the fastest other, {where}"]
         for group, line in cells.items():
             each = found.get(group)
@@ -124,35 +125,10 @@ def _answers(rows: Sequence[Row], counts: Sequence[int]) -> str:
     return _wide(table(lines, titles, inline=False))
 
 
-def _group(group: Group, rows: Sequence[Row], counts: Sequence[int]) -> str:
+def _group(group: Group, rows: Sequence[Row]) -> str:
     """Ours in each cell, and everybody below."""
-    found = {(*row.cell, row.system): row for row in rows}
-    fastest = {
-        row.cell: row.system for row in rows if row.role == "peer" and row.vs_fastest_peer == 1
-    }
-    cells = dict.fromkeys((row.job, row.size) for row in rows)
-    small = all(size <= 64 for _, size in cells)
-    titles = ["work", "elements"]
-    for threads in counts:
-        name = report.threads_name(threads)
-        titles += [f"time, {name}", *(["Gelem/s"] if not small else []), "NumPy", "fastest other"]
-    lines = []
-    for job, size in cells:
-        line: list[str | Html] = [job, report.size_name(size)]
-        for threads in counts:
-            ours = found.get((job, size, threads, "zeropoint"))
-            ours = ours or found.get((job, size, threads, "zeropoint-fresh"))
-            if ours is None:
-                line += [""] * (3 if small else 4)
-                continue
-            peer = times(ours.vs_fastest_peer)
-            line += [
-                report.time_name(ours.seconds),
-                *([f"{ours.gelem_per_s:.2g}"] if not small else []),
-                times(ours.vs_numpy),
-                f"{peer} {fastest.get(ours.cell, '')}".strip() if peer else "",
-            ]
-        lines.append(line)
+    titles, lines = group_table(group, rows)
+    cells = ([_code(line[0]), *line[1:]] for line in lines)
     everybody = [
         (
             row.job,
@@ -169,10 +145,16 @@ def _group(group: Group, rows: Sequence[Row], counts: Sequence[int]) -> str:
     return (
         f'<h2 id="{group.name}">{escape(group.title)}</h2>'
         f"<p class=soft>{escape(group.text)}</p>"
-        f"{_wide(table(lines, titles, inline=False))}"
+        f"{_wide(table(cells, titles, inline=False))}"
         f"<details><summary>Every system, {len(rows)} rows</summary>"
         f"{_wide(table(everybody, heads, left=(3,), inline=False))}</details>"
     )
+
+
+def _code(text: str) -> Html:
+    """A line's first words, whose name of a job is between backticks."""
+    _, name, rest = text.split("`", 2)
+    return Html(f"<code>{escape(name)}</code>{escape(rest)}")
 
 
 def _skipped(head: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,19 +127,6 @@ def aligned(table: Table) -> str:
     return "\n".join(f"  {line.rstrip()}" for line in lines)
 
 
-def answers(rows: Sequence[Row]) -> str:
-    """Is it faster for my case?  A line for each group, on the fewest threads."""
-    from .groups import answers as of  # which needs rows too
-
-    threads = min((row.threads for row in rows), default=1)
-    lines = [
-        (each.group.title, str(each.cells), str(each.numpy), str(each.peer))
-        for each in of(rows, threads)
-    ]
-    titles = (f"on {threads_name(threads)}", "cells", "NumPy by hand", "the fastest peer")
-    return f"How many times as fast as\n{aligned([titles, *lines])}"
-
-
 def skipped_lines(skipped: Sequence[dict[str, Any]]) -> str:
     """What nobody was measured on, and who is not here at all; the rest is for JSON and pages."""
     lines, few = [], set()
@@ -190,13 +178,18 @@ def load_rows(path: Path, kind: type[T]) -> tuple[dict[str, Any], list[T]]:
         raise ValueError(
             f"{path} is not a run of this suite (format {found}, not {FORMAT}); run it again"
         )
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     try:
-        rows = [kind(**_tuples(row)) for row in head.pop("rows")]
+        rows = [kind(**_known(row, known)) for row in head.pop("rows")]
     except TypeError as error:
         raise ValueError(f"{path} is another kind of run: {error}") from error
     return head, rows
 
 
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists alone, rows are compared with tuples."""
-    return {key: tuple(each) if isinstance(each, list) else each for key, each in row.items()}
+def _known(row: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    """What this version knows: later ones may have added fields.  JSON has no tuples."""
+    return {
+        key: tuple(each) if isinstance(each, list) else each
+        for key, each in row.items()
+        if key in known
+    }

@@ -100,18 +100,26 @@ def run(
     progress: Callable[[str], None],
 ) -> Iterator[list[Row]]:
     """Measure; yields the rows of each cell as it is done."""
+    whole = sum(
+        len(threads if size > FEW else threads[:1]) for job in jobs for size in job.sizes_of(sizes)
+    )
+    done = 0
     for job in jobs:
         if not job.sizes_of(sizes):
             own = ", ".join(map(str, job.sizes_of(None)))
             skips.add(EVERYBODY, f"none of these sizes; its own are {own}", job.name)
         for size in job.sizes_of(sizes):
             case = Case(job, size)
+            counts = threads if size > FEW else threads[:1]
+            done += len(counts)
             if reason := case.why_not():
                 skips.add(EVERYBODY, reason, job.name)
                 continue
             entrance = Entrance(case)
-            for count in threads if size > FEW else threads[:1]:
-                progress(f"{job.name}, size {size}, threads {count}")
+            for i, count in enumerate(counts, done + 1 - len(counts)):
+                elements = "1 element" if size == 1 else f"{size} elements"
+                named = "1 thread" if count == 1 else f"{count} threads"
+                progress(f"[{i}/{whole}] {job.name}, {elements}, {named}")
                 cell = _Cell(entrance, count)
                 for system in systems:
                     cell.enter(system, skips)
