@@ -121,6 +121,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/site; a warning or a link that leads nowhere is an error."""
+    session.install(".[docs]")
+    session.run("python", "-m", "sphinx", "-qEW", "docs", "build/site", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmark suite beside every peer that installs."""
     install_oracles(session, "test,parity,bench,demo")
