@@ -64,12 +64,13 @@ def deep(session: nox.Session) -> None:
 def spark_ray(session: nox.Session) -> None:
     """Embedding tables in Spark and Ray Data, the bits of one process; needs Java 17 or later.
 
-    `nox -s spark_ray -- --measure` takes the figures of docs/scale-out.md, on a quiet machine.
+    `nox -s spark_ray -- --measure` measures for docs/how-to/scale-out.md, on a quiet machine.
     """
     session.install(".[test,demo]", "pyspark[sql]>=4.1", "ray[data]>=2.50", env=CORE)
     session.run("pytest", "-s", "-v", "tests/test_examples_scale_out.py")
     if "--measure" in session.posargs:
-        run = ("bench.scale_out", "bench/results/scale_out.json", "--update", "docs/scale-out.md")
+        page = "docs/how-to/scale-out.md"
+        run = ("bench.scale_out", "bench/results/scale_out.json", "--update", page)
         session.run("python", "-m", *run, *session.posargs)
 
 

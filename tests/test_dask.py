@@ -622,7 +622,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xarray")
     pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).resolve().parents[1] / "docs" / "scale-out.md").read_text()
+    page = (Path(__file__).resolve().parents[1] / "docs/how-to/scale-out.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 4
     names: dict[str, Any] = {}

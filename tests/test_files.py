@@ -629,7 +629,7 @@ def test_progress(tmp_path, small_chunks):
     assert calls == [(1000, 3000), (2000, 3000), (3000, 3000)]
 
 
-DOCS = (Path(__file__).resolve().parents[1] / "docs" / "files.md").read_text()
+DOCS = (Path(__file__).resolve().parents[1] / "docs/how-to/files.md").read_text()
 
 
 def blocks(language):

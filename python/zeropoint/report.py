@@ -1,7 +1,7 @@
 """Where a file's error sits: `write` makes one page of HTML of a file of tensors or of a model.
 
 The figures are those of `zeropoint.error_stats` and `zeropoint.compare`.  The page has no script
-and needs no other file.  ``docs/report.md`` says what each figure means.
+and needs no other file.  ``docs/how-to/report.md`` says what each figure means.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class TensorReport:
     ways: tuple[Way, ...] = ()
     advice: str | None = None
     against: Against | None = None
-    cost: float = 0.0  #: its part of the file's error, see `docs/report.md`
+    cost: float = 0.0  #: its part of the file's error, see `docs/how-to/report.md`
     first_code: int = 0
     #: how many elements have each code, from the first on; of these ends how many were clipped
     codes: tuple[int, ...] = ()

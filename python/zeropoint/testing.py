@@ -8,7 +8,7 @@
 >>> testing.assert_conforms(quantize, "onnx")
 
 ``python -m zeropoint.testing FILE.json`` writes the same vectors for other languages, see
-docs/vectors.md.
+docs/reference/vectors.md.
 """
 
 from __future__ import annotations
@@ -400,7 +400,7 @@ def kit() -> str:
                     },
                 )
                 case["codes"][convention] = q.tobytes().hex()
-    head = {"about": "zeropoint's vectors, see docs/vectors.md", "format": 1, "kinds": KINDS}
+    head = {"about": "zeropoint's vectors: docs/reference/vectors.md", "format": 1, "kinds": KINDS}
     lines = ",\n".join(map(json.dumps, together.values()))
     return f'{json.dumps(head)[:-1]}, "cases": [\n{lines}\n]}}\n'
 
