@@ -1,34 +1,180 @@
-"""Sphinx's part of the API reference: what `autodoc` shows of the package, and how.
+"""What Sphinx shows of the package: the directive ``symbols``, signatures, links.
 
-The docstrings are NumPy's style; a name in single backticks is a link where it is public, and a
-parameter otherwise.
+A page of docs/reference/api lists the names of a module.  Docstrings are in NumPy's style, with
+names in single backticks; those that are public become links.
 """
-import sys
 
-sys.modules["zeropoint._core"] = None  # type: ignore[assignment]
-import inspect
-from sphinx.util.docutils import SphinxDirective
+from __future__ import annotations
+
+import contextlib
 import importlib
+import inspect
+import re
+import sys
+from typing import Any
+from unittest.mock import MagicMock
+
+from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+# without the core the functions are Python's, whose signatures have types
+sys.modules["zeropoint._core"] = None  # type: ignore[assignment]
+#: what modules import at their top; the pages are the same with and without them
+HEAVY = ["dask", "matplotlib", "onnxruntime", "pyarrow", "torch", "xarray", "zarr"]
+# numbers of onnx are converted and its types joined, which autodoc's mocks cannot
+sys.modules |= {name: MagicMock() for name in ("onnx", "onnx.external_data_helper")}
+
+#: names in annotations that say less than what they stand for
+PARAMS = "QuantParams | OffsetParams"
+TYPES = {
+    "Array": "numpy.ndarray",
+    "Params": PARAMS,
+    "QuantParams | Any": PARAMS,
+    "_Kind": PARAMS,
+    "_Data": "Dataset | DataArray",
+    "_Observer": "MinMaxObserver | HistogramObserver",
+    "_PathLike": "str | PathLike",
+    "_Reader": "CalibrationDataReader",
+    "Model": "ModelProto | str | PathLike",
+    "Patterns": "str | Iterable[str] | None",
+    "Progress": "Callable[[int, int], object]",
+    "np.dtype[Any]": "numpy.dtype",
+}
+
 
 class Symbols(SphinxDirective):
+    """``.. symbols:: MODULE`` and names: a table of their first lines, then all of each."""
+
     has_content = True
     required_arguments = 1
 
-    def run(self):
-        module = importlib.import_module(self.arguments[0])
-        names = [line for line in self.content if line]
-        lines = [f".. currentmodule:: {module.__name__}", "", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   {n}" for n in names]+[""]
-        for n in names:
-            o = getattr(module, n)
-            kind = "exception" if isinstance(o, type) and issubclass(o, BaseException) else "class" if isinstance(o,type) else "function" if callable(o) else "data"
-            lines += [f".. auto{kind}:: {n}", ""]
-            if kind=="class":
-                lines[-1:] = ["   :members:", "   :undoc-members:", "   :inherited-members: object, tuple, BaseCodec", ""]
-        return self.parse_text_to_nodes("\n".join(lines))
+    def run(self) -> list[Any]:
+        public = importlib.import_module("zeropoint")
+        with mock(HEAVY):
+            module = importlib.import_module(self.arguments[0])
+        table, whole = [".. list-table::", "   :widths: auto", ""], []
+        for name in self.content:
+            value = getattr(module, name)
+            elsewhere = module is not public and getattr(public, name, None) is value
+            link = f"zeropoint.{name}" if elsewhere else name
+            table += [f"   * - :py:obj:`{link}`", f"     - {first_line(name, value)}"]
+            whole += [] if elsewhere else documented(name, value)
+        text = [f".. py:currentmodule:: {module.__name__}", "", *table, "", *whole]
+        return self.parse_text_to_nodes("\n".join(text))
 
-def setup(app):
+
+def first_line(name: str, value: object) -> str:
+    if not callable(value):
+        return comment(name, value)
+    return linked(value, (inspect.getdoc(value) or "").partition("\n")[0])
+
+
+def documented(name: str, value: object) -> list[str]:
+    if not callable(value):
+        return [f".. py:data:: {name}", "", f"   {comment(name, value)}", ""]
+    if not isinstance(value, type):
+        return [f".. autofunction:: {name}", ""]
+    if issubclass(value, BaseException):
+        return [f".. autoexception:: {name}", ""]
+    # attributes that the parameters of the constructor explain are not shown once more
+    options = [":members:", ":inherited-members: object, tuple"]
+    options += [] if has_parameters(value) else [":undoc-members:"]
+    return [f".. autoclass:: {name}", *(f"   {option}" for option in options), ""]
+
+
+def comment(name: str, value: object) -> str:
+    """The ``#:`` comment of a constant, in the module where it is made."""
+    for module in [each for each in sys.modules if each.startswith("zeropoint")]:
+        if getattr(sys.modules[module], name, None) is value:
+            lines = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", name))
+            if lines:
+                return " ".join(lines).strip()
+    raise ValueError(f"{name} needs a comment that begins with #:")
+
+
+def has_parameters(value: object) -> bool:
+    return "Parameters\n---" in (inspect.getdoc(value) or "")
+
+
+# ---------------------------------------------------------------------------------------------
+# Signatures and links
+
+
+def signature(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, given: Any, returned: Any
+) -> tuple[str, str] | None:
+    """As in the source; none of a class that functions make, whose fields say the same."""
+    if what not in ("class", "function", "method"):
+        return None
+    if what == "class" and not has_parameters(value):
+        return "", ""
+    found = inspect.signature(value)
+    shown = []
+    for each in found.parameters.values():
+        if each.name in ("self", "cls"):
+            continue
+        if each.annotation == "Never":  # `*wrong`, which explains what is one argument too many
+            shown.append("*")
+            continue
+        if each.kind is each.KEYWORD_ONLY and not any(text.startswith("*") for text in shown):
+            shown.append("*")
+        text = {each.VAR_KEYWORD: "**", each.VAR_POSITIONAL: "*"}.get(each.kind, "") + each.name
+        if each.annotation is not each.empty:
+            text += f": {in_words(each.annotation)}"
+        if each.default is not each.empty:
+            text += f" = {each.default!r}"
+        shown.append(text)
+    if shown[-1:] == ["*"]:
+        del shown[-1]
+    result = "" if what == "class" else in_words(found.return_annotation)
+    return f"({', '.join(shown)})", result
+
+
+def in_words(annotation: Any) -> str:
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(r"\b(zp|_patterns)\.", "", text)
+    for name, meaning in TYPES.items():
+        text = re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", meaning, text)
+    return text
+
+
+def docstring(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    lines[:] = [linked(value, line) for line in lines]
+
+
+def linked(value: Any, line: str) -> str:
+    """Names of parameters as literals, as no link leads to them; calls as links."""
+    parameters: set[str] = set()
+    with contextlib.suppress(TypeError, ValueError):
+        parameters = set(inspect.signature(value).parameters)
+
+    def changed(found: re.Match[str]) -> str:
+        word, call = found[1], found[2]
+        if call:
+            return f":py:obj:`{word}{call} <{word}>`"
+        return f"``{word}``" if word in parameters else found[0]
+
+    return re.sub(r"(?<![`:\w])`([\w.]+)(\([^`]*\))?`(?!`)", changed, line)
+
+
+def link(app: Sphinx, environment: Any, node: Any, content: Any) -> Any:
+    """From a class of `zeropoint` in a docstring of another module."""
+    domain = environment.domains["py"]
+    name = node.get("reftarget", "").rpartition(".")[2]
+    found = domain.objects.get(f"zeropoint.{name}")
+    if node.get("refdomain") != "py" or found is None or not name[:1].isupper():
+        return None
+    return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, content)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("symbols", Symbols)
-    app.config.autodoc_mock_imports = ["torch","onnx","onnxruntime","matplotlib","dask","xarray","zarr","pyarrow"]
-    app.config.autodoc_member_order="bysource"
+    app.connect("autodoc-process-signature", signature)
+    app.connect("autodoc-process-docstring", docstring, priority=400)  # before napoleon's
+    app.connect("missing-reference", link)
     return {"parallel_read_safe": True}

@@ -31,7 +31,7 @@ _TOGETHER = 256  # channels whose codes, or different values, are counted at a t
 class ErrorStats:
     """The error of quantizing an array; computed in float64, the same for every backend."""
 
-    max_abs_error: float  #: largest |x' - x|, in the unit of x
+    max_abs_error: float  #: largest ``|x' - x|``, in the unit of x
     mean_abs_error: float
     mse: float  #: mean of (x' - x)^2
     sqnr_db: float  #: 10 log10(sum x^2 / sum (x' - x)^2); Inf where nothing is lost
