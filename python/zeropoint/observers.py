@@ -22,6 +22,8 @@ from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
 
+__all__ = ["METHODS", "HistogramObserver", "MinMaxObserver"]
+
 METHODS = ("minmax", "percentile", "mse", "entropy")  #: of `HistogramObserver.params`
 
 _MIN_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic

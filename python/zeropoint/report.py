@@ -126,6 +126,7 @@ class TensorReport:
 
     @property
     def max_abs_error(self) -> float:
+        """That of the other file if there is one; NaN where nothing is known."""
         found = self.against or self.stats
         return math.nan if found is None else found.max_abs_error
 
@@ -144,6 +145,7 @@ class Report:
 
     @property
     def measured(self) -> list[TensorReport]:
+        """The tensors with `stats`."""
         return [each for each in self.tensors if each.stats is not None]
 
     @property
