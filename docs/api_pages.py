@@ -11,10 +11,12 @@ import importlib
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 from unittest.mock import MagicMock
 
 from sphinx.application import Sphinx
+from sphinx.ext import napoleon
 from sphinx.ext.autodoc.mock import mock
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -43,6 +45,8 @@ TYPES = {
     "Progress": "Callable[[int, int], object]",
     "np.dtype[Any]": "numpy.dtype",
 }
+
+NAPOLEON = napoleon.Config(napoleon_use_rtype=False, napoleon_attr_annotations=False)
 
 
 class Symbols(SphinxDirective):
@@ -74,11 +78,15 @@ def first_line(name: str, value: object) -> str:
 
 def documented(name: str, value: object) -> list[str]:
     if not callable(value):
-        return [f".. py:data:: {name}", "", f"   {comment(name, value)}", ""]
+        return [f".. py:data:: {name}", "", f"   {comment(name, value)}", "", *content(value)]
     if not isinstance(value, type):
         return [f".. autofunction:: {name}", ""]
     if issubclass(value, BaseException):
         return [f".. autoexception:: {name}", ""]
+    for each in value.__mro__:
+        if each.__module__.startswith("zeropoint"):
+            kinds = inspect.get_annotations(each).items()
+            each.__annotations__ = {name: in_words(kind) for name, kind in kinds}
     # attributes that the parameters of the constructor explain are not shown once more
     options = [":members:", ":inherited-members: object, tuple"]
     options += [] if has_parameters(value) else [":undoc-members:"]
@@ -93,6 +101,17 @@ def comment(name: str, value: object) -> str:
             if lines:
                 return " ".join(lines).strip()
     raise ValueError(f"{name} needs a comment that begins with #:")
+
+
+def content(value: Any) -> list[str]:
+    if not isinstance(value, Mapping):
+        text = ", ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+        return [f"   ``{text}``", ""]
+    rows = [
+        f"      * - ``{key}``\n        - {f'``{row.formula}``: {row.same_bits_as}' if hasattr(row, 'formula') else row}"
+        for key, row in value.items()
+    ]
+    return ["   .. list-table::", "      :widths: auto", "", *rows, ""]
 
 
 def has_parameters(value: object) -> bool:
@@ -134,7 +153,8 @@ def signature(
 
 
 def in_words(annotation: Any) -> str:
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = getattr(annotation, "__forward_arg__", annotation)
+    text = text if isinstance(text, str) else inspect.formatannotation(text)
     text = re.sub(r"\b(zp|_patterns)\.", "", text)
     for name, meaning in TYPES.items():
         text = re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", meaning, text)
@@ -144,7 +164,12 @@ def in_words(annotation: Any) -> str:
 def docstring(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
-    lines[:] = [linked(value, line) for line in lines]
+    """NumPy's sections, links; in the comment of an attribute a colon has no meaning."""
+    text = [linked(value, line) for line in lines]
+    if what not in ("attribute", "data"):
+        kind = "method" if what == "property" else what
+        text = napoleon.NumpyDocstring(text, NAPOLEON, app, kind, name, value, options).lines()
+    lines[:] = text
 
 
 def linked(value: Any, line: str) -> str:
@@ -163,11 +188,9 @@ def linked(value: Any, line: str) -> str:
 
 
 def link(app: Sphinx, environment: Any, node: Any, content: Any) -> Any:
-    """From a class of `zeropoint` in a docstring of another module."""
-    domain = environment.domains["py"]
-    name = node.get("reftarget", "").rpartition(".")[2]
-    found = domain.objects.get(f"zeropoint.{name}")
-    if node.get("refdomain") != "py" or found is None or not name[:1].isupper():
+    """From a name of `zeropoint` in a docstring or signature of another module."""
+    found = environment.domains["py"].objects.get(f"zeropoint.{node.get('reftarget')}")
+    if node.get("refdomain") != "py" or found is None:
         return None
     return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, content)
 
@@ -175,6 +198,6 @@ def link(app: Sphinx, environment: Any, node: Any, content: Any) -> Any:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("symbols", Symbols)
     app.connect("autodoc-process-signature", signature)
-    app.connect("autodoc-process-docstring", docstring, priority=400)  # before napoleon's
+    app.connect("autodoc-process-docstring", docstring)
     app.connect("missing-reference", link)
     return {"parallel_read_safe": True}

@@ -99,11 +99,10 @@ class TensorReport:
     against: Against | None = None
     cost: float = 0.0  #: its part of the file's error, see `docs/how-to/report.md`
     first_code: int = 0
-    #: how many elements have each code, from the first on; of these ends how many were clipped
-    codes: tuple[int, ...] = ()
-    clipped: tuple[int, int] = (0, 0)
-    #: the channels of the axis: the root mean square error, as a part of that of the values
+    codes: tuple[int, ...] = ()  #: how many elements have each code, from the first on
+    clipped: tuple[int, int] = (0, 0)  #: of those at the ends
     axis: int | None = None
+    #: along it: the root mean square error of each, as a part of that of the values
     channels: tuple[float, ...] = ()
 
     @property
