@@ -1,7 +1,8 @@
-"""What Sphinx shows of the package: the directive ``symbols``, signatures, links.
+"""What Sphinx shows of the package: the lists of docs/reference/api, signatures, links.
 
-A page of docs/reference/api lists the names of a module.  Docstrings are in NumPy's style, with
-names in single backticks; those that are public become links.
+``:::{docstring} MODULE`` is that of a module, ``:::{symbols} MODULE`` with a name on each line a
+table of these and then all of each.  Docstrings are in NumPy's style, with names in single
+backticks; what is public becomes a link.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from sphinx.application import Sphinx
 from sphinx.ext import napoleon
 from sphinx.ext.autodoc.mock import mock
 from sphinx.pycode import ModuleAnalyzer
-from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 # without the core the functions are Python's, whose signatures have types
@@ -49,25 +49,34 @@ TYPES = {
 NAPOLEON = napoleon.Config(napoleon_use_rtype=False, napoleon_attr_annotations=False)
 
 
-class Symbols(SphinxDirective):
-    """``.. symbols:: MODULE`` and names: a table of their first lines, then all of each."""
+def expand(app: Sphinx, page: str, source: list[str]) -> None:
+    """``docstring`` and ``symbols`` of a page as reStructuredText, which `autodoc` needs."""
 
-    has_content = True
-    required_arguments = 1
+    def expanded(found: re.Match[str]) -> str:
+        if found[1] == "docstring":
+            lines = [f".. automodule:: {found[2]}", "   :no-members:"]
+        else:
+            lines = symbols(found[2], found[3].split())
+        return "\n".join(["```{eval-rst}", *lines, "```"])
 
-    def run(self) -> list[Any]:
-        public = importlib.import_module("zeropoint")
-        with mock(HEAVY):
-            module = importlib.import_module(self.arguments[0])
-        table, whole = [".. list-table::", "   :widths: auto", ""], []
-        for name in self.content:
-            value = getattr(module, name)
-            elsewhere = module is not public and getattr(public, name, None) is value
-            link = f"zeropoint.{name}" if elsewhere else name
-            table += [f"   * - :py:obj:`{link}`", f"     - {first_line(name, value)}"]
-            whole += [] if elsewhere else documented(name, value)
-        text = [f".. py:currentmodule:: {module.__name__}", "", *table, "", *whole]
-        return self.parse_text_to_nodes("\n".join(text))
+    if page.startswith("reference/api/"):
+        block = r"^:::\{(docstring|symbols)\} (\S+)\n((?:\w+\n)*):::$"
+        source[0] = re.sub(block, expanded, source[0], flags=re.MULTILINE)
+
+
+def symbols(name: str, names: list[str]) -> list[str]:
+    """A table of their first lines, then all of each."""
+    public = importlib.import_module("zeropoint")
+    with mock(HEAVY):
+        module = importlib.import_module(name)
+    table, whole = [".. list-table::", "   :widths: auto", ""], list[str]()
+    for name in names:
+        value = getattr(module, name)
+        elsewhere = module is not public and getattr(public, name, None) is value
+        link = f"zeropoint.{name}" if elsewhere else name
+        table += [f"   * - :py:obj:`{link}`", f"     - {first_line(name, value)}"]
+        whole += [] if elsewhere else documented(name, value)
+    return [f".. py:currentmodule:: {module.__name__}", "", *table, "", *whole]
 
 
 def first_line(name: str, value: object) -> str:
@@ -107,10 +116,10 @@ def content(value: Any) -> list[str]:
     if not isinstance(value, Mapping):
         text = ", ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
         return [f"   ``{text}``", ""]
-    rows = [
-        f"      * - ``{key}``\n        - {f'``{row.formula}``: {row.same_bits_as}' if hasattr(row, 'formula') else row}"
-        for key, row in value.items()
-    ]
+    rows = []
+    for key, row in value.items():
+        text = row if isinstance(row, str) else f"``{row.formula}``: {row.same_bits_as}"
+        rows += [f"      * - ``{key}``", f"        - {text}"]
     return ["   .. list-table::", "      :widths: auto", "", *rows, ""]
 
 
@@ -196,7 +205,7 @@ def link(app: Sphinx, environment: Any, node: Any, content: Any) -> Any:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_directive("symbols", Symbols)
+    app.connect("source-read", expand)
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("missing-reference", link)

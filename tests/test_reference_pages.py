@@ -53,7 +53,9 @@ def options(parser: argparse.ArgumentParser, title: str = "") -> str:
     """A table of each group of arguments."""
     text = []
     for group in parser._action_groups:
-        rows = [[named(action), meaning(action)] for action in group._group_actions if shown(action)]
+        rows = [
+            [named(action), meaning(action)] for action in group._group_actions if shown(action)
+        ]
         if rows:
             of = title or str(group.title).capitalize()
             head = "argument" if of.startswith("Positional") else "option"
