@@ -97,7 +97,7 @@ def documented(name: str, value: object) -> list[str]:
             kinds = inspect.get_annotations(each).items()
             each.__annotations__ = {name: in_words(kind) for name, kind in kinds}
     # attributes that the parameters of the constructor explain are not shown once more
-    options = [":members:", ":inherited-members: object, tuple"]
+    options = [":members:", ":inherited-members: object, tuple", ":special-members: __call__"]
     options += [] if has_parameters(value) else [":undoc-members:"]
     return [f".. autoclass:: {name}", *(f"   {option}" for option in options), ""]
 

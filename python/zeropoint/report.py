@@ -41,7 +41,7 @@ from ._params import Params
 from ._profile import Profile
 from ._reference import MOST, Array, working_dtype
 
-__all__ = ["Report", "TensorReport", "Way", "write"]
+__all__ = ["Against", "Report", "TensorReport", "Way", "write"]
 
 _PASSES = 16  # over a tensor, about
 _AT_ONCE = 1 << 26  # elements, whose scales in blocks of 32 take some 100 MB
