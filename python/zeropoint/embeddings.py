@@ -265,7 +265,7 @@ class EmbeddingQuantizer:
         return quantize(x, params)
 
     def fit_transform(self, x: Any) -> Any:
-        """``fit(x).transform(x)``."""
+        """`fit` and `transform` of `x` in one call, which returns what the second does."""
         return self.fit(x).transform(x)
 
     def inverse_transform(self, codes: Any, *, dtype: Any = None) -> Array:
