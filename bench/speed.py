@@ -1,10 +1,11 @@
-"""The figures of docs/speed.md, made from a run and never typed.
+"""The figures of docs/speed.md and the line of README, made from a run and never typed.
 
     python -m bench.speed FILE.json             print them
-    python -m bench.speed FILE.json --update    put them into the page
+    python -m bench.speed FILE.json --update    put them into the pages
 
 What lies between ``<!-- answers:begin -->`` and ``<!-- answers:end -->`` is replaced: a line for
-each case; and between ``<!-- bench:begin -->`` and ``<!-- bench:end -->``: all cells, by case.
+each case; and between ``<!-- bench:begin -->`` and ``<!-- bench:end -->``: all cells, by case, or
+README's line.
 """
 
 from __future__ import annotations
@@ -16,20 +17,41 @@ from typing import Any
 
 from . import report
 from .groups import LOADED, Group, Ratios, answers, by_group, table
+from .jobs import KI, MI
 from .machine import ROOT, doubts
 from .suite import Row
 
-PAGE = ROOT / "docs/speed.md"
+README_SIZES = (64 * KI, MI, 64 * MI)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
     parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
-    parser.add_argument("--update", action="store_true", help="rewrite docs/speed.md")
+    parser.add_argument("--update", action="store_true", help="rewrite the pages")
     options = parser.parse_args(arguments)
     run = report.load(options.run)
-    page = PAGE if options.update else None
-    return max(report.put(text(*run), page, what) for what, text in PARTS.items())
+    return max(
+        report.put(text(*run), ROOT / page if options.update else None, what)
+        for (page, what), text in PARTS.items()
+    )
+
+
+def readme(head: dict[str, Any], rows: Sequence[Row]) -> str:
+    """How many times as fast as NumPy, on one thread."""
+    found = {(*row.cell, row.system): row.vs_numpy for row in rows}
+    ratios = [
+        ratio
+        for size in README_SIZES
+        for system in ("zeropoint-fresh", "zeropoint")
+        if (ratio := found.get(("quantize", size, 1, system)))
+    ]
+    if not ratios:
+        return ""
+    return (
+        f"On one thread `zp.quantize` is {min(ratios):.2g} to {max(ratios):.2g} times as fast as "
+        f"that line in NumPy,\non {report.size_name(README_SIZES[0])} to "
+        f"{report.size_name(README_SIZES[-1])} elements with {head['zeropoint']['backends'][0]}."
+    )
 
 
 def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
@@ -81,7 +103,11 @@ def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
     return "\n\n".join(parts)
 
 
-PARTS = {"answers": summary, "bench": tables}
+PARTS = {
+    ("README.md", "bench"): readme,
+    ("docs/speed.md", "answers"): summary,
+    ("docs/speed.md", "bench"): tables,
+}
 
 
 def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
