@@ -127,18 +127,24 @@ def _heading(head: dict[str, object]) -> str:
 
 def _show(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m bench show", description="A run once more, as text or as a page."
+        prog="python -m bench show",
+        allow_abbrev=False,
+        description="A run once more, as text or as a page; or several of one machine and commit, "
+        "as one: of two with the same cell, the later counts.",
     )
-    parser.add_argument("run", type=Path, metavar="FILE.json", help="what --json wrote")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="FILE.json", help="what --json wrote")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all as one run")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page")
     options = parser.parse_args(given)
     try:
-        head, rows = report.load(options.run)
+        head, rows = report.joined([report.load(path) for path in options.runs])
     except (OSError, ValueError) as error:
         print(f"bench show: {error}", file=sys.stderr)
         return 2
     print(_heading(head))
     print(answers_text(rows))
+    if options.json:
+        report.save(options.json, head, "rows", [asdict(row) for row in rows])
     if options.html:
         options.html.write_text(page.of_run(head, rows), encoding="utf-8")
     return 0

@@ -186,6 +186,28 @@ def load_rows(path: Path, kind: type[T]) -> tuple[dict[str, Any], list[T]]:
     return head, rows
 
 
+def joined(runs: Sequence[tuple[dict[str, Any], list[Row]]]) -> tuple[dict[str, Any], list[Row]]:
+    """Several runs of one machine and commit as one."""
+    heads = [head for head, _ in runs]
+    first = heads[0]
+    for name in ("cpu", "cores", "system"):
+        found = {str(head["machine"].get(name)) for head in heads}
+        if len(found) > 1:
+            raise ValueError(f"runs of two machines are not one: {name} {' and '.join(found)}")
+    commits = {head["commit"] for head in heads}
+    if len(commits) > 1:
+        raise ValueError(f"runs of several commits are not one: {', '.join(sorted(commits))}")
+    rows = {(*row.cell, row.system): row for _, found_rows in runs for row in found_rows}
+    whole = {
+        **first,
+        "command": "; ".join(dict.fromkeys(head["command"] for head in heads)),
+        "versions": {name: number for head in heads for name, number in head["versions"].items()},
+        "notes": {name: note for head in heads for name, note in head["notes"].items()},
+        "skipped": [each for head in heads for each in head.get("skipped", [])],
+    }
+    return whole, list(rows.values())
+
+
 def _known(row: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """What this version knows: later ones may have added fields.  JSON has no tuples."""
     return {

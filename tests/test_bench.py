@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.util
@@ -10,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -741,6 +743,55 @@ def test_the_benchmark_measures_and_writes(
     assert again.read_text() == html.read_text()
     assert cli.main(["show", str(tmp_path / "absent.json")]) == 2
     assert cli.main(["compare", str(run), str(run), "--fail-over", "1"]) == 0
+
+
+def test_the_commands_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is one that the parsers take, and every field of a row is explained."""
+    guide = (machine.ROOT / "docs/how-to/benchmark.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    python -m (bench\S*)(.*)$", guide, re.MULTILINE)
+    assert len(lines) > 10
+
+    class Parsed(Exception):
+        pass
+
+    def stop(self: Any, *arguments: Any) -> Any:
+        parsed(self, *arguments)
+        raise Parsed
+
+    parsed = argparse.ArgumentParser.parse_known_args
+    for module, rest in lines:
+        main = importlib.import_module("bench.cli" if module == "bench" else module).main
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_known_args", stop)
+            with pytest.raises(Parsed):
+                main(shlex.split(rest, comments=True))
+    head = machine.describe([])
+    fields = (field.name for field in dataclasses.fields(suite.Row))
+    for name in (*fields, *head, *head["machine"]):
+        assert f"`{name}`" in guide, name
+
+
+def test_several_runs_as_one(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = written(tmp_path / "one.json", a_run()[:4], command="first")
+    two = written(tmp_path / "two.json", a_run(2.0)[2:], command="second", versions={"torch": "3"})
+    out = tmp_path / "out.json"
+    assert cli.main(["show", one, two, "--json", str(out)]) == 0
+    head, rows = report.load(out)
+    assert len(rows) == len(a_run())
+    assert rows[2].seconds == pytest.approx(a_run(2.0)[2].seconds, rel=1e-5)  # the later
+    assert (head["command"], sorted(head["versions"])) == (
+        "first; second",
+        ["numba", "numpy", "torch"],
+    )
+    assert len(head["skipped"]) == 2
+    capsys.readouterr()
+    for changes, message in (
+        ({"commit": "def"}, "runs of several commits are not one: abc, def"),
+        ({"machine": {**HEAD["machine"], "cores": 8}}, "runs of two machines are not one: cores"),
+    ):
+        other = written(tmp_path / "other.json", a_run(), **changes)
+        assert cli.main(["show", one, other]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_list_of_what_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
