@@ -7,6 +7,7 @@ includes the file.  When the site is written every link in it is followed (`link
 
 from __future__ import annotations
 
+import functools
 import html
 import os.path
 import re
@@ -73,32 +74,43 @@ INCLUDED = {
 }
 
 
-def shown() -> Iterator[Path]:
+@functools.cache
+def shown() -> list[Path]:
     """The files and folders that become pages."""
-    for name in SHOWN:
-        for path in [ROOT / name, *sorted((ROOT / name).rglob("*"))]:
-            if "__pycache__" not in path.parts and (path.is_dir() or path.suffix in LANGUAGES):
-                yield path
+    found = [path for name in SHOWN for path in [ROOT / name, *sorted((ROOT / name).rglob("*"))]]
+    return [
+        path
+        for path in found
+        if "__pycache__" not in path.parts and (path.is_dir() or path.suffix in LANGUAGES)
+    ]
 
 
 def page_of(path: Path) -> str:
     """The name of the page that shows a file or folder of the project, or nothing."""
     inside = path.relative_to(ROOT).as_posix()
-    return INCLUDED.get(inside) or (f"source/{inside}" if path in set(shown()) else "")
+    return INCLUDED.get(inside) or (f"source/{inside}" if path in shown() else "")
 
 
 def lead_to_pages(app: Sphinx, document: nodes.document) -> None:
     """A link to a file or folder that has a page leads there; to any other file: a download."""
-    for node in list(document.findall(addnodes.download_reference)) + [
-        node
-        for node in document.findall(addnodes.pending_xref)
-        if node["reftype"] == "myst" and not node.get("refdomain")
-    ]:
-        target = node["reftarget"].partition("#")[0]
-        path = Path(os.path.normpath(Path(app.srcdir, app.env.docname).parent / target))
-        if target and path.is_relative_to(ROOT) and (page := page_of(path)):
-            uri = app.builder.get_relative_uri(app.env.docname, page)
-            node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
+    folder = Path(app.srcdir, app.env.docname).parent
+    for kind in (addnodes.download_reference, addnodes.pending_xref):
+        for node in list(document.findall(kind)):
+            target = Path(node["reftarget"].partition("#")[0])
+            if node["reftype"] != "myst" or not target.name:
+                continue
+            if node.get("refdomain") == "doc":  # Markdown
+                path = Path(app.srcdir, f"{target}.md").resolve()
+                if path.is_relative_to(ROOT) and (page := page_of(path)):
+                    node["reftarget"] = page
+                continue
+            for start in (folder, ROOT):  # the second: in the text of an included page
+                path = Path(os.path.normpath(start / target))
+                if path.is_relative_to(ROOT) and (page := page_of(path)):
+                    uri = app.builder.get_relative_uri(app.env.docname, page)
+                    link = nodes.reference("", "", *node.children, refuri=uri, internal=True)
+                    node.replace_self(link)
+                    break
 
 
 def pages_of_sources(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -109,7 +121,7 @@ def pages_of_sources(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
                 f'<li><a href="{html.escape(app.builder.get_relative_uri(page, page_of(each)))}">'
                 f"<code>{html.escape(each.name)}</code></a> {html.escape(first_words(each))}</li>"
                 for each in sorted(path.iterdir())
-                if each in set(shown())
+                if each in shown()
             ]
             body = f"<ul>{''.join(rows)}</ul>"
         else:
