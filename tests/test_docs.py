@@ -9,7 +9,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import math
 import re
 import runpy
 import shlex
@@ -166,18 +165,13 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
         Path("image.tflite").write_bytes(example["image_model"]())
 
 
-def alike(printed: str, shown: str) -> bool:
-    """Whether the words are the same; a number with a point may be another CPU's sum."""
-    words, wanted = (re.split(r"[\s\[\]%]+", text.strip()) for text in (printed, shown))
-    number = re.compile(r"-?\d+\.\d*(e-?\d+)?")
-    return len(words) == len(wanted) and all(
-        a == b
-        or (
-            number.fullmatch(a)
-            and number.fullmatch(b)
-            and math.isclose(float(a), float(b), rel_tol=2e-3)
-        )
-        for a, b in zip(words, wanted, strict=True)
+def alike(printed: str, shown: str, loosely: bool) -> bool:
+    """Whether the words are the same, and the numbers: loosely what another CPU's sums may give."""
+    pattern = re.compile(r"(-?\d+(?:\.\d*)?(?:e-?\d+)?)")
+    ours, wanted = (pattern.split(" ".join(text.split())) for text in (printed, shown))
+    return len(ours) == len(wanted) and all(
+        a == b or (loosely and i % 2 and abs(float(a) - float(b)) <= max(1, abs(float(b)) / 50))
+        for i, (a, b) in enumerate(zip(ours, wanted, strict=True))
     )
 
 
@@ -200,7 +194,8 @@ def test_every_block_runs_when_pasted(section: str, capsys: pytest.CaptureFixtur
             capsys.readouterr()
             exec(compile(block.code, where, "exec", dont_inherit=True), names)
         elif block.language == "text":
-            assert alike(capsys.readouterr().out, block.code), where
+            with_engine = "onnxruntime" in names  # its sums depend on the CPU, as those of BLAS do
+            assert alike(capsys.readouterr().out, block.code, with_engine), where
         elif block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():
                 program, *arguments = shlex.split(line, comments=True)
