@@ -66,7 +66,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": [], "footer_icons": []}
 pygments_style, pygments_dark_style = "tango", "github-dark"
-copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # that is what code prints
 
 # ---------------------------------------------------------------------------------------------
 # Files outside of docs/
