@@ -54,7 +54,6 @@ toc_object_entries_show_parents = "hide"
 default_role = "py:obj"  # of docstrings
 highlight_language = "none"
 myst_enable_extensions = ["colon_fence"]
-suppress_warnings = ["myst.header"]  # TEMPORARY, until speed.md has second headings
 myst_heading_anchors = 4  # by the names that code hosts give them
 
 html_theme = "furo"
@@ -148,14 +147,21 @@ def first_words(path: Path) -> str:
     return line.strip('"/*# ')
 
 
-def let_names_break(
+def break_lines(
     app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document | None
 ) -> None:
-    """Long names in the text end a line where a person would, so that no table is too wide."""
-    context["body"] = re.sub(
+    """Long names in the text end a line where a person would, so that no table is too wide; in
+    tables a number stays beside its unit."""
+    body = re.sub(
         r'(?<=<span class="pre">)[^<]{12,}',
         lambda name: re.sub(r"(?<=[_./,(=])(?=\w)|(?<=[a-z])(?=[A-Z])", "<wbr>", name[0]),
         context.get("body", ""),
+    )
+    context["body"] = re.sub(
+        r"<td>.*?</td>",
+        lambda cell: re.sub(r"(?<=\d) (?=([mnu]?s|[kKMGT]i?B|[KMG]i|dB|x)\b)", "&#160;", cell[0]),
+        body,
+        flags=re.DOTALL,
     )
 
 
@@ -168,5 +174,5 @@ def check_site(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("doctree-read", lead_to_pages, priority=100)  # before downloads are collected
     app.connect("html-collect-pages", pages_of_sources)
-    app.connect("html-page-context", let_names_break)
+    app.connect("html-page-context", break_lines)
     app.connect("build-finished", check_site)
