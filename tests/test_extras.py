@@ -177,8 +177,8 @@ def named(commands: list[str]) -> tuple[set[str], list[set[str]]]:
 
 
 def recipe(example: Path) -> str:
-    """The page of docs that has a link to an example, or nothing."""
-    pages = (page.read_text() for page in sorted(ROOT.glob("docs/**/*.md")))
+    """The how-to page that has a link to an example, or nothing."""
+    pages = (page.read_text() for page in sorted(ROOT.glob("docs/how-to/*.md")))
     return next((page for page in pages if f"/examples/{example.name})" in page), "")
 
 
