@@ -21,6 +21,8 @@ from .test_public_questions import between, table
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"
 INCLUDE = ROOT / "cpp/include/zeropoint"
+#: in prose: options and names that only code has
+CODE = r"(?<![\w`:.-])(?:--[\w-]+|(?:\w+(?:::|\.))*(?:\w+::\w+|\w*_\w+)(?:\(\))?)"
 BLOCKS = re.DOTALL | re.MULTILINE
 
 
@@ -87,8 +89,9 @@ def meaning(action: argparse.Action) -> str:
 def prose(text: str | None) -> str:
     """Text of help or of a comment as Markdown on one line."""
     parts = re.split(r"(`[^`]*`)", " ".join((text or "").split()))
-    parts[::2] = [re.sub(r"([*|<\[])", r"\\\1", part) for part in parts[::2]]
-    return re.sub(r"(?<![\w`])--[\w-]+", r"`\g<0>`", "".join(parts))
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(CODE, r"`\g<0>`", re.sub(r"([*|<\[])", r"\\\1", parts[i]))
+    return "".join(parts)
 
 
 # ---------------------------------------------------------------------------------------------
