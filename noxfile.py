@@ -64,12 +64,12 @@ def deep(session: nox.Session) -> None:
 def spark_ray(session: nox.Session) -> None:
     """Embedding tables in Spark and Ray Data, the bits of one process; needs Java 17 or later.
 
-    `nox -s spark_ray -- --measure` measures for docs/how-to/scale-out.md, on a quiet machine.
+    `nox -s spark_ray -- --measure` measures for docs/measured.md, on a quiet machine.
     """
     session.install(".[test,demo]", "pyspark[sql]>=4.1", "ray[data]>=2.50", env=CORE)
     session.run("pytest", "-s", "-v", "tests/test_examples_scale_out.py")
     if "--measure" in session.posargs:
-        page = "docs/how-to/scale-out.md"
+        page = "docs/measured.md"
         run = ("bench.scale_out", "bench/results/scale_out.json", "--update", page)
         session.run("python", "-m", *run, *session.posargs)
 
@@ -118,6 +118,13 @@ def lint(session: nox.Session) -> None:
         "git", "ls-files", "cpp/*.h", "cpp/*.hpp", "cpp/*.cpp", external=True, silent=True
     )
     session.run("clang-format", "--dry-run", "--Werror", *str(sources).split())
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/site; a warning or a link that leads nowhere is an error."""
+    session.install(".[docs]")
+    session.run("python", "-m", "sphinx", "-qEW", "docs", "build/site", *session.posargs)
 
 
 @nox.session

@@ -9,12 +9,14 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import re
 import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +74,7 @@ class Block(NamedTuple):
 
 
 def sections(page: Path) -> dict[str, list[Block]]:
-    """The blocks of code under each heading of a page."""
+    """The blocks of code under each heading of a page; the tutorial is read from top to bottom."""
     found: dict[str, list[Block]] = {}
     heading, block = "", None
     for number, line in enumerate(page.read_text().splitlines(), 1):
@@ -84,7 +86,7 @@ def sections(page: Path) -> dict[str, list[Block]]:
                 block = None
         elif block is not None:
             block = block._replace(code=f"{block.code}{line}\n")
-        elif line.startswith("#"):
+        elif line.startswith("#") and page.name != "tutorial.md":
             heading = line.lstrip("# ")
     assert block is None, f"{page.name}: the block of line {block.line} has no end"
     return found
@@ -164,11 +166,29 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
         Path("image.tflite").write_bytes(example["image_model"]())
 
 
+def alike(printed: str, shown: str) -> bool:
+    """Whether the words are the same; a number with a point may be another CPU's sum."""
+    words, wanted = (re.split(r"[\s\[\]%]+", text.strip()) for text in (printed, shown))
+    number = re.compile(r"-?\d+\.\d*(e-?\d+)?")
+    return len(words) == len(wanted) and all(
+        a == b
+        or (
+            number.fullmatch(a)
+            and number.fullmatch(b)
+            and math.isclose(float(a), float(b), rel_tol=2e-3)
+        )
+        for a, b in zip(words, wanted, strict=True)
+    )
+
+
 @pytest.mark.usefixtures("models")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name != QUICK_START])
-def test_every_block_runs_when_pasted(section: str) -> None:
-    """Those of one section one after the other, as a reader pastes them."""
+def test_every_block_runs_when_pasted(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of one section one after the other, as a reader pastes them.
+
+    A block of text is what the block before it prints.
+    """
     names: dict[str, object] = {"__name__": "__main__"}
     lacking: list[str] = []
     for block in SECTIONS[section]:
@@ -177,7 +197,10 @@ def test_every_block_runs_when_pasted(section: str) -> None:
             if absent := missing(block.code):
                 lacking.append(f"{where}: NOT RUN, for want of {', '.join(absent)}")
                 break  # the next blocks go on with its names
+            capsys.readouterr()
             exec(compile(block.code, where, "exec", dont_inherit=True), names)
+        elif block.language == "text":
+            assert alike(capsys.readouterr().out, block.code), where
         elif block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():
                 program, *arguments = shlex.split(line, comments=True)
@@ -318,11 +341,6 @@ def test_readme_fits_four_screens() -> None:
     assert all(len(line) <= 110 for line in lines if not line.startswith("|"))
 
 
-def test_every_page_is_found_from_readme() -> None:
-    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", README))
-    assert linked == {str(page.relative_to(ROOT)) for page in ROOT.glob("docs/**/*.md")}
-
-
 def test_the_map_of_the_tree_is_complete() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     modules = {path.stem for path in PACKAGE.glob("zeropoint/*.py")} - {"__init__", "__main__"}
@@ -330,10 +348,38 @@ def test_the_map_of_the_tree_is_complete() -> None:
     assert not {name for name in modules | sources if not re.search(rf"\b{name}\b", text)}
 
 
-def test_links() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+def anchors(page: Path) -> set[str]:
+    """What `page.md#name` can lead to, by the names that code hosts give to headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found: Counter[str] = Counter()
+    names = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        names.add(f"{name}-{found[name]}" if found[name] else name)
+        found[name] += 1
+    return names
+
+
+LINKING = [*PAGES, *(page for page in sorted(ROOT.glob("*.md")) if page not in PAGES)]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page: Path) -> None:
+    """Within the project they lead to something, on a code host too; others are of good form.
+
+    The links of the site are followed when it is built (docs/conf.py).
+    """
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)]+)\)|^\[[^\]]+\]: (\S+)$", text, re.MULTILINE):
+        where, _, name = "".join(target).partition("#")
+        if "://" in where:
+            assert re.fullmatch(r"https://[a-z0-9.-]+\.[a-z]+(/[\w./~%+=&?-]*)?", where), target
+        else:
+            file = (page.parent / where).resolve() if where else page
+            assert file.is_relative_to(ROOT), target
+            assert file.exists(), target
+            assert not name or name in anchors(file), target
 
 
 def test_version_is_in_the_changelog() -> None:

@@ -29,7 +29,7 @@ def test_the_packages_are_those_of_the_project() -> None:
     for_users = {
         name: packages
         for name, packages in PROJECT["optional-dependencies"].items()
-        if name not in ("test", "parity", "bench")
+        if name not in ("test", "parity", "bench", "docs")
     }
     assert for_users == _extras.EXTRAS
 

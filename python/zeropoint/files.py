@@ -25,7 +25,7 @@ Of an `OffsetParams` there are ``NAME_scale`` or, of the conventions that keep t
 `quantize_file` copies all other tensors, and the metadata of the source.  A model's folder is a
 source and a target like a file.  ``docs/how-to/files.md`` says more.
 
-A ``.parquet`` file has columns in place of tensors: `zeropoint.arrow`, ``docs/how-to/columns.md``.
+A ``.parquet`` file has columns in place of tensors: `zeropoint.arrow`, ``docs/how-to/parquet.md``.
 """
 
 from __future__ import annotations
