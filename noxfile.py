@@ -8,7 +8,10 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
 BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
-CHECKS = ("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
+CHECKS = (
+    *("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz"),
+    *("python-asan", "python-tsan"),
+)
 
 
 def install_oracles(session: nox.Session, extras: str) -> None:

@@ -20,10 +20,11 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-import zeropoint
-
 sys.path.insert(0, os.path.dirname(__file__))
+import api_pages  # before zeropoint, whose core it hides
 import links
+
+import zeropoint
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = logging.getLogger("zeropoint.docs")
@@ -36,13 +37,20 @@ version = release = zeropoint.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
+    "api_pages",
     "sphinx_copybutton",
     "sphinx_design",
 ]
 exclude_patterns = ["_templates"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!zeropoint).*")]  # there is no inventory of NumPy offline
+autodoc_mock_imports = api_pages.HEAVY
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+add_module_names = False  # the title of the page has it
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+default_role = "py:obj"  # of docstrings
 highlight_language = "none"
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["myst.header"]  # TEMPORARY, until speed.md has second headings

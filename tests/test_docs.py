@@ -9,7 +9,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import math
 import re
 import runpy
 import shlex
@@ -50,7 +49,7 @@ def test_conventions_table() -> None:
     for name, row in zp.CONVENTIONS.items():
         cells = named(name, row), f"`{row.formula}`", row.same_bits_as, row.default_rule
         rows.append(f"| {' | '.join(cells)} |")
-    assert table(README, "conventions") == rows
+    assert table((ROOT / "docs/conventions.md").read_text(), "conventions") == rows
 
 
 def test_table_of_real_offsets() -> None:
@@ -166,18 +165,13 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
         Path("image.tflite").write_bytes(example["image_model"]())
 
 
-def alike(printed: str, shown: str) -> bool:
-    """Whether the words are the same; a number with a point may be another CPU's sum."""
-    words, wanted = (re.split(r"[\s\[\]%]+", text.strip()) for text in (printed, shown))
-    number = re.compile(r"-?\d+\.\d*(e-?\d+)?")
-    return len(words) == len(wanted) and all(
-        a == b
-        or (
-            number.fullmatch(a)
-            and number.fullmatch(b)
-            and math.isclose(float(a), float(b), rel_tol=2e-3)
-        )
-        for a, b in zip(words, wanted, strict=True)
+def alike(printed: str, shown: str, loosely: bool) -> bool:
+    """Whether the words are the same, and the numbers: loosely what another CPU's sums may give."""
+    pattern = re.compile(r"(-?\d+(?:\.\d*)?(?:e-?\d+)?)")
+    ours, wanted = (pattern.split(" ".join(text.split())) for text in (printed, shown))
+    return len(ours) == len(wanted) and all(
+        a == b or (loosely and i % 2 and abs(float(a) - float(b)) <= max(1, abs(float(b)) / 50))
+        for i, (a, b) in enumerate(zip(ours, wanted, strict=True))
     )
 
 
@@ -200,7 +194,8 @@ def test_every_block_runs_when_pasted(section: str, capsys: pytest.CaptureFixtur
             capsys.readouterr()
             exec(compile(block.code, where, "exec", dont_inherit=True), names)
         elif block.language == "text":
-            assert alike(capsys.readouterr().out, block.code), where
+            with_engine = "onnxruntime" in names  # its sums depend on the CPU, as those of BLAS do
+            assert alike(capsys.readouterr().out, block.code, with_engine), where
         elif block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():
                 program, *arguments = shlex.split(line, comments=True)
@@ -335,9 +330,9 @@ def test_the_functions_of_the_tutorial() -> None:
         eval(expression, scope)
 
 
-def test_readme_fits_four_screens() -> None:
+def test_readme_fits_two_screens() -> None:
     lines = README.splitlines()
-    assert len(lines) <= 182
+    assert len(lines) <= 100
     assert all(len(line) <= 110 for line in lines if not line.startswith("|"))
 
 
@@ -380,6 +375,34 @@ def test_links(page: Path) -> None:
             assert file.is_relative_to(ROOT), target
             assert file.exists(), target
             assert not name or name in anchors(file), target
+
+
+def test_what_is_wrong_with_a_site(tmp_path: Path) -> None:
+    """The check that `docs/conf.py` makes of the built one finds each fault, and nothing else."""
+    faults = (
+        ("a href", "gone.html", "leads nowhere"),
+        ("a href", "../b.html", "leads nowhere"),
+        ("img src", "gone.png", "leads nowhere"),
+        ("a href", "b.html#gone", "has no such place"),
+        ("a href", "#gone", "has no such place"),
+        ("a href", "a.css#gone", "has no such place"),
+        ("a href", "http://example.org", "leaves the site"),
+        ("img src", "https://example.org/a.png", "leaves the site"),
+        ("script src", "//example.org/a.js", "leaves the site"),
+        ("link href", "https://example.org/a.css", "leaves the site"),
+    )
+    fine = """<h1 id="top"></h1><a href="#top"><a href="b.html#there"><a href="b.html?q=a#there">
+        <a href="https://example.org"><img src="data:image/png;base64,AAAA"><link href="a.css">"""
+    (tmp_path / "a.html").write_text(
+        fine + "".join(f'<{name}="{target}"/>' for name, target, _ in faults)
+    )
+    (tmp_path / "b.html").write_text('<p id="there"><a name="here"></a><a href="a%2Ehtml#top">')
+    (tmp_path / "a.css").write_text("p {color: red}")
+    (tmp_path / "b.css").write_text("@font-face {src: url(https://example.org/a.woff)}")
+    check = runpy.run_path(str(ROOT / "docs/links.py"))["check"]
+    found = {re.sub(r"^a.html: '(.*)' ", r"\1 ", fault) for fault in check(tmp_path)}
+    wanted = {f"{target} {what}" for _, target, what in faults}
+    assert found == wanted | {"b.css loads something from elsewhere"}
 
 
 def test_version_is_in_the_changelog() -> None:

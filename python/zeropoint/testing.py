@@ -29,6 +29,8 @@ from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS, canonical, canonical_
 from ._params import OffsetParams, Params, QuantParams, quantize_by_reference
 from ._reference import BY_SPAN, Array
 
+__all__ = ["KINDS", "Difference", "Vectors", "assert_conforms", "vectors"]
+
 #: what an input is there for
 KINDS = {
     "zero": "0 and -0",
