@@ -100,9 +100,11 @@ def lead_to_pages(app: Sphinx, document: nodes.document) -> None:
     for node in list(document.findall(addnodes.download_reference)) + [
         node
         for node in document.findall(addnodes.pending_xref)
-        if node["reftype"] == "myst" and not node.get("refdomain")
+        if node["reftype"] == "myst" and node.get("refdomain") in (None, "doc")
     ]:
         target = node["reftarget"].partition("#")[0]
+        if node.get("refdomain") == "doc":  # a page, whose suffix is gone
+            target += ".md"
         path = Path(os.path.normpath(Path(app.srcdir, app.env.docname).parent / target))
         if target and path.is_relative_to(ROOT) and (page := page_of(path)):
             uri = app.builder.get_relative_uri(app.env.docname, page)
