@@ -8,7 +8,10 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
 BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
-CHECKS = ("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz", "python-asan")
+CHECKS = (
+    *("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz"),
+    *("python-asan", "python-tsan"),
+)
 
 
 def install_oracles(session: nox.Session, extras: str) -> None:
@@ -64,12 +67,13 @@ def deep(session: nox.Session) -> None:
 def spark_ray(session: nox.Session) -> None:
     """Embedding tables in Spark and Ray Data, the bits of one process; needs Java 17 or later.
 
-    `nox -s spark_ray -- --measure` takes the figures of docs/scale-out.md, on a quiet machine.
+    `nox -s spark_ray -- --measure` measures for docs/measured.md, on a quiet machine.
     """
     session.install(".[test,demo]", "pyspark[sql]>=4.1", "ray[data]>=2.50", env=CORE)
     session.run("pytest", "-s", "-v", "tests/test_examples_scale_out.py")
     if "--measure" in session.posargs:
-        run = ("bench.scale_out", "bench/results/scale_out.json", "--update", "docs/scale-out.md")
+        page = "docs/measured.md"
+        run = ("bench.scale_out", "bench/results/scale_out.json", "--update", page)
         session.run("python", "-m", *run, *session.posargs)
 
 
@@ -117,6 +121,13 @@ def lint(session: nox.Session) -> None:
         "git", "ls-files", "cpp/*.h", "cpp/*.hpp", "cpp/*.cpp", external=True, silent=True
     )
     session.run("clang-format", "--dry-run", "--Werror", *str(sources).split())
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/site; a warning or a link that leads nowhere is an error."""
+    session.install(".[docs]")
+    session.run("python", "-m", "sphinx", "-qEW", "docs", "build/site", *session.posargs)
 
 
 @nox.session

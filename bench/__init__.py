@@ -13,5 +13,5 @@ the project has set itself, and says by how much one is missed.
   `suite` puts the two together.
 - `report` turns a run into tables and JSON; `machine` says where it ran.
 - `calibration`, `growth_dask` and `scale_out` are runs of their own, for the tables of
-  docs/calibration.md and docs/scale-out.md.
+  docs/measured.md.
 """

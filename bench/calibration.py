@@ -3,7 +3,7 @@
     python -m bench.calibration             print the table
     python -m bench.calibration --speed     another: how fast observers take data in
 
-With ``--update docs/calibration.md`` the table takes its place there, between markers.
+With ``--update docs/measured.md`` the table takes its place there, between markers.
 
 Weights and activations of trained networks that come inside packages: wordllama, magika and
 silero-vad.  Every tensor goes to every observer in batches, the range it chooses is quantized to

@@ -1,4 +1,4 @@
-"""What one step of a pipeline costs beside the engine: the table of docs/litert.md.
+"""What one step of a pipeline costs beside the engine: the table of docs/measured.md.
 
     python -m bench.latency FILE.json --measure            measure, and write FILE.json
     python -m bench.latency FILE.json                      print its table

@@ -70,24 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
-    """For README: NumPy beside ours on one thread, and the range of ours against the peers."""
-    float32 = {job.name for job in ANY_SIZE if job.real == "float32"}
-    ranges = []
-    for size in NUMPY_SIZES:
-        ratios = [
-            row.vs_fastest_peer
-            for row in rows
-            if (row.system, row.size) == ("zeropoint", size)
-            and row.job in float32
-            and row.vs_fastest_peer is not None
-        ]
-        if ratios:
-            ranges.append(f"{min(ratios):.2g} to {max(ratios):.2g} x on {report.size_name(size)}")
+    """For README: how many times as fast as NumPy, on one thread."""
+    found = _found(rows, 1)
+    ratios = [
+        row.vs_numpy
+        for size in NUMPY_SIZES
+        for system in ("zeropoint-fresh", "zeropoint")
+        if (row := found.get(("quantize", size, system))) and row.vs_numpy
+    ]
     return (
-        f"{_numpy(_found(rows, 1))}\n\n"
-        "Beside the fastest of ONNX Runtime, torch, LiteRT and Numba, over all operations on "
-        f"float32:\n{', '.join(ranges)} elements.\n"
-        f"({head['machine']['cpu']}, backend {_backend(head)}, 1 and 2 threads.)"
+        f"On one thread `zp.quantize` is {min(ratios):.2g} to {max(ratios):.2g} times as fast as "
+        f"that line in NumPy,\non {report.size_name(NUMPY_SIZES[0])} to "
+        f"{report.size_name(NUMPY_SIZES[-1])} elements with {_backend(head)}."
     )
 
 

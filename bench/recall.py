@@ -1,4 +1,4 @@
-"""How many neighbours 8-bit codes find in real text: the table and the plot of docs/search.md.
+"""How many neighbours 8-bit codes find in real text: for docs/measured.md.
 
     python -m bench.recall FILE.json --measure            search, and write FILE.json
     python -m bench.recall FILE.json                      print its table

@@ -377,7 +377,7 @@ def test_the_tables_of_checkpoints() -> None:
 
 
 def test_docs_show_the_committed_checkpoints() -> None:
-    page = (machine.ROOT / "docs/files.md").read_text()
+    page = (machine.ROOT / "docs/measured.md").read_text()
     shown = page.split("<!-- checkpoints:begin -->\n")[1].split("\n<!-- checkpoints:end -->")[0]
     run = machine.ROOT / "bench/results/checkpoints.json"
     assert shown == checkpoints.tables(*report.load_rows(run, checkpoints.Row))
@@ -406,7 +406,7 @@ def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
 
 
 def test_docs_show_the_committed_recall() -> None:
-    page = (machine.ROOT / "docs/search.md").read_text()
+    page = (machine.ROOT / "docs/measured.md").read_text()
     shown = page.split("<!-- recall:begin -->\n")[1].split("\n<!-- recall:end -->")[0]
     run = machine.ROOT / "bench/results/recall.json"
     head, rows = report.load_rows(run, recall.Row)
@@ -417,7 +417,7 @@ def test_docs_show_the_committed_recall() -> None:
 
 
 def test_docs_show_the_committed_times_of_embeddings() -> None:
-    page = (machine.ROOT / "docs/search.md").read_text()
+    page = (machine.ROOT / "docs/measured.md").read_text()
     shown = page.split("<!-- embeddings:begin -->\n")[1].split("<!-- embeddings:end -->")[0]
     run = machine.ROOT / "bench/results/embeddings.json"
     wanted = embeddings.text(*report.load_rows(run, embeddings.Row)) if run.exists() else ""
@@ -458,7 +458,7 @@ def test_a_small_table_of_embeddings(tmp_path: pathlib.Path) -> None:
 
 
 def test_docs_show_the_committed_latency() -> None:
-    page = (machine.ROOT / "docs/litert.md").read_text()
+    page = (machine.ROOT / "docs/measured.md").read_text()
     shown = page.split("<!-- latency:begin -->\n")[1].split("\n<!-- latency:end -->")[0]
     run = report.load_rows(machine.ROOT / "bench/results/latency.json", latency.Row)
     assert shown == latency.text(*run)

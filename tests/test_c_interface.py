@@ -90,7 +90,7 @@ Choice: Any = structure("zeropoint_choice")
 
 def test_the_list_of_exports_is_that_of_the_header() -> None:
     assert sorted(PROTOTYPES) == EXPORTS
-    page = (ROOT / "docs" / "c.md").read_text()
+    page = (ROOT / "docs/how-to/c.md").read_text()
     named = set(re.findall(r"`(zeropoint_\w+)", page))
     assert set(EXPORTS) <= named <= set(EXPORTS) | set(re.findall(r"\bzeropoint_\w+", TEXT))
 
@@ -258,7 +258,7 @@ def test_example_by_cmake(prefix: Path, tmp_path: Path) -> None:
 
 def test_the_page_works_when_pasted(prefix: Path, tmp_path: Path) -> None:
     """And the library of the wheel, by the page's own command."""
-    [blocks] = sections(ROOT / "docs" / "c.md").values()
+    [blocks] = sections(ROOT / "docs/how-to/c.md").values()
     code = {block.language: block.code for block in blocks}
     (tmp_path / "main.c").write_text(code["c"])
     shell = [

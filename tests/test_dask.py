@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import pickle
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -616,16 +615,3 @@ def test_from_zarr_to_zarr(tmp_path: Path) -> None:
     a.store(target, lock=False)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "q.zarr")[:], params.fake_quantize(x))
     np.testing.assert_array_equal(da.from_zarr(tmp_path / "q.zarr"), params.fake_quantize(x))
-
-
-def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("xarray")
-    pytest.importorskip("pyarrow")
-    monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).resolve().parents[1] / "docs" / "scale-out.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, names)
-    assert {path.name for path in tmp_path.iterdir()} == {"codes.zarr", "x.zarr", "set.zarr"}

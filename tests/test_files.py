@@ -26,8 +26,6 @@ import zeropoint as zp
 from zeropoint import _cli, files
 from zeropoint._files import jobs, target, tiles
 
-from . import checkpoints
-
 SHAPES = [
     (),
     (1,),
@@ -629,15 +627,15 @@ def test_progress(tmp_path, small_chunks):
     assert calls == [(1000, 3000), (2000, 3000), (3000, 3000)]
 
 
-DOCS = (Path(__file__).resolve().parents[1] / "docs" / "files.md").read_text()
+PAGES = Path(__file__).resolve().parents[1] / "docs/how-to"
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL)
+def blocks(language, page):
+    return re.findall(rf"```{language}\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
 
 
 def test_the_commands_of_the_docs(tmp_path, monkeypatch):
-    shell = blocks("sh")[0]  # the others need a model
+    shell = blocks("sh", "files.md")[0]  # the others need a model
     x = numbers((6, 130), "f4")
     monkeypatch.chdir(tmp_path)
     safetensors.numpy.save_file({"layer.0.weight": x, "a.bias": x[0]}, "model.safetensors")
@@ -651,11 +649,10 @@ def test_the_commands_of_the_docs(tmp_path, monkeypatch):
 def test_the_code_of_the_docs(tmp_path, monkeypatch):
     """Each block runs by itself, in an empty folder."""
     found = []
-    for number, block in enumerate(blocks("python")):
+    code = blocks("python", "files.md") + blocks("python", "safetensors.md")[1:]
+    for number, block in enumerate(code):
         (tmp_path / str(number)).mkdir()
         monkeypatch.chdir(tmp_path / str(number))
-        if '"llama"' in block:
-            checkpoints.llama(Path("llama"))
         found.append({"__name__": "docs"})
         exec(block, found[-1])
     x = np.load("../0/model.npz")["layer.0.weight"]
@@ -663,7 +660,7 @@ def test_the_code_of_the_docs(tmp_path, monkeypatch):
     same(found[0]["x"], zp.dequantize(zp.quantize(x, params), params))
     x = np.load("w.npy")
     params = zp.choose_params(x, axis=0)
-    same(found[3]["x"], zp.dequantize(zp.quantize(x, params), params))
+    same(found[2]["x"], zp.dequantize(zp.quantize(x, params), params))
     [(name, pair)] = files.load("../1/table.safetensors").items()
     assert name == "embeddings"
     same(pair[0], found[1]["codes"])
@@ -689,7 +686,7 @@ def test_the_formula_of_the_docs(tmp_path, monkeypatch, keywords, dtype):
     """Of tensor, axis and block, to the bit."""
     monkeypatch.chdir(tmp_path)
     found = {}
-    exec(blocks("python")[-1], found)
+    exec(blocks("python", "safetensors.md")[-1], found)
     x = numbers((7, 20, 30), dtype) + np.asarray(3, dtype)
     with cut(1000, 1000, 1000):
         files.quantize_file(saved(tmp_path, x), "q.safetensors", **keywords)

@@ -907,9 +907,8 @@ def test_batches_in_any_order(tensors: list[calibration.Tensor]) -> None:
 
 
 def test_the_page() -> None:
-    """Its example runs, and its tables are there."""
-    page = (Path(__file__).resolve().parents[1] / "docs" / "calibration.md").read_text()
-    exec(page.split("```python\n")[1].split("```")[0], {})
+    """Its tables are there."""
+    page = (Path(__file__).resolve().parents[1] / "docs/measured.md").read_text()
     for name in ("calibration", "speed"):
         table = page.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
         assert table.count("\n|") > 5, f"python -m bench.calibration --update, for {name}"

@@ -1,7 +1,7 @@
 """Public questions of people whose codes were wrong: what `zeropoint.diagnose` says of each.
 
 The lines that make the codes are ours: the arithmetic that a thread describes, on data like its.
-`docs/diagnose.md` shows the table.
+`docs/how-to/diagnose.md` shows the table.
 """
 
 from __future__ import annotations
@@ -468,7 +468,7 @@ def test_the_line_that_repairs_it(answers: list[zp.Diagnosis]) -> None:
         assert np.array_equal(scope["q"], zp.quantize(x, scope["params"])), found.best.fix
 
 
-PAGE = Path(__file__).resolve().parents[1] / "docs/diagnose.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs/how-to/diagnose.md"
 
 
 def written(page: str, answers: list[zp.Diagnosis]) -> str:

@@ -21,7 +21,7 @@ from zeropoint._reference import BY_SPAN
 
 from . import exact
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs/reference"
 PAGE = (DOCS / "vectors.md").read_text()
 CODES = ("uint8", "int8")
 EVERY = (*zp.CONVENTIONS, *zp.OFFSET_CONVENTIONS)
@@ -280,7 +280,7 @@ def test_no_channels() -> None:
 
 def test_the_file_is_current() -> None:
     text = (DOCS / "vectors.json").read_text()
-    assert text == testing.kit(), "python -m zeropoint.testing docs/vectors.json"
+    assert text == testing.kit(), "python -m zeropoint.testing docs/reference/vectors.json"
     assert len(text) <= 600_000
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import zeropoint as zp
+from zeropoint.embeddings import EmbeddingQuantizer
 
 X = (np.random.default_rng(1).normal(size=(300, 1000, 4)) * 3).astype(np.float32)
 CORE = len(zp.backends()) > 1
@@ -96,6 +97,82 @@ def many_callers(callers: int, rounds: int) -> None:
 @pytest.mark.slow("eight callers of large arrays")
 def test_many_callers(native: str) -> None:
     many_callers(8, 8)
+
+
+SMALL = X.reshape(-1, 4)[:500]
+
+
+def first_uses(k: int) -> list[Callable[[], object]]:
+    """Calls that make something at their first use: of objects that nobody has used before, and of
+    keywords that no call has named."""
+    chosen = zp.choose_params(SMALL, axis=1)
+    params = chosen.replace(scale=chosen.scale * np.float32(1 + k))
+    other = params.replace(convention="onnx")
+    q = chosen.quantize(SMALL)
+    lookup = zp.Lookup(np.sqrt, zp.QuantParams(0.1 + k, 0), zp.QuantParams(0.02, 3))
+    quantizer = EmbeddingQuantizer("faiss", "uint8").partial_fit(SMALL)
+    return [
+        lambda: params.quantize(SMALL),
+        lambda: params.quantize(SMALL.astype(np.float64)),
+        lambda: params.dequantize(q),
+        lambda: params.fake_quantize(SMALL),
+        lambda: zp.rescale(q, params, other),
+        lambda: lookup(q),
+        lambda: quantizer.transform(SMALL),
+        lambda: zp.choose_params(SMALL, "int8", qmax=20 + k, symmetric=True).scale,
+        lambda: zp.quantize_dynamic(SMALL, axis=0, qmax=20 + k)[0],
+        lambda: zp.QuantParams(params.scale, [3, 2, 1, 0], axis=1).zero_point,
+        lambda: hash(params),
+        lambda: zp.error_stats(SMALL, params),
+        lambda: zp.min_max(SMALL, channel_axis=1)[0],
+    ]
+
+
+def meet(callers: int, rounds: int) -> None:
+    """Callers who meet at first uses, each on a backend of its own, while the number of threads
+    changes; each gets what one gets alone afterwards."""
+
+    def shown(value: object) -> object:
+        return value.tobytes() if isinstance(value, np.ndarray) else value
+
+    shared = [first_uses(k) for k in range(rounds)]
+    start, faults = threading.Barrier(callers), list[BaseException]()
+    found: list[tuple[int, int, object]] = []
+    backends = zp.backends()
+
+    def work(i: int) -> None:
+        try:
+            for k, calls in enumerate(shared):
+                mine = backends[(i // 3 + k) % len(backends)]
+                start.wait(60)
+                with zp.use_backend(mine):
+                    for n in range(len(calls)):
+                        at = (i % 3 + n) % len(calls)
+                        zp.set_num_threads(1 + (i + n) % 3)
+                        found.append((k, at, shown(calls[at]())))
+                    assert zp.backend() == mine
+        except BaseException as fault:
+            faults.append(fault)
+            start.abort()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not faults, faults
+    alone = [[shown(call()) for call in calls] for calls in shared]
+    assert len(found) == callers * sum(map(len, shared))
+    assert not [(k, at) for k, at, value in found if value != alone[k][at]]
+
+
+def test_first_uses_at_once() -> None:
+    meet(6, 30)
 
 
 def many_forks(times: int) -> None:

@@ -15,7 +15,10 @@ namespace {
 
 // Below this many elements a call is over before another thread could use the GIL: callers that
 // take turns with it are faster than those that wake each other up.
-constexpr std::size_t release_gil_from = 1 << 17;
+#ifndef ZEROPOINT_RELEASE_GIL_FROM  // 0 in a check, where the smallest calls are to meet
+#define ZEROPOINT_RELEASE_GIL_FROM 1 << 17
+#endif
+constexpr std::size_t release_gil_from = ZEROPOINT_RELEASE_GIL_FROM;
 
 // Gives up the GIL while it lives.  A thread that asks for it back while the interpreter ends is
 // unwound by force (CPython before 3.14), which no noexcept frame survives; it sleeps instead until

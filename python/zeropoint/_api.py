@@ -178,6 +178,13 @@ def saturate(x: Any, qmin: int, qmax: int, *, out: Array | None = None) -> Array
         Integers with qmin <= qmax that the dtype of `x` can hold exactly.
     out
         An array in the shape and dtype of `x`; it may be `x` itself.
+
+    Raises
+    ------
+    TypeError
+        `x` or `out` is of another dtype; bounds that are not integers.
+    ValueError
+        Bounds that the dtype does not hold, or that are swapped; `out` of a wrong shape.
     """
     x = _checks.number_array(x)
     if x.dtype.kind == "u" and x.dtype.itemsize > 1:
@@ -221,6 +228,13 @@ def saturate_cast(x: Any, dtype: Any, *, out: Array | None = None) -> Array:
         ``"uint8"`` or ``"int8"``.  NaN becomes its minimum, +-Inf its ends.
     out
         An array of `dtype` in the shape of `x`.
+
+    Raises
+    ------
+    TypeError
+        `x` holds no numbers; another `dtype`, or one of `out`.
+    ValueError
+        `out` of a wrong shape.
     """
     target = _checks.code_dtype(dtype)
     x = _checks.number_array(x)
@@ -243,9 +257,16 @@ def round(x: Any, *, ties: str = "even", out: Array | None = None) -> Array:
     x
         float16, bfloat16, float32 or float64.
     ties
-        Where halves go: ``"even"`` (IEEE 754, `numpy.rint`) or ``"away"`` from zero (C `round`).
+        Where halves go: ``"even"`` (IEEE 754, `numpy.rint`) or ``"away"`` from zero, as in C.
     out
         An array in the shape and dtype of `x`; it may be `x` itself.
+
+    Raises
+    ------
+    TypeError
+        `x` or `out` is of another dtype.
+    ValueError
+        Other `ties`; `out` of a wrong shape.
     """
     _checks.name(ties, "ties", ("even", "away"))
     x = _checks.real_array(x)

@@ -187,11 +187,16 @@ def verify() -> Iterator[None]:
 
 
 def set_num_threads(n: int) -> None:
-    """Threads that a large call may use, process-wide; 0 means the CPUs this process may use.
+    """Threads that a large call may use, process-wide; `n` 0: the CPUs this process may use.
 
     The environment's ZEROPOINT_NUM_THREADS is the number at import.  Small arrays, and the NumPy
     reference, never leave the calling thread.  Results have the same bits for any number.  A call
     does not wait for a thread that the system gives no CPU: the others do its part.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is not an integer, or is negative.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n must be an integer, not {type(n).__name__} {n!r}; pass 0 for automatic")

@@ -31,7 +31,7 @@ _TOGETHER = 256  # channels whose codes, or different values, are counted at a t
 class ErrorStats:
     """The error of quantizing an array; computed in float64, the same for every backend."""
 
-    max_abs_error: float  #: largest |x' - x|, in the unit of x
+    max_abs_error: float  #: largest ``|x' - x|``, in the unit of x
     mean_abs_error: float
     mse: float  #: mean of (x' - x)^2
     sqnr_db: float  #: 10 log10(sum x^2 / sum (x' - x)^2); Inf where nothing is lost
@@ -66,6 +66,7 @@ class ErrorStats:
         )
 
     def to_dict(self) -> dict[str, float | int]:
+        """A dictionary that `json.dumps` takes."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -362,6 +363,7 @@ class ComparisonRow:
 
     @property
     def name(self) -> str:
+        """The rule or the method, in words."""
         if self.method == "percentile":
             return f"percentile {self.percentile:.6g}"
         if self.method != "minmax":
@@ -379,6 +381,7 @@ class ComparisonRow:
         return self.few_fraction > 1 - _reference.MOST
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
         return {
             **vars(self),
             "params": self.params.to_dict() if self.params else None,
@@ -459,6 +462,7 @@ class Comparison:
         return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
         return {
             "rows": [row.to_dict() for row in self.rows],
             "best": self.rows.index(self.best),

@@ -13,6 +13,8 @@ from ._reference import CODE, OFFSET_CODE
 
 
 class Convention(NamedTuple):
+    """s is the scale, z the zero point, o the offset; n = qmax - qmin."""
+
     aliases: tuple[str, ...]
     formula: str  #: of `quantize`; every operation is rounded to the working precision
     same_bits_as: str
@@ -54,7 +56,7 @@ _TABLE = {
 }
 
 
-#: o: the offset; n = qmax - qmin; s = span / n where the span is kept
+#: s = span / n where the span is kept
 _OFFSET_TABLE = {
     "cf": Convention(
         ("netcdf", "xarray"),

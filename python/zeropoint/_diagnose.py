@@ -59,6 +59,7 @@ class Explanation:
     fix: str  #: a line of code
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
         return asdict(self)
 
 
@@ -77,6 +78,7 @@ class Diagnosis:
 
     @property
     def best(self) -> Explanation:
+        """The first explanation."""
         return self.explanations[0]
 
     def to_dict(self) -> dict[str, Any]:

@@ -36,18 +36,6 @@ class Lookup:
     target
         Parameters of the codes that go out; if both have an axis, the same and as many channels.
 
-    Attributes
-    ----------
-    source, target
-        The parameters.
-    table : numpy.ndarray
-        What each code becomes: ``target.dtype`` of shape (256,) or (channels, 256), read-only.
-        Column i is for the code ``i + numpy.iinfo(source.dtype).min``.
-    max_abs_error : float
-        The largest ``abs(function(value) - x')``, x' being the value of the code that is given,
-        over the codes from ``source.qmin`` to ``source.qmax`` where it is finite; saturation
-        counts.
-
     Raises
     ------
     TypeError
@@ -67,6 +55,8 @@ class Lookup:
 
     __slots__ = ("_native", "_table", "max_abs_error", "source", "target")
 
+    #: The largest ``abs(function(value) - x')``, x' being the value of the code that is given,
+    #: over the codes from ``source.qmin`` to ``source.qmax`` where it is finite; saturation counts.
     max_abs_error: float
     source: QuantParams | OffsetParams
     target: QuantParams | OffsetParams
@@ -117,6 +107,10 @@ class Lookup:
 
     @property
     def table(self) -> Array:
+        """What each code becomes: ``target.dtype`` [256] or [channels, 256], read-only.
+
+        Column i is for the code ``i + numpy.iinfo(source.dtype).min``.
+        """
         found: Array = _view(self._table)
         return found
 

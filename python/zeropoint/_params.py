@@ -151,7 +151,7 @@ class Params:
     @classmethod
     @_backend.ieee
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """The parameters that `to_dict` wrote; ValueError for unknown or missing keys."""
+        """The parameters that `to_dict` wrote; ValueError for `fields` with other keys."""
         if not isinstance(fields, dict):
             raise TypeError(f"from_dict takes a dict, not {type(fields).__name__}")
         names = cls._names_in(fields)

@@ -236,7 +236,7 @@ def quantize_batches(
     kind: str = "fixed_size_list",
     check_finite: bool = True,
 ) -> Iterator[Any]:
-    """`quantize_table` for each of an iterator of RecordBatches, as Spark passes them.
+    """`quantize_table` for each of `batches`, an iterator of RecordBatches, as Spark has them.
 
     ``table.mapInArrow(functools.partial(quantize_batches, columns={"embedding": params},
     kind="list"), "id long, embedding array<tinyint>")``
@@ -252,7 +252,7 @@ def dequantize_batches(
     dtype: Any = None,
     kind: str = "fixed_size_list",
 ) -> Iterator[Any]:
-    """`dequantize_table` for each of an iterator of RecordBatches, as Spark passes them."""
+    """`dequantize_table` for each of `batches`, as in `quantize_batches`."""
     for batch in batches:
         yield dequantize_table(batch, columns, dtype=dtype, kind=kind)
 

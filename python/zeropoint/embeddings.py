@@ -211,7 +211,8 @@ class EmbeddingQuantizer:
             raise ValueError(
                 "style 'rows' has no parameters that all rows share; transform returns the scales"
             )
-        if self._params is None:
+        found: Any = self._params  # read once: others may fit meanwhile
+        if found is None:
             self._check_fitted()
             # both tools keep float32, and so the ranges of float64 data are rounded
             with np.errstate(over="ignore", invalid="ignore"):
@@ -223,10 +224,9 @@ class EmbeddingQuantizer:
                     "x down"
                 )
             axis = None if self._uniform else -1
-            chosen: Any = choose_params(ends, self._dtype, convention=self._style, axis=axis)
-            self._params = chosen
-        found: OffsetParams = self._params
-        return found
+            found = choose_params(ends, self._dtype, convention=self._style, axis=axis)
+            self._params = found
+        return found  # type: ignore[no-any-return]
 
     # -- codes ----------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class EmbeddingQuantizer:
         return quantize(x, params)
 
     def fit_transform(self, x: Any) -> Any:
-        """``fit(x).transform(x)``."""
+        """`fit` and `transform` of `x` in one call, which returns what the second does."""
         return self.fit(x).transform(x)
 
     def inverse_transform(self, codes: Any, *, dtype: Any = None) -> Array:

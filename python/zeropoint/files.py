@@ -23,9 +23,9 @@ Of an `OffsetParams` there are ``NAME_scale`` or, of the conventions that keep t
 ``NAME_span``, and ``NAME_offset`` in the same dtype.
 
 `quantize_file` copies all other tensors, and the metadata of the source.  A model's folder is a
-source and a target like a file.  ``docs/files.md`` says more.
+source and a target like a file.  ``docs/how-to/files.md`` says more.
 
-A ``.parquet`` file has columns in place of tensors: `zeropoint.arrow` and ``docs/columns.md``.
+A ``.parquet`` file has columns in place of tensors: `zeropoint.arrow`, ``docs/how-to/parquet.md``.
 """
 
 from __future__ import annotations
@@ -435,10 +435,9 @@ def dequantize_file(
 
 
 def inspect_file(path: _PathLike) -> FileInfo:
-    """The contents of a ``.npy``, ``.npz``, ``.safetensors``, ``.gguf`` or ``.parquet`` file, or of
-    a folder.
+    """What a file or a folder holds; headers alone are read.
 
-    Headers alone are read.
+    `path` is a ``.npy``, ``.npz``, ``.safetensors``, ``.gguf`` or ``.parquet`` file, or a folder.
 
     Raises
     ------
@@ -491,7 +490,7 @@ def _described(one: Quantized) -> dict[str, Any]:
 
 
 def read_tensor(path: _PathLike, name: str) -> Array:
-    """The whole tensor `name` of a file or a model's folder: values, or codes.
+    """The whole tensor `name` of a file or a model's folder at `path`: values, or codes.
 
     Raises
     ------
@@ -606,7 +605,7 @@ def save(path: _PathLike, tensors: Mapping[str, tuple[Any, QuantParams | OffsetP
 
 
 def load(path: _PathLike) -> dict[str, tuple[Array, QuantParams | OffsetParams]]:
-    """The codes and parameters of all quantized tensors of a file or a model's folder.
+    """The codes and parameters of all quantized tensors of a file or a model's folder at `path`.
 
     It reads what `dequantize_file` reads.  Tensors that are not quantized are not read:
     `inspect_file` lists them, `read_tensor` reads one.

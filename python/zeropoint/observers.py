@@ -22,7 +22,9 @@ from ._chunks import channel_copies
 from ._params import QuantParams
 from ._reference import BINS, Array, bin_number, bins_spanned, joined_bin, widen, working_dtype
 
-METHODS = ("minmax", "percentile", "mse", "entropy")
+__all__ = ["METHODS", "HistogramObserver", "MinMaxObserver"]
+
+METHODS = ("minmax", "percentile", "mse", "entropy")  #: of `HistogramObserver.params`
 
 _MIN_EXPONENT = -126  # of a bin's width; narrower ones would need subnormal arithmetic
 _DIGITS = 24  # bins are never narrower than 2**-24 of the largest magnitude

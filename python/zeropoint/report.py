@@ -1,7 +1,7 @@
 """Where a file's error sits: `write` makes one page of HTML of a file of tensors or of a model.
 
 The figures are those of `zeropoint.error_stats` and `zeropoint.compare`.  The page has no script
-and needs no other file.  ``docs/report.md`` says what each figure means.
+and needs no other file.  ``docs/how-to/report.md`` says what each figure means.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from ._params import Params
 from ._profile import Profile
 from ._reference import MOST, Array, working_dtype
 
-__all__ = ["Report", "TensorReport", "Way", "write"]
+__all__ = ["Against", "Report", "TensorReport", "Way", "write"]
 
 _PASSES = 16  # over a tensor, about
 _AT_ONCE = 1 << 26  # elements, whose scales in blocks of 32 take some 100 MB
@@ -97,13 +97,12 @@ class TensorReport:
     ways: tuple[Way, ...] = ()
     advice: str | None = None
     against: Against | None = None
-    cost: float = 0.0  #: its part of the file's error, see `docs/report.md`
+    cost: float = 0.0  #: its part of the file's error, see `docs/how-to/report.md`
     first_code: int = 0
-    #: how many elements have each code, from the first on; of these ends how many were clipped
-    codes: tuple[int, ...] = ()
-    clipped: tuple[int, int] = (0, 0)
-    #: the channels of the axis: the root mean square error, as a part of that of the values
+    codes: tuple[int, ...] = ()  #: how many elements have each code, from the first on
+    clipped: tuple[int, int] = (0, 0)  #: of those at the ends
     axis: int | None = None
+    #: along it: the root mean square error of each, as a part of that of the values
     channels: tuple[float, ...] = ()
 
     @property
@@ -126,6 +125,7 @@ class TensorReport:
 
     @property
     def max_abs_error(self) -> float:
+        """That of the other file if there is one; NaN where nothing is known."""
         found = self.against or self.stats
         return math.nan if found is None else found.max_abs_error
 
@@ -144,6 +144,7 @@ class Report:
 
     @property
     def measured(self) -> list[TensorReport]:
+        """The tensors with `stats`."""
         return [each for each in self.tensors if each.stats is not None]
 
     @property

@@ -8,7 +8,7 @@
 >>> testing.assert_conforms(quantize, "onnx")
 
 ``python -m zeropoint.testing FILE.json`` writes the same vectors for other languages, see
-docs/vectors.md.
+docs/reference/vectors.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from . import _backend, _checks
 from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS, canonical, canonical_offset, has_offset
 from ._params import OffsetParams, Params, QuantParams, quantize_by_reference
 from ._reference import BY_SPAN, Array
+
+__all__ = ["KINDS", "Difference", "Vectors", "assert_conforms", "vectors"]
 
 #: what an input is there for
 KINDS = {
@@ -400,7 +402,7 @@ def kit() -> str:
                     },
                 )
                 case["codes"][convention] = q.tobytes().hex()
-    head = {"about": "zeropoint's vectors, see docs/vectors.md", "format": 1, "kinds": KINDS}
+    head = {"about": "zeropoint's vectors: docs/reference/vectors.md", "format": 1, "kinds": KINDS}
     lines = ",\n".join(map(json.dumps, together.values()))
     return f'{json.dumps(head)[:-1]}, "cases": [\n{lines}\n]}}\n'
 

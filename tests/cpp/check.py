@@ -55,6 +55,8 @@ NOT_FOR_ASAN = (
     "test_files.py::test_resident_memory_of_a_process",  # a sanitizer's memory would count
     "test_examples_onnx_embeddings.py",  # it compares times
 )
+#: of the suite, where callers and threads meet
+FOR_PYTHON_TSAN = ("threads", "calls", "lookup", "params", "observers")
 
 
 class Failed(Exception):
@@ -371,6 +373,39 @@ def python_asan(options: argparse.Namespace, count: Count) -> None:
     count.checks += int(re.findall(r"(\d+) passed", output)[-1])
 
 
+def python_tsan(options: argparse.Namespace, count: Count) -> None:
+    """TSan over Python's callers, in a build that gives up its lock for the smallest calls too.
+
+    CPython is not instrumented: its own locks are seen, and of its memory what the core touches.
+    """
+    compiler = tool("g++")
+    module("pytest")
+    flags = "-fsanitize=thread -g -O1 -DZEROPOINT_RELEASE_GIL_FROM=0"
+    where = build(
+        options.build / "python-tsan",
+        "_core",
+        flags,
+        *with_python(),
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+    )
+    # NumPy's BLAS has threads of its own, which TSan knows nothing of
+    env = package(
+        where,
+        LD_PRELOAD=run([compiler, "-print-file-name=libtsan.so"]).strip(),
+        TSAN_OPTIONS="die_after_fork=0 exitcode=66",
+        OPENBLAS_NUM_THREADS="1",
+    )
+    python = [tool("setarch"), "-R", sys.executable]
+    core = run([*python, "-c", "import zeropoint._core as c; print(c.__file__)"], env)
+    if not Path(core.strip()).is_relative_to(where):
+        raise Failed(f"Python would test {core.strip()}: is zeropoint installed as editable?")
+    names = [ROOT / "tests" / f"test_{name}.py" for name in FOR_PYTHON_TSAN]
+    tests = [*python, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *names]
+    output = run([*tests, f"--rootdir={ROOT}", "-k", "not fork and not children"], env)
+    print(output)
+    count.checks += int(re.findall(r"(\d+) passed", output)[-1])
+
+
 def tidy(options: argparse.Namespace, count: Count) -> None:
     """clang-tidy over the core, its typed API and the bindings: what noexcept functions throw."""
     linter = tool("clang-tidy")
@@ -400,6 +435,7 @@ MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
     "qemu": qemu,
     "fuzz": fuzz,
     "python-asan": python_asan,
+    "python-tsan": python_tsan,
 }
 
 

@@ -12,6 +12,8 @@
 #include "check.hpp"
 #include "pool.h"
 #include "sample.hpp"
+#include "zeropoint/zeropoint.h"
+#include "zeropoint/zeropoint.hpp"
 
 #if defined(__linux__)
 #include <dirent.h>
@@ -93,6 +95,47 @@ void test_callers(const std::vector<Sample>& samples) {
     done = true;
     restless.join();
     check(plausible, "get_num_threads while it changes");
+}
+
+// What is set for the process changes while C++ and C call: the ISA, the number of threads.
+void test_settings() {
+    const std::vector<float> in(200003, 99.6f);
+    const zeropoint::Quantizer<std::uint8_t> shared(zeropoint::make_params<std::uint8_t>(1, 0));
+    std::atomic<bool> done{false};
+    std::thread restless([&] {
+        const auto all = zeropoint::isas();
+        for (std::size_t n = 0; !done; ++n) {
+            zeropoint::set_isa(all[n % all.size()]);
+            core::set_num_threads(1 + n % 4);
+            zeropoint_set_isa(n % 2 ? "" : "no such");
+            std::this_thread::yield();
+        }
+    });
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 4; ++i)
+        callers.emplace_back([&, i] {
+            for (int k = 0; k < 40; ++k) {
+                const std::size_t n = k % 2 ? in.size() : std::size_t(300 + i);
+                std::vector<std::uint8_t> out(n);
+                if (i % 2)
+                    shared.quantize(in.data(), out.data(), n);
+                else
+                    zeropoint::quantize(in.data(), out.data(), n,
+                                        zeropoint::make_params<std::uint8_t>(1, 0));
+                check(std::count(out.begin(), out.end(), 100) == std::ptrdiff_t(n) &&
+                          !zeropoint::isa().empty(),
+                      "calls while the ISA and the number of threads change");
+                // each thread has a message of its own
+                const std::string name = "unknown" + std::to_string(i);
+                check(zeropoint_set_isa(name.c_str()) != 0 &&
+                          std::string(zeropoint_message()).find(name) != std::string::npos,
+                      "the message of this thread's last error");
+            }
+        });
+    for (std::thread& caller : callers) caller.join();
+    done = true;
+    restless.join();
+    zeropoint::set_isa("");
 }
 
 // A call that works alone leaves the pool to others: to one that its own work makes, for instance.
@@ -205,6 +248,7 @@ void test_threads() {
     const std::vector<Sample> samples = large_samples();
     test_any_number(samples);
     test_callers(samples);
+    test_settings();
     test_alone();
 #if defined(__linux__)
     test_threads_that_do_not_wake();

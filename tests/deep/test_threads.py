@@ -10,7 +10,7 @@ import pytest
 import zeropoint as zp
 
 from ..test_host_state import found_in_a_process, in_threads
-from ..test_threads import many_callers, many_forks, same_bits
+from ..test_threads import many_callers, many_forks, meet, same_bits
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,13 @@ def test_many_callers(native: str, capsys: Any) -> None:
     many_callers(8, 300)
     with capsys.disabled():
         print(f"\nthreads, {native}: 8 callers, 2,400 calls: 0 differ")
+
+
+def test_first_uses_at_once(capsys: Any) -> None:
+    for _ in range(20):
+        meet(8, 100)
+    with capsys.disabled():
+        print("\nthreads: 8 callers at 26,000 first uses: 0 differ")
 
 
 def test_a_thousand_forks(capsys: Any) -> None:

@@ -150,7 +150,7 @@ def test_outputs(
         for systems in (methods, bench.THEIRS)
     )
     best, rival = (max(figures, key=lambda name: figures[name]) for figures in (ours, theirs))
-    # so few data are a draw, worth some dB; docs/onnx-calibration.md has the means of several
+    # so few data are a draw, worth some dB; docs/measured.md has means
     assert ours[best][0] > theirs[rival][0] - 3
     assert ours["mse"][0] > theirs[rival][0] - 9
     assert ours[best][1] > theirs[rival][1] - 0.08

@@ -267,22 +267,12 @@ def _stored(params: QuantParams, dtype: np.dtype[Any], symmetric: bool) -> _Writ
 
 
 class Calibration:
-    """The activations of a model as `calibrate` has seen them.
+    """The activations of a model as `calibrate` has seen them."""
 
-    Attributes
-    ----------
-    observers
-        The observer of each activation, by name, in the order of the graph.
-    method, percentile
-        The default of `params`.
-    batches
-        How many were seen.
-    """
-
-    observers: dict[str, Observer]
-    method: str
-    percentile: float
-    batches: int
+    observers: dict[str, Observer]  #: of each activation, by name, in the order of the graph
+    method: str  #: the default of `params`
+    percentile: float  #: the default of `params`
+    batches: int  #: how many were seen
     _dtypes: dict[str, np.dtype[Any]]
 
     def __init__(self) -> None:

@@ -319,6 +319,7 @@ class Weight:
     stats: zp.ErrorStats | None
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
         return {
             **vars(self),
             "shape": list(self.shape),
@@ -336,13 +337,16 @@ class Report:
 
     @property
     def bytes(self) -> int:
+        """Those of all weights."""
         return sum(weight.bytes for weight in self.weights)
 
     @property
     def quantized_bytes(self) -> int:
+        """Those of all weights."""
         return sum(weight.quantized_bytes for weight in self.weights)
 
     def to_dict(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
         return {
             "bytes": self.bytes,
             "quantized_bytes": self.quantized_bytes,

@@ -21,6 +21,8 @@ import zeropoint as zp
 from .. import _checks, _lookup
 from .._reference import Array
 
+__all__ = ["Runner", "params"]
+
 _SOURCE = "an entry of get_input_details(), get_output_details() or get_tensor_details()"
 _FLOAT32 = np.dtype(np.float32)
 

@@ -124,5 +124,10 @@ def calibration_reader(samples: Iterable[Mapping[str, Any]]) -> _Reader:
     samples
         Any iterable of dictionaries, each the inputs of one run: name to array.  It is read once,
         as the calibration goes on.
+
+    Raises
+    ------
+    TypeError
+        `samples` cannot be iterated over.
     """
     return _Reader(samples)

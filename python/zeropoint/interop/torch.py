@@ -30,6 +30,16 @@ try:
 except ImportError as error:
     raise missing("torch", "zeropoint.interop.torch") from error
 
+__all__ = [
+    "choose_params",
+    "dequantize",
+    "fake_quantize",
+    "from_torch",
+    "quantize",
+    "quantize_dynamic",
+    "to_torch",
+]
+
 # by name: the q-dtypes are deprecated, and may be gone from a later torch
 _CODES = {
     "torch.uint8": "uint8",
