@@ -112,7 +112,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, mypy --strict and clang-format."""
+    """ruff, mypy --strict, clang-format; schemas of the metadata, and zizmor over the workflows."""
     session.install("-r", "lint-requirements.txt")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -121,6 +121,16 @@ def lint(session: nox.Session) -> None:
         "git", "ls-files", "cpp/*.h", "cpp/*.hpp", "cpp/*.cpp", external=True, silent=True
     )
     session.run("clang-format", "--dry-run", "--Werror", *str(sources).split())
+    session.run("validate-pyproject", "pyproject.toml")
+    workflows = map(str, Path(".github/workflows").glob("*.yml"))
+    schemas = {
+        "citation-file-format": ["CITATION.cff"],
+        "dependabot": [".github/dependabot.yml"],
+        "github-workflows": list(workflows),
+    }
+    for schema, files in schemas.items():
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+    session.run("zizmor", "--offline", "--persona=auditor", ".github")
 
 
 @nox.session
@@ -132,6 +142,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmark suite beside every peer that installs."""
-    install_oracles(session, "test,parity,bench,demo")
+    """The benchmark: `nox -s bench -- --quick`; docs/how-to/benchmark.md."""
+    install_oracles(session, "bench,demo")
     session.run("python", "-m", "bench", *session.posargs)
