@@ -28,7 +28,7 @@ Measure zeropoint beside NumPy, Numba, ONNX Runtime, torch, LiteRT, OpenCV, fais
 sentence-transformers, xarray and the tools of formats, on this machine.
 
   python -m bench --quick                       a look at what is used most, in a minute
-  python -m bench --json run.json --html run.html   everything: half an hour
+  python -m bench --json run.json --html run.html   everything: half an hour or more
   python -m bench --group embeddings            what you do; --list shows groups, jobs, systems
   python -m bench show run.json --html run.html     the page of a run
   python -m bench compare before.json after.json    two machines, or two commits

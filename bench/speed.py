@@ -57,11 +57,10 @@ def readme(head: dict[str, Any], rows: Sequence[Row]) -> str:
 def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
     """Is it faster for my case?  A line for each."""
     counts = sorted({row.threads for row in rows})
-    columns = {
-        f"as the fastest other, {report.threads_name(threads)}": answers(rows, threads)
-        for threads in counts
-    }
-    columns["the same, AVX2 alone"] = answers(rows, counts[0], "avx2")
+    columns = {"the fastest other": answers(rows, counts[0])}
+    for threads in counts[1:]:
+        columns[f"on {report.threads_name(threads)}"] = answers(rows, threads)
+    columns["AVX2 alone"] = answers(rows, counts[0], "avx2")
     cells = {group: [_linked(group)] for group in by_group(rows) if group is not LOADED}
     numpy = {each.group: each.numpy for each in answers(rows, counts[0])}
     for group, line in cells.items():
@@ -70,7 +69,7 @@ def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
         ratios = {each.group: each.peer for each in found}
         for group, line in cells.items():
             line.append(_bold(ratios.get(group)))
-    titles = ["what I do", f"as NumPy by hand, {report.threads_name(counts[0])}", *columns]
+    titles = ["what I do", "NumPy by hand", *columns]
     machine = head["machine"]
     return (
         f"{markdown(titles, list(cells.values()))}\n\n"
@@ -82,14 +81,14 @@ def summary(head: dict[str, Any], rows: Sequence[Row]) -> str:
 def _linked(group: Group) -> str:
     """With the address that code hosts and the site give to the heading."""
     letters = (c for c in group.title.lower() if c.isalnum() or c in " -")
-    return f"[{group.title}](#{''.join(letters).replace(' ', '-')}): {group.text}"
+    return f"[{group.title}](#{''.join(letters).replace(' ', '-')})"
 
 
 def _bold(found: Ratios | None) -> str:
     if found is None or not found.values:
         return ""
     mean, unit, extremes = str(found).partition(" x")
-    return f"**{mean}{unit}**{extremes}"
+    return f"**{mean}{unit}**{extremes.replace(' (', '<br>(')}"
 
 
 def tables(head: dict[str, Any], rows: Sequence[Row]) -> str:
