@@ -152,6 +152,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmark suite beside every peer that installs."""
-    install_oracles(session, "test,parity,bench,demo")
+    """The benchmark: `nox -s bench -- --quick`; docs/how-to/benchmark.md."""
+    install_oracles(session, "bench,demo")
     session.run("python", "-m", "bench", *session.posargs)

@@ -49,9 +49,10 @@ T smallest_scale(T low, T high, int steps) {
     };
     const double from = scaled(low), to = scaled(high);
     const auto reaches = [&](T scale) {
+        // in two parts, whose products are exact: a C library's fma need not be
         const double s = static_cast<double>(scale) * unit;
-        const double product = s * steps;
-        return sum_reaches_zero({product, std::fma(s, steps, -product), from, -to});
+        const double most = bits_as<double>(bits(s) >> 27 << 27);
+        return sum_reaches_zero({most * steps, (s - most) * steps, from, -to});
     };
     constexpr T largest = std::numeric_limits<T>::max();
     constexpr T infinity = std::numeric_limits<T>::infinity();
