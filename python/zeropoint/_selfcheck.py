@@ -113,26 +113,41 @@ def _rows(backends: Sequence[str], operation: str, cases: Iterator[_Case]) -> It
     for case in cases:
         count += 1
         elements += case.elements
+        answers: list[Any] = []
         for backend in backends:
-            if problem := _problem(backend, case):
+            if problem := _problem(backend, case, answers):
                 differences[backend] += 1
                 first[backend] = first[backend] or problem
     for backend in backends:
         yield Row(backend, operation, count, elements, differences[backend], first[backend])
 
 
-def _problem(backend: str, case: _Case) -> str:
+def _problem(backend: str, case: _Case, answers: list[Any]) -> str:
     """What differs; empty where nothing does.
+
+    `answers` are the reference's for this case, in the order of its calls, which the first backend
+    fills: none of them changes what is asked, or its results differ.
 
     Under `verify` calls take the general path, so a second one takes the fast path, and a third
     writes over wrong bytes, because fresh memory may hold an earlier result.
     """
+    known = iter([*answers])
+
+    def ask(reference: Callable[..., Any], *arguments: Any) -> Any:
+        for answer in known:
+            return answer
+        answers.append(reference(*arguments))
+        return answers[-1]
+
     with _backend.use_backend(backend):
+        token = _backend.ask.set(ask)
         try:
             with _backend.verify():
                 checked = case.call()
         except _backend.VerificationError as error:
             return str(error)
+        finally:
+            _backend.ask.reset(token)
         if case.call().tobytes() != checked.tobytes():
             return f"{backend}: the fast path and the general path differ"
         if case.has_out and case.call(out=unlike(checked)).tobytes() != checked.tobytes():

@@ -209,6 +209,11 @@ def sanitized(options: argparse.Namespace, targets: str) -> Path:
     return build(where, targets, flags, f"-DCMAKE_CXX_COMPILER={compiler}")
 
 
+def prepare(options: argparse.Namespace, count: Count) -> None:
+    """Clang's build for `compilers` and `fuzz`, and no more: CI makes it while pip downloads."""
+    sanitized(options, "all zeropoint_fuzz")
+
+
 def compilers(options: argparse.Namespace, count: Count) -> None:
     """GCC and Clang: no warnings in our sources, the C++ tests, and the same digests from both.
 
@@ -428,6 +433,7 @@ def tidy(options: argparse.Namespace, count: Count) -> None:
 
 MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
     "tidy": tidy,
+    "prepare": prepare,
     "compilers": compilers,
     "tsan": tsan,
     "valgrind": valgrind,
