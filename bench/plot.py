@@ -1,6 +1,7 @@
-"""Draw a run: throughput against size, one panel per job and one line per system.
+"""Draw a run.
 
-    python -m bench.plot FILE.json -o FILE.svg
+    python -m bench.plot FILE.json -o FILE.svg              throughput against size, by system
+    python -m bench.plot FILE.json --answers -o FILE.svg    how many times as fast, by case
 
 Needs matplotlib.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report
+from .groups import LOADED, Answer, Ratios, answers
 from .suite import Row
 
 #: colour (of Okabe and Ito's palette, which colour-blind people can tell apart), marker, line
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="FILE.svg or FILE.png")
     parser.add_argument("--jobs", default="quantize,dequantize", help="comma-separated, in order")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--answers", action="store_true", help="a line for each case")
     options = parser.parse_args(arguments)
     try:
         import matplotlib
@@ -45,30 +48,85 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench.plot: needs matplotlib: python -m pip install matplotlib", file=sys.stderr)
         return 2
 
-    head, rows = report.load(options.run)
-    drawn = options.jobs.split(",")
-    # one element is a matter of time, not of throughput
-    panels = {
-        job: [
-            row
-            for row in rows
-            if (row.job, row.threads) == (job, options.threads)
-            and row.system in STYLES
-            and row.size > 1
-        ]
-        for job in drawn
-    }
-    if empty := [job for job, found in panels.items() if not found]:
-        print(f"bench.plot: the run has no rows of {', '.join(empty)}", file=sys.stderr)
-        return 2
     # text stays text, and the same run gives the same file
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "zeropoint"})
     matplotlib.use("agg")
+    head, rows = report.load(options.run)
     title = f"{head['machine']['cpu']}, {report.threads_name(options.threads)}"
-    figure = _figure(panels, title, _left_out(rows, drawn, options.threads))
+    if options.answers:
+        if not any(row.threads == options.threads for row in rows):
+            print(f"bench.plot: the run has no rows of {options.threads} threads", file=sys.stderr)
+            return 2
+        figure = _answers_figure(rows, options.threads, title)
+    else:
+        drawn = options.jobs.split(",")
+        panels = _panels(rows, drawn, options.threads)
+        if empty := [job for job, found in panels.items() if not found]:
+            print(f"bench.plot: the run has no rows of {', '.join(empty)}", file=sys.stderr)
+            return 2
+        figure = _figure(panels, title, _left_out(rows, drawn, options.threads))
     is_svg = options.output.suffix == ".svg"
     figure.savefig(options.output, metadata={"Date": None} if is_svg else None, dpi=150)
     return 0
+
+
+def _panels(rows: Sequence[Row], jobs: Sequence[str], threads: int) -> dict[str, list[Row]]:
+    # one element is a matter of time, not of throughput
+    return {
+        job: [
+            row
+            for row in rows
+            if (row.job, row.threads) == (job, threads) and row.system in STYLES and row.size > 1
+        ]
+        for job in jobs
+    }
+
+
+#: what is compared, its colour and marker, and how far from the middle of its case it is drawn
+_BESIDE: tuple[tuple[str, str, str, float, str], ...] = (
+    ("NumPy by hand", "#e69f00", "D", -0.24, ""),
+    ("the fastest other", "#0072b2", "o", 0.0, ""),
+    ("the fastest other, AVX2 alone", "#56b4e9", "s", 0.24, "avx2"),
+)
+
+
+def _answers_figure(rows: Sequence[Row], threads: int, title: str) -> Any:
+    """The mean of each case as a point, the least and the most as a line through it."""
+    from matplotlib import pyplot, ticker
+
+    def of(beside: str, each: Answer) -> Ratios:
+        return each.numpy if beside.startswith("NumPy") else each.peer
+
+    found = {isa: answers(rows, threads, isa) for isa in ("", "avx2")}
+    groups = [each.group for each in found[""] if each.group is not LOADED]
+    figure, axis = pyplot.subplots(figsize=(8, 0.52 * len(groups) + 1.5), layout="constrained")
+    axis.axvline(1, color="#444444", linewidth=1)
+    for beside, colour, marker, offset, isa in _BESIDE:
+        label: str | None = beside
+        for each in found[isa]:
+            ratios = of(beside, each)
+            if each.group not in groups or not ratios.values:
+                continue
+            y = groups.index(each.group) + offset
+            ends = min(ratios.values), max(ratios.values)
+            axis.plot(ends, (y, y), color=colour, linewidth=2, solid_capstyle="round")
+            style: dict[str, Any] = {"color": colour, "linestyle": "", "markersize": 7, "zorder": 3}
+            axis.plot([ratios.mean], [y], marker=marker, label=label, **style)
+            label = None  # once in the legend
+    axis.set_yticks(range(len(groups)), [group.title for group in groups])
+    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    axis.set_xlabel("times as fast (right of 1: zeropoint is faster)")
+    axis.grid(axis="x", color="#e6e6e6")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    figure.suptitle(title, fontsize=10)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
 
 
 def _left_out(rows: Sequence[Row], jobs: Sequence[str], threads: int) -> str:

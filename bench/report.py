@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .jobs import GI, JOBS, KI, MI
-from .suite import Row
+from .suite import EVERY_JOB, EVERYBODY, Row
 
 FORMAT = 1
 T = TypeVar("T")
@@ -100,7 +101,7 @@ def cell_table(rows: Sequence[Row]) -> str:
         "of plain",
         "differ",
     )
-    return f"{head}, {threads_name(rows[0].threads)}\n{_aligned([titles, *body])}\n"
+    return f"{head}, {threads_name(rows[0].threads)}\n{aligned([titles, *body])}\n"
 
 
 def _differ(row: Row) -> str:
@@ -114,7 +115,7 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _aligned(table: Table) -> str:
+def aligned(table: Table) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = (
         "  ".join(
@@ -127,10 +128,19 @@ def _aligned(table: Table) -> str:
 
 
 def skipped_lines(skipped: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"skipped: {each['system']}: {each['reason']} ({', '.join(each['jobs'])})"
-        for each in skipped
-    )
+    """What nobody was measured on, and who is not here at all; the rest is for JSON and pages."""
+    lines, few = [], set()
+    for each in skipped:
+        if each["jobs"] == [EVERY_JOB] or each["system"] == EVERYBODY:
+            lines.append(f"skipped: {each['system']}: {each['reason']} ({', '.join(each['jobs'])})")
+        else:
+            few.add(each["system"])
+    if few:
+        lines.append(
+            f"skipped: some jobs of {', '.join(sorted(few))}, which do not have them (--json and "
+            "--html say why)"
+        )
+    return "\n".join(lines)
 
 
 def save(path: Path, head: dict[str, Any], name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -140,12 +150,16 @@ def save(path: Path, head: dict[str, Any], name: str, rows: Sequence[dict[str, A
     path.write_text(f'{text[:-2]},\n  "{name}": [\n{lines}\n  ]\n}}\n')
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Six significant digits: more would be noise, and noise in a committed file."""
-    return {
-        key: float(f"{value:.6g}") if isinstance(value, float) else value
-        for key, value in row.items()
-    }
+def _rounded(value: Any, digits: int = 6) -> Any:
+    """So many significant digits: more would be noise, and noise in a committed file."""
+    match value:
+        case float():
+            return float(f"{value:.{digits}g}")
+        case dict():
+            return {key: _rounded(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_rounded(each, 4) for each in value]
+    return value
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -155,8 +169,49 @@ def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 def load_rows(path: Path, kind: type[T]) -> tuple[dict[str, Any], list[T]]:
     """A run with rows of this kind."""
-    head = json.loads(path.read_text())
-    if head.get("format") != FORMAT or "rows" not in head:
-        raise ValueError(f"{path} is not a run of this suite (format {FORMAT}); run it again")
-    rows = [kind(**row) for row in head.pop("rows")]
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    found = head.get("format") if isinstance(head, dict) else None
+    if found != FORMAT or "rows" not in head:
+        raise ValueError(
+            f"{path} is not a run of this suite (format {found}, not {FORMAT}); run it again"
+        )
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    try:
+        rows = [kind(**_known(row, known)) for row in head.pop("rows")]
+    except TypeError as error:
+        raise ValueError(f"{path} is another kind of run: {error}") from error
     return head, rows
+
+
+def joined(runs: Sequence[tuple[dict[str, Any], list[Row]]]) -> tuple[dict[str, Any], list[Row]]:
+    """Several runs of one machine and commit as one."""
+    heads = [head for head, _ in runs]
+    first = heads[0]
+    for name in ("cpu", "cores", "system"):
+        found = {str(head["machine"].get(name)) for head in heads}
+        if len(found) > 1:
+            raise ValueError(f"runs of two machines are not one: {name} {' and '.join(found)}")
+    commits = {head["commit"] for head in heads}
+    if len(commits) > 1:
+        raise ValueError(f"runs of several commits are not one: {', '.join(sorted(commits))}")
+    rows = {(*row.cell, row.system): row for _, found_rows in runs for row in found_rows}
+    whole = {
+        **first,
+        "command": "; ".join(dict.fromkeys(head["command"] for head in heads)),
+        "versions": {name: number for head in heads for name, number in head["versions"].items()},
+        "notes": {name: note for head in heads for name, note in head["notes"].items()},
+        "skipped": [each for head in heads for each in head.get("skipped", [])],
+    }
+    return whole, list(rows.values())
+
+
+def _known(row: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    """What this version knows: later ones may have added fields.  JSON has no tuples."""
+    return {
+        key: tuple(each) if isinstance(each, list) else each
+        for key, each in row.items()
+        if key in known
+    }

@@ -14,6 +14,8 @@ from .loads import BUSY, CALLER, SecondCaller, busy_cpus
 from .systems import SYSTEMS, Call, Declined, System
 from .timing import Best, Timed, best_times
 
+EVERYBODY, EVERY_JOB = "everybody", "every job"
+
 
 class OursIsWrong(Exception):
     """zeropoint differs from its reference: there is nothing to time."""
@@ -42,6 +44,11 @@ class Row:
     another: int = 0
     of_plain: float | None = None  #: against ours per tensor on contiguous float32
     median_seconds: float | None = None
+    batches: tuple[float, ...] = ()  #: s, the best of each part of the samples: `timing.batches`
+
+    @property
+    def cell(self) -> tuple[str, int, int]:
+        return self.job, self.size, self.threads
 
 
 class Skips:
@@ -50,7 +57,7 @@ class Skips:
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, system: str, reason: str, job: str = "every job") -> None:
+    def add(self, system: str, reason: str, job: str = EVERY_JOB) -> None:
         jobs = self._jobs.setdefault((system, reason), [])
         if job not in jobs:
             jobs.append(job)
@@ -93,15 +100,26 @@ def run(
     progress: Callable[[str], None],
 ) -> Iterator[list[Row]]:
     """Measure; yields the rows of each cell as it is done."""
+    whole = sum(
+        len(threads if size > FEW else threads[:1]) for job in jobs for size in job.sizes_of(sizes)
+    )
+    done = 0
     for job in jobs:
+        if not job.sizes_of(sizes):
+            own = ", ".join(map(str, job.sizes_of(None)))
+            skips.add(EVERYBODY, f"none of these sizes; its own are {own}", job.name)
         for size in job.sizes_of(sizes):
             case = Case(job, size)
+            counts = threads if size > FEW else threads[:1]
+            done += len(counts)
             if reason := case.why_not():
-                skips.add("everybody", reason, job.name)
+                skips.add(EVERYBODY, reason, job.name)
                 continue
             entrance = Entrance(case)
-            for count in threads if size > FEW else threads[:1]:
-                progress(f"{job.name}, size {size}, threads {count}")
+            for i, count in enumerate(counts, done + 1 - len(counts)):
+                elements = "1 element" if size == 1 else f"{size} elements"
+                named = "1 thread" if count == 1 else f"{count} threads"
+                progress(f"[{i}/{whole}] {job.name}, {elements}, {named}")
                 cell = _Cell(entrance, count)
                 for system in systems:
                     cell.enter(system, skips)
@@ -235,6 +253,7 @@ class _Cell:
                 of_plain=self._of_plain(name, times),
                 median_seconds=times[name].median,
                 another=entry.verdict.another,
+                batches=times[name].batches,
             )
             for name, entry in self._entries.items()
         ]

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from timeit import Timer
 from typing import Any
 
 MIN_ROUNDS = 3
 LONG = 10.0  # s; who needs as much is not asked again
 SAMPLE = 2e-3  # s; far above the clock's resolution and the cost of waking a thread pool
+BATCHES = 10  # of two runs without a difference, the lower halves lie apart once in 30
 REST = 5e-3  # s; the pools of OpenMP and ONNX Runtime spin for a while before they sleep
 
 
@@ -50,6 +52,7 @@ class Best:
     seconds: float
     samples: int
     median: float  #: what a caller sees on a machine that has other work, too
+    batches: tuple[float, ...] = ()  #: the best of each of `BATCHES` parts of the samples, in turn
 
 
 def best_times(timed: Mapping[str, Timed], seconds: float, rest: bool) -> dict[str, Best]:
@@ -66,6 +69,20 @@ def best_times(timed: Mapping[str, Timed], seconds: float, rest: bool) -> dict[s
             if not running[name].take(seconds):
                 del running[name]
     return {
-        name: Best(min(each.times), len(each.times), statistics.median(each.times))
+        name: Best(
+            min(each.times), len(each.times), statistics.median(each.times), batches(each.times)
+        )
         for name, each in timed.items()
     }
+
+
+def batches(times: Sequence[float]) -> tuple[float, ...]:
+    """The best of each part of the samples: how far they lie apart is how sure the best is.
+
+    The first sample is a single call, which finds cold caches and new pages; where there are
+    enough others it does not count.
+    """
+    times = times[1:] if len(times) > BATCHES else times
+    parts = min(BATCHES, len(times))
+    edges = [len(times) * i // parts for i in range(parts + 1)]
+    return tuple(min(times[a:b]) for a, b in pairwise(edges))

@@ -96,6 +96,10 @@ def documented(name: str, value: object) -> list[str]:
         if each.__module__.startswith("zeropoint"):
             kinds = inspect.get_annotations(each).items()
             each.__annotations__ = {name: in_words(kind) for name, kind in kinds}
+            for inside in vars(each).values():
+                if isinstance(inside, property):
+                    hints = inside.fget.__annotations__
+                    hints["return"] = in_words(hints["return"])
     # attributes that the parameters of the constructor explain are not shown once more
     options = [":members:", ":inherited-members: object, tuple", ":special-members: __call__"]
     options += [] if has_parameters(value) else [":undoc-members:"]
@@ -174,24 +178,32 @@ def docstring(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
     """NumPy's sections, links; in the comment of an attribute a colon has no meaning."""
-    text = [linked(value, line) for line in lines]
+    owner = name if what in ("class", "exception") else name.rpartition(".")[0]
+    text = [linked(value, line, owner) for line in lines]
     if what not in ("attribute", "data"):
         kind = "method" if what == "property" else what
         text = napoleon.NumpyDocstring(text, NAPOLEON, app, kind, name, value, options).lines()
     lines[:] = text
 
 
-def linked(value: Any, line: str) -> str:
-    """Names of parameters as literals, as no link leads to them; calls as links."""
+def linked(value: Any, line: str, owner: str = "") -> str:
+    """Names of parameters as literals, as no link leads to them; calls as links.
+
+    What a class has goes before what its module has, which Sphinx does the other way round.
+    """
+    module, _, name = owner.rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)
     parameters: set[str] = set()
-    with contextlib.suppress(TypeError, ValueError):
-        parameters = set(inspect.signature(value).parameters)
+    for each in value, kind:
+        with contextlib.suppress(TypeError, ValueError):
+            parameters |= set(inspect.signature(each).parameters)
 
     def changed(found: re.Match[str]) -> str:
-        word, call = found[1], found[2]
-        if call:
-            return f":py:obj:`{word}{call} <{word}>`"
-        return f"``{word}``" if word in parameters else found[0]
+        word, call = found[1], found[2] or ""
+        if word in parameters:
+            return f"``{word}{call}``"
+        target = f"{owner}.{word}" if isinstance(kind, type) and hasattr(kind, word) else word
+        return f":py:obj:`{word}{call} <{target}>`"
 
     return re.sub(r"(?<![`:\w])`([\w.]+)(\([^`]*\))?`(?!`)", changed, line)
 

@@ -7,6 +7,7 @@ includes the file.  When the site is written every link in it is followed (`link
 
 from __future__ import annotations
 
+import functools
 import html
 import os.path
 import re
@@ -53,7 +54,6 @@ toc_object_entries_show_parents = "hide"
 default_role = "py:obj"  # of docstrings
 highlight_language = "none"
 myst_enable_extensions = ["colon_fence"]
-suppress_warnings = ["myst.header"]  # TEMPORARY, until speed.md has second headings
 myst_heading_anchors = 4  # by the names that code hosts give them
 
 html_theme = "furo"
@@ -65,7 +65,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": [], "footer_icons": []}
 pygments_style, pygments_dark_style = "tango", "github-dark"
-copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # that is what code prints
 
 # ---------------------------------------------------------------------------------------------
 # Files outside of docs/
@@ -81,32 +81,43 @@ INCLUDED = {
 }
 
 
-def shown() -> Iterator[Path]:
+@functools.cache
+def shown() -> list[Path]:
     """The files and folders that become pages."""
-    for name in SHOWN:
-        for path in [ROOT / name, *sorted((ROOT / name).rglob("*"))]:
-            if "__pycache__" not in path.parts and (path.is_dir() or path.suffix in LANGUAGES):
-                yield path
+    found = [path for name in SHOWN for path in [ROOT / name, *sorted((ROOT / name).rglob("*"))]]
+    return [
+        path
+        for path in found
+        if "__pycache__" not in path.parts and (path.is_dir() or path.suffix in LANGUAGES)
+    ]
 
 
 def page_of(path: Path) -> str:
     """The name of the page that shows a file or folder of the project, or nothing."""
     inside = path.relative_to(ROOT).as_posix()
-    return INCLUDED.get(inside) or (f"source/{inside}" if path in set(shown()) else "")
+    return INCLUDED.get(inside) or (f"source/{inside}" if path in shown() else "")
 
 
 def lead_to_pages(app: Sphinx, document: nodes.document) -> None:
     """A link to a file or folder that has a page leads there; to any other file: a download."""
-    for node in list(document.findall(addnodes.download_reference)) + [
-        node
-        for node in document.findall(addnodes.pending_xref)
-        if node["reftype"] == "myst" and not node.get("refdomain")
-    ]:
-        target = node["reftarget"].partition("#")[0]
-        path = Path(os.path.normpath(Path(app.srcdir, app.env.docname).parent / target))
-        if target and path.is_relative_to(ROOT) and (page := page_of(path)):
-            uri = app.builder.get_relative_uri(app.env.docname, page)
-            node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
+    folder = Path(app.srcdir, app.env.docname).parent
+    for kind in (addnodes.download_reference, addnodes.pending_xref):
+        for node in list(document.findall(kind)):
+            target = Path(node["reftarget"].partition("#")[0])
+            if node["reftype"] != "myst" or not target.name:
+                continue
+            if node.get("refdomain") == "doc":  # Markdown
+                path = Path(app.srcdir, f"{target}.md").resolve()
+                if path.is_relative_to(ROOT) and (page := page_of(path)):
+                    node["reftarget"] = page
+                continue
+            for start in (folder, ROOT):  # the second: in the text of an included page
+                path = Path(os.path.normpath(start / target))
+                if path.is_relative_to(ROOT) and (page := page_of(path)):
+                    uri = app.builder.get_relative_uri(app.env.docname, page)
+                    link = nodes.reference("", "", *node.children, refuri=uri, internal=True)
+                    node.replace_self(link)
+                    break
 
 
 def pages_of_sources(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -117,7 +128,7 @@ def pages_of_sources(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
                 f'<li><a href="{html.escape(app.builder.get_relative_uri(page, page_of(each)))}">'
                 f"<code>{html.escape(each.name)}</code></a> {html.escape(first_words(each))}</li>"
                 for each in sorted(path.iterdir())
-                if each in set(shown())
+                if each in shown()
             ]
             body = f"<ul>{''.join(rows)}</ul>"
         else:
@@ -136,14 +147,21 @@ def first_words(path: Path) -> str:
     return line.strip('"/*# ')
 
 
-def let_names_break(
+def break_lines(
     app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document | None
 ) -> None:
-    """Long names in the text end a line where a person would, so that no table is too wide."""
-    context["body"] = re.sub(
+    """Long names in the text end a line where a person would, so that no table is too wide; in
+    tables a number stays beside its unit."""
+    body = re.sub(
         r'(?<=<span class="pre">)[^<]{12,}',
         lambda name: re.sub(r"(?<=[_./,(=])(?=\w)|(?<=[a-z])(?=[A-Z])", "<wbr>", name[0]),
         context.get("body", ""),
+    )
+    context["body"] = re.sub(
+        r"<td>.*?</td>",
+        lambda cell: re.sub(r"(?<=\d) (?=([mnu]?s|[kKMGT]i?B|[KMG]i|dB|x)\b)", "&#160;", cell[0]),
+        body,
+        flags=re.DOTALL,
     )
 
 
@@ -156,5 +174,5 @@ def check_site(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("doctree-read", lead_to_pages, priority=100)  # before downloads are collected
     app.connect("html-collect-pages", pages_of_sources)
-    app.connect("html-page-context", let_names_break)
+    app.connect("html-page-context", break_lines)
     app.connect("build-finished", check_site)

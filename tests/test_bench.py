@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.util
@@ -9,6 +10,8 @@ import json
 import math
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,16 +22,22 @@ import pytest
 
 import zeropoint as zp
 from bench import (
+    against,
     checkpoints,
+    cli,
+    compare,
     embeddings,
+    groups,
     latency,
     loads,
     machine,
-    readme,
+    page,
     recall,
     report,
+    speed,
     suite,
     targets,
+    timing,
 )
 from bench.check import Arithmetic, Oracle
 from bench.files import content, folder
@@ -109,61 +118,23 @@ def test_what_the_table_says() -> None:
     assert report.cell_table([wrong]).splitlines()[-1].endswith("WRONG: 9")
 
 
-@pytest.mark.parametrize(("page", "text"), readme.PAGES.items())
-def test_the_pages_show_the_committed_run(page: str, text: Callable[..., str]) -> None:
-    shown = (machine.ROOT / page).read_text().split("<!-- bench:begin -->\n")[1]
+@pytest.mark.parametrize(("where", "text"), speed.PARTS.items())
+def test_the_pages_show_the_committed_run(where: Any, text: Callable[..., str]) -> None:
+    page, what = where
+    shown = (machine.ROOT / page).read_text("utf-8").split(f"<!-- {what}:begin -->\n")[1]
     run = report.load(machine.ROOT / "bench/results/suite.json")
-    assert shown.split("\n<!-- bench:end -->")[0] == text(*run)
+    assert shown.split(f"\n<!-- {what}:end -->")[0] == text(*run)
 
 
-def test_the_page_shows_the_committed_run_of_real_offsets() -> None:
-    page = (machine.ROOT / "docs/speed.md").read_text()
-    shown = page.split("<!-- offsets:begin -->\n")[1].split("\n<!-- offsets:end -->")[0]
-    assert shown == readme.offsets(*report.load(machine.ROOT / "bench/results/offsets.json"))
-
-
-def test_the_page_shows_the_committed_run_of_codes_to_codes() -> None:
-    page = (machine.ROOT / "docs/speed.md").read_text()
-    shown = page.split("<!-- lookups:begin -->\n")[1].split("\n<!-- lookups:end -->")[0]
-    assert shown == readme.lookups(*report.load(machine.ROOT / "bench/results/lookups.json"))
-
-
-def test_the_table_of_codes_to_codes() -> None:
-    size = Case(JOB["image_lookup"], 2**20).size
-    rows = [
-        of_one_run("lookup", "zeropoint", 4e-6, 2**16, of_bare_loop=0.8, vs_fastest_peer=7.0),
-        of_one_run("lookup", "opencv", 28e-6, 2**16, vs_fastest_peer=1.0),
-        of_one_run("lookup", "zeropoint-avx2", 8e-6, 2**16, of_bare_loop=0.4),
-        of_one_run("image_lookup", "zeropoint", 8e-5, size, vs_fastest_peer=None),
-    ]
-    text = readme._lookups({1: readme._found(rows, 1)})
-    assert text.splitlines()[-2:] == [
-        "| `lookup`: uint8 -> tanh -> uint8 | 64 Ki | 4 us | 1.25 x | 2.50 x | 7.00 x opencv |",
-        "| `image_lookup`: pixels of 224 x 224 -> int8, one table per index of axis 3 | 6 images "
-        "| 80 us |  |  |  |",
-    ]
-    assert readme._lookups({1: {}}) == ""
-
-
-def test_the_table_of_formats() -> None:
-    def row(job: str, system: str, seconds: float, role: str = "peer") -> suite.Row:
-        (size,) = JOB[job].sizes_of(None)
-        return dataclasses.replace(
-            ROW,
-            job=job,
-            size=size,
-            system=system,
-            role=role,
-            seconds=seconds,
-            vs_fastest_peer={"zeropoint": 40.0, "gguf": 1.0}.get(system),
-        )
-
-    rows = [row("q8_0", "zeropoint", 2.0**24 * 0.2e-9), row("q8_0", "gguf", 2.0**24 * 8e-9)]
-    rows += [row("files_W8A8", "zeropoint", 1.25), row("files_W8A8", "file-copy", 1.0, "yardstick")]
-    text = readme._formats({1: readme._found(rows, 1), 2: readme._found(rows, 2)})
-    assert "| `q8_0`: float32 -> Q8_0, shape (4096, 4096) | 0.20 ns |  | 40.0 x gguf |" in text
-    assert text.endswith("| 18.63 ns |  | 1.25 x a copy's |")
-    assert readme._formats({1: {}}) == ""
+def test_links_of_the_answers_lead_to_the_headings_of_the_cells() -> None:
+    page = (machine.ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^### (.+)$", page, re.MULTILINE)
+    }
+    found = re.findall(r"^\| \[.+?\]\(#(.+?)\)", page, re.MULTILINE)
+    assert len(found) > 5
+    assert set(found) <= anchors
 
 
 def of_one_run(job: str, system: str, seconds: float, size: int, **changes: Any) -> suite.Row:
@@ -174,35 +145,92 @@ def of_one_run(job: str, system: str, seconds: float, size: int, **changes: Any)
     )
 
 
-def test_the_table_of_tools() -> None:
-    (size,) = JOB["faiss"].sizes_of(None)
-    rows = [
-        of_one_run("faiss", "zeropoint", size * 0.1e-9, size, vs_fastest_peer=6.0),
-        of_one_run("faiss", "faiss", size * 0.8e-9, size, vs_fastest_peer=0.75),
-        of_one_run("faiss", "numba", size * 0.6e-9, size, vs_fastest_peer=1.0),
-    ]
-    text = readme._tools({1: readme._found(rows, 1), 2: {}})
-    assert text.endswith(" | 0.10 ns |  | faiss | 8.00 x |  | 6.00 x numba |")
-    assert "faiss" not in readme._parts(readme._found(rows, 1))
-    assert readme._tools({1: {}}) == ""
+def test_each_job_is_in_one_group_and_the_groups_hold_all() -> None:
+    assert sorted(job.name for group in groups.GROUPS for job in group.jobs) == sorted(JOB)
+    assert len({group.name for group in groups.GROUPS}) == len(groups.GROUPS)
+    where = {job.name: group.name for group in groups.GROUPS for job in group.jobs}
+    for job, group in {
+        "quantize_onnx": "quantize",
+        "dequantize_float16": "half",
+        "dynamic_rows": "dynamic",
+        "block32_axis0": "channels",
+        "embeddings_rows": "embeddings",
+        "quantize_faiss_384": "embeddings",
+        "image_lookup": "codes",
+        "crop": "layouts",
+        "cf_back": "arrays",
+        "weights_groups": "files",
+        "files_q8_0": "files",
+        "compare": "ranges",
+        "round": "calls",
+        "quantize_busy": "loaded",
+    }.items():
+        assert where[job] == group, job
+    assert groups.group_of(ROW) is groups.CALLS  # 64 elements, whatever the job
+    other = dataclasses.replace(ROW, job="of another version", size=2**20)
+    assert groups.group_of(other) is groups.OTHER
 
 
-def test_the_table_of_real_offsets() -> None:
-    size = Case(JOB["quantize_cf_384"], 2**16).size
+def test_a_group_in_one_line() -> None:
     rows = [
-        of_one_run("quantize", "zeropoint", 8e-6, 2**16),
-        of_one_run("quantize_cf", "zeropoint", 1e-5, 2**16),
-        of_one_run("quantize_missing", "zeropoint", 2e-5, 2**16),
-        of_one_run("quantize_numpy_384", "zeropoint", 1e-5, size),
-        of_one_run("quantize_cf_384", "zeropoint", 1e-5, size),
+        of_one_run("quantize", "zeropoint", 1e-6, 2**16, vs_numpy=4.0, vs_fastest_peer=0.5),
+        of_one_run("quantize", "zeropoint", 1e-6, 2**20, vs_numpy=16.0, vs_fastest_peer=None),
+        of_one_run("quantize", "zeropoint", 1e-6, 2**10, threads=2, vs_numpy=1.0),
+        of_one_run("quantize", "numpy", 1e-6, 2**16, vs_numpy=1.0),
+        of_one_run("quantize", "zeropoint-avx2", 1e-6, 2**16, vs_fastest_peer=0.25),
+        of_one_run("quantize", "zeropoint", 1e-6, 1, vs_numpy=1.0),  # not the one shown
+        of_one_run("quantize", "zeropoint-fresh", 1e-6, 1, vs_numpy=2.0, vs_fastest_peer=3.0),
+        # xarray makes new results, and so do we beside it
+        of_one_run("cf", "zeropoint", 1e-6, 2**20, vs_fastest_peer=9.0),
+        of_one_run("cf", "zeropoint-fresh", 1e-6, 2**20, vs_fastest_peer=8.0),
     ]
-    text = readme._offsets(readme._found(rows, 1))
-    assert text.splitlines()[-3:] == [
-        "| `cf`, per tensor, uint8 | 6.6 (80%) |  |  |  |",
-        "| `numpy`, per tensor, uint8, missing values | 3.3 (40%) |  |  |  |",
-        "| `cf`, 384 columns, int8 | 6.5 (100%) |  |  |  |",
+    found = groups.answers(rows)
+    assert [(each.group.name, each.cells, str(each.numpy), str(each.peer)) for each in found] == [
+        ("quantize", 2, "8.00 x (4.00 to 16.0)", "0.50 x"),
+        ("arrays", 1, "", "8.00 x"),
+        ("calls", 1, "2.00 x", "3.00 x"),
     ]
-    assert readme._offsets({}) == ""
+    assert [str(each.peer) for each in groups.answers(rows, isa="avx2")] == ["0.25 x"]
+    assert [each.cells for each in groups.answers(rows, 2)] == [1]
+    assert groups.answers_text(rows).splitlines()[2].split()[:4] == ["Quantize", "2", "8.00", "x"]
+
+
+def test_the_table_of_a_group() -> None:
+    ours = {"of_bare_loop": 0.8, "vs_fastest_peer": 7.0, "of_plain": 0.5}
+    rows = [
+        of_one_run("lookup", "zeropoint", 4e-6, 2**16, **ours),
+        of_one_run("lookup", "opencv", 28e-6, 2**16, vs_fastest_peer=1.0),
+        of_one_run("lookup", "zeropoint-avx2", 8e-6, 2**16, vs_fastest_peer=3.5),
+        of_one_run("lookup", "zeropoint", 2e-6, 2**16, threads=2, vs_fastest_peer=None),
+    ]
+    titles, lines = groups.table(groups.CODES, rows)
+    assert dict(zip(titles, lines[0], strict=True)) == {
+        "work": "`lookup`: uint8 -> tanh -> uint8",
+        "elements": "64 Ki",
+        "time, 1 thread": "4 us",
+        "Gelem/s": "16",
+        "as the fastest other, 1 thread": "7.00 x opencv",
+        "as the fastest other, AVX2 alone": "3.50 x",
+        "part of plain speed": "50%",
+        "time of a copy": "1.25 x",
+        "time, 2 threads": "2 us",
+    }
+    files = [of_one_run("files_W8A8", system, t, 2**26) for system, t in (("zeropoint", 1.25),)]
+    files.append(of_one_run("files_W8A8", "file-copy", 1.0, 2**26, role="yardstick"))
+    titles, lines = groups.table(groups.FILES_, files)
+    assert lines[0][titles.index("time of a copy")] == "1.25 x"
+    small = [of_one_run("quantize", "zeropoint-fresh", 2e-7, 1, role="ours")]
+    small.append(of_one_run("quantize", "np.rint", 4e-7, 1, role="yardstick"))
+    assert groups.table(groups.CALLS, small) == (
+        [
+            "work",
+            "elements",
+            "time, 1 thread",
+            "calls of np.rint",
+            "as the fastest other, 1 thread",
+        ],
+        [["`quantize`: float32 -> uint8", "1", "200 ns", "0.5", "1.00 x"]],
+    )
 
 
 def test_numbers_of_real_offsets_are_the_rules_of_the_range() -> None:
@@ -402,6 +430,386 @@ def test_small_checkpoints_are_converted(tmp_path: pathlib.Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
+# Two runs
+
+HEAD: dict[str, Any] = {
+    "format": report.FORMAT,
+    "command": "python -m bench",
+    "seconds_per_system_and_cell": 0.2,
+    "notes": {"numba": "a note <b>"},
+    "date": "2026-01-02T03:04:05+00:00",
+    "commit": "abc",
+    "machine": {
+        "cpu": "A CPU <1>",
+        "cores": 2,
+        "caches": {"L2": "2M"},
+        "load": 0.1,
+        "system": "x86",
+    },
+    "zeropoint": {"version": "1", "backends": ["avx512", "avx2"], "compiler": "GCC <12>"},
+    "versions": {"numpy": "2", "numba": "1"},
+    "skipped": [{"system": "torch", "reason": "No module <torch>", "jobs": ["every job"]}],
+}
+
+
+def a_run(speed: float = 1.0, others: float = 1.0, noise: float = 1.02, **ours: float) -> list[Any]:
+    """Ours and ten cells of others; each batch but the best takes up to `noise` times as long."""
+    rows = []
+    for i, size in enumerate(2**k for k in range(10, 20)):
+        for system, factor in (("zeropoint", speed), ("numpy", others)):
+            seconds = size * 1e-10 * (1 + 0.01 * (i % 3)) / factor
+            seconds *= ours.get(f"at_{size}", 1.0) if system == "zeropoint" else 1.0
+            steps = np.linspace(seconds, seconds * noise, timing.BATCHES)
+            rows.append(
+                of_one_run("quantize", system, seconds, size, batches=tuple(map(float, steps)))
+            )
+    return rows
+
+
+def compared(a: list[Any], b: list[Any], head: dict[str, Any] = HEAD, **how: Any) -> Any:
+    return compare.compare((HEAD, a), (head, b), how.get("systems", ["zeropoint", "zeropoint-*"]))
+
+
+def test_batches_are_the_best_of_each_part() -> None:
+    assert timing.batches([5.0, 3.0, 4.0]) == (5, 3, 4)
+    times = [9.0, *map(float, range(20, 0, -1))]  # the first sample does not count
+    assert timing.batches(times) == tuple(float(k) for k in range(19, 0, -2))
+    assert min(timing.batches([1.0] * 7 + [0.5] + [1.0] * 93)) == 0.5
+    found = timing.best_times(
+        {"x": timing.Timed(lambda: None, contextlib.nullcontext)}, 0.02, rest=False
+    )["x"]
+    assert 1 <= len(found.batches) <= timing.BATCHES
+    assert found.seconds <= min(found.batches) <= found.median
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(1.0, "within noise"), (1.01, "within noise"), (1.2, "faster"), (1 / 1.2, "slower")],
+)
+def test_a_change_beyond_noise_has_a_name(factor: float, verdict: str) -> None:
+    found = compared(a_run(), a_run(factor))
+    assert {change.verdict for change in found.changes} == {verdict}
+    assert all(change.ratio == pytest.approx(factor) for change in found.changes)
+    (low, high) = found.changes[0].interval
+    assert low < factor < high
+    assert high / low == pytest.approx(1.01**2, rel=1e-3)  # medians of batches, on both sides
+    assert len(found.regressions(1.1)) == (10 if verdict == "slower" else 0)
+    assert not found.regressions(1.3)
+
+
+def test_one_row_that_is_slower_is_found() -> None:
+    found = compared(a_run(), a_run(at_4096=1.3))
+    assert [(change.a.size, change.verdict) for change in found.regressions(1.1)] == [
+        (4096, "slower")
+    ]
+    assert "1.30" not in compare.text(compared(a_run(), a_run()))
+    text = compare.text(found)
+    assert re.search(r"slower +quantize +4 Ki +1 +zeropoint +\d+ ns +\d+ ns +0.77 x", text)
+    assert len(re.findall("within noise +quantize", text)) == 0
+    assert len(re.findall("within noise +quantize", compare.text(found, True))) == 9
+
+
+def test_what_did_not_change_widens_the_interval() -> None:
+    """All times rose by a fifth, those of NumPy too: that is the machine, not the code."""
+    found = compared(a_run(), a_run(1 / 1.2, others=1 / 1.2))
+    assert {change.verdict for change in found.changes} == {"within noise"}
+    assert (found.drift.low, found.drift.high) == (pytest.approx(1 / 1.2), 1)
+    assert found.drift.rows == 10
+    # and it is no reason to call what kept its time faster
+    assert not compared(a_run(), a_run(1.0, others=1 / 1.2)).of("faster")
+    # another NumPy is no measure, and few rows are none
+    other = {**HEAD, "versions": {"numpy": "3"}}
+    assert compared(a_run(), a_run(1 / 1.2, others=1 / 1.2), other).drift.rows == 0
+    few = compared(a_run()[:6], a_run(1 / 1.2, others=1 / 1.2))
+    assert {change.verdict for change in few.changes} == {"slower"}
+    assert any("too few rows" in doubt for doubt in few.doubts)
+
+
+def test_the_extremes_of_what_did_not_change_do_not_count() -> None:
+    drift = compare._drift([0.5, *[0.98] * 9, *[1.03] * 29, 3.0])
+    assert drift == compare.Drift(0.98, 1.03, 40)
+
+
+def test_noise_hides_a_change() -> None:
+    assert not compared(a_run(noise=1.6), a_run(1 / 1.2, noise=1.6)).of("slower")
+    old = [dataclasses.replace(row, batches=(), median_seconds=2 * row.seconds) for row in a_run()]
+    found = compared(old, old)  # of a version that kept the median alone
+    assert found.changes[0].interval == (0.5, 2)
+
+
+def test_what_differs_between_two_runs_is_said() -> None:
+    other = {
+        **HEAD,
+        "machine": {**HEAD["machine"], "cpu": "B CPU", "load": 3.0, "virtual": True},
+        "zeropoint": {**HEAD["zeropoint"], "compiler": "Clang", "backends": ["avx2"]},
+        "versions": {"numpy": "3", "numba": "1"},
+        "seconds_per_system_and_cell": 0.1,
+        "commit": "def-dirty",
+    }
+    more = [dataclasses.replace(row, threads=2) for row in a_run()]
+    found = compared(a_run()[:-2], [*a_run(1.5), *more], other)
+    said = "\n".join(found.doubts)
+    for text in (
+        "two machines, cpu: A CPU <1> and B CPU",
+        "compilers: GCC <12> and Clang",
+        "best backends: avx512 and avx2",
+        "versions of numpy: 2 and 3",
+        "seconds for each cell: 0.2 and 0.1",
+        "B: load 3 on 2 CPUs",
+        "B: a virtual machine",
+        "B: the checkout has changes",
+        "only in B, threads: 2",
+        "only in B, sizes: 512 Ki",
+    ):
+        assert text in said
+    assert found.drift == compare.Drift()
+    assert "of the samples alone" in compare.allowance(found)
+    assert compared(a_run(), a_run()).doubts == []
+
+
+def written(path: pathlib.Path, rows: list[Any], **changes: Any) -> str:
+    report.save(path, {**HEAD, **changes}, "rows", [dataclasses.asdict(row) for row in rows])
+    return str(path)
+
+
+def test_compare_as_a_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = written(tmp_path / "a.json", a_run())
+    after = written(tmp_path / "b.json", a_run(at_4096=1.3))
+    html = tmp_path / "page.html"
+    assert cli.main(["compare", before, after, "--html", str(html)]) == 0
+    assert "slower" in capsys.readouterr().out
+    assert "4 Ki" in html.read_text()
+    assert cli.main(["compare", before, after, "--fail-over", "1.1"]) == 1
+    assert "1 rows take more than 1.1 times as long" in capsys.readouterr().out
+    assert cli.main(["compare", before, after, "--fail-over", "1.5"]) == 0
+    assert cli.main(["compare", before, before, "--fail-over", "1"]) == 0
+    for file, message in (
+        (written(tmp_path / "c.json", a_run()[:2]), ""),
+        (
+            written(tmp_path / "d.json", a_run()[1::2]),
+            "no row of zeropoint, zeropoint-* is in both",
+        ),
+        (written(tmp_path / "e.json", []), "only in A, jobs: quantize"),
+        (str(tmp_path / "absent.json"), "absent.json"),
+        (str(machine.ROOT / "bench/results/recall.json"), "recall.json is another kind of run"),
+        (str(machine.ROOT / "README.md"), "README.md is no JSON"),
+    ):
+        assert cli.main(["compare", before, file]) == (2 if message else 0)
+        assert message in capsys.readouterr().err
+    old = tmp_path / "old.json"
+    old.write_text('{"format": 0, "rows": []}')
+    assert cli.main(["compare", before, str(old)]) == 2
+    assert f"(format 0, not {report.FORMAT}); run it again" in capsys.readouterr().err
+    for factor in ("0.9", "inf", "much"):
+        with pytest.raises(SystemExit):
+            cli.main(["compare", before, after, "--fail-over", factor])
+        assert "is not a factor of at least 1 such as 1.1" in capsys.readouterr().err
+
+
+def test_a_field_that_a_later_version_added_is_read_over(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "run.json"
+    row = {**dataclasses.asdict(ROW), "of_later": 1}
+    report.save(path, HEAD, "rows", [row])
+    assert report.load(path)[1] == [ROW]
+
+
+def test_two_installations_in_turns(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The runs are not made: what is called, in which order, and what is done with the results."""
+    called = []
+
+    def run(command: list[str], **how: Any) -> Any:
+        called.append(command)
+        theirs = command[0] != against.sys.executable
+        slower = 1.0 + 0.01 * len(called)
+        written(pathlib.Path(command[-1]), a_run(0.5 if theirs else 1.0, at_4096=slower))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setattr(against.subprocess, "run", run)
+    assert cli.main(["against", str(other), "--rounds", "3", "--jobs", "quantize"]) == 0
+    theirs = [command[0] == str(other) for command in called]
+    assert theirs == [True, False, False, True, True, False]
+    assert called[0][1:5] == ["-m", "bench", "--jobs", "quantize"]
+    assert "zeropoint*,numpy" in called[0][6]
+    shown = capsys.readouterr().out
+    assert len(re.findall("faster   quantize .* 2.00 x", shown)) == 9  # and 4 Ki, by less
+
+    rows = [a_run(1.0)[2], a_run(0.9)[2], a_run(0.8)[2]]
+    _, (row,) = against.merged([(HEAD, [each]) for each in rows])
+    assert row.seconds == rows[0].seconds
+    assert row.batches == tuple(each.seconds for each in rows)
+    assert row.samples == 9
+
+    def fails(command: list[str], **how: Any) -> Any:
+        return subprocess.CompletedProcess(command, 3, "", "what went wrong\n")
+
+    monkeypatch.setattr(against.subprocess, "run", fails)
+    assert cli.main(["against", str(other)]) == 3
+    assert "what went wrong" in capsys.readouterr().err
+    assert cli.main(["against", str(tmp_path / "absent")]) == 2
+    assert "is no program: give a python" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["against", str(other), "--rounds", "1"])
+
+
+# ---------------------------------------------------------------------------------------------
+# The command, the machine, the pages
+
+
+@pytest.mark.parametrize("of_run", [True, False])
+def test_a_page_is_well_formed_and_escaped(of_run: bool) -> None:
+    from .test_html import Parsed
+
+    rows = [*a_run(), of_one_run("lookup", "zeropoint", 1e-6, 2**16, vs_numpy=0.25)]
+    text = page.of_run(HEAD, rows) if of_run else page.of_comparison(compared(a_run(), a_run(0.5)))
+    found = Parsed(text)
+    assert found.found[0] == ("html", {"lang": "en"})
+    assert "A CPU <1>" in "".join(found.texts)
+    assert not re.search("<script|https?:|@import|url[(]", text)
+    ids = [attributes["id"] for _, attributes in found.found if "id" in attributes]
+    assert len(set(ids)) == len(ids) >= 1
+    links = [attributes["href"] for tag, attributes in found.found if tag == "a"]
+    assert {str(link) for link in links} <= {f"#{name}" for name in ids}
+    if of_run:
+        assert len(links) == 2
+        assert "No module <torch>" in "".join(found.texts)
+        assert "numba: a note <b>." in found.texts
+    else:
+        assert "slower" in found.texts
+    assert len({len(row) for row in found.rows[:2]}) == 1
+    assert "Nothing was measured" in page.of_run(HEAD, [])
+
+
+def test_bars_are_within_their_picture() -> None:
+    for ratio in (1e-9, 0.1, 0.99, 1.0, 1.01, 10.0, 1e9):
+        ((x, width),) = re.findall(r'<rect x="(.+?)" y="2" width="(.+?)"', page._bar(ratio))
+        assert 0 <= float(x) <= float(x) + float(width) <= 80
+        assert (float(x) < 20) == (ratio < 1)
+
+
+def test_what_makes_a_run_unsure() -> None:
+    def said(**changes: Any) -> list[str]:
+        return machine.doubts({**HEAD, "machine": {**HEAD["machine"], **changes}})
+
+    assert said() == said(cpus=2, governor="performance", virtual=False, load=None) == []
+    assert said(load=1.5) == ["load 1.5 on 2 CPUs before it began: others took their time"]
+    assert said(cpus=8) == ["bound to 2 of 8 CPUs"]
+    assert said(governor="powersave")[0].startswith("frequency governor 'powersave'")
+    assert said(virtual=True)[0].startswith("a virtual machine")
+    slow = {**HEAD, "zeropoint": {"backends": ["avx2"], "compiler": "x"}}
+    assert machine.doubts(slow) == ["no AVX-512: the best backend is avx2"]
+    pure = {**HEAD, "zeropoint": {"backends": ["reference"]}}
+    assert machine.doubts(pure)[0].startswith("zeropoint has no compiled core")
+    assert set(machine.describe(["numpy"])) <= set(HEAD)
+    assert machine.doubts(machine.describe([])) is not None
+
+
+def test_a_case_that_does_not_fit_into_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.jobs.memory", lambda: 10**9)
+    assert Case(JOB["quantize"], 2**20).why_not() is None
+    assert Case(JOB["quantize"], 2**26).why_not() == (
+        "needs about 1.1 GB of memory, and 1.0 GB are free"
+    )
+    monkeypatch.setattr("bench.jobs.memory", lambda: None)
+    assert Case(JOB["quantize"], 2**26).why_not() is None
+
+
+def test_the_benchmark_measures_and_writes(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, html = tmp_path / "run.json", tmp_path / "run.html"
+    how = ["--jobs", "quantize,crop", "--sizes", "1,1000", "--threads", "1", "--seconds", "0.001"]
+    how += ["--systems", "zeropoint,zeropoint-fresh,numpy"]
+    assert cli.main([*how, "--json", str(run), "--html", str(html)]) == 0
+    shown = capsys.readouterr()
+    assert "[2/2] quantize, 1000 elements, 1 thread" in shown.err
+    assert "skipped: everybody: none of these sizes; its own are" in shown.out
+    assert "How many times as fast as\n  on 1 thread" in shown.out
+    head, rows = report.load(run)
+    assert {row.size for row in rows} == {1, 1000}
+    assert all(row.batches for row in rows)
+    assert head["command"] == f"python -m bench {' '.join(how)}"
+    assert html.read_text() == page.of_run(head, rows)
+
+    again = tmp_path / "again.html"
+    assert cli.main(["show", str(run), "--html", str(again)]) == 0
+    assert "NumPy by hand" in capsys.readouterr().out
+    assert again.read_text() == html.read_text()
+    assert cli.main(["show", str(tmp_path / "absent.json")]) == 2
+    assert cli.main(["compare", str(run), str(run), "--fail-over", "1"]) == 0
+
+
+def test_the_commands_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is one that the parsers take, and every field of a row is explained."""
+    guide = (machine.ROOT / "docs/how-to/benchmark.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    python -m (bench\S*)(.*)$", guide, re.MULTILINE)
+    assert len(lines) > 10
+
+    class Parsed(Exception):
+        pass
+
+    def stop(self: Any, *arguments: Any) -> Any:
+        parsed(self, *arguments)
+        raise Parsed
+
+    parsed = argparse.ArgumentParser.parse_known_args
+    for module, rest in lines:
+        main = importlib.import_module("bench.cli" if module == "bench" else module).main
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_known_args", stop)
+            with pytest.raises(Parsed):
+                main(shlex.split(rest, comments=True))
+    head = machine.describe([])
+    fields = (field.name for field in dataclasses.fields(suite.Row))
+    for name in (*fields, *head, *head["machine"]):
+        assert f"`{name}`" in guide, name
+
+
+def test_several_runs_as_one(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = written(tmp_path / "one.json", a_run()[:4], command="first")
+    two = written(tmp_path / "two.json", a_run(2.0)[2:], command="second", versions={"torch": "3"})
+    out = tmp_path / "out.json"
+    assert cli.main(["show", one, two, "--json", str(out)]) == 0
+    head, rows = report.load(out)
+    assert len(rows) == len(a_run())
+    assert rows[2].seconds == pytest.approx(a_run(2.0)[2].seconds, rel=1e-5)  # the later
+    assert (head["command"], sorted(head["versions"])) == (
+        "first; second",
+        ["numba", "numpy", "torch"],
+    )
+    assert len(head["skipped"]) == 2
+    capsys.readouterr()
+    for changes, message in (
+        ({"commit": "def"}, "runs of several commits are not one: abc, def"),
+        ({"machine": {**HEAD["machine"], "cores": 8}}, "runs of two machines are not one: cores"),
+    ):
+        other = written(tmp_path / "other.json", a_run(), **changes)
+        assert cli.main(["show", one, other]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_list_of_what_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list"]) == 0
+    shown = capsys.readouterr().out
+    assert "\nembeddings: Embeddings (" in shown
+    assert all(f"\n    {name}" in shown for name in (*JOB, *(kind.name for kind in SYSTEMS)))
+    options = cli._parser().parse_args(["--group", "codes,files"])
+    assert [job.name for job in options.jobs][:1] == ["rescale"]
+    assert cli._parser().parse_args([]).jobs == JOBS
+    with pytest.raises(SystemExit):
+        cli.main(["--group", "nothing"])
+    assert "'nothing' is none of quantize, dequantize" in capsys.readouterr().err
+    quick = cli._parser().parse_args(cli.QUICK)
+    assert all(job.sizes_of(quick.sizes) for job in quick.jobs)
+
+
+# ---------------------------------------------------------------------------------------------
 # Embeddings
 
 
@@ -533,11 +941,11 @@ def test_a_target_without_a_peer_is_skipped_by_name(capsys: pytest.CaptureFixtur
 def test_every_target_can_be_measured() -> None:
     names = {kind.name for kind in SYSTEMS} | {targets.AVX2}
     for target in targets.TARGETS:
-        for timing in (target.ours, *target.others):
-            assert timing.system in names
-            assert timing.job in JOB
-            assert JOB[timing.job].shape is None or Case(JOB[timing.job], timing.size).size == (
-                math.prod(JOB[timing.job].shape or ())
+        for each in (target.ours, *target.others):
+            assert each.system in names
+            assert each.job in JOB
+            assert JOB[each.job].shape is None or Case(JOB[each.job], each.size).size == (
+                math.prod(JOB[each.job].shape or ())
             )
     assert len({target.name for target in targets.TARGETS}) == len(targets.TARGETS)
 

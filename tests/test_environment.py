@@ -30,6 +30,9 @@ def test_these_are_all() -> None:
             re.findall(r'(?:getenv|environ\b.*|environment|Setting \w+)\(?"(\w+)', path.read_text())
         )
     assert {name for name in found if name.startswith("ZEROPOINT_")} == READ
+    built = set(re.findall(r"^if\.env\.(\w+)", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    page = (ROOT / "docs/reference/environment.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == READ | built
 
 
 IMPORT = """

@@ -177,8 +177,8 @@ def named(commands: list[str]) -> tuple[set[str], list[set[str]]]:
 
 
 def recipe(example: Path) -> str:
-    """The page of docs that has a link to an example, or nothing."""
-    pages = (page.read_text() for page in sorted(ROOT.glob("docs/**/*.md")))
+    """The how-to page that has a link to an example, or nothing."""
+    pages = (page.read_text() for page in sorted(ROOT.glob("docs/how-to/*.md")))
     return next((page for page in pages if f"/examples/{example.name})" in page), "")
 
 
@@ -200,6 +200,21 @@ def test_what_an_example_names_is_what_it_needs(example: Path) -> None:
     pinned = re.findall(r"[\w-]+==[\w.]+", " ".join(commands))
     ci = (ROOT / "pyproject.toml").read_text() + (ROOT / "noxfile.py").read_text()
     assert all(pin in ci for pin in pinned)
+
+
+def test_ci_has_what_the_pages_import() -> None:
+    """So that no block of a page is left out there."""
+    extras = PROJECT["optional-dependencies"]
+    ci = (ROOT / "noxfile.py").read_text()  # as .ci/run: these for their models alone
+    models = re.findall(r'"--no-deps", (.+?)\)', ci)[0].replace('"', "").split(", ")
+    there = {normal(name) for name in extras["test"] + extras["parity"] + extras["demo"] + models}
+    pages = [page.read_text() for page in ROOT.glob("docs/**/*.md")]
+    blocks = [
+        code for page in pages for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    ]
+    needed = set().union(*map(used, blocks))
+    assert {"faiss", "duckdb", "magika"} <= needed
+    assert {"faiss_cpu" if name == "faiss" else name for name in needed} <= there
 
 
 HIDE = """

@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle, StepPatch
 
-import bench.compare
+import bench.picture
 import zeropoint as zp
 import zeropoint.plot
 from zeropoint import _html
@@ -232,10 +232,10 @@ def test_bad_input() -> None:
 def test_the_picture_of_readme_shows_the_figures(tmp_path: Path) -> None:
     if importlib.util.find_spec("wordllama") is None:
         pytest.skip("needs wordllama")
-    assert bench.compare.main(["-o", str(tmp_path / "compare.svg")]) == 0
+    assert bench.picture.main(["-o", str(tmp_path / "compare.svg")]) == 0
     drawn, committed = (
         re.findall(r">(.+?)</text>", path.read_text())
         for path in (tmp_path / "compare.svg", ROOT / "docs/compare.svg")
     )
-    assert committed == drawn, "python -m bench.compare -o docs/compare.svg"
+    assert committed == drawn, "python -m bench.picture -o docs/compare.svg"
     assert "](docs/compare.svg)" in (ROOT / "README.md").read_text()

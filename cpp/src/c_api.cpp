@@ -68,7 +68,13 @@ thread_local char message[512];
 // What `guarded` turns into ZEROPOINT_INVALID_ARGUMENT; the message is written.
 struct Refused {};
 
-[[noreturn, gnu::format(printf, 1, 2)]] void refuse(const char* format, ...) {
+// MinGW's libstdc++ has its library format as C says, which its `printf` does not mean.
+#if defined(__MINGW_PRINTF_FORMAT)
+#define ZP_FORMAT __MINGW_PRINTF_FORMAT
+#else
+#define ZP_FORMAT printf
+#endif
+[[noreturn, gnu::format(ZP_FORMAT, 1, 2)]] void refuse(const char* format, ...) {
     std::va_list words;
     va_start(words, format);
     std::vsnprintf(message, sizeof message, format, words);

@@ -9,10 +9,9 @@
 #include "scalar.h"
 #include "zeropoint/core.hpp"
 
-// That results do not overlap with ranges, nor with each other, the compiler cannot know.
-#if defined(__clang__)
-#define ZEROPOINT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
+// That results do not overlap with ranges, nor with each other, GCC cannot know: there would be a
+// second copy of each loop.
+#if defined(__GNUC__) && !defined(__clang__)
 #define ZEROPOINT_INDEPENDENT _Pragma("GCC ivdep")
 #else
 #define ZEROPOINT_INDEPENDENT
@@ -58,9 +57,10 @@ T smallest_scale(T low, T high, int steps) {
     };
     const double from = scaled(low), to = scaled(high);
     const auto reaches = [&](T scale) {
+        // in two parts, whose products are exact: a C library's fma need not be
         const double s = static_cast<double>(scale) * unit;
-        const double product = s * steps;
-        return sum_reaches_zero({product, std::fma(s, steps, -product), from, -to});
+        const double most = bits_as<double>(bits(s) >> 27 << 27);
+        return sum_reaches_zero({most * steps, (s - most) * steps, from, -to});
     };
     constexpr T largest = std::numeric_limits<T>::max();
     constexpr T infinity = std::numeric_limits<T>::infinity();

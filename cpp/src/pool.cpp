@@ -27,9 +27,9 @@ constexpr std::size_t max_threads = 64;
 constexpr int moment = 1 << 7, awake = 1 << 8;
 
 inline void pause() noexcept {
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__)
     __builtin_ia32_pause();
-#elif defined(__aarch64__) && defined(__GNUC__)
+#elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
 }

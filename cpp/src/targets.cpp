@@ -2,10 +2,7 @@
 
 #include <cstring>
 
-#if defined(ZEROPOINT_X86) && defined(_MSC_VER)
-#include <immintrin.h>
-#include <intrin.h>
-#elif defined(ZEROPOINT_X86)
+#if defined(ZEROPOINT_X86)
 #include <cpuid.h>
 #endif
 
@@ -18,34 +15,31 @@ namespace {
 bool always() { return true; }
 
 #if defined(ZEROPOINT_X86)
-#if defined(_MSC_VER)
-// __builtin_cpu_supports by hand: CPUID leaf 7, and whether the OS saves the wide registers.
-bool has(int ebx_mask, unsigned long long xcr0_mask, int ecx_mask = 0) {
-    int leaf1[4], leaf7[4];
-    __cpuid(leaf1, 1);
-    __cpuidex(leaf7, 7, 0);
-    constexpr int osxsave_fma_f16c = 1 << 27 | 1 << 12 | 1 << 29;
-    return (leaf1[2] & osxsave_fma_f16c) == osxsave_fma_f16c &&
-           (_xgetbv(0) & xcr0_mask) == xcr0_mask && (leaf7[1] & ebx_mask) == ebx_mask &&
-           (leaf7[2] & ecx_mask) == ecx_mask;
+// What CPUID says, and which registers the system saves (XCR0).  Not __builtin_cpu_supports: older
+// Clang cannot be asked for F16C, and clang-cl finds no library for it.
+struct Cpu {
+    unsigned basic = 0, wide = 0, more = 0, saved = 0;
+    Cpu() noexcept {
+        unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+        if (!__get_cpuid(1, &eax, &ebx, &basic, &edx) || !(basic & bit_OSXSAVE)) return;
+        __asm__ volatile("xgetbv" : "=a"(saved), "=d"(edx) : "c"(0));
+        if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) wide = ebx, more = ecx;
+    }
+    bool has(unsigned basic_bits, unsigned wide_bits, unsigned saved_bits) const noexcept {
+        return (basic & basic_bits) == basic_bits && (wide & wide_bits) == wide_bits &&
+               (saved & saved_bits) == saved_bits;
+    }
+};
+const Cpu& cpu() noexcept {
+    static const Cpu found;
+    return found;
 }
-bool has_avx2() { return has(1 << 5, 0x6); }
-bool has_avx512() { return has_avx2() && has(1 << 16 | 1 << 17 | 1 << 30 | 1 << 31, 0xE6); }
-bool has_avx512vbmi() { return has_avx512() && has(0, 0xE6, 1 << 1); }
-#else
-bool has_f16c() {  // older Clang cannot be asked for it; that the OS saves the registers, AVX2 says
-    unsigned eax, ebx, ecx, edx;
-    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
-}
-bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-}
+bool has_avx2() { return cpu().has(bit_AVX | bit_FMA | bit_F16C, bit_AVX2, 0x06); }
 bool has_avx512() {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    return has_avx2() &&
+           cpu().has(0, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ, 0xE6);
 }
-bool has_avx512vbmi() { return has_avx512() && __builtin_cpu_supports("avx512vbmi"); }
-#endif
+bool has_avx512vbmi() { return has_avx512() && (cpu().more & bit_AVX512VBMI) != 0; }
 #endif
 
 }  // namespace

@@ -10,6 +10,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #define ZEROPOINT_TEST_HAS_GUARDS
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#if !defined(NOMINMAX)  // MinGW's libstdc++ defines it
+#define NOMINMAX
+#endif
+#include <windows.h>
+#define ZEROPOINT_TEST_HAS_GUARDS
 #endif
 
 namespace test {
@@ -20,6 +27,30 @@ namespace test {
 ///   last   right before such a page.
 enum class Place { heap, first, last };
 
+#if defined(_WIN32)
+inline std::size_t page_size() {
+    SYSTEM_INFO system;
+    GetSystemInfo(&system);
+    return system.dwPageSize;
+}
+inline void* pages(std::size_t bytes) {  // null where there are none
+    return VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+}
+inline bool forbid(void* page, std::size_t bytes) {
+    DWORD before;
+    return VirtualProtect(page, bytes, PAGE_NOACCESS, &before) != 0;
+}
+inline void give_back(void* all, std::size_t) { VirtualFree(all, 0, MEM_RELEASE); }
+#elif defined(ZEROPOINT_TEST_HAS_GUARDS)
+inline std::size_t page_size() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
+inline void* pages(std::size_t bytes) {
+    void* all = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return all == MAP_FAILED ? nullptr : all;
+}
+inline bool forbid(void* page, std::size_t bytes) { return mprotect(page, bytes, PROT_NONE) == 0; }
+inline void give_back(void* all, std::size_t bytes) { munmap(all, bytes); }
+#endif
+
 class Memory {
 public:
     /// `shift` bytes, a multiple of the element size, move the array away from the edge
@@ -27,17 +58,13 @@ public:
     Memory(std::size_t bytes, Place place, std::size_t shift = 0) : bytes_(bytes) {
 #if defined(ZEROPOINT_TEST_HAS_GUARDS)
         if (place != Place::heap) {
-            const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+            const std::size_t page = page_size();
             const std::size_t usable = (bytes + shift + margin + page - 1) / page * page;
             mapped_ = usable + 2 * page;
-            void* all =
-                mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            if (all == MAP_FAILED) throw std::bad_alloc();
-            start_ = static_cast<unsigned char*>(all);
+            start_ = static_cast<unsigned char*>(pages(mapped_));
+            if (!start_) throw std::bad_alloc();
             unsigned char* const inside = start_ + page;
-            if (mprotect(start_, page, PROT_NONE) != 0 ||
-                mprotect(inside + usable, page, PROT_NONE) != 0)
-                throw std::bad_alloc();
+            if (!forbid(start_, page) || !forbid(inside + usable, page)) throw std::bad_alloc();
             data_ = place == Place::first ? inside + shift : inside + usable - bytes - shift;
             before_ = static_cast<std::size_t>(data_ - inside);
             after_ = usable - before_ - bytes;
@@ -46,6 +73,8 @@ public:
             std::memset(data_ - before_, pattern, before_ + bytes + after_);
             return;
         }
+#else
+        (void)place;
 #endif
         start_ = static_cast<unsigned char*>(std::malloc(bytes + shift + (bytes + shift == 0)));
         if (!start_) throw std::bad_alloc();
@@ -56,7 +85,7 @@ public:
     ~Memory() {
 #if defined(ZEROPOINT_TEST_HAS_GUARDS)
         if (mapped_) {
-            munmap(start_, mapped_);
+            give_back(start_, mapped_);
             return;
         }
 #endif

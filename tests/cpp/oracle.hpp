@@ -76,6 +76,25 @@ int code_by_offset(const Call& c, std::size_t p, double value) {
     return c.qmin + static_cast<int>(counted < 0 ? 0 : counted > n ? n : counted);
 }
 
+// a * b + c, rounded once.
+#if defined(__MINGW32__)
+// That of its C library is rounded twice.  The product is exact, and so is its sum with c in two
+// parts; where the greater one is halfway between two floats, the other one decides.
+inline float fused(double a, double b, double c) {
+    const double product = a * b, sum = product + c, part = sum - product;
+    const double rest = (product - (sum - part)) + (c - part);
+    const float nearest = static_cast<float>(sum);
+    if (rest == 0 || !std::isfinite(nearest)) return nearest;
+    const float other = std::nextafter(nearest, nearest < sum ? INFINITY : -INFINITY);
+    if (sum - nearest != other - sum) return nearest;
+    return (rest > 0) == (other > nearest) ? other : nearest;
+}
+#else
+inline float fused(double a, double b, double c) {
+    return std::fma(static_cast<float>(a), static_cast<float>(b), static_cast<float>(c));
+}
+#endif
+
 template <class T>
 double value_by_offset(const Call& c, std::size_t p, int code) {
     if (code == c.nan_code) return std::numeric_limits<double>::quiet_NaN();
@@ -86,7 +105,7 @@ double value_by_offset(const Call& c, std::size_t p, int code) {
     }
     T middle = static_cast<T>(code - c.qmin) + T(0.5);
     if (c.by_offset == OffsetConvention::faiss) middle /= static_cast<T>(c.qmax - c.qmin);
-    if (c.fused && sizeof(T) == sizeof(float)) return std::fma(middle, s, o);
+    if (c.fused && sizeof(T) == sizeof(float)) return fused(middle, s, o);
     const T product = middle * s;
     return product + o;
 }

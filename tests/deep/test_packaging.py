@@ -1,13 +1,15 @@
 """The packages: two builds give the same bytes, the sdist installs, wheels hold what they should.
 And builds under flags that change results, on every Python at hand.
 
-Not for every run: ``nox -s deep``.  It needs a compiler and a package index.
+Not for every run: ``nox -s wheel`` for the packages, ``nox -s deep`` for all.  It needs a compiler
+and a package index.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from ..test_host_process import SUBINTERPRETER
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1_200_000  # bytes of a wheel
+WHEELS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
 NUMPY = str(Path(np.__file__).parents[1])
 SMOKE = """
 import numpy as np, zeropoint as zp
@@ -184,6 +187,16 @@ def headers() -> list[Path]:
     return sorted(path for path in (ROOT / "cpp/include").rglob("*") if path.is_file())
 
 
+def test_an_index_takes_them(
+    wheels: list[Path], sdists: list[Path], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = wheels[0], sdists[0]
+    said = run(sys.executable, "-m", "twine", "check", "--strict", *made, cwd=folder)
+    assert said.count("PASSED") == len(made), said
+    run(sys.executable, "-m", "check_wheel_contents", wheels[0], cwd=folder)
+    told(capsys, f"twine check --strict, check-wheel-contents: {', '.join(p.name for p in made)}")
+
+
 def test_auditwheel(wheels: list[Path], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No library of the build machine is needed: `repair` has nothing to copy into the wheel."""
     shown = run(sys.executable, "-m", "auditwheel", "show", wheels[0], cwd=folder)
@@ -204,11 +217,35 @@ def test_auditwheel(wheels: list[Path], folder: Path, capsys: pytest.CaptureFixt
         for name in before.namelist():
             if ".dist-info/" not in name:
                 assert before.read(name) == after.read(name), name
+    told(capsys, f"auditwheel: {tag[1]}, nothing to repair")
+    for version, names in asked_for(repaired, folder).items():
+        told(capsys, f"{version}: {', '.join(names)}")
+
+    # as before a release: a fresh environment, and the commands of [tool.cibuildwheel]
     python = venv(folder / "repaired-venv")
-    run(python, "-m", "pip", "install", "-q", repaired, cwd=folder)
+    run(python, "-m", "pip", "install", "-q", repaired, *WHEELS["test-requires"], cwd=folder)
     backends = run(python, "-W", "error", "-c", SMOKE, cwd=folder).split()
     assert len(backends) > 1
-    told(capsys, f"auditwheel: {tag[1]}, nothing to repair; {repaired.name} installs: {backends}")
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    for command in WHEELS["test-command"]:
+        said = run(*shlex.split(command.format(project=ROOT)), cwd=folder, PATH=path)
+        told(capsys, f"{repaired.name}, {backends}: {last(said)}")
+
+
+def asked_for(wheel: Path, folder: Path) -> dict[str, list[str]]:
+    """The newest versions of the C and C++ libraries that the module asks for, and by what."""
+    with zipfile.ZipFile(wheel) as archive:
+        (core,) = (name for name in archive.namelist() if name.endswith(".so"))
+        archive.extract(core, folder)
+    symbols: dict[str, dict[tuple[int, ...], list[str]]] = {}
+    for line in run("objdump", "-T", folder / core, cwd=folder).splitlines():
+        if match := re.search(r"\((GLIBC|GLIBCXX|CXXABI)_([\d.]+)\) +(\w+)$", line):
+            number = tuple(map(int, match[2].split(".")))
+            symbols.setdefault(match[1], {}).setdefault(number, []).append(match[3])
+    return {
+        f"{library}_{'.'.join(map(str, max(found)))}": found[max(found)]
+        for library, found in symbols.items()
+    }
 
 
 def test_the_sdist_installs(
@@ -228,6 +265,13 @@ def test_the_sdist_installs(
     assert len(backends) > 1, backends
     said = run(python, "-m", "zeropoint", "verify", cwd=clean)
     told(capsys, f"{sdists[0].name}: {len(names)} files, installs: {backends}; {last(said)}")
+
+    # and without an index, where what builds it is there
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    run(python, "-m", "pip", "install", "-q", *needed, "cmake", "ninja", cwd=clean)
+    offline = ("--no-index", "--no-build-isolation", "--no-deps", "-w", clean / "offline")
+    run(python, "-m", "pip", "wheel", "-q", *offline, sdists[0], cwd=clean)
+    assert len(list((clean / "offline").iterdir())) == 1
 
 
 def last(text: str) -> str:
@@ -249,7 +293,7 @@ def test_the_wheel_without_the_core(
         names = archive.namelist()
     assert [name for name in names if name.endswith((".so", ".a"))] == []
     run(python, "-m", "pip", "install", "-q", wheel, cwd=pure)
-    assert run(python, "-W", "error", "-c", SMOKE, cwd=pure).split() == ["numpy"]
+    assert run(python, "-W", "error", "-c", SMOKE, cwd=pure).split() == ["reference"]
     told(capsys, f"without a compiler: {wheel.name}, {len(names)} files, works")
 
 

@@ -118,7 +118,7 @@ typedef struct zeropoint_choice {
 
 // ---- the library and the machine ----------------------------------------------------------------
 
-// "0.1.0"
+// MAJOR.MINOR.PATCH
 const char* zeropoint_version(void);
 
 // What was wrong in the last call of this thread that failed; "" before the first.

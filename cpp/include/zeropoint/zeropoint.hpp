@@ -435,6 +435,7 @@ template <class Q, class X>
 void fake_quantize(const X* x, X* y, const Shape& shape, const AxisParams& params) {
     AxisQuantizer<Q>(params, shape).fake_quantize(x, y);
 }
+
 template <class Q>
 void requantize(const std::int32_t* acc, Q* q, std::size_t n, double acc_scale,
                 const Params& params) {

@@ -3,7 +3,7 @@
 
 #include "loops/run.h"
 
-#if defined(__aarch64__) && defined(__GNUC__)
+#if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
@@ -84,7 +84,7 @@ struct Finder {
 inline Mask mask_of(Bytes v) { return v; }
 inline Bytes blend(Mask m, Bytes a, Bytes b) { return _mm256_blendv_epi8(b, a, m); }
 inline void stream(u8* y, Bytes v) { _mm256_stream_si256(reinterpret_cast<Bytes*>(y), v); }
-#elif defined(__aarch64__) && defined(__GNUC__)
+#elif defined(__aarch64__)
 #define ZP_HAS_FINDER
 using Bytes = uint8x16_t;
 using Mask = uint8x16_t;

@@ -13,12 +13,12 @@
 #endif
 
 // The iterations are independent: input and output are disjoint, or one and the same array.
-#if defined(__clang__)
+#if defined(__clang__)  // clang-cl, too, which is no __GNUC__
 #define ZP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
 #define ZP_INDEPENDENT _Pragma("GCC ivdep")
 #else
-#define ZP_INDEPENDENT
+#error "zeropoint: the loops need the vector types of GCC and Clang; on Windows use clang-cl"
 #endif
 
 // What is called once a run at most, and would otherwise stand in many places; and what is a part
@@ -26,16 +26,13 @@
 #if defined(__clang__)
 #define ZP_APART __attribute__((noinline, unused))
 #define ZP_WITHIN __attribute__((always_inline)) inline
-#elif defined(__GNUC__)
+#else
 #define ZP_APART __attribute__((noinline, noclone, unused))
 #define ZP_WITHIN __attribute__((always_inline)) inline
-#else
-#define ZP_APART
-#define ZP_WITHIN inline
 #endif
 
 // A loop of a few rounds within one that is to be made into vectors.
-#if defined(__GNUC__) && !defined(__clang__)
+#if !defined(__clang__)
 #define ZP_PRAGMA(text) _Pragma(#text)
 #define ZP_UNROLLED(times) ZP_PRAGMA(GCC unroll times)
 #else
@@ -43,11 +40,7 @@
 #endif
 
 // In a loop that is not to be made into vectors.
-#if defined(__GNUC__)
 #define ZP_ONE_BY_ONE __asm__ volatile("")
-#else
-#define ZP_ONE_BY_ONE
-#endif
 
 namespace {
 

@@ -144,7 +144,6 @@ void swap_bytes(const Job& job) noexcept {
 
 constexpr size_t vector = 16;  // bytes: what the instructions of every ISA take
 
-#if defined(__GNUC__)
 #if defined(__clang__)
 #define ZP_SHUFFLE(V, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -226,14 +225,6 @@ inline void transpose_blocks(const char* from, i64 from_row, size_t rows, char* 
     else
         all(rows, cols);
 }
-#else
-template <class T>
-inline void transpose_blocks(const char* from, i64 from_row, size_t rows, char* to, i64 to_row,
-                             size_t cols) {
-    for (size_t c = 0; c < cols; ++c)
-        gather_run<T>(from + c * sizeof(T), from_row, to + static_cast<i64>(c) * to_row, rows);
-}
-#endif
 
 template <class T, size_t rows>
 inline void interleave(const char* from, i64 from_row, char* to, i64 to_row, size_t cols) {
