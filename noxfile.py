@@ -106,6 +106,18 @@ def checks(session: nox.Session) -> None:
 
 
 @nox.session
+def platforms(session: nox.Session) -> None:
+    """Windows, aarch64, musl and macOS as far as Linux shows them; docs/platforms.md has the tools.
+
+    `nox -s platforms -- windows` for one of them, with options of tests/cpp/platforms.py behind it.
+    """
+    session.install(*BUILD, "cmake>=3.25", "ninja", "ziglang==0.15.2")
+    modes = ("windows", "windows-python", "aarch64-python", "clang")
+    for arguments in [session.posargs] if session.posargs else [[mode] for mode in modes]:
+        session.run("python", "tests/cpp/platforms.py", *arguments)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Seeded faults, one by one: the suite must catch every one."""
     install_oracles(session, "test,parity,demo")

@@ -439,7 +439,8 @@ def tidy(options: argparse.Namespace, count: Count) -> None:
     count.checks += len(sources)
 
 
-MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
+Mode = Callable[[argparse.Namespace, Count], None]
+MODES: dict[str, Mode] = {
     "tidy": tidy,
     "prepare": prepare,
     "compilers": compilers,
@@ -453,14 +454,14 @@ MODES: dict[str, Callable[[argparse.Namespace, Count], None]] = {
 }
 
 
-def main() -> int:
-    modes = "\n".join(f"  {name:12} {str(f.__doc__).splitlines()[0]}" for name, f in MODES.items())
+def main(modes: dict[str, Mode], description: str) -> int:
+    lines = "\n".join(f"  {name:14} {str(f.__doc__).splitlines()[0]}" for name, f in modes.items())
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"modes:\n{modes}",
+        description=description,
+        epilog=f"modes:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("mode", choices=MODES, metavar="MODE")
+    parser.add_argument("mode", choices=modes, metavar="MODE")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "checks", metavar="DIR")
     parser.add_argument("--seconds", type=int, default=300, help="fuzz: how long (%(default)s)")
     parser.add_argument(
@@ -471,7 +472,7 @@ def main() -> int:
     options.build = options.build.resolve()
     count, began = Count(), time.monotonic()
     try:
-        MODES[options.mode](options, count)
+        modes[options.mode](options, count)
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2
@@ -483,4 +484,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(MODES, str(__doc__)))
