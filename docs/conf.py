@@ -42,7 +42,6 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_templates"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!zeropoint).*")]  # there is no inventory of NumPy offline
 autodoc_mock_imports = api_pages.HEAVY
