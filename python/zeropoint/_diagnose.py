@@ -168,8 +168,9 @@ def diagnose(x: Any, q: Any, params: Params) -> Diagnosis:
     Notes
     -----
     All conventions are tried, then every mistake of a catalogue with each of them, on a sample;
-    where no single one explains nine tenths, pairs and parameters that fit.  What is best is
-    verified on all codes.
+    where no single one explains nine tenths, pairs and parameters that fit; and each convention,
+    whatever `params` are, with those that `choose_params` has for `x`.  What is best is verified on
+    all codes.
 
     Examples
     --------
