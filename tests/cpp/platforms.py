@@ -364,11 +364,55 @@ def clang(options: argparse.Namespace, count: Count) -> None:
     check.same_digests({"x86-64": native(options)} | outputs, count)
 
 
+#: all that the loops, and Clang's own headers, take of Microsoft's
+FREESTANDING = {
+    "cstddef": "#include <stddef.h>\nnamespace std { using ::size_t; }\n",
+    "cstdint": "#include <stdint.h>\nnamespace std { using ::int64_t; using ::uint8_t;"
+    " using ::uint16_t; using ::uint32_t; using ::uint64_t; using ::int8_t; using ::int16_t;"
+    " using ::int32_t; using ::uintptr_t; }\n",
+    "malloc.h": "#include <stdlib.h>\n",
+    "stdlib.h": '#include <stddef.h>\nextern "C" { void* malloc(size_t); void free(void*);'
+    " void* _aligned_malloc(size_t, size_t); void _aligned_free(void*); }\n",
+}
+
+
+def clang_cl(options: argparse.Namespace, count: Count) -> None:
+    """The loops by clang-cl, for x86-64 and Arm, with CMake's own options; nothing is linked."""
+    beside = str(Path(tool("clang++")).resolve().parent)
+    programs = {"CXX_COMPILER": "clang-cl", "LINKER": "lld-link", "AR": "llvm-lib"}
+    programs |= {"MT": "llvm-mt", "RC_COMPILER": "llvm-rc"}
+    found = {key: shutil.which(name, path=beside) for key, name in programs.items()}
+    if None in found.values():
+        raise Missing(f"{beside} lacks {', '.join(programs.values())}: apt-get install lld llvm")
+    compiler = found["CXX_COMPILER"]
+    headers = (options.build / "clang-cl").absolute() / "headers"
+    headers.mkdir(parents=True, exist_ok=True)
+    for name, text in FREESTANDING.items():
+        (headers / name).write_text(f"#pragma once\n{text}")
+    own = Path(run([compiler, "/clang:-print-resource-dir"]).strip()) / "include"
+    for processor, isas in (
+        ("x86_64", ("baseline", "avx2", "avx512", "avx512vbmi")),
+        ("aarch64", ("baseline",)),
+    ):
+        flags = f"--target={processor}-pc-windows-msvc /EHsc -WX -imsvc {headers} -imsvc {own}"
+        build(
+            headers.parent / processor,
+            " ".join(f"loops_{isa}" for isa in isas),
+            flags,
+            "-DCMAKE_SYSTEM_NAME=Windows",
+            *(f"-DCMAKE_{key}={path}" for key, path in found.items()),
+            "-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY",  # there is nothing to link with
+        )
+        count.checks += len(isas)
+        print(f"{processor}: {', '.join(isas)}")
+
+
 MODES: dict[str, check.Mode] = {
     "windows": windows,
     "windows-python": windows_python,
     "aarch64-python": aarch64_python,
     "clang": clang,
+    "clang-cl": clang_cl,
 }
 
 
