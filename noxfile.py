@@ -1,5 +1,6 @@
 """Sessions for people; `.ci/run` is what CI runs.  List them with `nox -l`."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -159,7 +160,8 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The site, in build/site; a warning or a link that leads nowhere is an error."""
     session.install(".[docs]")
-    session.run("python", "-m", "sphinx", "-qEW", "docs", "build/site", *session.posargs)
+    shutil.rmtree("build/site", ignore_errors=True)  # pages that are gone would stay
+    session.run("python", "-m", "sphinx", "-qW", "docs", "build/site", *session.posargs)
 
 
 @nox.session

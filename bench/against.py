@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Exit code: as of compare, or that of a run that failed.",
     )
     parser.add_argument("other", metavar="PYTHON", help="the interpreter of the other installation")
-    parser.add_argument("--rounds", type=_rounds, default=5, help="starts of each (default: 5)")
+    parser.add_argument("--rounds", type=_rounds, default=7, help="starts of each (default: 7)")
     compare.add_options(parser)
     options, others = parser.parse_known_args(arguments)
     other = shutil.which(options.other)
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"bench against: {pythons[which]} failed", file=sys.stderr)
                     return done.returncode
                 found[which].append(report.load(path))
+    for runs, python in zip(found, pythons, strict=True):
+        runs[0][0]["commit"] = f"in {python}"  # what is recorded is this checkout's, in both
     return compare.show(merged(found[0]), merged(found[1]), options)
 
 

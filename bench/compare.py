@@ -6,8 +6,8 @@ Every ratio says how many times as fast B is as A: above 1 B is faster.  Its int
 sources.  Each run keeps the best time of ten parts of its samples, and a time is known to lie
 between the best of these and their median.  And on one machine, what did not change between the
 runs (NumPy, the peers, loops that only move bytes) shows how far two runs lie apart for no reason:
-the interval is widened by the middle 90% of those.  A row is faster or slower if its interval does
-not hold 1.
+the interval is widened by the factor that holds for 95% of those.  A row is faster or slower if its
+interval does not hold 1.
 
 A time that was taken another day, on a warmer machine or beside other work, is not the same time.
 `python -m bench against` takes those of two installations in turns, which is surer.
@@ -41,10 +41,9 @@ PACKAGES = {kind.name: getattr(kind, "package", "zeropoint") for kind in SYSTEMS
 
 @dataclass(frozen=True)
 class Drift:
-    """How many times as fast in B is what did not change, its middle 90%."""
+    """By which factor the times of what did not change differ, up or down, in all rows but 5%."""
 
-    low: float = 1.0
-    high: float = 1.0
+    factor: float = 1.0
     rows: int = 0
 
 
@@ -65,7 +64,7 @@ class Change:
     def interval(self) -> tuple[float, float]:
         """Between what the ratio may be: of the samples, and of two runs without a change."""
         a, b = self.a.seconds, self.b.seconds
-        return a / _typical(self.b) / self.drift.high, _typical(self.a) / b / self.drift.low
+        return a / _typical(self.b) / self.drift.factor, _typical(self.a) / b * self.drift.factor
 
     @property
     def verdict(self) -> str:
@@ -153,9 +152,8 @@ def compare(
 def _drift(ratios: list[float]) -> Drift:
     if len(ratios) < ENOUGH:
         return Drift()
-    ordered, cut = sorted(ratios), round(len(ratios) * 0.05)
-    # that all others gained is no reason to call a row without a gain slower
-    return Drift(min(1.0, ordered[cut]), max(1.0, ordered[-1 - cut]), len(ratios))
+    factors = sorted(max(ratio, 1 / ratio) for ratio in ratios)
+    return Drift(factors[-1 - round(len(factors) * 0.05)], len(factors))
 
 
 def _machines(a: Head, b: Head) -> list[str]:
@@ -263,9 +261,8 @@ def allowance(found: Comparison) -> str:
     """What was taken for noise beside the spread of the samples."""
     if found.drift.rows:
         return (
-            f"What did not change ({found.drift.rows} rows of other systems) is "
-            f"{found.drift.low:.2f} to {found.drift.high:.2f} times as fast in B: intervals allow "
-            "for that."
+            f"The times of what did not change ({found.drift.rows} rows of other systems) differ "
+            f"by a factor of up to {found.drift.factor:.2f}: the intervals allow for that."
         )
     return "The intervals are of the samples alone: they do not hold what differs between two runs."
 

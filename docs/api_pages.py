@@ -205,7 +205,8 @@ def linked(value: Any, line: str, owner: str = "") -> str:
         target = f"{owner}.{word}" if isinstance(kind, type) and hasattr(kind, word) else word
         return f":py:obj:`{word}{call} <{target}>`"
 
-    return re.sub(r"(?<![`:\w])`([\w.]+)(\([^`]*\))?`(?!`)", changed, line)
+    line = re.sub(r"(?<![`:\w])`([\w.]+)(\([^`]*\))?`(?!`)", changed, line)
+    return re.sub(r"`{0,2}\bdocs/([\w/-]+)\.md`{0,2}", r":doc:`/\1`", line)
 
 
 def link(app: Sphinx, environment: Any, node: Any, content: Any) -> Any:

@@ -147,6 +147,10 @@ def first_words(path: Path) -> str:
     return line.strip('"/*# ')
 
 
+#: where a name may be broken
+PLACES = re.compile(r"(?<=.[_./,(=])(?=\w)|(?<=\w-)(?=\w)|(?<=[a-z])(?=[A-Z])")
+
+
 def break_lines(
     app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document | None
 ) -> None:
@@ -154,7 +158,7 @@ def break_lines(
     tables a number stays beside its unit."""
     body = re.sub(
         r'(?<=<span class="pre">)[^<]{12,}',
-        lambda name: re.sub(r"(?<=[_./,(=])(?=\w)|(?<=[a-z])(?=[A-Z])", "<wbr>", name[0]),
+        lambda name: PLACES.sub('</span><wbr><span class="pre">', name[0]),
         context.get("body", ""),
     )
     context["body"] = re.sub(

@@ -440,7 +440,7 @@ HEAD: dict[str, Any] = {
     "date": "2026-01-02T03:04:05+00:00",
     "commit": "abc",
     "machine": {
-        "cpu": "A CPU <1>",
+        "cpu": "A CPU <i>",
         "cores": 2,
         "caches": {"L2": "2M"},
         "load": 0.1,
@@ -513,10 +513,14 @@ def test_what_did_not_change_widens_the_interval() -> None:
     """All times rose by a fifth, those of NumPy too: that is the machine, not the code."""
     found = compared(a_run(), a_run(1 / 1.2, others=1 / 1.2))
     assert {change.verdict for change in found.changes} == {"within noise"}
-    assert (found.drift.low, found.drift.high) == (pytest.approx(1 / 1.2), 1)
+    assert found.drift.factor == pytest.approx(1.2)
     assert found.drift.rows == 10
-    # and it is no reason to call what kept its time faster
-    assert not compared(a_run(), a_run(1.0, others=1 / 1.2)).of("faster")
+    # up and down: who gained as much may have gained it for no reason
+    for others in (1.2, 1 / 1.2):
+        assert not compared(a_run(), a_run(1.2, others=others)).of("faster")
+    # of two machines it is the machine, which is what was asked for
+    machines = {**HEAD, "machine": {**HEAD["machine"], "cores": 4}}
+    assert len(compared(a_run(), a_run(1.2, others=1.2), machines).of("faster")) == 10
     # another NumPy is no measure, and few rows are none
     other = {**HEAD, "versions": {"numpy": "3"}}
     assert compared(a_run(), a_run(1 / 1.2, others=1 / 1.2), other).drift.rows == 0
@@ -526,8 +530,10 @@ def test_what_did_not_change_widens_the_interval() -> None:
 
 
 def test_the_extremes_of_what_did_not_change_do_not_count() -> None:
-    drift = compare._drift([0.5, *[0.98] * 9, *[1.03] * 29, 3.0])
-    assert drift == compare.Drift(0.98, 1.03, 40)
+    drift = compare._drift([0.5, *[1 / 1.04] * 9, *[1.03] * 29, 3.0])
+    assert drift == compare.Drift(pytest.approx(1.04), 40)
+    assert compare._drift([0.5, *[1.03] * 7]) == compare.Drift(2, 8)  # few: all count
+    assert compare._drift([0.5, *[1.03] * 6]) == compare.Drift()
 
 
 def test_noise_hides_a_change() -> None:
@@ -550,7 +556,7 @@ def test_what_differs_between_two_runs_is_said() -> None:
     found = compared(a_run()[:-2], [*a_run(1.5), *more], other)
     said = "\n".join(found.doubts)
     for text in (
-        "two machines, cpu: A CPU <1> and B CPU",
+        "two machines, cpu: A CPU <i> and B CPU",
         "compilers: GCC <12> and Clang",
         "best backends: avx512 and avx2",
         "versions of numpy: 2 and 3",
@@ -670,7 +676,7 @@ def test_a_page_is_well_formed_and_escaped(of_run: bool) -> None:
     text = page.of_run(HEAD, rows) if of_run else page.of_comparison(compared(a_run(), a_run(0.5)))
     found = Parsed(text)
     assert found.found[0] == ("html", {"lang": "en"})
-    assert "A CPU <1>" in "".join(found.texts)
+    assert "A CPU <i>" in "".join(found.texts)
     assert not re.search("<script|https?:|@import|url[(]", text)
     ids = [attributes["id"] for _, attributes in found.found if "id" in attributes]
     assert len(set(ids)) == len(ids) >= 1

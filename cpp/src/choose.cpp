@@ -9,6 +9,14 @@
 #include "scalar.h"
 #include "zeropoint/core.hpp"
 
+// That results do not overlap with ranges, nor with each other, GCC cannot know: there would be a
+// second copy of each loop.
+#if defined(__GNUC__) && !defined(__clang__)
+#define ZEROPOINT_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define ZEROPOINT_INDEPENDENT
+#endif
+
 namespace zeropoint::core {
 
 namespace {
@@ -225,6 +233,7 @@ bool choose_symmetric(const T* low, const T* high, std::size_t n, const Choice& 
                       std::int32_t* zero_point) noexcept {
     const int steps = reach(c), middle = centre(c);
     unsigned others = 0;
+    ZEROPOINT_INDEPENDENT
     for (std::size_t i = 0; i < n; ++i) {
         const T peak = std::max(std::abs(low[i]), std::abs(high[i]));
         scale[i] = plain_step<T>(T(0), peak, steps);
@@ -239,6 +248,7 @@ bool choose_ordinary(const T* low, const T* high, std::size_t n, const Choice c,
     if (c.symmetric) return choose_symmetric(low, high, n, c, scale, zero_point);
     const int steps = c.qmax - c.qmin;
     unsigned others = 0;
+    ZEROPOINT_INDEPENDENT
     for (std::size_t i = 0; i < n; ++i) {
         const T from = std::min(low[i], T(0)), to = std::max(high[i], T(0));
         const T s = plain_step<typename Rule::Precision>(from, to, steps);

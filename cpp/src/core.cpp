@@ -226,11 +226,15 @@ std::vector<std::string> compiled_isas() { return names_of(compiled_targets()); 
 bool has_vbmi() noexcept { return targets().begin()->vbmi; }
 
 std::vector<std::string> kernel_names() {
-    return {
-#define ZP_KERNEL(op, a, b) #op " " #a " " #b,
+    // one text and a loop: a list of strings is code for each of them
+    static constexpr char names[] =
+#define ZP_KERNEL(op, a, b) #op " " #a " " #b "\0"
 #include "kernels.def"
 #undef ZP_KERNEL
-    };
+        ;
+    std::vector<std::string> found;
+    for (const char* name = names; *name; name += found.back().size() + 1) found.emplace_back(name);
+    return found;
 }
 
 std::uint64_t enter_ieee() noexcept { return FpGuard::enter(); }
@@ -414,8 +418,9 @@ bool histogram(std::size_t isa, ConstView x, const std::vector<std::int64_t>& ex
     return pipeline.run(poll);
 }
 
-bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& params,
-            Errors& errors, Poll poll) {
+// cold: it is small where what it calls takes longer
+[[gnu::cold]] bool errors(std::size_t isa, ConstView x, const Layout& layout, const Params& params,
+                          Errors& errors, Poll poll) {
     const Params::Data& p = params.data();
     const DType inner = working(x.dtype, p), finer = std::max(inner, p.precision);
     const auto stage = [&](auto&& add) {

@@ -8,7 +8,7 @@
 >>> testing.assert_conforms(quantize, "onnx")
 
 ``python -m zeropoint.testing FILE.json`` writes the same vectors for other languages, see
-docs/reference/vectors.md.
+``docs/reference/vectors.md``.
 """
 
 from __future__ import annotations
