@@ -73,6 +73,15 @@ NOT_ON_WINDOWS = (
     "test_cli.py::test_a_reader_that_has_had_enough",  # Python reports EINVAL there
     "test_cli.py::test_without_streams",  # sh
 )
+#: what starts this Python as another process, which only the emulator can; a test of AVX2's name
+NOT_UNDER_QEMU = (
+    "test_files.py::test_a_write_that_fails",
+    "test_cli.py::test_a_reader_that_has_had_enough",
+    "test_cli.py::test_without_streams",
+    "test_cli.py::test_a_name_that_stdout_cannot_show",
+    "test_cli.py::test_import_of_the_package_leaves_the_files_alone",
+    "test_cli.py::test_verify_fails_on_a_difference",
+)
 #: what CPython and NumPy call that Debian's Wine lacks: parts of a complex number, random bytes
 UCRT = """
 struct d { double re, im; }; struct f { float re, im; };
@@ -256,7 +265,7 @@ def aarch64_python(options: argparse.Namespace, count: Count) -> None:
     env |= {"OPENBLAS_CORETYPE": "", "OPENBLAS_NUM_THREADS": "1"}
     verified, tested = finish(
         start([*command, "-m", "zeropoint", "verify", "--json"], env),
-        start([*command, *suite(), f"--rootdir={check.ROOT}"], env),
+        start([*command, *suite(NOT_UNDER_QEMU), f"--rootdir={check.ROOT}"], env),
     )
     check.verified(verified, ["baseline"], count)
     count_tests(tested, count)
