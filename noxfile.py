@@ -112,7 +112,7 @@ def platforms(session: nox.Session) -> None:
     `nox -s platforms -- windows` for one of them, with options of tests/cpp/platforms.py behind it.
     """
     session.install(*BUILD, "cmake>=3.25", "ninja", "ziglang==0.15.2")
-    modes = ("windows", "windows-python", "aarch64-python", "clang")
+    modes = ("windows", "windows-python", "aarch64-python", "clang", "clang-cl")
     for arguments in [session.posargs] if session.posargs else [[mode] for mode in modes]:
         session.run("python", "tests/cpp/platforms.py", *arguments)
 

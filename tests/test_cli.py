@@ -638,7 +638,7 @@ def test_demo_measures_what_it_says(capsys, monkeypatch):
     found = as_json(run(capsys, "demo", "--json").out)["array"]
     whole, ours, usual = found["rows"]
     x = stored.astype(np.float64)
-    assert (whole["bytes"], ours["bytes"], usual["bytes"]) == (19200, 4800 + 300 * 8, 4800)
+    assert (whole["bytes"], ours["bytes"], usual["bytes"]) == (19200, 4800 + 300 * 4, 4800)
     assert found["same_codes"]
     assert found["ratio"] == found["numpy_seconds"] / ours["seconds"]
 

@@ -16,6 +16,7 @@ from tests import mistakes
 from zeropoint import _diagnose, _recipes
 from zeropoint._chunks import chunks
 from zeropoint._layout import Layout
+from zeropoint.embeddings import EmbeddingQuantizer
 
 COMBINATIONS = [(c, d) for c in mistakes.CONVENTIONS for d in ("uint8", "int8")]
 DATA = np.random.default_rng(5).normal(0, 1, (24, 24)).astype(np.float32)
@@ -252,6 +253,59 @@ def test_other_parameters():
     span = x.max() - x.min()
     found = zp.diagnose(x, (255 * (x - x.min()) / span).astype(np.uint8), PARAMS)
     assert found.best.mistakes == ("truncated", "other_parameters")
+    assert "The same codes on these data: `" in str(found)  # and a tool, with one range for all
+
+
+ROWS = np.random.default_rng(8).normal(0, 1, (700, 24)).astype(np.float32)
+ROWS *= np.linspace(0.3, 2, 24, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("real", "how"),
+    [
+        (np.float32, ("sentence-transformers",)),
+        (np.float64, ("sentence-transformers", "uint8")),
+        (np.float16, ("faiss",)),
+        (np.float64, ("faiss", "int8")),
+    ],
+)
+def test_codes_of_a_quantizer_of_embeddings(real, how):
+    """Whatever parameters are meant: what is named has all codes, and the line repairs it."""
+    x = ROWS.astype(real)
+    quantizer = EmbeddingQuantizer(*how).fit(x)
+    q = quantizer.transform(x)
+    meant = zp.choose_params(x, "int8"), zp.choose_params(x, q.dtype, axis=1)
+    for params in (*meant, zp.choose_params(x, q.dtype, convention="cf")):
+        found = zp.diagnose(x, q, params)
+        assert (found.best.mistakes, found.best.share) == (("other_parameters",), 1)
+        assert found.best.convention == how[0]
+        assert not found.correct
+        assert str(found).startswith(f"equal to `{how[0]}` in all 16800 codes, with the parameters")
+        scope: dict[str, Any] = {"zp": zp, "np": np, "x": x}
+        exec(found.best.fix, scope)
+        assert scope["params"].replace(axis=-1) == quantizer.params
+        line = found.best.fix.partition("  # or those of ")[2]
+        exec(f"params = {line}", scope | {"EmbeddingQuantizer": EmbeddingQuantizer})
+        assert repr(EmbeddingQuantizer(*how))[1:].startswith(line.partition(".fit")[0][:-1])
+
+
+def test_codes_of_a_file_of_measurements():
+    """As xarray packs them, NaN among them, beside parameters with a zero point."""
+    x = ROWS + np.float32(280)
+    x[::7, ::5] = np.nan
+    packed = zp.choose_params(x, convention="cf", nan_code=255, skip_nan=True)
+    for how in ({"dtype": "uint8", "nan_code": 255}, {"dtype": "int8"}):
+        found = zp.diagnose(x, zp.quantize(x, packed), zp.QuantParams(0.02, 100, **how))
+        assert (found.best.convention, found.best.share) == ("cf", 1)
+        scope: dict[str, Any] = {"zp": zp, "x": x}
+        exec(found.best.fix, scope)
+        assert scope["params"] == packed
+    q = zp.quantize(ROWS, zp.choose_params(ROWS, convention="tflite", axis=1))
+    q[5, ::2] ^= 1
+    found = zp.diagnose(ROWS, q, zp.choose_params(ROWS, convention="cf"))
+    assert found.best.matched == ROWS.size - 12
+    assert [r.index for r in found.remaining] == [(5, k) for k in range(0, 20, 2)]
+    assert "Left: 12 codes, all at index 5 of axis 0, each within 1" in str(found)
 
 
 def test_a_fit_to_few_codes_is_a_guess():

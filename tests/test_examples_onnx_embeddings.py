@@ -75,6 +75,8 @@ def test_embeddings():
     ((_, _, unit_worst, unit_recall, _),) = numbers(text, "(unit rows * 127).astype(int8)")
     assert unit_worst < worst
     assert unit_recall < 0.98
+    for name in ("zeropoint, of unit rows", "sentence-transformers' codes"):
+        assert numbers(text, name)[0][3] > 0.99
 
 
 def test_text_search():

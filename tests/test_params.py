@@ -137,12 +137,12 @@ def test_arrays_of_parameters_cannot_be_bent() -> None:
         (
             zp.QuantParams(np.arange(1, 65) / 64, 0, "int8", axis=1),
             "QuantParams(scale=<float64 0.015625..1.0: 64 channels>, "
-            "zero_point=<0..0: 64 channels>, dtype='int8', axis=1)",
+            "zero_point=0, dtype='int8', axis=1)",
         ),
         (
             zp.QuantParams(np.arange(1, 33).reshape(4, 8) / 64, 7, axis=1, block_size=2),
             "QuantParams(scale=<float64 0.015625..0.5: 4 x 8 blocks>, "
-            "zero_point=<7..7: 4 x 8 blocks>, dtype='uint8', axis=1, block_size=2)",
+            "zero_point=7, dtype='uint8', axis=1, block_size=2)",
         ),
         (
             zp.QuantParams([], 0, axis=0),

@@ -127,7 +127,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         own,
         "--dtype",
         choices=[dtype.name for dtype in CODE_DTYPES],
-        help="of the codes; default: uint8",
+        help="of the codes; default: uint8, where sentence-transformers' own int8 codes need int8",
     )
     add_keywords(own, *KEYWORDS)
     parquet = quantize.add_argument_group("options of --format parquet")

@@ -114,7 +114,7 @@ def measured() -> dict[str, Any] | None:
         "rows": [
             {"how": "float32", "bytes": x.nbytes, "max_error": 0.0, "relative_error": 0.0,
              "recall": 1.0, "seconds": None},
-            {"how": "zeropoint", "bytes": codes.nbytes + 8 * len(x),
+            {"how": "zeropoint", "bytes": codes.nbytes + params.scale.nbytes,
              "max_error": stats.max_abs_error, "relative_error": 10 ** (-stats.sqnr_db / 20),
              "recall": recall(zp.dequantize(codes, params)), "seconds": seconds},
             {"how": "(x * 127).astype(int8)", "bytes": wrapped.nbytes,
@@ -200,7 +200,7 @@ it uses few of the codes, and does not round.
 zeropoint is {found["ratio"]:.1f} times as fast.
 
    zeropoint      quantize_dynamic(x, "int8", axis=0, symmetric=True): a scale for each row
-   bytes          of the codes, and a scale and a zero point for each row
+   bytes          of the codes, and a scale for each row; the zero points are 0
    largest error  of one number; they reach from {low:.2f} to {high:.2f}
    typical error  over the typical number (root mean squares); {found["sqnr_db"]:.1f} dB of SQNR
    recall@{_NEAREST}      what is found of the {_NEAREST} rows nearest to a row, by cosine; \

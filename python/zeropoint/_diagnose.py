@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,13 @@ from ._backend import ieee
 from ._chunks import chunks
 from ._params import Params, QuantParams, checked, quantize
 from ._recipes import CATALOGUE, Evaluation, Points, Problem, Recipe, Source, Tile
-from ._reference import Array, widen, working_dtype
+from ._reference import BY_SPAN, Array, widen, working_dtype
 
 _SAMPLE = 1 << 13  # positions at which every recipe is tried
 _FEW = 1 << 10  # and pairs of mistakes
 _TILE = 1 << 16  # elements that are verified at a time: what fits a cache
 _ENOUGH = 0.9  # what other parameters must explain to be believed
+_LIKELY = 6  # of the tools' parameters, which are verified
 _KINDS = 3  # distinct codes without which no more than a single mistake is sought
 #: mistakes that are tried with other parameters
 _WITH_RULES = (
@@ -167,8 +168,9 @@ def diagnose(x: Any, q: Any, params: Params) -> Diagnosis:
     Notes
     -----
     All conventions are tried, then every mistake of a catalogue with each of them, on a sample;
-    where no single one explains nine tenths, pairs and parameters that fit.  What is best is
-    verified on all codes.
+    where no single one explains nine tenths, pairs and parameters that fit; and each convention,
+    whatever `params` are, with those that `choose_params` has for `x`.  What is best is verified on
+    all codes.
 
     Examples
     --------
@@ -267,7 +269,87 @@ def ranked(x: Array, q: Array, params: Params) -> Diagnosis:
         if at.size < x.size and missed.size and not fit and not np.isin(missed, at).any():
             # what the sample did not show
             groups = _best(problem, np.union1d(at, missed), plain)
-    return _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
+    found = _diagnosis(problem, conventions, groups, x.size - own.matched, scalar)
+    best = groups[0]
+    if best.matched == x.size and best.members[0].size < 2 and not _is_foreign(best):
+        return found
+    return _of_a_tool(problem, at, found, best, x.size - own.matched, scalar) or found
+
+
+def _is_foreign(group: _Group) -> bool:
+    """Whether it is parameters of one convention in another's arithmetic."""
+    first = group.members[0]
+    return first.base > 0 and first.recipe.source.startswith("rule")
+
+
+def _of_a_tool(
+    problem: Problem, at: Array, found: Diagnosis, group: _Group, differ: int, scalar: bool
+) -> Diagnosis | None:
+    """The codes of a convention with the parameters that it has for these data, if that explains
+    more than what was `found`, or as much by less."""
+    points = Points(problem, at)
+    values, size = points.elements("same"), problem.x.size
+    if problem.q.shape != problem.x.shape or np.unique(points.q).size < _KINDS:
+        return None
+    tried = []
+    for call, x, params in _fitted.of_tools(problem):
+        some = values if x is problem.x else values.astype(x.dtype)
+        numbers = Source(*params._arrays, params.axis).at(np.unravel_index(at, x.shape))
+        count = int(np.count_nonzero(params._codes(some, *numbers) == points.q))
+        if count >= _ENOUGH * at.size:
+            tried.append((-count, call, x, params))
+    verified = []
+    for _, call, x, params in sorted(tried, key=lambda each: each[0])[:_LIKELY]:
+        other = Problem(x, problem.q, params)
+        plain = _Candidate(0, (), _recipes.base(params.convention))
+        verified += [(_of_conventions(other, [plain])[0], call, other)]
+        if verified[-1][0].matched == size:
+            break
+    if not verified:
+        return None
+    best, call, other = max(verified, key=lambda each: each[0].matched)
+    given, params = problem.params, other.params
+    if best.matched < group.matched:
+        return None
+    if best.matched == group.matched:
+        pair = group.members[0].size > 1
+        if not pair and not _is_foreign(group):
+            return None
+        if pair and params.convention in BY_SPAN and params.axis is None:  # people write it, too
+            note = f"The same codes on these data: `{params.convention}`, with {call}."
+            return replace(found, notes=(*found.notes, note))
+    left = _diagnosis(other, _recipes.bases(params), [best], 0, scalar)
+    key, fix = "other_parameters", f"params = {call}"
+    if params.convention in BY_SPAN and params.axis in (None, other.x.ndim - 1):
+        fix += f"  # or those of {_quantizer(params)}"
+    explanation = replace(
+        left.best,
+        mistakes=(key,),
+        name=next(m.name for m in CATALOGUE if m.key == key),
+        text=f"The convention `{params.convention}`, with the parameters {call}.",
+        fix=fix,
+    )
+    notes = [*left.notes]
+    if problem.q.dtype != given.dtype:
+        notes.append(f"q is {problem.q.dtype}, and params.dtype is {given.dtype}.")
+    said = f"those given say `{given.convention}`, of which {differ} differ"
+    return replace(
+        left,
+        explanations=(explanation, *found.explanations),
+        same=(),
+        correct=False,
+        paragraph=f"{left.paragraph}, with the parameters {call}; {said}",
+        notes=tuple(notes),
+    )
+
+
+def _quantizer(params: Params) -> str:
+    """What makes such parameters."""
+    dtype = (
+        "" if (params.dtype == np.uint8) == (params.convention == "faiss") else str(params.dtype)
+    )
+    more = f", {dtype!r}" * bool(dtype) + ", uniform=True" * (params.axis is None)
+    return f"EmbeddingQuantizer({params.convention!r}{more}).fit(x).params"
 
 
 def _best(problem: Problem, at: Array, plain: list[_Candidate]) -> list[_Group]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import CODE_DTYPES
 from ._choice import Choice, range_or_none
+from ._conventions import CONVENTIONS, OFFSET_CONVENTIONS
 from ._params import OffsetParams, Params
 from ._recipes import Points, Problem, Source
 from ._reference import BY_SPAN, Array, widen
@@ -42,8 +44,7 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
     params, x = problem.params, problem.x
     how: dict[str, Any] = {"dtype": params.dtype, "qmin": params.qmin, "qmax": params.qmax}
     own = () if problem.has_offset else _RULES
-    # not so many channels that they have as many numbers as the data
-    for axis in (None, *(k for k, n in enumerate(x.shape) if 1 < n <= min(x.size // 8, _MANY))):
+    for axis in _axes(x):
         with contextlib.suppress(ValueError):  # a range that is not finite has no parameters
             low, high = range_or_none(x, axis, None, skip_nan=True)
             where = "" if axis is None else f", axis={axis}"
@@ -67,6 +68,47 @@ def rules(problem: Problem, at: Array) -> dict[str, Source]:
         (s.first.tobytes(), s.second.tobytes(), s.axis): name for name, s in reversed(found.items())
     }
     return {name: found[name] for name in reversed(unlike.values())}
+
+
+def of_tools(problem: Problem) -> Iterator[tuple[str, Array, Params]]:
+    """The parameters that tools choose for these data, each by its own convention.
+
+    The call that makes them, the data as the tool computes with them, and the parameters.
+    """
+    given, x = problem.params, problem.x
+    dtype = problem.q.dtype if problem.q.dtype in CODE_DTYPES else given.dtype
+    ends: list[dict[str, Any]] = [{}]
+    if dtype == given.dtype:
+        usual, names = Choice(dtype), ("qmin", "qmax", "nan_code")
+        own = {name: getattr(given, name) for name in names}
+        own = {name: value for name, value in own.items() if value != getattr(usual, name)}
+        ends += [own] * bool(own)
+    ways = [{"convention": name} | more for name in OFFSET_CONVENTIONS for more in ends]
+    ways.append({"convention": "cf", "nan_code": 255 if dtype == np.uint8 else -128})  # of xarray
+    ends.append({"symmetric": True})
+    ways += [{"convention": name} | more for name in CONVENTIONS for more in ends]
+    double = x.dtype == np.float64  # of which faiss, and the ranges of both, take float32
+    with np.errstate(over="ignore"):
+        single = x.astype(np.float32) if double else x
+    nan = {"skip_nan": True} if problem.some_nan else {}
+    for axis in _axes(x):
+        along = {} if axis is None else {"axis": axis}
+        with contextlib.suppress(ValueError):  # a range that is not finite has no parameters
+            ends_of = [range_or_none(each, axis, None, skip_nan=True) for each in (x, single)]
+            for how in ways:
+                by_span = double and how["convention"] in BY_SPAN
+                with contextlib.suppress(ValueError):
+                    low, high = ends_of[by_span]
+                    chosen = Choice(dtype, **how).params(low, high, axis, None, x.shape[-1])
+                    more = "".join(f", {k}={v!r}" for k, v in (how | along | nan).items())
+                    text = "x.astype(np.float32)" if by_span else "x"
+                    call = f"zp.choose_params({text}, {dtype.name!r}{more})"
+                    yield call, single if how["convention"] == "faiss" else x, chosen
+
+
+def _axes(x: Array) -> list[int | None]:
+    """No axis, and those that are not so long that they have as many numbers as the data."""
+    return [None, *(k for k, n in enumerate(x.shape) if 1 < n <= min(x.size // 8, _MANY))]
 
 
 def _fixed(params: Params) -> Iterator[tuple[str, Source]]:

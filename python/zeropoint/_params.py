@@ -779,6 +779,8 @@ def _shown(value: Any, block_size: int | None) -> str:
         return str(value)
     if value.size == 0:
         return f"<array of shape {value.shape}>"
+    if value.dtype.kind != "f" and value.min() == value.max():
+        return str(value.flat[0])  # one zero point serves all
     rest = f"{' x '.join(map(str, value.shape))} {'channels' if block_size is None else 'blocks'}"
     if value.ndim == 1 and value.size <= 8:
         rest = f"[{', '.join(map(str, value))}]"
