@@ -55,9 +55,16 @@ void check_range(T low, T high, const core::Choice& choice) {
     const std::string problem = problem_of_choice(low, high, choice);
     ++counts.elements;
     if (options.digests) {
-        const std::string answer = describe(chosen_by_core(low, high, choice));
-        for (const std::size_t isa : options.isas)
-            digests.add("choose", core::isas()[isa], answer.data(), answer.size());
+        // bytes, and no text: libraries write numbers in their own ways
+        const Chosen<T> chosen = chosen_by_core(low, high, choice);
+        const bool found = chosen.fault == core::Fault::none;
+        const T scale = found ? chosen.scale : T(0);
+        const std::int32_t rest[] = {static_cast<std::int32_t>(chosen.fault),
+                                     found ? chosen.zero_point : 0};
+        for (const std::size_t isa : options.isas) {
+            digests.add("choose", core::isas()[isa], &scale, sizeof scale);
+            digests.add("choose", core::isas()[isa], rest, sizeof rest);
+        }
     }
     check(problem.empty(), "choose for [" + exactly(low) + ", " + exactly(high) + "], " +
                                describe(choice) + ": " + problem);
