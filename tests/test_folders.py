@@ -625,7 +625,7 @@ def test_folders_that_meet(tmp_path: Path, model: Path, monkeypatch: pytest.Monk
     (tmp_path / "link").symlink_to(model)
     check = target.check_folders
     for dst in (model, tmp_path / "link", tmp_path / "x/../model", model / "."):
-        with pytest.raises(ValueError, match="it is the source; choose another dst"):
+        with pytest.raises(ValueError, match="it is the source; choose another target"):
             check(model, dst)
     for dst in (model / "to", tmp_path / "link" / "to"):
         with pytest.raises(ValueError, match="it lies in the source"):
@@ -918,7 +918,7 @@ def test_a_folder_of_links_into_the_target_is_not_lost(
     for name in (*SHARDS, INDEX):
         (links / name).symlink_to(model / name)
     before = content(model)
-    with pytest.raises(ValueError, match=r"is a link into it; choose another dst"):
+    with pytest.raises(ValueError, match=r"is a link into it; choose another target"):
         files.quantize_file(links, model)
     assert content(model) == before
 

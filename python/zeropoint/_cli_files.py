@@ -83,7 +83,7 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
         _quantize,
         "Quantize the float tensors of a file or of a model's folder, for zeropoint or for the "
         "engine that loads the format.",
-        "quantize model.safetensors -o model.q8.safetensors --axis 0 --exclude '*.bias'",
+        "quantize model.safetensors -o model.q8.safetensors --dtype int8 --axis 0 --symmetric",
     )
     quantize.add_argument("file", metavar="MODEL", help=_SOURCE)
     quantize.add_argument(
@@ -210,8 +210,9 @@ def add_commands(command: Callable[[_Run, str, str], argparse.ArgumentParser]) -
     inspect.add_argument(
         "--stats",
         action="store_true",
-        help="SQNR, largest error, saturated elements and codes in use of each float tensor, if it "
-        "is quantized per tensor (not of .parquet files)",
+        help="SQNR, largest error, saturated elements and codes in use of each float tensor, as "
+        "if it were quantized per tensor; codes have none: report --against (not of .parquet "
+        "files)",
     )
 
     compare = command(

@@ -35,7 +35,7 @@ def chosen(patterns: Iterable[str], names: Collection[str], argument: str) -> se
         if pattern not in known:
             matched = [name for name in known if matches([pattern], name)]
         if not matched:
-            raise ValueError(f"{argument} {pattern!r} matches no name; {nearest(pattern, names)}")
+            raise ValueError(f"{argument} {pattern!r} {no_match(pattern, names)}")
         found.update(matched)
     return found
 
@@ -43,6 +43,11 @@ def chosen(patterns: Iterable[str], names: Collection[str], argument: str) -> se
 def matches(patterns: Iterable[str], name: str) -> bool:
     """Whether one of `patterns` fits a name, for callers that do not know the other names yet."""
     return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def no_match(pattern: str, names: Iterable[str]) -> str:
+    """For an error: the rest of its sentence, and what to do."""
+    return f"matches no name; {nearest(pattern, names)}; or leave it out"
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:

@@ -674,7 +674,7 @@ def _paths(
     _check_suffix(source, "src", sources)
     target = _target(dst, "dst", targets)
     if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"src and dst are the same file, {str(source)!r}; choose another dst")
+        raise ValueError(f"src and dst are the same file, {str(source)!r}; choose another target")
     return source, target
 
 

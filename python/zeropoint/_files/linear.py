@@ -77,13 +77,15 @@ def selection(
     names = [name for name, tensor in container.tensors.items() if tensor.word in REALS]
     asked = None if include is None else _chosen(include, names, "include")
     ignored = _chosen([each for each in ignore if each != HEAD], names, "ignore")
-    ignored |= {name for name in names if _fits(HEAD, name)} if HEAD in ignore else set()
+    heads = {name for name in names if _fits(HEAD, name)} if HEAD in ignore else set()
     transposed = _transposed(container)
 
     def reason_to_keep(tensor: Tensor) -> str | None:
         layer, rank = layer_of(tensor), len(tensor.shape)
         if tensor.name in ignored:
             return "it is ignored"
+        if tensor.name in heads:
+            return f"it is {HEADS.what}"
         if asked is not None:
             if tensor.name not in asked:
                 return "it is not included"
@@ -127,8 +129,7 @@ def _chosen(patterns: list[str], names: list[str], argument: str) -> set[str]:
     for pattern in patterns:
         fitting = {name for name in names if _fits(pattern, name)}
         if not fitting:
-            near = _patterns.nearest(pattern, names)
-            raise ValueError(f"{argument} {pattern!r} matches no name; {near}")
+            raise ValueError(f"{argument} {pattern!r} {_patterns.no_match(pattern, names)}")
         found |= fitting
     return found
 

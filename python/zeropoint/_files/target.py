@@ -100,7 +100,7 @@ def check_folders(src: Path, dst: Path, names: Iterable[str] = ()) -> Path:
     target = Path(os.path.realpath(dst))
     if target.suffix in _OF_FILES and not target.is_dir():
         raise fault(
-            dst, "the source is a folder, and this the name of a file", "choose another dst"
+            dst, "the source is a folder, and this the name of a file", "choose another target"
         )
     if not target.parent.is_dir():
         there = str(target.parent)
@@ -108,14 +108,14 @@ def check_folders(src: Path, dst: Path, names: Iterable[str] = ()) -> Path:
     source = Path(os.path.realpath(src))
     in_target = [name for name in names if _lies_in(source / name, target)]
     if target.exists() and source.exists() and target.samefile(source):
-        raise fault(dst, "it is the source", "choose another dst")
+        raise fault(dst, "it is the source", "choose another target")
     if _lies_in(target, source):
-        raise fault(dst, f"it lies in the source, {str(src)!r}", "choose another dst")
+        raise fault(dst, f"it lies in the source, {str(src)!r}", "choose another target")
     if _lies_in(source, target):
-        raise fault(dst, f"the source, {str(src)!r}, lies in it", "choose another dst")
+        raise fault(dst, f"the source, {str(src)!r}, lies in it", "choose another target")
     if in_target:
         what = f"{in_target[0]!r} of the source, {str(src)!r}, is a link into it"
-        raise fault(dst, what, "choose another dst")
+        raise fault(dst, what, "choose another target")
     _replaceable(target)
     return target
 
