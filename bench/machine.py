@@ -63,6 +63,8 @@ def doubts(head: dict[str, Any]) -> list[str]:
         found.append("zeropoint has no compiled core here: its NumPy reference is measured")
     elif ours["backends"][0] != "avx512" and "x86" in machine["system"]:
         found.append(f"no AVX-512: the best backend is {ours['backends'][0]}")
+    if set(head["versions"]) - {"python", "zeropoint"} == {"numpy"}:
+        found.append("NumPy alone is measured beside it: 'the fastest other' is NumPy")
     if str(head["commit"]).endswith("-dirty"):
         found.append("the checkout has changes that are not committed")
     return found

@@ -708,6 +708,8 @@ def test_what_makes_a_run_unsure() -> None:
     assert said(cpus=8) == ["bound to 2 of 8 CPUs"]
     assert said(governor="powersave")[0].startswith("frequency governor 'powersave'")
     assert said(virtual=True)[0].startswith("a virtual machine")
+    alone = {**HEAD, "versions": {"python": "3", "numpy": "2", "zeropoint": "1"}}
+    assert machine.doubts(alone)[0].startswith("NumPy alone is measured")
     slow = {**HEAD, "zeropoint": {"backends": ["avx2"], "compiler": "x"}}
     assert machine.doubts(slow) == ["no AVX-512: the best backend is avx2"]
     pure = {**HEAD, "zeropoint": {"backends": ["reference"]}}

@@ -398,6 +398,21 @@ def test_advice_names_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert each.advice.endswith("all 256 codes).")
 
 
+def test_against_tells_codes_from_copies(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    files.quantize_file(model, "other.safetensors", include=["*weight"])
+    text = run(capsys, "report", model, "-o", "r.html", "--against", "other.safetensors")
+    found = report.write(model, "r.html", against="other.safetensors")
+    n, all_of_them = len(found.measured), len(found.tensors)
+    assert 0 < len(found.quantized) < n
+    assert f"\n{n} of {all_of_them} tensors compared with other.safetensors, " in text
+    assert f" {len(found.quantized)} of them quantized there\n" in text
+    worst = min(each.sqnr_db for each in found.quantized)
+    assert f"worst SQNR<dd>{worst:.2f} dB" in Page("r.html").source
+    told = [each.advice for each in found.quantized if each.advice and "less error" in each.advice]
+    assert told
+    assert all(each.startswith("In zeropoint's own format less error: ") for each in told)
+
+
 def test_nothing_measured(capsys: pytest.CaptureFixture[str], model: str) -> None:
     text = run(capsys, "report", model, "-o", "r.html", "--axis", "7").splitlines()
     assert text[2] == "0 of 6 tensors measured: int8, axis 7"

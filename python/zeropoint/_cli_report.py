@@ -62,7 +62,12 @@ def _report(options: argparse.Namespace) -> None:
                 "target": f"{printable(target)} ({size:,} bytes)",
             }
         )
-        print(f"{len(found.measured):,} of {len(found.tensors):,} tensors measured: {found.how}")
+        if found.against is None:
+            what = f"measured: {found.how}"
+        else:
+            other = printable(found.against, 200)
+            what = f"compared with {other}, {len(found.quantized):,} of them quantized there"
+        print(f"{len(found.measured):,} of {len(found.tensors):,} tensors {what}")
         for each in () if found.measured else found.tensors[:3]:
             print(f"{printable(each.name, 200)}: {printable(each.note or '', 300)}")
         for each in found.costly:

@@ -81,13 +81,13 @@ square error of each channel, as a part of that of its values. <dt class=b>Ways<
 
 
 def _summary(found: Report, places: dict[str, int]) -> str:
-    ratios = [each.sqnr_db for each in found.measured]
+    ratios = [each.sqnr_db for each in found.quantized or found.measured]
     what, after = f"as {found.how}", found.bytes_out
     if found.against is not None:
         what = f"as {printable(found.against, 100)} has them"
         after = sum(each.against.bytes if each.against else each.bytes_in for each in found.tensors)
     figures = {
-        "tensors measured": f"{len(ratios):,} of {len(found.tensors):,}",
+        "tensors measured": f"{len(found.measured):,} of {len(found.tensors):,}",
         "size": f"{_size(found.bytes_in)} → {_size(after)}",
     }
     if ratios:

@@ -148,6 +148,11 @@ class Report:
         return [each for each in self.tensors if each.stats is not None]
 
     @property
+    def quantized(self) -> list[TensorReport]:
+        """Those of them that are codes in the other file, if there is one."""
+        return [x for x in self.measured if x.against is None or x.against.codes_used is not None]
+
+    @property
     def costly(self) -> list[TensorReport]:
         """The three tensors that cost most."""
         found = sorted(self.measured, key=lambda each: -each.cost)
@@ -482,7 +487,9 @@ def _advice(found: TensorReport, choice: Choice) -> str:
             before, ratio = way.mse, mse / way.mse if way.mse else math.inf
             less = "no error at all" if ratio == math.inf else f"{10 * math.log10(ratio):.1f} dB"
             told.append(f"{less} with {_option(way, choice)}")
-    helps = f"less error: {', '.join(told)}" if told else ""
+    # the other file's format may know no such options
+    where = "in zeropoint's own format " if found.against else ""
+    helps = f"{where}less error: {', '.join(told)}" if told else ""
     if stats.few_codes and not found.against:
         if stats.channels > 1:
             text = f"In {stats.few_codes:,} of {stats.channels:,} channels few codes are in use"
