@@ -617,8 +617,10 @@ def test_pixels(backend):
         for given in (pixels, pixels[np.newaxis], np.asfortranarray(pixels), pixels[::-1][::-1]):
             (y,) = run(given)
             np.testing.assert_array_equal(y[0], p.dequantize(lookup(pixels)))
-    with pytest.raises(TypeError, match="input 'q': q has dtype float32"):
+    with pytest.raises(TypeError, match="'q': q has dtype float32.*; the source .* takes uint8$"):
         run(pixels.astype(np.float32))
+    with pytest.raises(TypeError, match=r"dtype uint8.*; or make .* sources=: for pixels .*lookup"):
+        litert.Runner(interpreter)(pixels)
     with pytest.raises(ValueError, match=r"'q': it has shape \(5, 3\) where \(1, 4, 5, 3\) is"):
         run(pixels[0])
 

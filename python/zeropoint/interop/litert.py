@@ -206,8 +206,11 @@ class Runner:
                         value = port.encode(value, port.kept)
                     else:
                         value = self._codes(port, value)
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"input {port.name!r}: {error}") from None
+                except TypeError as error:
+                    hint = port.hint(value)
+                    raise TypeError(f"input {port.name!r}: {error}{hint}") from None
+                except ValueError as error:
+                    raise ValueError(f"input {port.name!r}: {error}") from None
             ready.append(value)
         if out is None:
             out = self._fresh
@@ -325,6 +328,17 @@ class _Port:
             return self.source(value, out=out)
         assert self.params is not None
         return zp.quantize(value, self.params, out=out)
+
+    def hint(self, value: Any) -> str:
+        """What helps where a value of codes' dtype has no source, or another has one."""
+        if self.source is not None:
+            return f"; the source of this input takes {self.source.source.dtype}"
+        if getattr(value, "dtype", None) not in (np.dtype(np.uint8), np.dtype(np.int8)):
+            return ""
+        return (
+            "; or make the Runner with sources=: for pixels zeropoint.image_lookup(mean, std, "
+            "params), for codes their parameters"
+        )
 
     def look(self) -> None:
         """See what shape the tensor has now, and dtype."""
