@@ -436,6 +436,19 @@ def test_little_data(shape):
     assert found.to_dict()["text"] == str(found)
 
 
+def test_nearly_constant_codes():
+    """Pixels that were not divided by 255 first: what gives one code explains nearly all."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    p = zp.QuantParams(np.float32(0.0187), -14, "int8", convention="litert")
+    x = ((pixels / 255 - mean) / std).astype(np.float32)
+    q = p.quantize(((pixels - mean) / std).astype(np.float32))
+    found = str(zp.diagnose(x, q, p))
+    alike = np.count_nonzero(q == 127)
+    assert found.startswith(f"{alike} of {q.size} codes (")
+    assert " are 127, which tells little, and no known mistake gives the others: " in found
+
+
 def test_constants():
     found = zp.diagnose(DATA, np.full(DATA.shape, 120, np.uint8), PARAMS)
     assert str(found).startswith("all 576 codes are 120, which tells little: ")

@@ -677,7 +677,8 @@ def _paragraph(
         return f"{text}; the parameters say `{params.convention}`, of which {differ} differ{how}"
     shown = _of(best.matched, size)
     q = problem.q
-    kinds = np.unique(Points(problem, _sampled(size)).q).size
+    values, counts = np.unique(Points(problem, _sampled(size)).q, return_counts=True)
+    kinds, most = values.size, values[counts.argmax()]
     if bool((q == q.flat[0]).all()) or (kinds < _KINDS and size > 16):
         alone = (
             f"all {size} codes are {q.flat[0]}" if kinds == 1 else f"only {kinds} different codes"
@@ -686,6 +687,13 @@ def _paragraph(
         if best.share < 0.5:
             return f"{alone}no known mistake gives them"
         return f"{alone}{listed} would give {'them' if best.matched == size else shown}"
+    alike = int(np.count_nonzero(q == most))
+    if size > 16 and alike >= 0.95 * size and 2 * (best.matched - alike) < size - alike:
+        # whatever gives this one code explains nearly all
+        return (
+            f"{_of(alike, size)} are {most}, which tells little, and no known mistake gives the "
+            "others: were the data far too large or too small for these parameters?"
+        )
     if best.share < 0.5:
         nearest = f"{best.name} (of {convention})" if best.mistakes else convention
         return f"no known mistake explains these codes; the nearest, {nearest}, explains {shown}"
