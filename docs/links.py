@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -52,5 +53,5 @@ def check(site: Path) -> Iterator[str]:
             ):
                 yield f"{where} has no such place"
     for path in sorted(site.rglob("*.css")):
-        if "url(http" in (text := path.read_text()) or "@import" in text:
+        if re.search(r"url\(\s*[\"']?(https?:)?//|@import", path.read_text()):
             yield f"{path.relative_to(site)} loads something from elsewhere"
