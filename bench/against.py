@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=_rounds, default=7, help="starts of each (default: 7)")
     compare.add_options(parser)
     options, others = parser.parse_known_args(arguments)
+    if any(each.split("=")[0] == "--json" for each in others):
+        parser.error("--json is for one run; --html FILE writes a page of the comparison")
     other = shutil.which(options.other)
     if other is None:
         print(f"bench against: {options.other} is no program: give a python", file=sys.stderr)
@@ -82,6 +84,7 @@ def merged(runs: Sequence[Run]) -> Run:
     return runs[0][0], [
         replace(
             min(each, key=lambda row: row.seconds),
+            wrong=max(row.wrong for row in each),
             samples=sum(row.samples for row in each),
             median_seconds=statistics.median(row.median_seconds or row.seconds for row in each),
             batches=tuple(row.seconds for row in each),

@@ -141,8 +141,8 @@ def compare(
             *_only(rows_a, rows_b, "A"),
             *_only(rows_b, rows_a, "B"),
             *(
-                ["too few rows of others to tell two runs without a change: no allowance for it"]
-                if one_machine and not drift.rows
+                [f"{drift.rows} rows of others are few to tell two runs without a change"]
+                if one_machine and drift.rows < ENOUGH
                 else []
             ),
         ],
@@ -150,7 +150,7 @@ def compare(
 
 
 def _drift(ratios: list[float]) -> Drift:
-    if len(ratios) < ENOUGH:
+    if not ratios:
         return Drift()
     factors = sorted(max(ratio, 1 / ratio) for ratio in ratios)
     return Drift(factors[-1 - round(len(factors) * 0.05)], len(factors))

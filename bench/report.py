@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -164,7 +165,30 @@ def _rounded(value: Any, digits: int = 6) -> Any:
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """A run of the suite that `save` wrote."""
-    return load_rows(path, Row)
+    head, rows = load_rows(path, Row)
+    fault = _fault(head, rows)
+    if fault:
+        raise ValueError(f"{path} is damaged: {fault}; run it again")
+    return head, rows
+
+
+def _fault(head: dict[str, Any], rows: Sequence[Row]) -> str | None:
+    """What is not as `save` wrote it."""
+    for name in ("machine", "zeropoint", "versions"):
+        if not isinstance(head.get(name), dict):
+            return f"it has no {name}"
+    if not head["zeropoint"].get("backends"):
+        return "it has no backends"
+    seen = set()
+    for row in rows:
+        where = f"{row.job} of {row.size} elements by {row.system}"
+        for seconds in (row.seconds, *row.batches):
+            if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+                return f"{where} took {seconds!r} s"
+        if (*row.cell, row.system) in seen:
+            return f"{where} is there twice"
+        seen.add((*row.cell, row.system))
+    return None
 
 
 def load_rows(path: Path, kind: type[T]) -> tuple[dict[str, Any], list[T]]:

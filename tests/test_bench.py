@@ -98,7 +98,7 @@ ROW = suite.Row(
 
 def test_a_run_is_written_and_read(tmp_path: pathlib.Path) -> None:
     path, row = tmp_path / "run.json", dataclasses.replace(ROW, seconds=1.23456789e-6)
-    report.save(path, {"command": "x"}, "rows", [dataclasses.asdict(row)])
+    report.save(path, {**HEAD, "command": "x"}, "rows", [dataclasses.asdict(row)])
     head, rows = report.load(path)
     assert (head["command"], rows) == ("x", [dataclasses.replace(ROW, seconds=1.23457e-6)])
     report.save(path, {}, "targets", [{"name": "a target"}])
@@ -525,15 +525,41 @@ def test_what_did_not_change_widens_the_interval() -> None:
     other = {**HEAD, "versions": {"numpy": "3"}}
     assert compared(a_run(), a_run(1 / 1.2, others=1 / 1.2), other).drift.rows == 0
     few = compared(a_run()[:6], a_run(1 / 1.2, others=1 / 1.2))
-    assert {change.verdict for change in few.changes} == {"slower"}
-    assert any("too few rows" in doubt for doubt in few.doubts)
+    assert {change.verdict for change in few.changes} == {"within noise"}
+    assert "3 rows of others are few to tell two runs without a change" in few.doubts
 
 
 def test_the_extremes_of_what_did_not_change_do_not_count() -> None:
     drift = compare._drift([0.5, *[1 / 1.04] * 9, *[1.03] * 29, 3.0])
     assert drift == compare.Drift(pytest.approx(1.04), 40)
     assert compare._drift([0.5, *[1.03] * 7]) == compare.Drift(2, 8)  # few: all count
-    assert compare._drift([0.5, *[1.03] * 6]) == compare.Drift()
+    assert compare._drift([0.5, *[1.03] * 6]) == compare.Drift(2, 7)
+    assert compare._drift([]) == compare.Drift()
+
+
+def test_damaged_runs_are_refused(tmp_path: pathlib.Path) -> None:
+    rows = [dataclasses.asdict(row) for row in a_run()]
+
+    def refused(because: str, first: dict[str, Any], **head: Any) -> None:
+        run = {**HEAD, "rows": [{**rows[0], **first}, *rows[1:]], **head}
+        (tmp_path / "x.json").write_text(json.dumps(run))
+        with pytest.raises(ValueError, match=f"x.json is damaged: .*{because}.*; run it again"):
+            report.load(tmp_path / "x.json")
+
+    for seconds in (0, -1, float("nan"), float("inf"), "1", None):
+        refused(" s", {"seconds": seconds})
+        refused(" s", {"batches": [1.0, seconds]})
+    refused("is there twice", {"size": rows[2]["size"]})
+    refused("no machine", {}, machine=None)
+    refused("no backends", {}, zeropoint={})
+
+
+def test_against_compares_and_writes_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        against.main([against.sys.executable, "--json", "x.json"])
+    assert "--html FILE writes a page of the comparison" in capsys.readouterr().err
+    wrong, right = (dataclasses.replace(a_run()[0], wrong=n, seconds=n + 1) for n in (1, 0))
+    assert against.merged([(HEAD, [right]), (HEAD, [wrong])])[1][0].wrong == 1
 
 
 def test_noise_hides_a_change() -> None:

@@ -29,7 +29,7 @@ def faults(root: Path, tag: str, repository: str) -> list[str]:
     source = f"https://github.com/{repository}"
     if urls["Source"] != source:
         found.append(f"[project.urls] Source is {urls['Source']}, and this is {source}")
-    if "\nPUBLISHED = True " not in (package / "_extras.py").read_text():
+    if not re.search(r"^PUBLISHED = True\b", (package / "_extras.py").read_text(), re.M):
         found.append("_extras.PUBLISHED is not True: messages would not name the package")
     changes = (root / "CHANGELOG.md").read_text()
     if not re.search(rf"^## {re.escape(version)} - \d{{4}}-\d\d-\d\d$", changes, re.M):
