@@ -606,6 +606,12 @@ def image(dequantized: tuple[int, ...] = (1, 4, 5, 3)) -> Any:
     return opened(engines.litert_model("DEQUANTIZE", "int8", dequantized, 0.0187, -14, 0))
 
 
+def test_a_runner_shows_its_parameters():
+    run = litert.Runner(image())
+    given = litert.params(image().get_input_details()[0])
+    assert repr(run).startswith(f"Runner({{'q': {given}}} -> {{'")
+
+
 def test_pixels(backend):
     """With the batch and without it, in any memory order, and as a list."""
     interpreter = image()

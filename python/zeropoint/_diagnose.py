@@ -690,10 +690,10 @@ def _paragraph(
     alike = int(np.count_nonzero(q == most))
     if size > 16 and alike >= 0.95 * size and 2 * (best.matched - alike) < size - alike:
         # whatever gives this one code explains nearly all
-        return (
-            f"{_of(alike, size)} are {most}, which tells little, and no known mistake gives the "
-            "others: were the data far too large or too small for these parameters?"
-        )
+        text = f"{_of(alike, size)} are {most}, which tells little, and no known mistake gives "
+        text += "the others"
+        ends = ": were the data far too large or too small for these parameters?"
+        return text + ends * (most in (params.qmin, params.qmax))
     if best.share < 0.5:
         nearest = f"{best.name} (of {convention})" if best.mistakes else convention
         return f"no known mistake explains these codes; the nearest, {nearest}, explains {shown}"

@@ -164,6 +164,11 @@ class Runner:
         for port, source in zip(self._inputs, self._for_each(sources), strict=True):
             port.take(source)
 
+    def __repr__(self) -> str:
+        ports = (self._inputs, self._outputs)
+        shown = (", ".join(f"{p.name!r}: {p.params}" for p in some) for some in ports)
+        return "Runner({{{}}} -> {{{}}})".format(*shown)
+
     def __call__(
         self, *inputs: Any, out: Sequence[Array | None] | None = None, **named: Any
     ) -> list[Array]:
