@@ -129,7 +129,7 @@ def aligned(table: Table) -> str:
 
 
 def skipped_lines(skipped: Sequence[dict[str, Any]]) -> str:
-    """What nobody was measured on, and who is not here at all; the rest is for JSON and pages."""
+    """What no system was measured on, and what is not here at all; the rest is for pages."""
     lines, few = [], set()
     for each in skipped:
         if each["jobs"] == [EVERY_JOB] or each["system"] == EVERYBODY:

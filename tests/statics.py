@@ -59,7 +59,7 @@ def built() -> list[Path]:
 # ---------------------------------------------------------------------------------------------
 # Python
 
-#: what makes objects that nobody can change, or no objects at all
+#: what makes objects that cannot be changed, or no objects at all
 CONSTANT = {
     *("re.compile", "np.dtype", "np.iinfo", "np.float32", "struct.Struct", "tuple", "range"),
     *("TypeVar", "ParamSpec", "MappingProxyType", "get_type_hints", "sorted"),

@@ -103,7 +103,7 @@ SMALL = X.reshape(-1, 4)[:500]
 
 
 def first_uses(k: int) -> list[Callable[[], object]]:
-    """Calls that make something at their first use: of objects that nobody has used before, and of
+    """Calls that make something at their first use: of objects that are new, and of
     keywords that no call has named."""
     chosen = zp.choose_params(SMALL, axis=1)
     params = chosen.replace(scale=chosen.scale * np.float32(1 + k))
